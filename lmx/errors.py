@@ -1,0 +1,78 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Messages a person can act on: what was passed, what is allowed, the nearest match, the fix."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class LmxError(Exception):
+  """A mistake in the user's input. The command line prints its message without a traceback."""
+
+
+class ConfigError(LmxError):
+  """One or more problems in an experiment config; `problems` holds a message for each."""
+
+  def __init__(self, problems: Iterable[str]):
+    self.problems = list(problems)
+    count = len(self.problems)
+    head = "" if count == 1 else f"{count} problems:\n"
+    super().__init__(head + "\n".join(f"- {p}" if count > 1 else p for p in self.problems))
+
+
+def nearest(name: object, allowed: Iterable[object]) -> str | None:
+  """The allowed name closest in spelling to `name`, or None when nothing is close."""
+  matches = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
+  return matches[0] if matches else None
+
+
+def message(subject: str, *, got: object, allowed: Iterable[object] | str = (), fix: str = "") -> str:
+  """One sentence per part, in a fixed order, so that every error in lmx reads alike.
+
+  Args:
+    subject: what is wrong, usually the config key or the flag ("config.model.norm").
+    got: the value that was passed.
+    allowed: the values that would work, or a phrase describing them.
+    fix: the line to change, as the user would type it.
+  """
+  parts = [f"{subject}: got {got!r}."]
+  if isinstance(allowed, str):
+    parts.append(f"Allowed: {allowed}." if allowed else "")
+  else:
+    options = list(allowed)
+    close = nearest(got, options)
+    parts.append(f"Allowed: {', '.join(map(str, options))}." if options else "")
+    parts.append(f"Did you mean {close!r}?" if close else "")
+  parts.append(f"Fix: {fix}" if fix else "")
+  return " ".join(p for p in parts if p)
+
+
+def choose(subject: str, name: str, table: dict, fix: str = ""):
+  """`table[name]`, or an `LmxError` that lists the table's names and the nearest one."""
+  if name not in table:
+    raise LmxError(message(subject, got=name, allowed=sorted(table), fix=fix))
+  return table[name]
+
+
+class Problems:
+  """Collects messages, so that a check can report everything that is wrong at once."""
+
+  def __init__(self) -> None:
+    self.messages: list[str] = []
+
+  def add(self, subject: str, *, got: object, allowed: Iterable[object] | str = (), fix: str = "") -> None:
+    self.messages.append(message(subject, got=got, allowed=allowed, fix=fix))
+
+  @contextmanager
+  def collect(self) -> Iterator[None]:
+    """Runs a block; an `LmxError` raised in it is recorded and the next check goes on."""
+    try:
+      yield
+    except ConfigError as error:
+      self.messages.extend(error.problems)
+    except LmxError as error:
+      self.messages.append(str(error))
+
+  def raise_if_any(self) -> None:
+    if self.messages:
+      raise ConfigError(dict.fromkeys(self.messages))

@@ -1,0 +1,89 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The device mesh: its axes, how it is built, and which rows of a batch each process loads."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from lmx.errors import LmxError, message
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")  # The batch dimension of data and activations is split over both.
+
+
+def axis_sizes(sizes: dict[str, int], devices: int) -> dict[str, int]:
+  """Fills in the one axis that is -1 so that the product is the number of devices.
+
+  Raises:
+    LmxError: an unknown axis, two -1, or sizes whose product is not `devices`.
+  """
+  for name, size in sizes.items():
+    if name not in AXES:
+      raise LmxError(message("config.mesh", got=name, allowed=AXES))
+    if size != -1 and size < 1:
+      raise LmxError(message(f"config.mesh.{name}", got=size, allowed="a positive number, or -1 for what is left"))
+  full = {name: sizes.get(name, 1) for name in AXES}
+  free = [name for name, size in full.items() if size == -1]
+  if len(free) > 1:
+    raise LmxError(message("config.mesh", got=full, allowed="one axis of -1", fix=f"--config.mesh.{free[1]}=1"))
+  fixed = math.prod(size for size in full.values() if size != -1)
+  if free:
+    full[free[0]] = max(1, devices // fixed)
+  if math.prod(full.values()) != devices:
+    raise LmxError(
+      message(
+        "config.mesh",
+        got=full,
+        allowed=f"sizes whose product is the {devices} devices here",
+        fix="--config.mesh.data=-1 takes the devices that the other axes leave",
+      )  # fmt: skip
+    )
+  return full
+
+
+def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """A mesh with all of `AXES`, in that order, in the compiler-partitioned (Auto) mode.
+
+  Args:
+    sizes: devices along each axis; missing axes are 1, and one may be -1. None: all on `data`.
+    devices: the devices to use; None: every device of every process.
+  """
+  devices = list(jax.devices()) if devices is None else list(devices)
+  full = axis_sizes({"data": -1} if sizes is None else sizes, len(devices))
+  return jax.make_mesh(
+    tuple(full.values()), tuple(full), axis_types=(AxisType.Auto,) * len(full), devices=devices
+  )  # Explicit, because the default of axis_types differs between jax releases.
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """How a (B, ...) batch lies on the mesh: rows over data and fsdp, copied over the other axes."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def process_rows(mesh: Mesh) -> tuple[int, int]:
+  """(index, count): this process loads the index-th of `count` equal, consecutive parts of each batch.
+
+  Processes that share rows (a tensor axis across hosts) get the same index.
+
+  Raises:
+    LmxError: the rows of this process are not one consecutive part, which a mesh in device order never gives.
+  """
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  held = batch_sharding(mesh).addressable_devices_indices_map((shards,))
+  rows = sorted({index[0].indices(shards)[0] for index in held.values() if index is not None})
+  if rows != list(range(rows[0], rows[0] + len(rows))) or shards % len(rows) or rows[0] % len(rows):
+    raise LmxError(message("mesh", got=f"rows {rows} of {shards} on one process", allowed="a mesh in device order"))
+  return rows[0] // len(rows), shards // len(rows)
+
+
+def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """Puts this process's rows (B / count, ...) on its devices as part of the global (B, ...) arrays."""
+  sharding = batch_sharding(mesh)
+  return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

@@ -1,0 +1,128 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The one table from logical axis to mesh axis, once for storage and once for compute.
+
+A parameter is an `nnx.Param` with `axes` metadata, one logical name (or None) per dimension. Its storage sharding,
+the optimizer's, the checkpoint's and the plan's are all derived from that. Activations are constrained by the same
+names, through `constrain`, under the layout that `use_layout` makes active while a step is traced.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lmx.errors import LmxError, choose, message
+from lmx.mesh import AXES, BATCH_AXES
+from lmx.trees import map_variables
+
+MeshAxes = str | tuple[str, ...] | None
+Axes = Sequence[str | None]
+
+# Where parameters live between uses. FSDP splits the width of every matrix; tensor splits heads, MLP and vocabulary.
+STORAGE: Mapping[str, MeshAxes] = {
+  "embed": "fsdp",
+  "heads": "tensor",
+  "kv_heads": "tensor",
+  "head_width": None,
+  "mlp": "tensor",
+  "vocab": "tensor",
+  "position": None,
+  "layers": None,
+}
+# Where activations live while they are computed. The width of an activation is whole: FSDP gathers the weights.
+COMPUTE: Mapping[str, MeshAxes] = {
+  "batch": BATCH_AXES,
+  "length": None,
+  "embed": None,
+  "heads": "tensor",
+  "kv_heads": "tensor",
+  "head_width": None,
+  "mlp": "tensor",
+  "vocab": "tensor",
+  "layers": None,
+}
+
+
+def partition_spec(axes: Axes, table: Mapping[str, MeshAxes], subject: str) -> PartitionSpec:
+  """Logical axes as a PartitionSpec.
+
+  Raises:
+    LmxError: a logical axis that the table lacks, or two of them on one mesh axis.
+  """
+  parts: list[MeshAxes] = []
+  owner: dict[str, str] = {}
+  for logical in axes:
+    part = None if logical is None else choose(f"logical axis of {subject}", logical, dict(table))
+    for mesh_axis in (part,) if isinstance(part, str) else part or ():
+      if mesh_axis in owner:
+        raise LmxError(
+          f"{subject}: the logical axes {owner[mesh_axis]!r} and {logical!r} both land on the mesh axis "
+          f"{mesh_axis!r}. Fix: give one of them another mesh axis, or None, in lmx/sharding.py."
+        )
+      owner[mesh_axis] = str(logical)
+    parts.append(part)
+  return PartitionSpec(*parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """A mesh and the two tables that say how arrays lie on it."""
+
+  mesh: Mesh
+  storage: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: STORAGE, hash=False)
+  compute: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: COMPUTE, hash=False)
+
+  def stored(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
+    """The sharding of one parameter (or of an optimizer array that has its axes); no axes: a copy everywhere."""
+    if axes is None or len(axes) != len(shape):
+      return NamedSharding(self.mesh, PartitionSpec())
+    spec = partition_spec(axes, self.storage, name)
+    for dimension, (size, part) in enumerate(zip(shape, spec, strict=True)):
+      for mesh_axis in (part,) if isinstance(part, str) else part or ():
+        if size % self.mesh.shape[mesh_axis]:
+          raise LmxError(
+            message(
+              f"{name}, dimension {dimension} ({axes[dimension]})",
+              got=size,
+              allowed=f"a multiple of config.mesh.{mesh_axis} = {self.mesh.shape[mesh_axis]}",
+              fix=f"change the size, or --config.mesh.{mesh_axis}=1",
+            )  # fmt: skip
+          )
+    return NamedSharding(self.mesh, spec)
+
+
+def storage_shardings(tree: Any, layout: Layout) -> Any:
+  """The tree with each leaf's NamedSharding; `tree` holds arrays or ShapeDtypeStructs inside nnx variables."""
+  return map_variables(lambda name, leaf, axes: layout.stored(name, leaf.shape, axes), tree)
+
+
+_active: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)
+
+
+@contextlib.contextmanager
+def use_layout(layout: Layout | None) -> Iterator[None]:
+  """Makes `layout` the one that `constrain` refers to while a function is traced."""
+  token = _active.set(layout)
+  try:
+    yield
+  finally:
+    _active.reset(token)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+  """Says how an activation lies on the mesh; without an active layout, or on one device, `x` as it is."""
+  layout = _active.get()
+  if layout is None or layout.mesh.size == 1:
+    return x
+  spec = partition_spec(axes, layout.compute, "activation")
+  return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
+
+
+def unknown_axes(table: Mapping[str, MeshAxes]) -> list[str]:
+  """Mesh axes that a table names and the mesh lacks (for the architecture test)."""
+  named = [a for part in table.values() for a in ((part,) if isinstance(part, str) else part or ())]
+  return [a for a in named if a not in AXES]

@@ -1,0 +1,140 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Durations, floating-point operations, and what published hardware can do."""
+
+import dataclasses
+import math
+import re
+
+from lmx.errors import LmxError, message
+
+_SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+_UNITS = {"step": "steps", "steps": "steps", "token": "tokens", "tokens": "tokens", "example": "examples",
+          "examples": "examples", "epoch": "epochs", "epochs": "epochs", "percent": "percent", "%": "percent"}  # fmt: skip
+_DURATION = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([kMBT]?)\s*([a-z%]+)\s*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+  """What turns a duration into steps: rows and targets in one step, and steps in one pass over the data."""
+
+  examples_per_step: int
+  tokens_per_step: int
+  steps_per_epoch: float | None = None
+  total_steps: int | None = None
+
+
+def parse_duration(text: str, subject: str) -> tuple[float, str]:
+  """Splits "300M tokens" into (3e8, "tokens").
+
+  Units: steps, tokens, examples, epochs, percent (of the whole run); k, M, B, T scale the number.
+  """
+  match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+  if not match or match[3] not in _UNITS:
+    raise LmxError(
+      message(
+        subject,
+        got=text,
+        allowed="a number and one of steps, tokens, examples, epochs, percent",
+        fix=f'--{subject}="1000 steps" (or "300M tokens", "2 epochs", "5%")',
+      )  # fmt: skip
+    )
+  return float(match[1].replace("_", "")) * _SCALES[match[2]], _UNITS[match[3]]
+
+
+def duration_steps(text: str, pace: Pace, subject: str) -> int:
+  """A duration in optimizer steps, rounded up so that at least what was asked for is done."""
+  number, unit = parse_duration(text, subject)
+  if unit == "percent":
+    if pace.total_steps is None:
+      raise LmxError(message(subject, got=text, allowed="steps, tokens, examples or epochs: this is the whole run"))
+    return math.ceil(number / 100 * pace.total_steps)
+  if unit == "epochs":
+    if pace.steps_per_epoch is None:
+      raise LmxError(message(subject, got=text, allowed="steps, tokens or examples: this data has no known length"))
+    return math.ceil(number * pace.steps_per_epoch)
+  per_step = {"steps": 1, "examples": pace.examples_per_step, "tokens": pace.tokens_per_step}[unit]
+  return math.ceil(number / per_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """Dense bf16 peak of one device in FLOP/s, its memory in bytes and bandwidth in bytes/s, and where that is published."""
+
+  name: str
+  bf16_flops: float
+  hbm_bytes: float
+  hbm_bandwidth: float
+  source: str
+
+
+_TPU = "https://cloud.google.com/tpu/docs/"
+_NV = "https://www.nvidia.com/en-us/data-center/"
+# Dense peaks, without structured sparsity. Keys are matched against jax's `device_kind`, lower case, longest first.
+CHIPS = {
+  "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4"),
+  "tpu v5 lite": Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e"),
+  "tpu v5e": Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e"),
+  "tpu v5": Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p"),
+  "tpu v5p": Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p"),
+  "tpu v6 lite": Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e"),
+  "tpu v6e": Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e"),
+  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/"),
+  "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/"),
+  "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/"),
+  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/"),
+}
+
+
+def chip_of(device_kind: str) -> Chip | None:
+  """The published figures of a device kind, or None where lmx has no sourced peak (a CPU, for one)."""
+  kind = device_kind.lower()
+  for key in sorted(CHIPS, key=len, reverse=True):
+    if key in kind:
+      return CHIPS[key]
+  return None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepFlops:
+  """FLOPs of one training token (forward and backward), a multiply-add counted as two.
+
+  `causal` counts the half of the attention square that a causal model needs; `full` counts all of it, which is
+  what the PaLM paper (https://arxiv.org/abs/2204.02311, appendix B) and most published MFU figures do.
+  """
+
+  causal: float
+  full: float
+
+
+def transformer_flops_per_token(*, matmul_parameters: int, layers: int, attention_width: int, length: int) -> StepFlops:
+  """6 FLOPs per matmul parameter and token, plus attention: 12 * layers * attention_width * length for the full square.
+
+  Args:
+    matmul_parameters: weights that a token is multiplied with, the output projection included (once, tied or not),
+      the embedding lookup not.
+    layers, attention_width: attention_width is query heads times head width.
+    length: tokens a query may look back at, window applied.
+
+  Source: PaLM (https://arxiv.org/abs/2204.02311, appendix B).
+  """
+  attention = 12.0 * layers * attention_width * length
+  return StepFlops(causal=6.0 * matmul_parameters + attention / 2, full=6.0 * matmul_parameters + attention)
+
+
+def human(number: float, unit: str = "") -> str:
+  """1234567 -> "1.23M"."""
+  for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+    if abs(number) >= scale:
+      return f"{number / scale:.3g}{letter}{unit}"
+  return f"{number:.4g}{unit}"
+
+
+def human_time(seconds: float) -> str:
+  """Seconds as 8s, 2m05s, 1h07m or 3d04h."""
+  total = max(0, round(seconds))
+  days, hours, minutes = total // 86400, total // 3600 % 24, total // 60 % 60
+  if days:
+    return f"{days}d{hours:02d}h"
+  if hours:
+    return f"{hours}h{minutes:02d}m"
+  return f"{minutes}m{total % 60:02d}s" if minutes else f"{total}s"
