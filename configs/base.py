@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Every key of an experiment, once, with its unit and its reason. The other configs are short differences from this one.
+"""Every key of an experiment, once, with its unit and its reason. The other configs are short differences from it.
 
 Command:  lmx config show --config=configs/base.py
 Durations ("warmup", "every", ...) are text: a number and one of steps, tokens, examples, epochs, percent (of the run):
@@ -73,9 +73,7 @@ def get_config() -> config_dict.ConfigDict:
   data.columns = config_dict.ConfigDict({"text": "text"})  # Our name -> the column of a JSONL, TSV, CSV or TFDS row.
   data.tfds_split = "train"  # Split of tfds: sources.
   data.tfds_dir = placeholder(str)  # Where prepared TFDS data lies; None: TFDS's own default.
-  data.separator = placeholder(
-    str
-  )  # Splits a text file into documents ("\n": a line each); None: a file is one document.
+  data.separator = placeholder(str)  # Splits a text file into documents ("\n": lines); None: a file is one.
   data.heldout_sources = ()  # Text for evaluation; (): a part of the training sources is held out.
   data.heldout_fraction = 0.05  # Share held out when heldout_sources is ().
   data.heldout_split = "document"  # document (by a hash of each document) | tail (the last part of the text)
@@ -99,9 +97,7 @@ def get_config() -> config_dict.ConfigDict:
   train.micro_batches = 1  # Gradient accumulation: the batch is run in this many parts. The result is the same.
   train.nonfinite = "stop"  # stop | skip (leave the state as it was, count it) when loss or gradient is not finite
   train.max_skipped = 100  # Steps skipped in a row after which the run stops anyway.
-  train.spike_factor = placeholder(
-    float
-  )  # Skip a step whose gradient norm exceeds this times its running mean; None: off
+  train.spike_factor = placeholder(float)  # Skip a step whose gradient norm is over this many running means.
 
   # ---------------------------------------------------------------- optimizer
   optimizer = config.optimizer = config_dict.ConfigDict()

@@ -39,7 +39,7 @@ def axis_sizes(sizes: dict[str, int], devices: int) -> dict[str, int]:
         got=full,
         allowed=f"sizes whose product is the {devices} devices here",
         fix="--config.mesh.data=-1 takes the devices that the other axes leave",
-      )  # fmt: skip
+      )
     )
   return full
 

@@ -90,7 +90,7 @@ class Layout:
               got=size,
               allowed=f"a multiple of config.mesh.{mesh_axis} = {self.mesh.shape[mesh_axis]}",
               fix=f"change the size, or --config.mesh.{mesh_axis}=1",
-            )  # fmt: skip
+            )
           )
     return NamedSharding(self.mesh, spec)
 

@@ -8,8 +8,18 @@ import re
 from lmx.errors import LmxError, message
 
 _SCALES = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-_UNITS = {"step": "steps", "steps": "steps", "token": "tokens", "tokens": "tokens", "example": "examples",
-          "examples": "examples", "epoch": "epochs", "epochs": "epochs", "percent": "percent", "%": "percent"}  # fmt: skip
+_UNITS = {
+  "step": "steps",
+  "steps": "steps",
+  "token": "tokens",
+  "tokens": "tokens",
+  "example": "examples",
+  "examples": "examples",
+  "epoch": "epochs",
+  "epochs": "epochs",
+  "percent": "percent",
+  "%": "percent",
+}
 _DURATION = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([kMBT]?)\s*([a-z%]+)\s*")
 
 
@@ -36,7 +46,7 @@ def parse_duration(text: str, subject: str) -> tuple[float, str]:
         got=text,
         allowed="a number and one of steps, tokens, examples, epochs, percent",
         fix=f'--{subject}="1000 steps" (or "300M tokens", "2 epochs", "5%")',
-      )  # fmt: skip
+      )
     )
   return float(match[1].replace("_", "")) * _SCALES[match[2]], _UNITS[match[3]]
 
@@ -58,7 +68,7 @@ def duration_steps(text: str, pace: Pace, subject: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """Dense bf16 peak of one device in FLOP/s, its memory in bytes and bandwidth in bytes/s, and where that is published."""
+  """Dense bf16 peak of one device in FLOP/s, its memory in bytes and bandwidth in bytes/s, and the source."""
 
   name: str
   bf16_flops: float
@@ -107,7 +117,7 @@ class StepFlops:
 
 
 def transformer_flops_per_token(*, matmul_parameters: int, layers: int, attention_width: int, length: int) -> StepFlops:
-  """6 FLOPs per matmul parameter and token, plus attention: 12 * layers * attention_width * length for the full square.
+  """6 FLOPs per matmul parameter and token, plus 12 * layers * attention_width * length for the full square.
 
   Args:
     matmul_parameters: weights that a token is multiplied with, the output projection included (once, tied or not),
