@@ -1,0 +1,107 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The loss curve of one run, or of many on one picture, from their metrics.jsonl."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmx.errors import LmxError, choose
+
+# What the horizontal axis can show: (label, the key in a metrics line).
+HORIZONTAL = {
+  "steps": ("optimizer steps", "step"),
+  "tokens": ("training tokens", "tokens"),
+  "time": ("seconds of training", "seconds"),
+}
+# What the vertical axis can show: (label, key of training lines, key of held-out lines).
+VERTICAL = {
+  "bits_per_byte": ("bits per byte", "bits_per_byte", "heldout_bits_per_byte"),
+  "loss": ("loss, nats per token", "loss", "heldout_loss"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """Points of one quantity of one run."""
+
+  x: list[float]
+  y: list[float]
+
+
+def curve(lines: Sequence[Mapping[str, Any]], x_key: str, y_key: str) -> Curve:
+  """The (x, y) pairs of the metrics lines that have both keys."""
+  points = [(line[x_key], line[y_key]) for line in lines if x_key in line and y_key in line]
+  return Curve([p[0] for p in points], [p[1] for p in points])
+
+
+def smooth(values: Sequence[float], weight: float) -> list[float]:
+  """Exponential average, corrected for its start as Adam's moments are; weight 0 leaves the values."""
+  average, out = 0.0, []
+  for count, value in enumerate(values, 1):
+    average = weight * average + (1 - weight) * value
+    out.append(average / (1 - weight**count))
+  return out
+
+
+def draw(
+  runs: Mapping[str, Sequence[Mapping[str, Any]]],
+  path: str | Path,
+  *,
+  x: str = "steps",
+  y: str = "bits_per_byte",
+  baselines: Mapping[str, float] | None = None,
+  smoothing: float = 0.8,
+) -> Path:
+  """Draws training (thin, smoothed over its faint raw values) and held-out values (dots) and writes a PNG.
+
+  Args:
+    runs: name of each run -> its metrics lines.
+    path: where the PNG goes.
+    x: "steps", "tokens" or "time".
+    y: "bits_per_byte" or "loss".
+    baselines: name -> value, drawn as dashed horizontal lines (xz, for one).
+    smoothing: weight of the past in the exponential average of the training curve.
+
+  Raises:
+    LmxError: no run has the quantity, or `x` or `y` is unknown.
+  """
+  import matplotlib
+
+  matplotlib.use("Agg")
+  import matplotlib.pyplot as plt
+
+  x_label, x_key = choose("--x", x, HORIZONTAL)
+  y_label, train_key, heldout_key = choose("--y", y, VERTICAL)
+  curves = {name: (curve(lines, x_key, train_key), curve(lines, x_key, heldout_key)) for name, lines in runs.items()}
+  if not any(train.x or heldout.x for train, heldout in curves.values()):
+    raise LmxError(f"Nothing to plot: no run has {train_key!r} in its metrics.jsonl yet.")
+  figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
+  for index, (name, (train, heldout)) in enumerate(curves.items()):
+    color = f"C{index % 10}"
+    if train.x:
+      axes.plot(train.x, train.y, color=color, alpha=0.25, linewidth=0.8)
+      axes.plot(train.x, smooth(train.y, smoothing), color=color, linewidth=1.4, label=f"{name}, training")
+    if heldout.x:
+      axes.plot(heldout.x, heldout.y, "o-", color=color, markersize=4, linewidth=0.8, markeredgecolor="black",
+                label=f"{name}, held out ({heldout.y[-1]:.3f})")  # fmt: skip
+  for index, (name, value) in enumerate((baselines or {}).items()):
+    axes.axhline(value, color="0.4", linestyle=("--", ":", "-.")[index % 3], linewidth=1, label=f"{name} ({value:.3f})")
+  _frame(axes, [c for pair in curves.values() for c in pair], baselines or {})
+  axes.set_xlabel(x_label)
+  axes.set_ylabel(y_label)
+  axes.legend(fontsize="small")
+  figure.savefig(path)
+  plt.close(figure)
+  return Path(path)
+
+
+def _frame(axes: Any, curves: Sequence[Curve], baselines: Mapping[str, float]) -> None:
+  """Limits the vertical axis so that the first, tall values don't flatten the rest."""
+  settled = [value for c in curves for value in c.y[len(c.y) // 10 :]] + list(baselines.values())
+  low, high = min(settled), max(settled)
+  margin = 0.05 * (high - low) or 0.1
+  axes.set_ylim(low - margin, high + margin)
+  axes.grid(alpha=0.25)
+  for side in ("top", "right"):
+    axes.spines[side].set_visible(False)
