@@ -1,0 +1,190 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Writes a run's numbers: always to metrics.jsonl, and to TensorBoard or Weights & Biases when asked for."""
+
+import contextlib
+import importlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lmx.errors import LmxError
+
+FILE = "metrics.jsonl"
+
+
+def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+  """(line, record) of every whole line. A last line cut off by a kill is left out; damage elsewhere is an error."""
+  if not path.exists():
+    return []
+  lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+  found = []
+  for number, line in enumerate(lines, start=1):
+    try:
+      if not line.endswith("\n"):
+        raise ValueError("no newline at the end")
+      record = json.loads(line)
+      if not isinstance(record, dict) or not isinstance(record.get("step", None), int):
+        raise ValueError('no whole number under "step"')
+    except ValueError as error:
+      if number == len(lines):
+        break
+      raise LmxError(f"{path}, line {number}: {error}. Fix: remove that line.") from error
+    found.append((line, record))
+  return found
+
+
+def _drop_partial_line(path: Path) -> None:
+  """Cuts off what a killed process left after the last newline, so that nothing is glued to it."""
+  data = path.read_bytes() if path.exists() else b""
+  if data and not data.endswith(b"\n"):
+    os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def read_metrics(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
+  """Every record of a run in the order written: {"step": int, "time": unix seconds, name: number or None, ...}."""
+  return [record for _, record in _lines(Path(run_dir) / FILE)]
+
+
+def _finite(value: Any) -> float | int | None:
+  """JSON has no NaN or infinity; they are written as null."""
+  number = value if isinstance(value, int) else float(value)
+  return number if math.isfinite(number) else None
+
+
+class MetricsWriter:
+  """Appends records to metrics.jsonl, one JSON object a line, flushed at once. Use it in one process only.
+
+  Args:
+    run_dir: the run's folder; made if it is missing.
+    tensorboard: also write TensorBoard event files to run_dir/tensorboard.
+    wandb_project: also log to this Weights & Biases project; None: don't.
+    config: the flat config, shown beside the curves.
+
+  Raises:
+    LmxError: the package that TensorBoard or Weights & Biases needs is missing.
+  """
+
+  def __init__(
+    self,
+    run_dir: str | os.PathLike,
+    tensorboard: bool = False,
+    wandb_project: str | None = None,
+    config: Mapping[str, Any] | None = None,
+  ):
+    self._dir = Path(run_dir)
+    self._dir.mkdir(parents=True, exist_ok=True)
+    self._path = self._dir / FILE
+    self._sinks: list[Any] = []
+    flat = dict(config or {})
+    with contextlib.ExitStack() as on_failure:  # A second sink that can't be opened closes the first.
+      if tensorboard:
+        self._sinks.append(_TensorBoard(self._dir / "tensorboard", flat))
+        on_failure.callback(self._sinks[-1].close)
+      if wandb_project:
+        self._sinks.append(_Wandb(wandb_project, self._dir, flat))
+      on_failure.pop_all()
+    _drop_partial_line(self._path)
+    self._file = self._path.open("a", encoding="utf-8")
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """One record. `step` counts the optimizer updates done; numbers that are not finite are written as null."""
+    record: dict[str, Any] = {"step": int(step), "time": time.time()}
+    record.update({name: _finite(value) for name, value in values.items()})
+    self._file.write(json.dumps(record, allow_nan=False) + "\n")
+    self._file.flush()
+    for sink in self._sinks:
+      sink.write(int(step), values)
+
+  def truncate_after(self, step: int) -> int:
+    """Drops the records of later steps, which a resumed run does again, and a half-written last line.
+
+    The file is replaced in one move, so a kill in the middle loses nothing. Returns the number of records dropped.
+    TensorBoard is told to forget them too; Weights & Biases keeps what it has.
+    """
+    lines = _lines(self._path)
+    kept = [line for line, record in lines if record["step"] <= step]
+    self._file.close()
+    temporary = self._path.with_suffix(".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, self._path)
+    self._file = self._path.open("a", encoding="utf-8")
+    for sink in self._sinks:
+      sink.truncate_after(step)
+    return len(lines) - len(kept)
+
+  def close(self) -> None:
+    """Closes the file and the sinks; a second call does nothing."""
+    self._file.close()
+    while self._sinks:
+      self._sinks.pop().close()
+
+  def __enter__(self) -> "MetricsWriter":
+    return self
+
+  def __exit__(
+    self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+  ) -> None:
+    self.close()
+
+
+def _package(name: str, key: str, fix: str) -> Any:
+  try:
+    return importlib.import_module(name)
+  except ImportError as error:
+    raise LmxError(
+      f"config.log.{key}: the package {name.partition('.')[0]} is missing ({error}). Fix: {fix}"
+    ) from error
+
+
+class _TensorBoard:
+  """Scalars as TensorBoard event files, by tensorboard's own writer (no TensorFlow, no torch)."""
+
+  def __init__(self, folder: Path, config: Mapping[str, Any]):
+    fix = "pip install tensorboard, or --config.log.tensorboard=false"
+    self._events = _package("tensorboard.compat.proto.event_pb2", "tensorboard", fix)
+    self._summary = _package("tensorboard.compat.proto.summary_pb2", "tensorboard", fix)
+    writer = _package("tensorboard.summary.writer.event_file_writer", "tensorboard", fix)
+    folder.mkdir(parents=True, exist_ok=True)
+    self._writer = writer.EventFileWriter(str(folder))
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    scalars = [self._summary.Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+    self._add(step=step, summary=self._summary.Summary(value=scalars))
+
+  def truncate_after(self, step: int) -> None:
+    """Viewers drop the points from here on, in earlier files of the run too (a session's START)."""
+    start = self._events.SessionLog(status=self._events.SessionLog.START)
+    self._add(step=step + 1, session_log=start)
+
+  def _add(self, **fields: Any) -> None:
+    self._writer.add_event(self._events.Event(wall_time=time.time(), **fields))
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+class _Wandb:
+  """Scalars to Weights & Biases; a resumed run continues the same run there, by the id kept in the run's folder."""
+
+  def __init__(self, project: str, run_dir: Path, config: Mapping[str, Any]):
+    wandb = _package("wandb", "wandb_project", "pip install wandb, or --config.log.wandb_project=none")
+    id_file = run_dir / "wandb_id.txt"
+    known = id_file.read_text().strip() if id_file.exists() else None
+    self._run = wandb.init(
+      project=project, dir=str(run_dir), config=dict(config), name=run_dir.name, id=known, resume="allow"
+    )
+    id_file.write_text(self._run.id)
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    self._run.log(dict(values), step=step)
+
+  def truncate_after(self, step: int) -> None:
+    """Nothing: Weights & Biases ignores steps it has already seen."""
+
+  def close(self) -> None:
+    self._run.finish()

@@ -1,0 +1,38 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Every test runs strict: eight simulated devices, no silent broadcasting between ranks, warnings are errors.
+
+Warnings become errors in pyproject.toml, beside the few exceptions and their reasons.
+"""
+
+import os
+from pathlib import Path
+
+# Before jax is imported anywhere: these are read once. A test of another platform starts its own process.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's remarks about reused machine code are no test result.
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVICES = 8
+
+jax.config.update("jax_num_cpu_devices", DEVICES)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiled programs are kept between runs; everything that took some time to compile is worth keeping.
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def eight_devices() -> None:
+  """Fails at once when something made jax start before this file could ask for its devices."""
+  assert jax.device_count() == DEVICES
+
+
+@pytest.fixture
+def repository() -> Path:
+  """The root of the clone."""
+  return ROOT
