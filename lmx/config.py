@@ -124,7 +124,7 @@ def _config_of_file(path: str) -> ConfigDict:
       raise LmxError(message("--config", got=path, allowed="a file that defines get_config()"))
     parameters = inspect.signature(module.get_config).parameters
     if colon and not parameters:
-      raise LmxError(message("--config", got=path, allowed=f"{name}: this config takes no argument after a colon"))
+      raise LmxError(message("--config", got=path, allowed=f"{name}, which takes nothing after a colon"))
     if not colon and any(p.default is p.empty for p in parameters.values()):
       raise LmxError(message("--config", got=path, allowed=f"{name}:<{next(iter(parameters))}>"))
     config = module.get_config(argument) if colon else module.get_config()
