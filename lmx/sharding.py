@@ -113,6 +113,15 @@ def use_layout(layout: Layout | None) -> Iterator[None]:
     _active.reset(token)
 
 
+def platform() -> str:
+  """The backend that a program traced now is for: that of the active layout's devices, else JAX's default.
+
+  A plan lowers for a machine that isn't there, so the default backend alone would pick the wrong kernels.
+  """
+  layout = _active.get()
+  return jax.default_backend() if layout is None else layout.mesh.devices.flat[0].platform
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """Says how an activation lies on the mesh; without an active layout, or on one device, `x` as it is."""
   layout = _active.get()

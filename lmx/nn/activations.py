@@ -1,0 +1,73 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Activation functions, chosen by name. Each saves only its input for the backward pass.
+
+JAX's own GELU keeps several arrays as large as its input between the passes; computing the derivative from the input
+again is cheaper on a CPU (memory traffic) and on an accelerator (memory). They compute in the dtype they are given.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Elementwise = Callable[[jax.Array], jax.Array]
+_SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+_CUBIC = 0.044715  # https://arxiv.org/abs/1606.08415, section 2.
+
+
+def _saves_input(function: Elementwise, derivative: Elementwise) -> Elementwise:
+  """`function` with a backward pass that needs the input alone."""
+  activation = jax.custom_vjp(function)
+  activation.defvjp(lambda x: (function(x), x), lambda x, dy: (dy * derivative(x),))
+  return activation
+
+
+def _gelu_tanh(x):
+  return 0.5 * x * (1 + jnp.tanh(_SQRT_2_OVER_PI * (x + _CUBIC * x * x * x)))
+
+
+def _gelu_tanh_derivative(x):
+  t = jnp.tanh(_SQRT_2_OVER_PI * (x + _CUBIC * x * x * x))
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * _SQRT_2_OVER_PI * (1 + 3 * _CUBIC * x * x)
+
+
+def _gelu(x):
+  return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
+
+
+def _gelu_derivative(x):
+  density = jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+  return 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5))) + x * density
+
+
+def _silu(x):
+  return x * jax.nn.sigmoid(x)
+
+
+def _silu_derivative(x):
+  s = jax.nn.sigmoid(x)
+  return s * (1 + x * (1 - s))
+
+
+gelu = _saves_input(_gelu, _gelu_derivative)
+gelu_tanh = _saves_input(_gelu_tanh, _gelu_tanh_derivative)
+silu = _saves_input(_silu, _silu_derivative)
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+  """An elementwise function; a gated MLP multiplies its output with a second projection of the input."""
+
+  function: Elementwise
+  gated: bool
+
+
+ACTIVATIONS: dict[str, Activation] = {
+  "gelu": Activation(gelu, gated=False),  # Exact, with the error function. https://arxiv.org/abs/1606.08415
+  "gelu_tanh": Activation(gelu_tanh, gated=False),  # The tanh approximation, as GPT-2 has it.
+  "relu": Activation(jax.nn.relu, gated=False),
+  "swiglu": Activation(silu, gated=True),  # https://arxiv.org/abs/2002.05202
+  "geglu": Activation(gelu_tanh, gated=True),  # The same; with the tanh approximation, as Gemma has it.
+}

@@ -1,0 +1,143 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Attention kernels: the same function, written for different machines.
+
+Every row of `KERNELS` computes, for each query head h and its key-value head h * G // H,
+`softmax(softcap(q k^T / sqrt(K)) over the keys that the mask shows) v`. The softmax is float32 in all of them.
+`reference` is the definition that the others are held to (see kernel_check.py).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lmx.errors import LmxError, choose, message
+from lmx.nn.dropout import dropout
+from lmx.nn.masks import Mask
+from lmx.nn.saved_attention import attend_saving_probabilities
+
+_HIDDEN = -1e30  # A masked score. Finite, so that no NaN can come of it; its exponential is exactly 0.
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+  """What not every kernel can do: a soft-cap on the scores, and dropout on the probabilities."""
+
+  softcap: float | None = None
+  dropout: float = 0.0
+
+
+def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
+  """cap * tanh(x / cap), or x. Source: Gemma 2 (https://arxiv.org/abs/2408.00118, section 2)."""
+  return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def _reference(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+  """The plainest possible: float32 at the highest matmul precision, every key-value head repeated."""
+  q, k, v = (x.astype(jnp.float32) for x in (q_BLHK, k_BSGK, v_BSGK))
+  repeats = q.shape[2] // k.shape[2]
+  k, v = jnp.repeat(k, repeats, axis=2), jnp.repeat(v, repeats, axis=2)
+  scores = jnp.einsum("blhk,bshk->bhls", q, k, precision="highest") / math.sqrt(q.shape[-1])
+  scores = soft_cap(scores, extras.softcap)
+  scores = jnp.where(mask.dense(q.shape[1], k.shape[1]), scores, _HIDDEN)
+  probabilities = dropout(jax.nn.softmax(scores, axis=-1), extras.dropout, key)
+  return jnp.einsum("bhls,bshk->blhk", probabilities, v, precision="highest").astype(q_BLHK.dtype)
+
+
+def _einsum(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+  """Matmuls in the compute dtype, key-value heads shared without a copy; does everything, on every machine."""
+  B, L, H, K = q_BLHK.shape
+  G, S = k_BSGK.shape[2], k_BSGK.shape[1]
+  q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K)
+  scores = jnp.einsum("blgrk,bsgk->bgrls", q_BLGRK, k_BSGK, preferred_element_type=jnp.float32)
+  scores = soft_cap(scores * (1 / math.sqrt(K)), extras.softcap)
+  scores = jnp.where(mask.dense(L, S)[:, :, None], scores, _HIDDEN)
+  probabilities = dropout(jax.nn.softmax(scores, axis=-1), extras.dropout, key).astype(q_BLHK.dtype)
+  return jnp.einsum("bgrls,bsgk->blgrk", probabilities, v_BSGK).reshape(B, L, H, K)
+
+
+def _cpu(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+  """Heads before length, probabilities saved for the backward pass: less memory traffic on a CPU."""
+  return attend_saving_probabilities(q_BLHK, k_BSGK, v_BSGK, mask.dense(q_BLHK.shape[1], k_BSGK.shape[1]))
+
+
+def _xla(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+  """JAX's own, left to the compiler."""
+  dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
+  return jax.nn.dot_product_attention(q_BLHK, k_BSGK, v_BSGK, mask=dense, implementation="xla")
+
+
+def _cudnn(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+  """cuDNN's fused attention; packed rows go in as a mask, plain causal rows without one."""
+  if mask.query_segments is None and mask.query_index is None:
+    window = None if mask.window is None else (mask.window - 1, 0)
+    return jax.nn.dot_product_attention(
+      q_BLHK, k_BSGK, v_BSGK, is_causal=mask.causal, local_window_size=window, implementation="cudnn"
+    )
+  dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
+  return jax.nn.dot_product_attention(q_BLHK, k_BSGK, v_BSGK, mask=dense, implementation="cudnn")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+  """One way to compute attention, and where it applies.
+
+  Attributes:
+    attend: (q_BLHK, k_BSGK, v_BSGK, mask, extras, dropout key) -> (B, L, H, K) in q's dtype.
+    platforms: the backends it runs on; (): all.
+    dtypes: the compute dtypes it takes.
+    extras: whether it can do what `Extras` holds.
+    head_multiple, head_limit: K must be a multiple of the one and at most the other.
+  """
+
+  attend: Callable[[jax.Array, jax.Array, jax.Array, Mask, Extras, Any], jax.Array]
+  platforms: tuple[str, ...] = ()
+  dtypes: tuple[str, ...] = ("float32", "bfloat16")
+  extras: bool = False
+  head_multiple: int = 1
+  head_limit: int | None = None
+
+  def obstacle(self, platform: str, dtype: str, head_width: int, extras: Extras) -> str | None:
+    """Why this kernel can't run there, as the end of a sentence; None when it can."""
+    if self.platforms and platform not in self.platforms:
+      return f"it runs on {' or '.join(self.platforms)}, and this is {platform}"
+    if dtype not in self.dtypes:
+      return f"it computes in {' or '.join(self.dtypes)}, not {dtype}"
+    if extras != Extras() and not self.extras:
+      return "it has no soft-cap on scores and no dropout on probabilities"
+    if head_width % self.head_multiple or (self.head_limit is not None and head_width > self.head_limit):
+      return f"head_width must be a multiple of {self.head_multiple} up to {self.head_limit}, and is {head_width}"
+    return None
+
+
+_GPU = ("gpu", "cuda")
+KERNELS: dict[str, Kernel] = {
+  "reference": Kernel(_reference, extras=True),
+  "einsum": Kernel(_einsum, extras=True),
+  "xla": Kernel(_xla),
+  "cpu": Kernel(_cpu, platforms=("cpu",)),
+  "cudnn": Kernel(_cudnn, platforms=_GPU, dtypes=("bfloat16",), head_multiple=8, head_limit=128),
+}
+# What "auto" tries, best first; the last does everything.
+PREFERENCE = {"cpu": ("cpu", "einsum"), "tpu": ("xla", "einsum"), "gpu": ("cudnn", "xla", "einsum")}
+KERNEL_CHOICES = ("auto", *KERNELS)
+
+
+def resolve_kernel(name: str, *, platform: str, dtype: str, head_width: int, extras: Extras) -> str:
+  """The kernel that `name` means on that backend: itself, or for "auto" the first of `PREFERENCE` that applies.
+
+  Raises:
+    LmxError: an unknown name, or a named kernel that doesn't apply. Nothing falls back silently.
+  """
+  if name == "auto":
+    order = PREFERENCE["gpu" if platform in _GPU else platform if platform in PREFERENCE else "tpu"]
+    return next(n for n in order if KERNELS[n].obstacle(platform, dtype, head_width, extras) is None)
+  obstacle = choose("config.compute.attention", name, KERNELS).obstacle(platform, dtype, head_width, extras)
+  if obstacle is not None:
+    usable = [n for n, k in KERNELS.items() if k.obstacle(platform, dtype, head_width, extras) is None]
+    fix = f"--config.compute.attention=auto ({name}: {obstacle})"
+    raise LmxError(message("config.compute.attention", got=name, allowed=["auto", *usable], fix=fix))
+  return name

@@ -1,0 +1,100 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""A linear map between named dimensions, and the matrix product that all of them share."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lmx.nn.initializers import Fan, Scheme
+from lmx.sharding import platform
+
+Dimension = tuple[str, int]  # A logical axis and its size: ("heads", 12).
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _matmul_2d(x: jax.Array, kernel: jax.Array, dtype: Any) -> jax.Array:
+  """(T, I) @ (I, O), whose weight gradient is written `x.T @ dy`.
+
+  JAX's own rule gives the gradient as (O, I) and transposes it; XLA's CPU backend then materialises the transposed
+  `dy` together with whatever is fused into it, which costs more than the product. The weight gradient is float32.
+  """
+  return jnp.dot(x, kernel.astype(dtype))
+
+
+def _matmul_2d_forward(x, kernel, dtype):
+  return _matmul_2d(x, kernel, dtype), (x, kernel)
+
+
+def _matmul_2d_backward(dtype, saved, dy):
+  x, kernel = saved
+  dx = jnp.dot(dy, kernel.astype(dtype).T)
+  return dx, jnp.dot(x.T, dy, preferred_element_type=kernel.dtype)
+
+
+_matmul_2d.defvjp(_matmul_2d_forward, _matmul_2d_backward)
+
+
+def contract(x: jax.Array, kernel: jax.Array, inputs: int, dtype: Any) -> jax.Array:
+  """x (..., *in) times kernel (*in, *out), in `dtype`: (..., *out).
+
+  Args:
+    x: activations, whose last `inputs` dimensions are summed over.
+    kernel: float32 weights; their first `inputs` dimensions are those of x.
+    inputs: how many dimensions are summed over.
+    dtype: what both are cast to; sums are float32 inside the product.
+  """
+  x = x.astype(dtype)
+  if platform() != "cpu":
+    return jnp.tensordot(x, kernel.astype(dtype), inputs)
+  size = math.prod(kernel.shape[:inputs])
+  y = _matmul_2d(x.reshape(-1, size), kernel.reshape(size, -1), dtype)
+  return y.reshape(*x.shape[:-inputs], *kernel.shape[inputs:])
+
+
+def over_rows(array: jax.Array, x: jax.Array) -> jax.Array:
+  """(..., D) with leading ones up to the rank of x, so that no rank is promoted silently."""
+  return array.reshape((1,) * (x.ndim - array.ndim) + array.shape)
+
+
+class Linear(nnx.Module):
+  """y = x W + b over named dimensions: (..., *in) to (..., *out).
+
+  The kernel is stored (*in, *out), float32, with the dimensions' logical axes; so is the bias, (*out).
+  """
+
+  def __init__(
+    self,
+    inputs: tuple[Dimension, ...],
+    outputs: tuple[Dimension, ...],
+    *,
+    bias: bool,
+    scheme: Scheme,
+    dtype: Any,
+    rngs: nnx.Rngs,
+    residual: bool = False,
+  ):
+    """Makes the weights.
+
+    Args:
+      inputs, outputs: the dimensions, outermost first.
+      bias: whether there is an additive term.
+      scheme: the initialisation.
+      dtype: compute dtype.
+      rngs: the `params` stream is drawn from.
+      residual: this map ends a residual branch (some schemes start it smaller).
+    """
+    in_shape, out_shape = tuple(size for _, size in inputs), tuple(size for _, size in outputs)
+    in_axes, out_axes = tuple(name for name, _ in inputs), tuple(name for name, _ in outputs)
+    fan = Fan(math.prod(in_shape), math.prod(out_shape), residual)
+    self.contracted = len(inputs)
+    self.dtype = jnp.dtype(dtype)
+    self.kernel = nnx.Param(scheme.matrix(rngs.params(), in_shape + out_shape, fan), axes=in_axes + out_axes)
+    self.bias = nnx.Param(jnp.zeros(out_shape, jnp.float32), axes=out_axes) if bias else None
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    y = contract(x, self.kernel[...], self.contracted, self.dtype)
+    return y if self.bias is None else y + over_rows(self.bias[...].astype(self.dtype), y)

@@ -1,0 +1,42 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Which keys a query may see, as a description: a kernel builds (or skips) what it needs from it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mask:
+  """A key is seen when every condition holds.
+
+  Attributes:
+    query_segments (B, L), key_segments (B, S): only equal ids see each other; None: one segment a row.
+    query_index (B, L), key_index (B, S): order within the row; None: the column number.
+    causal: only keys whose index is at most the query's.
+    window: only keys whose index is less than `window` before the query's, the query's own counted; None: no limit.
+  """
+
+  query_segments: Any = None
+  key_segments: Any = None
+  query_index: Any = None
+  key_index: Any = None
+  causal: bool = dataclasses.field(default=True, metadata={"static": True})
+  window: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+  def dense(self, queries: int, keys: int) -> jax.Array:
+    """The mask as booleans, (B or 1, 1, L, S), True where a key is seen."""
+    query = jnp.arange(queries, dtype=jnp.int32)[None] if self.query_index is None else self.query_index
+    key = jnp.arange(keys, dtype=jnp.int32)[None] if self.key_index is None else self.key_index
+    before = query[:, None, :, None] - key[:, None, None, :]
+    seen = jnp.ones_like(before, dtype=bool)
+    if self.causal:
+      seen &= before >= 0
+    if self.window is not None:
+      seen &= before < self.window
+    if self.query_segments is not None:
+      seen = seen & (self.query_segments[:, None, :, None] == self.key_segments[:, None, None, :])
+    return seen

@@ -1,0 +1,37 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The position-wise MLP, plain or gated."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from lmx.nn.activations import Activation
+from lmx.nn.initializers import Scheme
+from lmx.nn.linear import Linear
+from lmx.sharding import constrain
+
+
+class MLP(nnx.Module):
+  """down(f(up(x))), or gated: down(f(gate(x)) * up(x)). Source of gating: https://arxiv.org/abs/2002.05202."""
+
+  def __init__(
+    self, width: int, hidden: int, activation: Activation, *, bias: bool, scheme: Scheme, dtype: Any, rngs: nnx.Rngs
+  ):
+    """Makes the weights: width D, hidden F."""
+    embed, mlp = ("embed", width), ("mlp", hidden)
+
+    def linear(inputs, outputs, residual=False):
+      return Linear((inputs,), (outputs,), bias=bias, scheme=scheme, dtype=dtype, rngs=rngs, residual=residual)
+
+    self.function = activation.function
+    self.gate = linear(embed, mlp) if activation.gated else None
+    self.up = linear(embed, mlp)
+    self.down = linear(mlp, embed, residual=True)
+
+  def __call__(self, x_BLD: jax.Array) -> jax.Array:
+    up_BLF = constrain(self.up(x_BLD), "batch", "length", "mlp")
+    if self.gate is None:
+      return self.down(self.function(up_BLF))
+    gate_BLF = constrain(self.gate(x_BLD), "batch", "length", "mlp")
+    return self.down(self.function(gate_BLF) * up_BLF)

@@ -1,0 +1,48 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Normalisation over the last dimension. Statistics and scaling are float32, whatever comes in."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lmx.nn.linear import over_rows
+
+
+class LayerNorm(nnx.Module):
+  """(x - mean) / sqrt(variance + eps) * scale + bias. Source: https://arxiv.org/abs/1607.06450."""
+
+  def __init__(self, axis: str, width: int, *, eps: float, bias: bool, dtype: Any):
+    self.eps = eps
+    self.dtype = jnp.dtype(dtype)
+    self.scale = nnx.Param(jnp.ones((width,), jnp.float32), axes=(axis,))
+    self.bias = nnx.Param(jnp.zeros((width,), jnp.float32), axes=(axis,)) if bias else None
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """(..., D) of any dtype to (..., D) in the compute dtype."""
+    x = x.astype(jnp.float32)
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    y = centred * jax.lax.rsqrt(variance + self.eps) * over_rows(self.scale[...], x)
+    return (y if self.bias is None else y + over_rows(self.bias[...], x)).astype(self.dtype)
+
+
+class RMSNorm(nnx.Module):
+  """x / sqrt(mean(x^2) + eps) * scale; no mean, no additive term. Source: https://arxiv.org/abs/1910.07467."""
+
+  def __init__(self, axis: str, width: int, *, eps: float, bias: bool, dtype: Any):
+    del bias  # RMSNorm has none; the argument keeps the table's rows alike.
+    self.eps = eps
+    self.dtype = jnp.dtype(dtype)
+    self.scale = nnx.Param(jnp.ones((width,), jnp.float32), axes=(axis,))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """(..., D) of any dtype to (..., D) in the compute dtype."""
+    x = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return (x * jax.lax.rsqrt(mean_square + self.eps) * over_rows(self.scale[...], x)).astype(self.dtype)
+
+
+Norm = LayerNorm | RMSNorm
+NORMS: dict[str, type[Norm]] = {"layernorm": LayerNorm, "rmsnorm": RMSNorm}
