@@ -1,0 +1,233 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The table of optimizers: optax's transformations behind one small interface.
+
+Parameters, gradients and optimizer states are flat dictionaries from a parameter's dotted name to its array, so
+rules, checkpoints and logs all speak of one parameter by one name. The learning rate is given at each update, and is a
+function of the run's step: a skipped step doesn't shift the schedule.
+
+Weight decay is decoupled (https://arxiv.org/abs/1711.05101): a parameter p loses lr * weight_decay * multiplier * p,
+beside the optimizer's own step. All states are in the parameters' dtype (float32).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lmx.errors import LmxError, choose, message
+from lmx.optim.rules import Rules, decay_multipliers
+from lmx.optim.schedules import Schedule
+
+Arrays = dict[str, jax.Array]
+Axes = Mapping[str, Sequence[str | None] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """Functions of flat dictionaries of arrays.
+
+  Attributes:
+    init: parameters -> state.
+    update: (gradients, state, parameters, learning rate) -> (what to add to the parameters, new state).
+    schedule: step -> learning rate.
+    average: (state, parameters) -> the parameters to evaluate with, for methods that train on other ones; else None.
+    multipliers: each parameter's multiplier of the weight decay, for logs.
+  """
+
+  init: Callable[[Arrays], Any]
+  update: Callable[[Arrays, Any, Arrays, jax.Array], tuple[Arrays, Any]]
+  schedule: Schedule
+  average: Callable[[Any, Arrays], Arrays] | None = None
+  multipliers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a row may use. `decays` is weight_decay * multiplier for each parameter; `axes` its logical axes."""
+
+  b1: float
+  b2: float
+  eps: float
+  decays: Mapping[str, float]
+  axes: Axes
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """An optimizer: how it is built, and the settings that it reads (the others mean nothing to it)."""
+
+  build: Callable[[Settings], tuple]
+  reads: tuple[str, ...]
+
+
+def _add_decay(directions: Arrays, parameters: Arrays, decays: Mapping[str, float]) -> Arrays:
+  return {k: d + decays[k] * parameters[k] if decays[k] else d for k, d in directions.items()}
+
+
+def _stepping(transformation: Callable[[Settings], optax.GradientTransformation]) -> Callable[[Settings], tuple]:
+  """Makes a row's functions of an optax transformation that gives a direction of ascent."""
+
+  def build(settings: Settings) -> tuple:
+    direction = transformation(settings)
+
+    def update(gradients, state, parameters, lr):
+      directions, state = direction.update(gradients, state, parameters)
+      directions = _add_decay(directions, parameters, settings.decays)
+      return {k: -lr * d for k, d in directions.items()}, state
+
+    return direction.init, update, None
+
+  return build
+
+
+def _adam(s: Settings) -> optax.GradientTransformation:
+  """https://arxiv.org/abs/1412.6980, with bias correction."""
+  return optax.scale_by_adam(b1=s.b1, b2=s.b2, eps=s.eps)
+
+
+def _momentum(s: Settings, nesterov: bool = False) -> optax.GradientTransformation:
+  """m = b1 * m + g, as in torch.optim.SGD without dampening; b1 = 0 is plain gradient descent without a state."""
+  return optax.trace(decay=s.b1, nesterov=nesterov) if s.b1 else optax.identity()
+
+
+def _adafactor(s: Settings) -> optax.GradientTransformation:
+  """Factored second moments (https://arxiv.org/abs/1804.04235) with momentum and an absolute learning rate.
+
+  As in https://arxiv.org/abs/2106.04560, section 3.5: no scaling by the parameter's size, the second moment's decay is
+  1 - n^-0.8 and at most b2, each parameter's update is clipped at a root mean square of 1, momentum b1 (0: none, which
+  saves a copy of the parameters). A matrix is factored when both its sides are at least 128. eps is a gradient's size.
+  """
+
+  def decay_rate(step, exponent):
+    return jnp.minimum(s.b2, 1.0 - (jnp.asarray(step, jnp.float32) + 1.0) ** -exponent)
+
+  parts = [
+    optax.scale_by_factored_rms(decay_rate=0.8, epsilon=s.eps**2, decay_rate_fn=decay_rate),
+    optax.clip_by_block_rms(1.0),
+  ]
+  return optax.chain(*parts, *([optax.ema(s.b1, debias=False)] if s.b1 else []))
+
+
+def muon_dimensions(axes: Sequence[str | None] | None) -> optax.contrib.MuonDimensionNumbers | None:
+  """Which dimensions of a parameter are a matrix's input and output; None where it isn't a matrix in a block.
+
+  The model's width is one side and the rest the other: (layers, embed, heads, head_width) is a stack of matrices from
+  embed to heads * head_width. Embeddings, the output projection, biases and scales are left to Adam.
+  """
+  sides = [i for i, name in enumerate(axes or ()) if name != "layers"]
+  if axes is None or len(sides) < 2 or {"vocab", "position"} & set(axes):
+    return None
+  if axes[sides[0]] == "embed":
+    return optax.contrib.MuonDimensionNumbers(sides[:1], sides[1:])
+  if axes[sides[-1]] == "embed":
+    return optax.contrib.MuonDimensionNumbers(sides[:-1], sides[-1:])
+  return None
+
+
+def _muon(s: Settings) -> optax.GradientTransformation:
+  """Orthogonalised momentum for matrices in blocks, Adam for the rest.
+
+  https://kellerjordan.github.io/posts/muon, scaled by 0.2 * sqrt(max(fan in, fan out)) so that AdamW's learning rate
+  and decay carry over (https://arxiv.org/abs/2502.16982, section 2.2). b1 is the momentum of both; published: 0.95.
+  """
+  dimensions = {name: muon_dimensions(axes) for name, axes in s.axes.items()}
+  if not any(dimensions.values()):
+    raise LmxError(message("config.optimizer.name", got="muon", allowed="adamw: this model has no matrix in a block"))
+  return optax.contrib.muon(
+    learning_rate=-1.0,  # optax steps against the gradient; here a direction of ascent is wanted.
+    beta=s.b1,
+    eps=s.eps,
+    adam_b1=s.b1,
+    adam_b2=s.b2,
+    muon_weight_dimension_numbers=dimensions,
+    consistent_rms=0.2,
+  )
+
+
+def _schedule_free(s: Settings) -> tuple:
+  """Schedule-free AdamW (https://arxiv.org/abs/2405.15682): use the constant schedule, with warm-up.
+
+  Gradients are taken at an interpolation (weight b1) of the iterates and their average; the average is evaluated.
+  """
+  if not s.b1:
+    raise LmxError(message("config.optimizer.b1", got=s.b1, allowed="more than 0 for schedule_free"))
+  direction = optax.scale_by_adam(b1=0.0, b2=s.b2, eps=s.eps)
+
+  def method(lr):
+    def step(gradients, state, parameters):
+      directions, state = direction.update(gradients, state, parameters)
+      return {k: -lr * d for k, d in _add_decay(directions, parameters, s.decays).items()}, state
+
+    return optax.contrib.schedule_free(optax.GradientTransformation(direction.init, step), learning_rate=lr, b1=s.b1)
+
+  def update(gradients, state, parameters, lr):
+    return method(lr).update(gradients, state, parameters)
+
+  return method(0.0).init, update, optax.contrib.schedule_free_eval_params
+
+
+_MOMENTS = ("b1", "b2", "eps", "weight_decay")
+OPTIMIZERS: dict[str, Row] = {
+  "adamw": Row(_stepping(_adam), _MOMENTS),
+  "adam": Row(_stepping(_adam), ("b1", "b2", "eps")),
+  # Adam with a look-ahead (Dozat 2016), https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
+  "nadamw": Row(_stepping(lambda s: optax.scale_by_adam(b1=s.b1, b2=s.b2, eps=s.eps, nesterov=True)), _MOMENTS),
+  # https://arxiv.org/abs/2411.02853, with its clipping.
+  "adopt": Row(_stepping(lambda s: optax.contrib.scale_by_adopt(b1=s.b1, b2=s.b2, eps=s.eps)), _MOMENTS),
+  "adafactor": Row(_stepping(_adafactor), _MOMENTS),
+  "muon": Row(_stepping(_muon), _MOMENTS),
+  "schedule_free": Row(_schedule_free, _MOMENTS),
+  # The sign of a momentum (https://arxiv.org/abs/2302.06675): a third of AdamW's learning rate, three times its decay.
+  "lion": Row(_stepping(lambda s: optax.scale_by_lion(b1=s.b1, b2=s.b2)), ("b1", "b2", "weight_decay")),
+  "sgd": Row(_stepping(_momentum), ("b1", "weight_decay")),
+  "nesterov": Row(_stepping(lambda s: _momentum(s, nesterov=True)), ("b1", "weight_decay")),
+  # eps outside of the root, as in torch.optim.
+  "rmsprop": Row(
+    _stepping(lambda s: optax.scale_by_rms(decay=s.b2, eps=s.eps, eps_in_sqrt=False)), ("b2", "eps", "weight_decay")
+  ),
+  "adagrad": Row(
+    _stepping(lambda s: optax.scale_by_rss(initial_accumulator_value=0.0, eps=s.eps)), ("eps", "weight_decay")
+  ),
+}
+
+
+def make_optimizer(
+  name: str,
+  *,
+  schedule: Schedule,
+  b1: float,
+  b2: float,
+  eps: float,
+  weight_decay: float,
+  decay_rules: Rules,
+  axes: Axes,
+) -> Optimizer:
+  """Builds a row of `OPTIMIZERS`.
+
+  Args:
+    name: the row.
+    schedule: step -> learning rate.
+    b1, b2, eps: first- and second-moment decay and the term that keeps denominators from zero; `Row.reads` says which
+      of them the optimizer uses.
+    weight_decay: decoupled decay per step, over the learning rate.
+    decay_rules: (regular expression, multiplier) pairs over parameter names; see `rules.decay_multipliers`.
+    axes: each parameter's logical axes by its dotted name. Its keys are all parameters.
+
+  Raises:
+    LmxError: an unknown name, a rule that doesn't fit the parameters, or decay where the optimizer has none.
+  """
+  row = choose("config.optimizer.name", name, OPTIMIZERS)
+  if weight_decay and "weight_decay" not in row.reads:
+    raise LmxError(
+      message(
+        "config.optimizer.weight_decay", got=weight_decay, allowed=f"0 with {name}",
+        fix=f"--config.optimizer.weight_decay=0, or --config.optimizer.name={name}w",
+      )
+    )  # fmt: skip
+  multipliers = decay_multipliers(decay_rules, axes)
+  decays = {key: weight_decay * multiplier for key, multiplier in multipliers.items()}
+  init, update, average = row.build(Settings(b1, b2, eps, decays, axes))
+  return Optimizer(init, update, schedule, average, multipliers)

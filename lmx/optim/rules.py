@@ -1,0 +1,34 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Per-parameter rules: how strongly each parameter decays."""
+
+from collections.abc import Iterable
+
+from lmx.errors import LmxError, message
+from lmx.trees import match_rules
+
+Rules = Iterable[tuple[str, float]]
+SUBJECT = "config.optimizer.decay_rules"
+
+
+def decay_multipliers(rules: Rules, names: Iterable[str]) -> dict[str, float]:
+  """Each parameter's multiplier of the weight decay: the first rule that matches its whole name decides.
+
+  Args:
+    rules: (regular expression, multiplier) pairs.
+    names: every parameter's dotted name.
+
+  Raises:
+    LmxError: a parameter that no rule matches, a rule that decides nothing, or a negative multiplier.
+  """
+  rules = tuple((pattern, multiplier) for pattern, multiplier in rules)
+  for pattern, multiplier in rules:
+    if multiplier < 0:
+      raise LmxError(message(f"{SUBJECT}, {pattern!r}", got=multiplier, allowed="a multiplier of at least 0"))
+  matched = match_rules(rules, names, subject=SUBJECT)
+  return {name: float(multiplier) for name, multiplier in matched.items()}
+
+
+def explain(multipliers: dict[str, float], weight_decay: float) -> str:
+  """One line per parameter, for the log: its name and its decay per step, over the learning rate."""
+  width = max(map(len, multipliers), default=0)
+  return "\n".join(f"{name:<{width}}  {weight_decay * value:g}" for name, value in multipliers.items())

@@ -1,0 +1,274 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Checkpoints: written in the background by Orbax, restored bit for bit, on the same mesh or on any other.
+
+A checkpoint is a folder `checkpoints/<step>` with four parts: `parameters`, `ema` (where the run keeps an average),
+`training` (optimizer and counters) and `extra` (JSON: format version, data position, batch fingerprint, metrics).
+Arrays lie there under dotted names and nothing else, so parameters can be read without knowing the optimizer.
+Shardings are built from the template that is passed at restore, and are never read from disk.
+
+A checkpoint is written under a temporary name and renamed when it is whole; one that is to go is renamed first and
+deleted afterwards. So a folder under its final name is always whole, whenever the process dies.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN, PreservationPolicy
+
+from lmx.errors import LmxError, message, nearest
+from lmx.training.state import TrainState
+from lmx.trees import named_leaves
+
+FORMAT = 1  # Raised when a checkpoint's parts or names change so that an older lmx would misread it.
+ARRAYS = ("parameters", "ema", "training")
+_TRASH = "deleting"
+_PREFIXES = {"params.": "parameters", "ema.": "ema"}
+
+
+def _parts(named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """A state's named leaves by the part of the checkpoint that they belong to, under their names there."""
+  parts: dict[str, dict[str, Any]] = {}
+  for name, leaf in named.items():
+    part, key = next(
+      ((p, name.removeprefix(x)) for x, p in _PREFIXES.items() if name.startswith(x)), ("training", name)
+    )
+    parts.setdefault(part, {})[key] = leaf
+  return parts
+
+
+def _registry() -> ocp.DefaultCheckpointHandlerRegistry:
+  """Uncompressed arrays: float parameters hardly shrink, and compressing them takes the training's own cores."""
+  registry = ocp.DefaultCheckpointHandlerRegistry()
+  for part in ARRAYS:
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+    registry.add(part, ocp.args.PyTreeSave, handler)
+    registry.add(part, ocp.args.PyTreeRestore, handler)
+  json_handler = ocp.JsonCheckpointHandler()
+  registry.add("extra", ocp.args.JsonSave, json_handler)
+  registry.add("extra", ocp.args.JsonRestore, json_handler)
+  return registry
+
+
+def _as_loss(metrics: Mapping[str, float | None]) -> float:
+  """What "best" minimises: the loss; one that wasn't measured, or is not a number, is the worst of all."""
+  value = metrics["best"]
+  return float("inf") if value is None or value != value else float(value)
+
+
+class Checkpointer:
+  """The checkpoints of one run. With several processes, each makes one and calls it at the same steps."""
+
+  def __init__(
+    self,
+    directory: str | Path,
+    *,
+    keep_last: int = 2,
+    keep_every_steps: int | None = None,
+    keep_best: bool = True,
+    background: bool = True,
+  ):
+    """Opens `directory`, making it where it is missing, and clears away what a killed process left there.
+
+    Args:
+      directory: the run's `checkpoints` folder.
+      keep_last: newest checkpoints to keep, at least 1.
+      keep_every_steps: checkpoints at multiples of this are kept for good; None: none is.
+      keep_best: keep the one that was saved with the lowest loss.
+      background: write while training goes on; False: `save` returns when the checkpoint is whole.
+    """
+    if keep_last < 1:
+      raise LmxError(message("config.checkpoint.keep_last", got=keep_last, allowed="at least 1"))
+    self.directory = Path(directory).absolute()
+    policies: list[PreservationPolicy] = [LatestN(keep_last)]
+    if keep_every_steps is not None:
+      policies.append(EveryNSteps(keep_every_steps))
+    if keep_best:
+      policies.append(BestN(get_metric_fn=_as_loss, reverse=True, n=1))
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=AnyPreservationPolicy(policies),
+        best_fn=_as_loss,  # Makes Orbax write the metrics; what is kept is decided by the policies alone.
+        best_mode="min",
+        cleanup_tmp_directories=True,
+        todelete_subdir=_TRASH,
+        enable_async_checkpointing=background,
+      ),
+      handler_registry=_registry(),
+    )
+    self._empty_trash()
+
+  def save(self, step: int, state: TrainState, extra: Mapping[str, Any], *, loss: float | None = None) -> bool:
+    """Copies the state to the host and writes it in the background; training may go on, the state be donated.
+
+    Args:
+      step: updates done, as `state.step` says (given, so that the device isn't waited for).
+      state: on any mesh.
+      extra: JSON values: the data position, the batch fingerprint, metrics, whatever the loop needs again.
+      loss: held-out loss by which `keep_best` judges; None where the run wasn't evaluated at this step.
+
+    Returns:
+      False, and writes nothing, where this step already has a checkpoint.
+    """
+    if step in self._manager.all_steps():
+      return False
+    self._empty_trash()
+    arrays = {part: ocp.args.PyTreeSave(named) for part, named in _parts(named_leaves(state)).items()}
+    record = {"format": FORMAT, "step": step, "loss": loss, "extra": dict(extra)}
+    items = ocp.args.Composite(extra=ocp.args.JsonSave(record), **arrays)
+    return self._manager.save(step, args=items, metrics={"best": loss}, force=True)
+
+  def steps(self) -> list[int]:
+    """Steps with a whole checkpoint, or one being written, in order."""
+    return sorted(self._manager.all_steps())
+
+  def latest(self) -> int | None:
+    """The newest step with a checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def restore(self, abstract: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+    """(the state, the `extra` it was saved with), bit for bit, laid out as `abstract` says.
+
+    Args:
+      abstract: the template from `training.state.abstract_state`, on any mesh.
+      step: None for the newest.
+
+    Raises:
+      LmxError: no such checkpoint, or one of another model, optimizer or format.
+    """
+    self.wait()
+    folder = find_checkpoint(self.directory, step)
+    extra = read_extra(self.directory, int(folder.name))
+    parts = _parts(named_leaves(abstract))
+    averaged_anew = "ema" in parts and not (folder / "ema").exists()
+    if averaged_anew:  # An average that the run begins to keep only now starts at the parameters.
+      del parts["ema"]
+    restored = _read(folder, parts)
+    if averaged_anew:
+      restored["ema"] = jax.tree.map(jnp.copy, restored["parameters"])
+    prefixes = {part: prefix for prefix, part in _PREFIXES.items()} | {"training": ""}
+    named = {prefixes[part] + name: leaf for part, leaves in restored.items() for name, leaf in leaves.items()}
+    return jax.tree.unflatten(jax.tree.structure(abstract), [named[name] for name in named_leaves(abstract)]), extra
+
+  def wait(self) -> None:
+    """Returns when every checkpoint is whole on disk; raises what went wrong in the background."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and gives the threads back."""
+    self.wait()
+    self._manager.close()
+    self._empty_trash()
+
+  def __enter__(self) -> "Checkpointer":
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.close()
+
+  def _empty_trash(self) -> None:
+    """Deletes what earlier saves renamed away. Whatever is in there belongs to no run."""
+    if jax.process_index() == 0:
+      shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
+
+
+def whole_steps(directory: str | Path) -> list[int]:
+  """Steps with a whole checkpoint under `directory`, in order, seen from outside of the run that writes them."""
+  names = ocp.path.step.standard_name_format()
+  return sorted(found.step for found in names.find_all(Path(directory).absolute()))
+
+
+def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
+  """The folder of one whole checkpoint: of `step`, or the newest.
+
+  Raises:
+    LmxError: there is none.
+  """
+  steps = whole_steps(directory)
+  if step is None and not steps:
+    raise LmxError(f"{directory}: there is no whole checkpoint here. Fix: give a run directory that has one.")
+  chosen = steps[-1] if step is None else step
+  if chosen not in steps:
+    raise LmxError(message(f"checkpoint of {directory}", got=chosen, allowed=steps or "none: there is no checkpoint"))
+  return Path(directory).absolute() / str(chosen)
+
+
+def best_step(directory: str | Path) -> int | None:
+  """The step saved with the lowest held-out loss, or None where no checkpoint was saved with one."""
+  records = {step: _record(Path(directory), step)["loss"] for step in whole_steps(directory)}
+  losses = {step: loss for step, loss in records.items() if loss is not None and loss == loss}
+  return min(losses, key=lambda step: losses[step]) if losses else None
+
+
+def _record(directory: Path, step: int) -> dict[str, Any]:
+  record = ocp.JsonCheckpointHandler().restore(epath.Path(directory.absolute() / str(step) / "extra"))
+  if record["format"] > FORMAT:
+    raise LmxError(message(f"{directory}/{step}", got=record["format"], allowed=f"checkpoint format {FORMAT} or older",
+                           fix="install the lmx that wrote it, or a newer one"))  # fmt: skip
+  return record
+
+
+def read_extra(directory: str | Path, step: int) -> dict[str, Any]:
+  """The `extra` that was saved at a step."""
+  return _record(Path(directory), step)["extra"]
+
+
+def restore_model(directory: str | Path, abstract_model: Any, step: int | None = None, *, ema: bool = True) -> Any:
+  """A model from a run's checkpoints, without any knowledge of how it was trained.
+
+  Args:
+    directory: the run's `checkpoints` folder.
+    abstract_model: the module (or {dotted name: ...}) with ShapeDtypeStructs for arrays; each has the sharding to
+      restore onto, or None for the first device here.
+    step: None for the newest.
+    ema: take the average of the parameters where the run kept one, else the parameters themselves.
+
+  Raises:
+    LmxError: no such checkpoint, or parameters of another model.
+  """
+  folder = find_checkpoint(directory, step)
+  wanted = named_leaves(abstract_model)
+  part = "ema" if ema and (folder / "ema").exists() else "parameters"
+  values = _read(folder, {part: wanted})[part]
+  return jax.tree.unflatten(jax.tree.structure(abstract_model), [values[name] for name in wanted])
+
+
+def _read(folder: Path, parts: Mapping[str, Mapping[str, jax.ShapeDtypeStruct]]) -> dict[str, dict[str, jax.Array]]:
+  """The arrays of some parts, laid out as the templates say, after checking that they are the ones wanted."""
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  handler = ocp.PyTreeCheckpointHandler()
+  arrays = {}
+  for part, wanted in parts.items():
+    _check_same(folder / part, handler.metadata(epath.Path(folder / part)).tree, wanted)
+    template = {
+      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
+      for name, leaf in wanted.items()
+    }
+    restore_args = ocp.checkpoint_utils.construct_restore_args(template)
+    arguments = ocp.args.PyTreeRestore(item=template, restore_args=restore_args)
+    arrays[part] = handler.restore(epath.Path(folder / part), args=arguments)
+  handler.close()
+  return arrays
+
+
+def _check_same(where: Path, metadata: Any, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+  """Orbax would cast and cut silently; a checkpoint of another model or optimizer is an error instead."""
+  saved = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in metadata.items()}
+  asked = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
+  for name in sorted(asked.keys() | saved.keys()):
+    if name not in saved:
+      close = nearest(name, saved.keys() - asked.keys())
+      raise LmxError(f"{where}: the checkpoint has no {name!r}." + (f" It has {close!r}." if close else "") + _FIX)
+    if name not in asked:
+      raise LmxError(f"{where}: the checkpoint has {name!r}, which this model or optimizer lacks.{_FIX}")
+    if saved[name] != asked[name]:
+      raise LmxError(f"{where}: {name} is {saved[name]} in the checkpoint and {asked[name]} here.{_FIX}")
+
+
+_FIX = " Fix: use the config that the run was started with (config.json in the run directory)."

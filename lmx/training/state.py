@@ -1,0 +1,161 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What training changes: the state of a run, as plain arrays under dotted names, and how it lies on a mesh.
+
+A model is a Flax NNX module; the state holds its parameters as a flat dictionary {dotted name: array}. Plain
+dictionaries pass through `jax.jit` some thirty times faster than modules, which are flattened in Python (0.27 ms for 20
+parameters in 11 modules, three or four times per step), and one name serves the optimizer's rules, the checkpoint and
+the log. `Blueprint` takes a module apart and puts it together again; inside a compiled step that costs nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from lmx.mesh import replicated
+from lmx.optim.optimizers import Optimizer
+from lmx.sharding import Layout
+from lmx.training.guard import Guard, new_guard
+from lmx.trees import count, map_variables, named_leaves
+
+Arrays = dict[str, jax.Array]
+MakeModel = Callable[[jax.Array], Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Blueprint:
+  """A model without its numbers: the one description from which init, shardings, rules and checkpoints derive.
+
+  Attributes:
+    shapes: {dotted name: shape and dtype}, in the module's order.
+    axes: {dotted name: logical axes, or None}.
+    structure: the module's tree structure.
+  """
+
+  shapes: dict[str, jax.ShapeDtypeStruct]
+  axes: dict[str, Sequence[str | None] | None]
+  structure: Any
+
+  def split(self, model: Any) -> Arrays:
+    """The module's parameters by name."""
+    return named_leaves(model)
+
+  def join(self, parameters: Arrays) -> Any:
+    """The module with these parameters; `parameters` may hold arrays, tracers or shardings."""
+    return jax.tree.unflatten(self.structure, [parameters[name] for name in self.shapes])
+
+  def shardings(self, layout: Layout) -> dict[str, NamedSharding]:
+    """Where each parameter is stored."""
+    return {name: layout.stored(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
+
+  @property
+  def parameters(self) -> int:
+    """Number of parameters."""
+    return count(self.shapes)
+
+
+def blueprint_of(model: Any) -> Blueprint:
+  """The blueprint of a module whose leaves are arrays or ShapeDtypeStructs.
+
+  Raises:
+    ValueError: a leaf that isn't floating-point (a counter, a random key): it could not be trained.
+  """
+  axes: dict[str, Sequence[str | None] | None] = {}
+
+  def note(name: str, leaf: Any, leaf_axes: Sequence[str | None] | None) -> jax.ShapeDtypeStruct:
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      raise ValueError(f"{name} is {leaf.dtype}; a model holds floating-point parameters only")
+    axes[name] = leaf_axes
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+  noted = map_variables(note, model)
+  return Blueprint(named_leaves(noted), axes, jax.tree.structure(model))
+
+
+def blueprint(make_model: MakeModel) -> Blueprint:
+  """The blueprint of what `make_model(key)` returns, without computing or allocating it."""
+  return blueprint_of(jax.eval_shape(make_model, jax.random.key(0)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """Everything that a run continues from, beside the data position.
+
+  Attributes:
+    step: updates done, skipped ones included, int32. It is also the number of batches drawn.
+    params: parameters, float32.
+    opt_state: the optimizer's.
+    ema: an average of the parameters, by which the run is evaluated, or None.
+    guard: what skipping needs to remember.
+  """
+
+  step: jax.Array
+  params: Arrays
+  opt_state: Any
+  ema: Arrays | None
+  guard: Guard
+
+  @property
+  def evaluated(self) -> Arrays:
+    """The parameters to evaluate, sample and export with: the average where there is one."""
+    return self.params if self.ema is None else self.ema
+
+
+def fresh_state(params: Arrays, optimizer: Optimizer, ema: bool) -> TrainState:
+  """The state before the first step. `ema` keeps an average of the parameters, starting at the parameters."""
+  keep_average = ema or optimizer.average is not None
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    opt_state=optimizer.init(params),
+    ema=jax.tree.map(jnp.copy, params) if keep_average else None,
+    guard=new_guard(),
+  )
+
+
+def abstract_state(plan: Blueprint, optimizer: Optimizer, layout: Layout, *, ema: bool = False) -> TrainState:
+  """The state as ShapeDtypeStructs with shardings: the template of init, step, checkpoint and memory plan.
+
+  An optimizer's array lies as the parameter whose name and shape it has; anything else is copied to every device.
+  """
+  shapes = jax.eval_shape(lambda params: fresh_state(params, optimizer, ema), plan.shapes)
+  stored = plan.shardings(layout)
+
+  def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    name = str(path[-1].key) if isinstance(path[-1], jax.tree_util.DictKey) else ""
+    if name not in stored or plan.shapes[name].shape != leaf.shape:
+      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(layout.mesh))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=stored[name])
+
+  return jax.tree_util.tree_map_with_path(place, shapes)
+
+
+def shardings_of(abstract: Any) -> Any:
+  return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+
+def init_state(
+  make_model: MakeModel, key: jax.Array, plan: Blueprint, optimizer: Optimizer, abstract: TrainState
+) -> TrainState:
+  """A new run's state, computed where it will lie: no device ever holds more than its part.
+
+  The same key gives the same parameters on every mesh (jax's partitionable random numbers).
+  """
+
+  def init(key: jax.Array) -> TrainState:
+    return fresh_state(plan.split(make_model(key)), optimizer, abstract.ema is not None)
+
+  return jax.jit(init, out_shardings=shardings_of(abstract))(key)
+
+
+def start_state(params: Arrays, optimizer: Optimizer, abstract: TrainState) -> TrainState:
+  """A new run's state around given parameters (another run's, or imported ones)."""
+
+  def start(params: Arrays) -> TrainState:
+    return fresh_state(params, optimizer, abstract.ema is not None)
+
+  return jax.jit(start, out_shardings=shardings_of(abstract))(params)

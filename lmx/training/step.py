@@ -1,0 +1,219 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The one training step and the one evaluation step, each a single compiled program over the mesh.
+
+Numerics: the loss is a sum and a weight, both float32, over the whole batch. Gradients of the sum are added up over
+micro-batches in the parameters' dtype (float32) and divided once by the total weight, so micro-batches, devices and
+packing don't change the result. Clipping, division and skipping are factors inside the update: gradients are
+read once for their norm and once for the update.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from lmx.errors import LmxError, message
+from lmx.mesh import BATCH_AXES, batch_sharding, replicated
+from lmx.optim.optimizers import Optimizer
+from lmx.sharding import Layout, use_layout
+from lmx.training.guard import SPIKE_HISTORY, judge
+from lmx.training.state import Arrays, Blueprint, TrainState, shardings_of
+
+Batch = Mapping[str, jax.Array]
+
+
+class Loss(Protocol):
+  """What a loss returns. `sum` and `weight` are float32 scalars; `metrics` maps a name to such a pair."""
+
+  @property
+  def sum(self) -> jax.Array: ...
+  @property
+  def weight(self) -> jax.Array: ...
+  @property
+  def metrics(self) -> Mapping[str, tuple[jax.Array, jax.Array]]: ...
+
+
+LossFunction = Callable[[Any, Batch, jax.Array | None], Loss]  # (model, batch, dropout key or None) -> Loss
+Sums = dict[str, tuple[jax.Array, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+  """How a step is made of a batch.
+
+  Attributes:
+    micro_batches: K, parts that the batch is run in. Divides the batch.
+    clip_norm: largest global gradient norm; 0 doesn't clip.
+    spike_factor: skip a step whose gradient norm is over this many running means; None never does.
+    spike_history: steps in that running mean.
+    ema: decay of the average of the parameters; None keeps none.
+    seed: of dropout.
+  """
+
+  micro_batches: int = 1
+  clip_norm: float = 1.0
+  spike_factor: float | None = None
+  spike_history: int = SPIKE_HISTORY
+  ema: float | None = None
+  seed: int = 0
+
+
+def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:
+  """(B, ...) arrays as (K, B/K, ...): part k has the rows k, K + k, 2K + k, ...
+
+  Taking every K-th row, and not a run of them, keeps each row on the device that has it: no row moves.
+  """
+  sharding = NamedSharding(layout.mesh, PartitionSpec(None, BATCH_AXES))
+
+  def split(rows: jax.Array) -> jax.Array:
+    parted = rows.reshape(rows.shape[0] // parts, parts, *rows.shape[1:]).swapaxes(0, 1)
+    return jax.lax.with_sharding_constraint(parted, sharding)
+
+  return {name: split(rows) for name, rows in batch.items()}
+
+
+def batch_gradients(
+  loss: LossFunction, plan: Blueprint, layout: Layout, parts: int, params: Arrays, batch: Batch, key: jax.Array
+) -> tuple[Arrays, Sums]:
+  """The gradient of the summed loss over the batch, stored as the parameters are, and the sums of all metrics."""
+  stored = plan.shardings(layout)
+
+  def total(params: Arrays, rows: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
+    result = loss(plan.join(params), rows, key)
+    return result.sum, {"loss": (result.sum, result.weight), **result.metrics}
+
+  def part(rows: Batch, index: jax.Array | int) -> tuple[Arrays, Sums]:
+    (_, sums), gradients = jax.value_and_grad(total, has_aux=True)(params, rows, jax.random.fold_in(key, index))
+    return jax.lax.with_sharding_constraint(gradients, stored), sums
+
+  if parts == 1:
+    return part(batch, 0)
+  rows = split_rows(batch, parts, layout)
+  shapes = jax.eval_shape(lambda: part({name: value[0] for name, value in rows.items()}, 0))
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+  def add(carry, item):
+    gradients, sums = jax.tree.map(jnp.add, carry, part(*item))
+    return (jax.lax.with_sharding_constraint(gradients, stored), sums), None
+
+  return jax.lax.scan(add, zeros, (rows, jnp.arange(parts)))[0]
+
+
+def averaged(state: TrainState, params: Arrays, opt_state: Any, optimizer: Optimizer, decay: float | None) -> Any:
+  """The next average of the parameters.
+
+  Its decay is min(decay, (1 + n) / (10 + n)) at update n, so that the first steps' parameters are soon forgotten.
+  """
+  if optimizer.average is not None:
+    return optimizer.average(opt_state, params)
+  if decay is None or state.ema is None:
+    return state.ema
+  n = state.step.astype(jnp.float32) + 1.0
+  keep = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
+  return {name: keep * state.ema[name] + (1.0 - keep) * value for name, value in params.items()}
+
+
+def _update(
+  state: TrainState, gradients: Arrays, sums: Sums, optimizer: Optimizer, options: StepOptions
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Applies one update, or leaves parameters, optimizer and average as they were and counts the step as skipped."""
+  loss, weight = sums["loss"]
+  grad_norm = optax.tree.norm(gradients) / weight
+  apply, guard = judge(
+    state.guard, loss / weight, grad_norm, spike_factor=options.spike_factor, history=options.spike_history
+  )
+  factor = 1.0 / weight
+  if options.clip_norm:
+    factor = factor * jnp.minimum(1.0, options.clip_norm / jnp.maximum(grad_norm, jnp.finfo(jnp.float32).tiny))
+  lr = optimizer.schedule(state.step)
+  scaled = {name: gradient * factor for name, gradient in gradients.items()}
+  updates, opt_state = optimizer.update(scaled, state.opt_state, state.params, lr)
+  params = {name: value + updates[name] for name, value in state.params.items()}
+  ema = averaged(state, params, opt_state, optimizer, options.ema)
+  new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
+  params, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(apply, n, o), new, old)
+  metrics = {name: total / share for name, (total, share) in sums.items()}
+  metrics |= {
+    "loss_weight": weight,
+    "grad_norm": grad_norm,
+    "param_norm": optax.tree.norm(params),
+    "learning_rate": lr,
+    "skipped": 1.0 - apply,
+    "skipped_total": guard.skipped,
+    "skipped_in_a_row": guard.skipped_in_a_row,
+  }
+  metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
+  return TrainState(state.step + 1, params, opt_state, ema, guard), metrics
+
+
+def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, layout: Layout) -> None:
+  """Says before compilation what would not divide or not fit together.
+
+  Raises:
+    LmxError: with the key to change.
+  """
+  shards = layout.mesh.shape["data"] * layout.mesh.shape["fsdp"]
+  if options.micro_batches < 1 or batch_size % (shards * options.micro_batches):
+    raise LmxError(
+      message(
+        "config.train.batch_size",
+        got=batch_size,
+        allowed=f"a multiple of mesh.data * mesh.fsdp * train.micro_batches = {shards} * {options.micro_batches}",
+      )
+    )
+  if options.ema is not None and optimizer.average is not None:
+    raise LmxError(message("config.optimizer.ema", got=options.ema, allowed="None: this optimizer keeps an average"))
+
+
+def make_train_step(
+  loss: LossFunction, plan: Blueprint, optimizer: Optimizer, layout: Layout, options: StepOptions, abstract: TrainState
+):
+  """The compiled `(state, batch) -> (state, metrics)`; the old state's memory is used for the new one.
+
+  A step whose loss or gradient is not finite, or whose gradient norm is a spike, changes nothing but `step` and the
+  counts; metrics["skipped"] says so, and the loop stops or goes on as its policy is.
+
+  Args:
+    loss: (model, batch, dropout key) -> Loss.
+    plan: of the model.
+    optimizer, layout, options: see their docstrings.
+    abstract: the state's template, from `abstract_state`, on `layout`'s mesh.
+
+  Returns:
+    A `jax.jit` function (`.lower(abstract, batch)` plans it). batch: {name: (B, ...)} global arrays or numpy. metrics:
+    float32 scalars on the device: loss and the objective's metrics (means), loss_weight, grad_norm (before clipping),
+    param_norm (after the step), learning_rate, skipped (0 or 1), skipped_total, skipped_in_a_row.
+  """
+
+  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    with use_layout(layout):
+      key = jax.random.fold_in(jax.random.key(options.seed), state.step)
+      gradients, sums = batch_gradients(loss, plan, layout, options.micro_batches, state.params, batch, key)
+    return _update(state, gradients, sums, optimizer, options)
+
+  shardings = shardings_of(abstract)
+  return jax.jit(
+    train_step,
+    in_shardings=(shardings, batch_sharding(layout.mesh)),
+    out_shardings=(shardings, replicated(layout.mesh)),
+    donate_argnums=0,
+  )
+
+
+def make_eval_step(loss: LossFunction, plan: Blueprint, layout: Layout):
+  """The compiled `(parameters, batch) -> {name: (sum, weight)}`, without dropout; has "loss"."""
+
+  def eval_step(params: Arrays, batch: Batch) -> Sums:
+    with use_layout(layout):
+      result = loss(plan.join(params), batch, None)
+    return {"loss": (result.sum, result.weight), **result.metrics}
+
+  return jax.jit(
+    eval_step,
+    in_shardings=(plan.shardings(layout), batch_sharding(layout.mesh)),
+    out_shardings=replicated(layout.mesh),
+  )
