@@ -51,7 +51,7 @@ def get_config() -> config_dict.ConfigDict:
   # ---------------------------------------------------------------- precision and speed
   compute = config.compute = config_dict.ConfigDict()
   compute.dtype = "bfloat16"  # bfloat16 | float32. Parameters, softmax, norms and loss stay in float32.
-  compute.attention = "auto"  # auto | reference | xla | cudnn. auto: the fastest that passes its check.
+  compute.attention = "auto"  # auto | reference | einsum | xla | cpu | cudnn. auto: the fastest that passes its check.
   compute.layers = "auto"  # auto | scanned | unrolled. Unrolled is faster for few layers, scanned compiles faster.
   compute.remat = "none"  # none | full: recompute each block in the backward pass to save memory.
   compute.compilation_cache = "~/.cache/lmx/xla"  # Compiled programs are kept here between runs; "" turns it off.

@@ -22,8 +22,7 @@ def get_config(path: str) -> ConfigDict:
   config.data.packing = "concatenated"  # One stream of characters, cut into rows.
   config.data.heldout_split = "tail"
   config.data.heldout_fraction = 0.1
-  config.tokenizer.model_type = "char"  # As many pieces as the text has characters, at most vocab_size.
-  config.tokenizer.vocab_size = 256
+  config.tokenizer.model_type = "char"  # One piece for each character of the text.
 
   config.model.layers = 4
   config.model.width = 128

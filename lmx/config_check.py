@@ -23,7 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "model.activation": ("gelu", "gelu_tanh", "relu", "swiglu", "geglu"),
   "model.init": ("gpt2", "normal", "xavier", "lecun"),
   "compute.dtype": ("bfloat16", "float32"),
-  "compute.attention": ("auto", "reference", "xla", "cudnn"),
+  "compute.attention": ("auto", "reference", "einsum", "xla", "cpu", "cudnn"),
   "compute.layers": ("auto", "scanned", "unrolled"),
   "compute.remat": ("none", "full"),
   "tokenizer.kind": ("bytes", "sentencepiece", "huggingface"),

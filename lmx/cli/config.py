@@ -1,0 +1,103 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Show a config with what each key means, compare two, or check one.
+
+lmx config show --config=configs/gpt2.py:small
+lmx config diff configs/cpu.py runs/cpu
+lmx config check --config=configs/mine.py --config.model.heads=5
+"""
+
+import argparse
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+from lmx.cli.arguments import add_config
+from lmx.cli.given_config import checked_config, config_and_problems, run_config
+from lmx.config import ConfigDict, config_dir, diff, flatten, load, to_json
+from lmx.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  commands = parser.add_subparsers(dest="action", required=True, metavar="show|diff|check")
+  show = commands.add_parser("show", help="every key, its value, and what it means")
+  add_config(show)
+  show.add_argument("--changed", action="store_true", help="only keys that differ from base.py")
+  show.add_argument("--json", action="store_true", help="as the config.json of a run")
+  compare = commands.add_parser("diff", help="keys that differ between two config files or runs")
+  compare.add_argument("first", help="a config file or the folder of a run")
+  compare.add_argument("second", help="a config file or the folder of a run")
+  add_config(commands.add_parser("check", help="everything that is wrong with a config, at once"))
+
+
+def run(args: argparse.Namespace) -> int:
+  return {"show": _show, "diff": _diff, "check": _check}[args.action](args)
+
+
+def help_texts() -> dict[str, str]:
+  """{dotted key: its comment}, in the order of base.py, read from its source."""
+  texts: dict[str, str] = {}
+  sections: dict[str, str] = {"config": ""}
+  pending: list[str] = []
+  for line in (config_dir() / "base.py").read_text(encoding="utf-8").splitlines():
+    section = re.match(r"  (\w+) = config\.(\w+) = ", line)
+    assignment = re.match(r"  (\w+)\.(\w+) = (.*)", line)
+    if section:
+      sections[section[1]] = f"{section[2]}."
+    elif re.match(r"  # (?!-)", line):
+      pending.append(line.strip().removeprefix("# "))
+      continue
+    elif assignment:
+      comment = re.search(r"  # (.*)", assignment[3])
+      texts[sections[assignment[1]] + assignment[2]] = comment[1] if comment else " ".join(pending)
+    pending = []
+  return texts
+
+
+def _show(args: argparse.Namespace) -> int:
+  config = checked_config(args)
+  if args.json:
+    print(to_json(config), end="")
+    return 0
+  changed = {key for key, _, _ in diff(load("configs/base.py"), config)}
+  texts, values = help_texts(), flatten(config)
+  rows = [  # A key such as data.columns.text has its comment at data.columns.
+    (f"{'*' if key in changed else ' '} {key} = {values[key]!r}", text)
+    for known, text in texts.items()
+    for key in values
+    if (key == known or key.startswith(f"{known}.")) and (key in changed or not args.changed)
+  ]
+  width = min(60, max((len(row) for row, _ in rows), default=0))
+  for row, text in rows:
+    print(f"{row:{width}}  # {text}" if text else row)
+  print(f"\n* differs from base.py: {len(changed)} of {len(values)} keys. Change any: --config.KEY=VALUE")
+  return 0
+
+
+def _either(name: str) -> ConfigDict:
+  path = Path(name).expanduser()
+  if path.name == "config.json":
+    return run_config(path.parent)
+  return run_config(path) if path.is_dir() or ".py" not in name else load(name)
+
+
+def _diff(args: argparse.Namespace) -> int:
+  differences: list[tuple[str, Any, Any]] = diff(_either(args.first), _either(args.second))
+  for key, first, second in differences:
+    print(f"{key}: {first!r} -> {second!r}")
+  if not differences:
+    print("no difference")
+  return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+  config, problems = config_and_problems(args)
+  try:
+    problems += importlib.import_module("lmx.build").check(config)
+  except Exception:
+    if not problems:  # Otherwise the values above explain it, and what is left shows once they are right.
+      raise
+  if problems:
+    raise ConfigError(dict.fromkeys(problems))
+  print(f"{args.config}: {len(flatten(config))} keys, nothing wrong")
+  return 0

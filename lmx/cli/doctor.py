@@ -1,0 +1,145 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What is installed, whether it fits, what works on this machine, and what would go wrong.
+
+Exit code 0 when nothing stands in the way of training, 1 otherwise. Nothing is changed, but for a file that is written
+and removed where lmx keeps its caches.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lmx
+from lmx.cli.arguments import add_config
+from lmx.cli.given_config import config_and_problems
+from lmx.config import ConfigDict
+from lmx.errors import LmxError
+from lmx.units import human
+from lmx.versions import FIX, LOWER_BOUNDS, installed, version_problems
+
+OK, NOTE, PROBLEM = "ok", "note", "PROBLEM"
+_GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """One line of the report: ok, note (works, but know it) or PROBLEM (training would fail)."""
+
+  level: str
+  subject: str
+  text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+  config, problems = config_and_problems(args)
+  findings = [Finding(PROBLEM, "config", text) for text in problems]
+  for check in CHECKS:
+    try:
+      findings += check(config)
+    except Exception as error:  # The doctor reports what breaks instead of breaking.
+      findings.append(Finding(PROBLEM, check.__name__.strip("_"), f"{type(error).__name__}: {error}"))
+  for finding in findings:
+    print(f"{finding.level:8} {finding.subject:12} {finding.text}")
+  bad = sum(finding.level == PROBLEM for finding in findings)
+  print(f"\n{bad} problems" if bad else "\nnothing stands in the way of: lmx train")
+  return 1 if bad else 0
+
+
+def _versions(config: ConfigDict) -> Iterator[Finding]:
+  system = f"{platform.system()} {platform.machine()}"
+  yield Finding(OK, "lmx", f"{lmx.__version__} on Python {platform.python_version()}, {system}")
+  names = [*LOWER_BOUNDS, "jaxlib", "tensorflow-datasets", "sentencepiece", "tokenizers", "numpy", "ml-collections"]
+  yield Finding(OK, "packages", ", ".join(f"{name} {installed(name) or 'MISSING'}" for name in names))
+  for text in version_problems():
+    yield Finding(PROBLEM, "versions", f"{text}. Fix: {FIX}")
+  optional = {"safetensors": "Hugging Face weights", "tensorboard": "TensorBoard files", "wandb": "Weights & Biases"}
+  missing = [f"{name} ({use})" for name, use in optional.items() if installed(name) is None]
+  if missing:
+    yield Finding(NOTE, "optional", f"not installed: {', '.join(missing)}")
+
+
+def _devices(config: ConfigDict) -> Iterator[Finding]:
+  jax = importlib.import_module("jax")
+  devices = jax.devices()
+  kind, count = devices[0].device_kind, len(devices)
+  yield Finding(OK, "devices", f"{count} x {kind} ({devices[0].platform}), {jax.process_count()} processes")
+  chip = importlib.import_module("lmx.units").chip_of(kind)
+  if chip:
+    yield Finding(OK, "peak", f"{human(chip.bf16_flops, 'FLOP/s')} dense bfloat16 each ({chip.source})")
+  else:
+    yield Finding(NOTE, "peak", f"no published peak is known for {kind!r}, so MFU is not reported")
+  if devices[0].platform == "cpu":
+    if config.compute.dtype == "bfloat16":
+      yield Finding(NOTE, "precision", "bfloat16 is slow on a CPU: --config.compute.dtype=float32")
+    if shutil.which("nvidia-smi"):
+      yield Finding(NOTE, "gpu", "there seems to be an NVIDIA GPU that jax does not see: pip install 'lmx[gpu]'")
+  try:
+    mesh = importlib.import_module("lmx.mesh").make_mesh(dict(config.mesh))
+    yield Finding(OK, "mesh", ", ".join(f"{name} {size}" for name, size in mesh.shape.items()))
+  except LmxError as error:
+    yield Finding(PROBLEM, "mesh", str(error))
+
+
+def _memory(config: ConfigDict) -> Iterator[Finding]:
+  total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  yield Finding(OK, "host", f"{cores} CPU cores, {total / _GIB:.1f} GiB of memory")
+
+
+def _folders(config: ConfigDict) -> Iterator[Finding]:
+  named = {"cache": config.compute.compilation_cache, "data cache": config.data.cache_dir, "runs": "runs"}
+  for subject, name in named.items():
+    if not name:
+      yield Finding(NOTE, subject, "off: every start compiles again")
+      continue
+    folder = Path(name).expanduser()
+    there = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    try:
+      with tempfile.TemporaryFile(dir=there):
+        pass
+    except OSError as error:
+      yield Finding(PROBLEM, subject, f"can't write to {there}: {error.strerror}")
+      continue
+    free = shutil.disk_usage(there).free
+    level = OK if free > _GIB else PROBLEM
+    yield Finding(level, subject, f"{folder}: writable, {free / _GIB:.1f} GiB free")
+
+
+def _terminal(config: ConfigDict) -> Iterator[Finding]:
+  encoding = (sys.stdout.encoding or "none").lower()
+  shows = "a terminal" if sys.stdout.isatty() else "no terminal: plain lines instead of a progress bar"
+  yield Finding(OK, "output", f"{encoding}, {shows}")
+  if encoding.replace("-", "") != "utf8":
+    yield Finding(NOTE, "output", "characters that it can't show are printed as ?; export PYTHONUTF8=1 shows them")
+
+
+def _attention(config: ConfigDict) -> Iterator[Finding]:
+  for name, problem in importlib.import_module("lmx.build").attention_report(config).items():
+    yield Finding(NOTE if problem else OK, "attention", f"{name}: {problem or 'equals the reference here'}")
+
+
+def _experiment(config: ConfigDict) -> Iterator[Finding]:
+  for text in importlib.import_module("lmx.build").check(config):
+    yield Finding(PROBLEM, "config", text)
+
+
+CHECKS: tuple[Callable[[ConfigDict], Iterator[Finding]], ...] = (
+  _versions,
+  _memory,
+  _folders,
+  _terminal,
+  _devices,
+  _attention,
+  _experiment,
+)

@@ -1,0 +1,65 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Text from a run, continuing a prompt.
+
+lmx generate runs/cpu --prompt "def main(" --temperature 0.8 --samples 3
+cat start.txt | lmx generate runs/cpu --prompt -
+"""
+
+import argparse
+import importlib
+import sys
+
+from lmx.cli.arguments import add_run
+from lmx.errors import LmxError, message
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add_run(parser)
+  parser.add_argument(
+    "--prompt",
+    action="append",
+    metavar="TEXT",
+    help='the text to continue; "-" reads it from standard input; give it again for more (default: a new document)',
+  )
+  parser.add_argument("--samples", type=int, default=1, help="continuations of each prompt (default: 1)")
+  parser.add_argument("--max-new-tokens", type=int, default=200, help="at most so many tokens each (default: 200)")
+  parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token (default: 0.8)")
+  parser.add_argument("--top-k", type=int, help="choose among the k likeliest tokens")
+  parser.add_argument("--top-p", type=float, help="choose among the likeliest tokens that hold this probability")
+  parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (default: 0)")
+
+
+def _check(args: argparse.Namespace) -> None:
+  rules = {
+    "--samples": (args.samples, args.samples >= 1, "at least 1"),
+    "--max-new-tokens": (args.max_new_tokens, args.max_new_tokens >= 1, "at least 1"),
+    "--temperature": (args.temperature, args.temperature >= 0, "0 or more"),
+    "--top-k": (args.top_k, args.top_k is None or args.top_k >= 1, "at least 1"),
+    "--top-p": (args.top_p, args.top_p is None or 0 < args.top_p <= 1, "above 0, up to 1"),
+    "--seed": (args.seed, 0 <= args.seed < 2**31, "0 to 2147483647"),
+  }
+  wrong = [message(flag, got=value, allowed=phrase) for flag, (value, good, phrase) in rules.items() if not good]
+  if wrong:
+    raise LmxError("\n".join(wrong))
+
+
+def run(args: argparse.Namespace) -> int:
+  _check(args)
+  prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompt or [""]]
+  loaded = importlib.import_module("lmx.notebook").load(args.run, step=args.step)
+  several = len(prompts) * args.samples > 1
+  for prompt in prompts:
+    texts = loaded.generate(
+      prompt,
+      max_new_tokens=args.max_new_tokens,
+      temperature=args.temperature,
+      top_k=args.top_k,
+      top_p=args.top_p,
+      num_samples=args.samples,
+      seed=args.seed,
+    )
+    for number, text in enumerate(texts, start=1):
+      if several:
+        print(f"---- {prompt!r}, sample {number} of {args.samples}")
+      print(text)
+  return 0

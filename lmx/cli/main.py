@@ -1,0 +1,100 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The command `lmx`: picks a command's module from a table, reads its flags, and turns mistakes into short messages.
+
+Only the chosen command's module is imported, and a command's module imports what is heavy when it runs, so that help
+and mistyped flags answer at once.
+"""
+
+import importlib
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+
+import lmx
+from lmx.cli.arguments import Parser, split_overrides
+from lmx.errors import LmxError, message
+from lmx.versions import FIX, version_problems
+
+# Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help).
+COMMANDS = {
+  "train": ("lmx.cli.train", "train a model, or go on with a run that was stopped"),
+  "evaluate": ("lmx.cli.evaluate", "held-out loss and bits per byte of a run"),
+  "generate": ("lmx.cli.generate", "text from a run"),
+  "tokenizer": ("lmx.cli.tokenizer", "train a tokenizer; show how one cuts a text"),
+  "data": ("lmx.cli.data", "show batches as they enter the model; count tokens"),
+  "config": ("lmx.cli.config", "show, compare and check configs"),
+  "plot": ("lmx.cli.plot", "the loss curves of one or many runs as a picture"),
+  "doctor": ("lmx.cli.doctor", "what is installed, what works, what would go wrong"),
+}
+# Commands that work when the installed packages don't fit each other.
+_WITHOUT_JAX = ("config", "plot", "doctor")
+INTERRUPTED = 130  # The shell's code for a process ended by Ctrl-C.
+
+
+def usage() -> str:
+  lines = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+  return "\n".join(
+    [
+      "usage: lmx <command> [flags]",
+      "",
+      *lines,
+      "",
+      "lmx train                                                  the default model, on this machine",
+      "lmx train --config=configs/gpt2.py:small --workdir=runs/a  a config file, with an argument after the colon",
+      "lmx train --config.optimizer.peak_lr=3e-4                  any key of the config, changed",
+      "lmx <command> --help                                       the flags of a command",
+    ]
+  )
+
+
+def run(argv: Sequence[str]) -> int:
+  """Runs one command line and returns its exit code.
+
+  Raises:
+    LmxError: an unknown command or flag, or whatever the command finds wrong.
+  """
+  if not argv or argv[0] in ("-h", "--help", "help"):
+    print(usage())
+    return 0
+  if argv[0] in ("--version", "-V"):
+    print(f"lmx {lmx.__version__}")
+    return 0
+  name = argv[0]
+  if name not in COMMANDS:
+    raise LmxError(message("command", got=name, allowed=COMMANDS, fix="lmx --help"))
+  problems = [] if name in _WITHOUT_JAX else version_problems()
+  if problems:
+    raise LmxError(f"{'; '.join(problems)}. Fix: {FIX}")
+  module = importlib.import_module(COMMANDS[name][0])
+  parser = Parser(prog=f"lmx {name}", description=textwrap.dedent(module.__doc__ or ""))
+  module.add_arguments(parser)
+  rest, overrides = split_overrides(argv[1:])
+  return module.run(parser.parse(rest, overrides))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The console script: exit code 0, 2 after a mistake in the input, 130 after Ctrl-C."""
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):  # A terminal that can't show a character gets a "?", not a crash.
+      stream.reconfigure(errors="replace")
+  try:
+    code = run(sys.argv[1:] if argv is None else argv)
+    sys.stdout.flush()
+    return code
+  except LmxError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  except ModuleNotFoundError as error:
+    if (error.name or "lmx").partition(".")[0] == "lmx":
+      raise
+    print(
+      f"error: the package {error.name} is not installed. Fix: pip install -c constraints.txt -e .", file=sys.stderr
+    )
+    return 2
+  except KeyboardInterrupt:
+    print("stopped", file=sys.stderr)
+    return INTERRUPTED
+  except BrokenPipeError:  # `lmx config show | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
