@@ -1,0 +1,271 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""From rows to batches: one Grain pipeline in which every step is by random access.
+
+Because nothing in it has a state, batch k is a pure function of (seed, k). The position that a checkpoint keeps is one
+integer, and the order of the rows is the same for any number of processes.
+"""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from lmx.data.rows import Rows
+from lmx.errors import LmxError, message
+
+Batch = dict[str, np.ndarray]
+# An objective's half of the data: a window of ids and a random generator to a dict of arrays as long as the places
+# that the window fills; "tokens" is one of them.
+Prepare = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
+_FINGERPRINT_BITS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchShape:
+  """How rows become batches.
+
+  Attributes:
+    length: L, places of a row.
+    batch_size: rows of a batch, over all processes.
+    process_index, process_count: this process gets the process_index-th of process_count equal parts of every batch.
+    pad_id: the token in places that no document fills.
+    threads: making batches; 0: they are made when they are asked for.
+    prefetch: batches made ahead.
+  """
+
+  length: int
+  batch_size: int
+  process_index: int = 0
+  process_count: int = 1
+  pad_id: int = 0
+  threads: int = 2
+  prefetch: int = 4
+
+  def __post_init__(self) -> None:
+    if self.batch_size < 1 or self.batch_size % self.process_count:
+      allowed = f"a multiple of the number of processes ({self.process_count})"
+      raise LmxError(message("config.train.batch_size", got=self.batch_size, allowed=allowed))
+
+  @property
+  def local_batch_size(self) -> int:
+    return self.batch_size // self.process_count
+
+
+class Assemble:
+  """Turns the windows of a row into the arrays of a row (L,): prepares each window, joins them, pads.
+
+  `segment_ids` counts the windows of a row from 1; 0 is padding. `positions` counts from 0 within each window. Padding
+  has weight zero: every array that the objective gives is filled up with zeros, tokens and targets with `pad_id`.
+  """
+
+  def __init__(self, prepare: Prepare, length: int, pad_id: int):
+    self._prepare, self._length, self._pad_id = prepare, length, pad_id
+
+  def __call__(self, windows: list[np.ndarray], rng: np.random.Generator) -> Batch:
+    parts = [self._prepare(window, rng) for window in windows]
+    sizes = np.array([len(part["tokens"]) for part in parts])
+    used = int(sizes.sum())
+    if used > self._length:
+      raise ValueError(f"an objective made {used} places out of windows for a row of {self._length}")
+    row = {}
+    for name, first in parts[0].items():
+      fill = self._pad_id if name in ("tokens", "targets") else 0
+      row[name] = np.full(self._length, fill, first.dtype)
+      np.concatenate([part[name] for part in parts], out=row[name][:used])
+    segments = np.zeros(self._length, np.int32)
+    segments[:used] = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
+    positions = np.zeros(self._length, np.int32)
+    positions[:used] = np.arange(used) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return {**row, "segment_ids": segments, "positions": positions}
+
+
+def _stack(rows: Sequence[Batch]) -> Batch:
+  return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _seeds(seed: int, count: int) -> list[int]:
+  """Unrelated 32-bit seeds: Grain adds the epoch to a seed, so neighbours would repeat each other's order."""
+  return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
+
+
+def _endless(sources: Sequence[Rows], weights: Sequence[float], seed: int) -> grain.MapDataset:
+  """Rows without end: each source shuffled anew in each of its epochs, and mixed by weight.
+
+  Without weights the sources are one: an epoch has every row of every source once.
+  """
+  seeds = _seeds(seed, len(sources))
+  datasets: list[Any] = [grain.MapDataset.source(rows) for rows in sources]
+  if not weights:
+    whole = grain.MapDataset.concatenate(datasets) if len(datasets) > 1 else datasets[0]
+    return whole.shuffle(seed=seeds[0]).repeat()
+  endless = [dataset.shuffle(seed=s).repeat() for dataset, s in zip(datasets, seeds, strict=True)]
+  return grain.MapDataset.mix(endless, weights=list(weights)) if len(endless) > 1 else endless[0]
+
+
+def _batches(rows: grain.MapDataset, prepare: Prepare, shape: BatchShape, seed: int) -> grain.MapDataset:
+  """This process's part of every batch."""
+  assembled = rows.random_map(Assemble(prepare, shape.length, shape.pad_id), seed=seed)
+  parts = assembled.batch(shape.local_batch_size, batch_fn=_stack)
+  return parts[shape.process_index :: shape.process_count]
+
+
+def _iterate(batches: grain.MapDataset, shape: BatchShape) -> Any:
+  ahead = max(shape.prefetch, shape.threads) if shape.threads else 0
+  options = grain.ReadOptions(num_threads=shape.threads, prefetch_buffer_size=ahead)
+  return iter(batches.to_iter_dataset(options))
+
+
+class Loader:
+  """Training batches without end; `position` and `seek` make it resumable.
+
+  Attributes:
+    position: batches drawn so far; those made ahead do not count.
+    wait_seconds: how long the caller has waited in `next`, in all.
+  """
+
+  def __init__(self, sources: Sequence[Rows], prepare: Prepare, shape: BatchShape, *, seed: int, weights=()):
+    """Starts at batch 0.
+
+    Args:
+      sources: the rows of each source.
+      prepare: the objective's half.
+      shape: of the batches.
+      seed: order of the rows, and the objective's random choices.
+      weights: rows drawn from each source, in proportion; (): all rows of all sources, once an epoch.
+    """
+    self._shape = shape
+    self._batches = _batches(_endless(sources, weights, seed), prepare, shape, _seeds(seed, len(sources) + 1)[-1])
+    self._last: Batch | None = None
+    self._iterator: Any = None
+    self.wait_seconds = 0.0
+    self.position = 0
+
+  def __iter__(self) -> "Loader":
+    return self
+
+  def __next__(self) -> Batch:
+    """This process's rows of the next batch: arrays (B / process_count, L)."""
+    start = time.perf_counter()
+    if self._iterator is None:
+      self._iterator = _iterate(self._batches[self.position :], self._shape)
+    self._last = next(self._iterator)
+    self.position += 1
+    self.wait_seconds += time.perf_counter() - start
+    return self._last
+
+  def seek(self, position: int) -> None:
+    """Makes batch number `position` the next one, at once, however far away it is."""
+    self.close()
+    self.position = position
+    self._last = None
+
+  def fingerprint(self) -> str:
+    """A hash of the rows of the batch drawn last; `combine_fingerprints` adds those of all processes."""
+    return batch_fingerprint(self._last) if self._last is not None else "0" * (_FINGERPRINT_BITS // 4)
+
+  def close(self) -> None:
+    """Stops the threads. The next draw starts them again."""
+    if self._iterator is not None:
+      self._iterator.close()
+      self._iterator = None
+
+
+def batch_fingerprint(batch: Mapping[str, np.ndarray]) -> str:
+  """A hash of a batch's rows in which their order does not matter, as 16 hexadecimal digits."""
+  names = sorted(batch)
+  total = 0
+  for index in range(len(batch["tokens"])):
+    state = hashlib.blake2b(digest_size=_FINGERPRINT_BITS // 8)
+    for name in names:
+      state.update(np.ascontiguousarray(batch[name][index]).data)
+    total += int.from_bytes(state.digest(), "little")
+  return _hex(total)
+
+
+def combine_fingerprints(fingerprints: Sequence[str]) -> str:
+  """The fingerprint of a whole batch from those of its parts, however many processes made them."""
+  return _hex(sum(int(text, 16) for text in fingerprints))
+
+
+def _hex(total: int) -> str:
+  return f"{total % 2**_FINGERPRINT_BITS:0{_FINGERPRINT_BITS // 4}x}"
+
+
+class _ChosenRows:
+  """Rows at the given indices of several sources; -1 stands for a row of padding, an empty list of windows."""
+
+  def __init__(self, sources: Sequence[Rows], indices: np.ndarray):
+    self._sources, self._indices = sources, indices
+    self._ends = np.cumsum([len(rows) for rows in sources])
+
+  def __len__(self) -> int:
+    return len(self._indices)
+
+  def __getitem__(self, position: int) -> tuple[bool, list[np.ndarray]]:
+    """(whether the row counts, its windows)."""
+    index = int(self._indices[position])
+    real, index = index >= 0, max(index, 0)
+    source = int(np.searchsorted(self._ends, index, side="right"))
+    first = int(self._ends[source]) - len(self._sources[source])
+    return real, self._sources[source][index - first]
+
+
+class _AssembleChosen(Assemble):
+  """Assembles a row, and empties it if it is there only to fill the last batch."""
+
+  def __call__(self, chosen: Any, rng: np.random.Generator) -> Batch:
+    real, windows = chosen
+    row = super().__call__(windows, rng)
+    return row if real else {name: np.zeros_like(array) for name, array in row.items()}
+
+
+class EvalBatches:
+  """Held-out rows, each once, in a fixed order; the last batch is filled up with rows of zero weight.
+
+  Every iteration gives the same batches, the objective's random choices included.
+
+  Attributes:
+    rows: rows evaluated.
+    targets, bytes: places filled, and UTF-8 bytes, of all rows; with max_rows, in proportion.
+  """
+
+  def __init__(self, sources: Sequence[Rows], prepare: Prepare, shape: BatchShape, *, max_rows: int | None = None):
+    """See the class.
+
+    Args:
+      sources: the rows of each held-out part.
+      prepare: the objective's half.
+      shape: of the batches.
+      max_rows: evaluate only so many rows, spread evenly over all.
+    """
+    total = sum(len(rows) for rows in sources)
+    self.rows = min(total, max_rows) if max_rows else total
+    share = self.rows / total
+    self.targets = share * sum(rows.targets for rows in sources)
+    self.bytes = share * sum(rows.bytes for rows in sources)
+    indices = np.arange(self.rows) * total // self.rows
+    filled = np.full(-(-self.rows // shape.batch_size) * shape.batch_size, -1, np.int64)
+    filled[: self.rows] = indices
+    assembled = grain.MapDataset.source(_ChosenRows(sources, filled)).random_map(
+      _AssembleChosen(prepare, shape.length, shape.pad_id), seed=0
+    )
+    self._shape = shape
+    self._batches = assembled.batch(shape.local_batch_size, batch_fn=_stack)[shape.process_index :: shape.process_count]
+
+  def __len__(self) -> int:
+    return len(self._batches)
+
+  def __iter__(self) -> Iterator[Batch]:
+    iterator = _iterate(self._batches, self._shape)
+    try:
+      yield from iterator
+    finally:
+      iterator.close()
+
+  @property
+  def bytes_per_target(self) -> float:
+    return self.bytes / self.targets

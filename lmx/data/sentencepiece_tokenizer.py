@@ -1,0 +1,233 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""SentencePiece: trained here so that every text comes back exactly, or read from a .model file.
+
+https://github.com/google/sentencepiece, https://arxiv.org/abs/1808.06226
+"""
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+
+from lmx.data.vocabulary import Tokenizer, cpu_count, digest, read_file, round_trips
+from lmx.errors import LmxError, choose, message
+
+MODEL_FILE = "tokenizer.model"
+MODEL_TYPES = {"bpe": "bpe", "unigram": "unigram", "char": "char"}
+_SPACE = "\u2581"  # SentencePiece writes a space as this character, so the character itself needs another way.
+_CHUNK = 16384  # Characters encoded at once; a longer text is cut after a newline, which is always a piece of its own.
+_MAX_LINE = 4000  # Characters of one training sentence.
+
+
+class SentencePieceTokenizer(Tokenizer):
+  """A SentencePiece model.
+
+  Models trained by lmx are lossless: no normalisation, no added or dropped spaces, bytes for unseen characters. The
+  `char` type is the exception: it has no byte pieces, so that its vocabulary is the characters of the training text.
+  """
+
+  kind = "sentencepiece"
+
+  def __init__(self, model: bytes, where: str = "tokenizer"):
+    """Reads a model.
+
+    Args:
+      model: the contents of a .model file.
+      where: its path, for messages.
+
+    Raises:
+      LmxError: not a SentencePiece model, or one without a token that ends a document.
+    """
+    self._model = model
+    self._processor = sentencepiece.SentencePieceProcessor()
+    try:
+      self._processor.load_from_serialized_proto(model)
+    except (RuntimeError, ValueError, OSError) as error:
+      raise LmxError(
+        f"{where} is not a SentencePiece model: {error}. Fix: --config.tokenizer.kind=huggingface for a tokenizer.json"
+      ) from error
+    self.vocab_size = self._processor.vocab_size()
+    if self._processor.eos_id() < 0:
+      raise LmxError(f"{where} has no end-of-sentence piece, so documents would run on. Train it with an eos_id.")
+    self.eos_id = self._processor.eos_id()
+    self.bos_id = self._processor.bos_id() if self._processor.bos_id() >= 0 else self.eos_id
+    self.pad_id = self._processor.pad_id() if self._processor.pad_id() >= 0 else self.eos_id
+    self.name = f"sentencepiece {self.vocab_size}"
+    self.fingerprint = digest("sentencepiece", model)
+    unknown = self._processor.unk_id()
+    space_bytes = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
+    self._space_ids = np.array(space_bytes, np.int32) if unknown not in space_bytes else None
+    self._splits = False
+    self.lossless = round_trips(self)
+    self._splits = self.lossless and self._processor.piece_to_id("\n") != unknown
+    self.unk_id = None if self.lossless else unknown
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    parts: list[str] = []
+    plans = []
+    for text in texts:
+      first = len(parts)
+      marks = self._add_parts(text, parts)
+      plans.append((first, len(parts), marks))
+    ids = self._processor.encode(parts, out_type="numpy", num_threads=cpu_count()) if parts else []
+    return [self._join(ids[first:stop], marks) for first, stop, marks in plans]
+
+  def _add_parts(self, text: str, parts: list[str]) -> frozenset[int]:
+    """Appends the pieces of text to encode apart; returns which of them a literal space mark comes after."""
+    if self._space_ids is None or _SPACE not in text:
+      parts.extend(self._chunks(text))
+      return frozenset()
+    first, marks = len(parts), set()
+    segments = text.split(_SPACE)
+    for index, segment in enumerate(segments):
+      parts.extend(self._chunks(segment))
+      if index < len(segments) - 1:
+        marks.add(len(parts) - first - 1)
+    return frozenset(marks)
+
+  def _chunks(self, text: str) -> Iterator[str]:
+    start = 0
+    while self._splits and len(text) - start > _CHUNK:
+      cut = text.find("\n", start + _CHUNK) + 1
+      if not cut:
+        break
+      yield text[start:cut]
+      start = cut
+    yield text[start:] if start else text
+
+  def _join(self, ids: list[np.ndarray], marks: frozenset[int]) -> np.ndarray:
+    if not marks:
+      return ids[0] if len(ids) == 1 else np.concatenate(ids)
+    assert self._space_ids is not None
+    joined: list[np.ndarray] = []
+    for index, part in enumerate(ids):
+      joined.append(part)
+      if index in marks:
+        joined.append(self._space_ids)
+    return np.concatenate(joined).astype(np.int32)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self._processor.decode([int(i) for i in ids if i < self.vocab_size])
+
+  def piece(self, token: int) -> str:
+    if token >= self.vocab_size:
+      return f"<{token}>"
+    return self._processor.id_to_piece(int(token)).replace(_SPACE, " ")
+
+  def save_files(self, directory: Path) -> None:
+    (directory / MODEL_FILE).write_bytes(self._model)
+
+
+def load_sentencepiece(path: Path, subject: str) -> SentencePieceTokenizer:
+  """Reads a .model file, or a directory that has one.
+
+  Raises:
+    LmxError: the file is not there or not a SentencePiece model.
+  """
+  file = path / MODEL_FILE if path.is_dir() else path
+  return SentencePieceTokenizer(read_file(file, subject), str(file))
+
+
+def train_sentencepiece(
+  texts: Iterable[str],
+  *,
+  vocab_size: int,
+  model_type: str = "bpe",
+  characters: Iterable[str] = (),
+) -> SentencePieceTokenizer:
+  """Trains a SentencePiece model from which every text comes back exactly.
+
+  Identity normalisation, bytes for rare characters, digits apart, newline a piece of its own, runs of spaces kept
+  and learnt. Ids: 0 unknown, 1 start, 2 end of a document.
+
+  Args:
+    texts: documents.
+    vocab_size: pieces, the special ones and the 256 byte pieces included. For model_type "char" it is ignored: the
+      vocabulary is the characters seen.
+    model_type: bpe | unigram | char.
+    characters: for "char", characters that must be in the vocabulary although `texts` may lack them.
+
+  Raises:
+    LmxError: no text, or a vocabulary larger than the text supports or smaller than its characters need.
+  """
+  choose("config.tokenizer.model_type", model_type, MODEL_TYPES)
+  if model_type == "char":
+    seen = set(characters)
+    for text in texts:
+      seen.update(text)
+    return _train_characters(seen)
+  sentences = (sentence for text in texts for sentence in _sentences(text))
+  return SentencePieceTokenizer(
+    _train(sentences, vocab_size=vocab_size, model_type=model_type, byte_fallback=True, user_defined_symbols=["\n"])
+  )
+
+
+def _sentences(text: str) -> Iterator[str]:
+  for line in text.split("\n"):
+    for start in range(0, len(line), _MAX_LINE):
+      yield line[start : start + _MAX_LINE]
+
+
+def _train_characters(seen: set[str]) -> SentencePieceTokenizer:
+  """Every character is its own piece. Controls are user-defined symbols, which the trainer would otherwise drop."""
+  seen -= {_SPACE}
+  controls = sorted(c for c in seen if not c.isprintable())
+  plain = sorted(seen - set(controls) - {" "})
+  if not plain:
+    raise LmxError("The training text has no printable character. Look at config.data.sources.")
+  # Twice each, as single-character words, because the trainer's alphabet is made from what it counts.
+  sentences = (" ".join(plain[start : start + 1000]) for start in range(0, len(plain), 1000))
+  size = 3 + len(controls) + len(plain) + 1
+  return SentencePieceTokenizer(
+    _train(
+      sentences,
+      vocab_size=size,
+      model_type="char",
+      byte_fallback=False,
+      user_defined_symbols=controls,
+      hard_vocab_limit=False,
+    )
+  )
+
+
+def _train(sentences: Iterable[str], *, vocab_size: int, model_type: str, **options) -> bytes:
+  model = io.BytesIO()
+  # bpe and unigram spell the rarest characters in bytes; with 0.9995 of them covered, no room is lost to typos.
+  coverage = 1.0 if model_type == "char" else 0.9995
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(sentences),
+      model_writer=model,
+      vocab_size=vocab_size,
+      model_type=model_type,
+      character_coverage=coverage,
+      normalization_rule_name="identity",
+      add_dummy_prefix=False,
+      remove_extra_whitespaces=False,
+      allow_whitespace_only_pieces=True,
+      split_digits=True,
+      max_sentence_length=1 << 16,
+      unk_id=0,
+      bos_id=1,
+      eos_id=2,
+      pad_id=-1,
+      minloglevel=2,
+      **options,
+    )
+  except (RuntimeError, ValueError) as error:
+    raise LmxError(_training_problem(str(error), vocab_size)) from error
+  return model.getvalue()
+
+
+def _training_problem(text: str, vocab_size: int) -> str:
+  """SentencePiece's message in terms of the config."""
+  key = "config.tokenizer.vocab_size"
+  if most := re.search(r"value <= (\d+)", text):
+    return message(key, got=vocab_size, allowed=f"at most {most[1]} for this text", fix=f"--{key}={most[1]}")
+  if least := re.search(r"required_chars\. \d+ vs (\d+)", text):
+    allowed = f"more than {least[1]}: the special pieces, 256 bytes and the distinct characters of this text"
+    return message(key, got=vocab_size, allowed=allowed, fix="a larger one, or --config.tokenizer.kind=bytes")
+  return f"SentencePiece could not train on this text (is it empty?): {text}"

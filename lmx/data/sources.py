@@ -1,0 +1,65 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""From what a user writes in `config.data.sources` to a source of documents."""
+
+import glob
+from pathlib import Path
+
+from lmx.data.document import ReadOptions, Source
+from lmx.data.files import FORMATS, FileSource
+from lmx.data.stdlib import StdlibSource
+from lmx.errors import LmxError, message
+
+_WILDCARDS = "*?["
+
+
+def open_source(spec: str, options: ReadOptions | None = None) -> Source:
+  """The source that a spec names.
+
+  Args:
+    spec: "stdlib"; "tfds:name/config:version"; a file, folder or glob ("**" goes down), whose suffix says how it is
+      read, or which follows "text:", "jsonl:", "tsv:" or "csv:".
+    options: how documents are found in it.
+
+  Raises:
+    LmxError: nothing there, or an option that does not fit.
+  """
+  options = options or ReadOptions()
+  if options.separator == "":
+    raise LmxError(message("config.data.separator", got="", allowed='None, or text such as "\\n"'))
+  if spec == "stdlib":
+    return StdlibSource()
+  if spec.startswith("tfds:"):
+    # Imported only when asked for: TFDS takes half a second.
+    from lmx.data.tfds import TfdsSource
+
+    return TfdsSource(spec.removeprefix("tfds:"), options)
+  prefix, colon, rest = spec.partition(":")
+  reading = prefix if colon and prefix in FORMATS else None
+  return FileSource(spec, _find_files(rest if reading else spec), reading, options)
+
+
+def _find_files(pattern: str) -> list[Path]:
+  """The files of a path, folder or glob, sorted by name; hidden files and folders are passed over."""
+  path = Path(pattern).expanduser()
+  if path.is_file():
+    return [path]
+  if path.is_dir():
+    files = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
+  elif any(c in pattern for c in _WILDCARDS):
+    files = [Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file()]
+  else:
+    raise LmxError(
+      message(
+        "config.data.sources",
+        got=pattern,
+        allowed='"stdlib", "tfds:NAME", or a file, folder or glob that exists',
+        fix=f"nothing is at {path.absolute()}; look for a typing error",
+      )
+    )
+  if not files:
+    raise LmxError(message("config.data.sources", got=pattern, allowed="a folder or glob with at least one file"))
+  return sorted(files)
+
+
+def _hidden(path: Path) -> bool:
+  return any(part.startswith(".") for part in path.parts)

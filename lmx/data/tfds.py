@@ -1,0 +1,240 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""TensorFlow Datasets as ArrayRecord files, without TensorFlow: read by random access, and built from a user's files.
+
+https://www.tensorflow.org/datasets/data_source
+"""
+
+import dataclasses
+import itertools
+import multiprocessing
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+
+from lmx.data.document import BadDocuments, Document, ReadOptions, Source
+from lmx.data.files import FileSource
+from lmx.errors import LmxError, message, nearest
+
+_READ_AT_ONCE = 256
+_FORMAT = "array_record"
+
+
+@dataclasses.dataclass
+class TfdsSource:
+  """One split of a prepared data set. `spec` is name, name/config or name/config:version."""
+
+  spec: str
+  options: ReadOptions
+
+  def __post_init__(self) -> None:
+    self.name = f"tfds:{self.spec}"
+    self.total_bytes: int | None = None
+    self._data, self._info = _open(self.spec, self.options)
+    self._check_column()
+
+  def _check_column(self) -> None:
+    column, features = self.options.text_column, self._info.features
+    if column not in features:
+      close = nearest(column, features) or next(iter(features))
+      raise LmxError(
+        message(f"{self.name} column", got=column, allowed=list(features), fix=f"--config.data.columns.text={close}")
+      )
+
+  def documents(self, bad: BadDocuments) -> Iterator[Document]:
+    column = self.options.text_column
+    for first in range(0, len(self._data), _READ_AT_ONCE):
+      indices = range(first, min(first + _READ_AT_ONCE, len(self._data)))
+      for index, row in zip(indices, self._data.__getitems__(list(indices)), strict=True):
+        document = self._document(index, row[column], bad)
+        if document is not None:
+          yield document
+
+  def _document(self, index: int, value: object, bad: BadDocuments) -> Document | None:
+    where = f"{self.name} {self.options.tfds_split}[{index}]"
+    if not isinstance(value, bytes | str):
+      bad.add(where, f"column {self.options.text_column!r} is not text", f"it is {type(value).__name__}")
+      return None
+    if len(value) > self.options.max_document_bytes:
+      bad.add(where, "document too long", f"over config.data.max_document_bytes={self.options.max_document_bytes}")
+      return None
+    text = bad.decode(value, where) if isinstance(value, bytes) else value
+    return Document(text, where) if text is not None and bad.check_text(text, where) else None
+
+  def fingerprint(self) -> dict:
+    """The full name with version, the split, and the sizes that TFDS recorded when the set was built."""
+    split = self._info.splits[self.options.tfds_split]
+    return {
+      "kind": "tfds",
+      "name": self._info.full_name,
+      "split": self.options.tfds_split,
+      "column": self.options.text_column,
+      "documents": len(self._data),
+      "bytes": split.num_bytes,
+      "about": self._info.description,
+    }
+
+
+def _open(spec: str, options: ReadOptions):
+  """(random-access data, info) of a prepared set; every failure says how such a set is made."""
+  folder = options.tfds_dir and os.path.expanduser(options.tfds_dir)
+  place = folder or tfds.core.constants.DATA_DIR
+  try:
+    builder = tfds.builder(spec, data_dir=folder)
+  except tfds.core.DatasetNotFoundError as error:
+    raise LmxError(
+      f"config.data.sources: found no TFDS data set {spec!r} in {place}. "
+      f"Fix: build one with `lmx data build --name={spec} FILES`, or set --config.data.tfds_dir."
+    ) from error
+  if not builder.is_prepared():
+    raise LmxError(
+      f"config.data.sources: the TFDS data set {spec!r} is known, but not prepared in {place}. "
+      f"Fix: tfds build --file_format={_FORMAT} {spec}"
+    )
+  if options.tfds_split not in builder.info.splits:
+    raise LmxError(message("config.data.tfds_split", got=options.tfds_split, allowed=sorted(builder.info.splits)))
+  if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+    kind = builder.info.file_format.value if builder.info.file_format else "unknown"
+    raise LmxError(
+      f"config.data.sources: {spec!r} was prepared as {kind} files, which need TensorFlow. "
+      f"Fix: tfds convert_format --dataset={spec} --out_file_format={_FORMAT}, or build it again."
+    )
+  return builder.as_data_source(split=options.tfds_split), builder.info
+
+
+def _features() -> tfds.features.FeaturesDict:
+  return tfds.features.FeaturesDict({"text": tfds.features.Text()})
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildReport:
+  """What `build_tfds` wrote: documents and bytes of text per split, skipped documents by reason, and the folder."""
+
+  folder: Path
+  documents: dict[str, int]
+  bytes: dict[str, int]
+  skipped: dict[str, int]
+
+
+def _write_shard(path: str, source: Source, index: int, count: int, policy: str) -> tuple[int, int, dict[str, int]]:
+  """Writes one ArrayRecord file; runs in a process of its own.
+
+  Where there are enough files, each process reads its own. Else each reads all of the source, because a gzip cannot be
+  read from its middle, and takes every `count`-th document; the first process then counts the bad ones for all.
+  """
+  bad, features = BadDocuments(policy), _features()
+  own_files = isinstance(source, FileSource) and len(source.paths) >= count
+  if isinstance(source, FileSource) and own_files:
+    chosen = dataclasses.replace(source, paths=source.paths[index::count]).documents(bad)
+  else:
+    chosen = itertools.islice(source.documents(bad), index, None, count)
+  writer = array_record_module.ArrayRecordWriter(path, "group_size:1")
+  documents = size = 0
+  for document in chosen:
+    writer.write(features.serialize_example(features.encode_example({"text": document.text})))
+    documents, size = documents + 1, size + len(document.text.encode())
+  writer.close()
+  return documents, size, dict(bad.counts) if own_files or index == 0 else {}
+
+
+def _check_name(name: str, version: str) -> None:
+  if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    raise LmxError(message("--name", got=name, allowed="lower-case letters, digits and _, a letter first"))
+  if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+    raise LmxError(message("--version", got=version, allowed='three numbers, as "1.0.0"'))
+
+
+def build_tfds(
+  splits: dict[str, Source],
+  *,
+  name: str,
+  directory: str | os.PathLike,
+  version: str = "1.0.0",
+  shards: int = 0,
+  bad_documents: str = "error",
+  description: str = "",
+) -> BuildReport:
+  """Writes a TFDS data set with one column, "text", from the user's sources; `tfds:name` then reads it.
+
+  Each shard is written by a process of its own. The folder is renamed into place at the end: a build that was
+  stopped leaves nothing that looks whole.
+
+  Args:
+    splits: split name -> source, as {"train": open_source("corpus/*.jsonl.gz")}.
+    name: of the data set: lower-case letters, digits and _.
+    directory: the TFDS data directory; the set lies in directory/name/version.
+    version: three numbers.
+    shards: files per split, and processes; 0: as many as there are cores.
+    bad_documents: error | skip.
+    description: a sentence about the data, kept with it.
+
+  Raises:
+    LmxError: a bad name, the set is there already, a bad document, or a split without documents.
+  """
+  _check_name(name, version)
+  shards = shards or os.cpu_count() or 1
+  root = Path(directory).expanduser() / name
+  final, partial = root / version, root / f"incomplete.{os.getpid()}.{version}"
+  if final.exists():
+    raise LmxError(f"{final} exists. Fix: --version with a higher number, or remove that folder.")
+  partial.mkdir(parents=True)
+  try:
+    results = _write_splits(partial, splits, name, shards, bad_documents)
+    template = tfds.core.ShardedFileTemplate(dataset_name=name, data_dir=partial, filetype_suffix=_FORMAT)
+    tfds.folder_dataset.write_metadata(
+      data_dir=partial,
+      features=_features(),
+      version=version,
+      filename_template=template,
+      split_infos=_split_infos(results, template),
+      description=description or f"Text of {', '.join(source.name for source in splits.values())}.",
+      check_data=False,
+    )
+    partial.rename(final)
+  except BaseException:
+    shutil.rmtree(partial, ignore_errors=True)
+    raise
+  skipped: dict[str, int] = {}
+  for _, _, counts in itertools.chain.from_iterable(results.values()):
+    for reason, count in counts.items():
+      skipped[reason] = skipped.get(reason, 0) + count
+  return BuildReport(
+    folder=final,
+    documents={split: sum(r[0] for r in result) for split, result in results.items()},
+    bytes={split: sum(r[1] for r in result) for split, result in results.items()},
+    skipped=skipped,
+  )
+
+
+_Results = dict[str, Sequence[tuple[int, int, dict[str, int]]]]
+
+
+def _write_splits(folder: Path, splits: dict[str, Source], name: str, shards: int, policy: str) -> _Results:
+  results: _Results = {}
+  workers = min(shards, os.cpu_count() or 1)
+  # "spawn": a fork would copy the locks of threads that jax or a tokenizer may have started.
+  with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    for split, source in splits.items():
+      files = [str(folder / f"{name}-{split}.{_FORMAT}-{i:05d}-of-{shards:05d}") for i in range(shards)]
+      jobs = [pool.submit(_write_shard, file, source, i, shards, policy) for i, file in enumerate(files)]
+      results[split] = [job.result() for job in jobs]
+      if not any(documents for documents, _, _ in results[split]):
+        raise LmxError(f"Split {split!r}: {source.name} has no documents.")
+  return results
+
+
+def _split_infos(results: _Results, template: tfds.core.ShardedFileTemplate) -> list[tfds.core.SplitInfo]:
+  return [
+    tfds.core.SplitInfo(
+      name=split,
+      shard_lengths=[documents for documents, _, _ in shards],
+      num_bytes=sum(size for _, size, _ in shards),
+      filename_template=template.replace(split=split),
+    )
+    for split, shards in results.items()
+  ]

@@ -1,0 +1,89 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The table of tokenizers, and how a run directory's tokenizer is read back."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from lmx.data.huggingface_tokenizer import HuggingFaceTokenizer, load_huggingface
+from lmx.data.sentencepiece_tokenizer import SentencePieceTokenizer, load_sentencepiece, train_sentencepiece
+from lmx.data.vocabulary import DESCRIPTION_FILE, ByteTokenizer, Tokenizer
+from lmx.errors import LmxError, choose, message
+
+__all__ = [
+  "KINDS",
+  "ByteTokenizer",
+  "HuggingFaceTokenizer",
+  "SentencePieceTokenizer",
+  "Tokenizer",
+  "TokenizerSpec",
+  "load_tokenizer",
+  "open_tokenizer",
+  "train_sentencepiece",
+]
+
+
+def _load_bytes(path: Path, subject: str) -> ByteTokenizer:
+  return ByteTokenizer()
+
+
+# kind -> read from (path of a file or directory, config key for messages).
+KINDS: dict[str, Callable[[Path, str], Tokenizer]] = {
+  "bytes": _load_bytes,
+  "sentencepiece": load_sentencepiece,
+  "huggingface": load_huggingface,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSpec:
+  """`config.tokenizer`, checked."""
+
+  kind: str = "sentencepiece"
+  path: str | None = None
+  vocab_size: int = 4096
+  model_type: str = "bpe"
+  train_bytes: int = 5_000_000
+
+  @property
+  def needs_training(self) -> bool:
+    return self.kind == "sentencepiece" and self.path is None
+
+
+def open_tokenizer(kind: str, path: str | None, subject: str = "config.tokenizer.path") -> Tokenizer:
+  """A tokenizer from its files.
+
+  Args:
+    kind: a row of KINDS.
+    path: a .model or tokenizer.json, or a directory with one; None is allowed for "bytes" only.
+    subject: the config key or flag, for messages.
+
+  Raises:
+    LmxError: an unknown kind, no path, or a file that is not there or not of that kind.
+  """
+  load = choose("config.tokenizer.kind", kind, KINDS)
+  if path is None and kind != "bytes":
+    raise LmxError(message(subject, got=None, allowed=f"the path of a {kind} tokenizer"))
+  return load(Path(path or ".").expanduser(), subject)
+
+
+def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
+  """The tokenizer that `Tokenizer.save` wrote into a directory.
+
+  Raises:
+    LmxError: no tokenizer there, or its files are not the ones that were saved.
+  """
+  path = Path(directory)
+  file = path / DESCRIPTION_FILE
+  if not file.is_file():
+    raise LmxError(message("tokenizer directory", got=str(path), allowed=f"a directory with {DESCRIPTION_FILE}"))
+  description = json.loads(file.read_text())
+  tokenizer = open_tokenizer(description["kind"], str(path), subject=str(path))
+  if tokenizer.fingerprint != description["fingerprint"]:
+    raise LmxError(
+      f"The tokenizer in {path} is not the one that was saved there (its files were changed). "
+      "A model reads text only through the tokenizer it was trained with. Fix: restore the files."
+    )
+  return tokenizer
