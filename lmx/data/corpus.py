@@ -8,93 +8,30 @@ batch = next(loader)
 """
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from lmx.data.document import BadDocuments, ReadOptions, Source
-from lmx.data.folders import cache_name, replacing
+from lmx.data.facts import EpochFacts, PartFacts, SourceNotes, describe
 from lmx.data.pipeline import BatchShape, EvalBatches, Loader, Prepare
-from lmx.data.prepare import TRAIN, PreparedSource, Progress, Split, prepare_source, split_documents
+from lmx.data.prepare import PreparedSource, Progress, Split, prepare_source
 from lmx.data.rows import Rows, make_rows
 from lmx.data.sources import open_source
+from lmx.data.spec import DataSpec
 from lmx.data.store import TokenStore
-from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer, open_tokenizer, train_sentencepiece
-from lmx.data.vocabulary import digest
-from lmx.errors import LmxError, message
+from lmx.data.tokenizer import Tokenizer, TokenizerSpec
+from lmx.data.tokenizer_training import make_tokenizer
+from lmx.errors import LmxError
 
-_SAMPLE_CHUNK = 4096  # Characters; the tokenizer's training sample is made of such chunks.
-_TRAINING_FORMAT = 1  # Raised when training the same spec on the same text would give another tokenizer.
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSpec:
-  """`config.data`, checked. The fields are its keys."""
-
-  sources: tuple[str, ...] = ("stdlib",)
-  weights: tuple[float, ...] = ()
-  columns: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"text": "text"})
-  tfds_split: str = "train"
-  tfds_dir: str | None = None
-  separator: str | None = None
-  heldout_sources: tuple[str, ...] = ()
-  heldout_fraction: float = 0.05
-  heldout_split: str = "document"
-  length: int = 1024
-  packing: str = "packed"
-  bad_documents: str = "error"
-  max_document_bytes: int = 50_000_000
-  cache_dir: str = "~/.cache/lmx/tokens"
-  prefetch_batches: int = 4
-  threads: int = 2
-
-  def __post_init__(self) -> None:
-    if not self.sources:
-      raise LmxError(message("config.data.sources", got=self.sources, allowed="at least one source"))
-    if self.weights and len(self.weights) != len(self.sources):
-      allowed = f"(), or one weight for each of the {len(self.sources)} sources"
-      raise LmxError(message("config.data.weights", got=self.weights, allowed=allowed))
-    if any(not weight > 0 for weight in self.weights):
-      raise LmxError(
-        message("config.data.weights", got=self.weights, allowed="weights over 0; drop the source instead")
-      )
-    if not 0 <= self.heldout_fraction < 1:
-      raise LmxError(message("config.data.heldout_fraction", got=self.heldout_fraction, allowed="0 <= fraction < 1"))
-
-  @property
-  def read_options(self) -> ReadOptions:
-    return ReadOptions(
-      columns=self.columns,
-      separator=self.separator,
-      max_document_bytes=self.max_document_bytes,
-      tfds_split=self.tfds_split,
-      tfds_dir=self.tfds_dir,
-    )
-
-  @property
-  def split(self) -> Split:
-    return Split(self.heldout_split, 0.0 if self.heldout_sources else self.heldout_fraction)
-
-
-@dataclasses.dataclass(frozen=True)
-class PartFacts:
-  """One source's training or held-out part: its size, what was left out, tokens that stand for unknown text.
-
-  `tokens` counts ids of text, without bos and eos; `bytes` counts text in UTF-8.
-  """
-
-  name: str
-  documents: int
-  tokens: int
-  bytes: int
-  skipped: Mapping[str, int]
-  examples: Mapping[str, str]
-  unknown: int
-  reused: bool
-
-  @property
-  def bytes_per_token(self) -> float:
-    return self.bytes / self.tokens if self.tokens else 0.0
+__all__ = [
+  "Corpus",
+  "DataSpec",
+  "EpochFacts",
+  "TokenizerSpec",
+  "epoch_facts",
+  "heldout_text",
+  "make_eval_batches",
+  "make_loader",
+  "make_tokenizer",
+  "prepare_corpus",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +43,7 @@ class Corpus:
     tokenizer: its ids are those of the stores.
     train, heldout: stores, in the order of the sources; heldout may be ().
     train_facts, heldout_facts: one for each of them.
+    notes: one for each source, held-out ones last.
   """
 
   spec: DataSpec
@@ -114,29 +52,17 @@ class Corpus:
   heldout: tuple[TokenStore, ...]
   train_facts: tuple[PartFacts, ...]
   heldout_facts: tuple[PartFacts, ...]
+  notes: tuple[SourceNotes, ...]
+
+  def describe(self) -> str:
+    """One line for the start of a run: the sources, their sizes, what is held out, and what was left out."""
+    return describe(self.train_facts, self.heldout_facts, self.notes)
 
   def train_rows(self, lookahead: int, length: int | None = None, packing: str | None = None) -> list[Rows]:
     return _rows(self.train, self.spec, lookahead, length, packing)
 
   def heldout_rows(self, lookahead: int, length: int | None = None, packing: str | None = None) -> list[Rows]:
     return _rows(self.heldout, self.spec, lookahead, length, packing)
-
-
-@dataclasses.dataclass(frozen=True)
-class EpochFacts:
-  """What one pass over the training text is, and how a loss per target becomes bits per byte.
-
-  Attributes:
-    rows, targets: in one epoch.
-    fill: share of the places of all rows that a document fills.
-    bytes_per_target: UTF-8 bytes of text per target, weighted as the mixture draws. bits per byte =
-      loss in nats per target / ln 2 / bytes_per_target.
-  """
-
-  rows: int
-  targets: int
-  fill: float
-  bytes_per_target: float
 
 
 def _rows(
@@ -146,72 +72,6 @@ def _rows(
     make_rows(store, packing=packing or spec.packing, length=length or spec.length, lookahead=lookahead)
     for store in stores
   ]
-
-
-def open_sources(spec: DataSpec) -> list[Source]:
-  """The training sources.
-
-  Raises:
-    LmxError: a source that is not there.
-  """
-  return [open_source(source, spec.read_options) for source in spec.sources]
-
-
-def make_tokenizer(spec: TokenizerSpec, data: DataSpec) -> Tokenizer:
-  """The tokenizer that a config asks for: read from its path, or trained on the training part of the sources.
-
-  A trained one is kept in data.cache_dir; the same sources and options give the same one again.
-
-  Raises:
-    LmxError: a file that is not there, no text, or a vocab_size that does not fit the text.
-  """
-  if not spec.needs_training:
-    return open_tokenizer(spec.kind, spec.path)
-  sources = open_sources(data)
-  key = {
-    "format": _TRAINING_FORMAT,
-    "spec": dataclasses.asdict(spec),
-    "sources": [source.fingerprint() for source in sources],
-    "split": dataclasses.asdict(data.split),
-    "options": [data.max_document_bytes, data.bad_documents],
-  }
-  name = cache_name("tokenizer", spec.model_type, str(spec.vocab_size), digest(json.dumps(key, sort_keys=True)))
-  folder = Path(data.cache_dir).expanduser() / name
-  if not folder.is_dir():
-    tokenizer = train_tokenizer(spec, data, sources)
-    with replacing(folder) as partial:
-      tokenizer.save(partial)
-  return load_tokenizer(folder)
-
-
-def train_tokenizer(spec: TokenizerSpec, data: DataSpec, sources: list[Source]) -> Tokenizer:
-  """Trains a SentencePiece on the training part of the sources, without looking in the cache.
-
-  bpe and unigram see about `spec.train_bytes` of text, spread evenly. char sees every character of the sources, the
-  held-out ones included, so that the vocabulary is that of the text, as in nanoGPT.
-  """
-  characters = spec.model_type == "char"
-  split = Split() if characters else data.split
-
-  def texts() -> Iterator[str]:
-    bad = BadDocuments(data.bad_documents)
-    for source in sources:
-      yield from (text for part, text in split_documents(source, split, bad) if part == TRAIN)
-
-  sample = texts() if characters else _spread(texts, spec.train_bytes)
-  return train_sentencepiece(sample, vocab_size=spec.vocab_size, model_type=spec.model_type)
-
-
-def _spread(texts, wanted: int) -> Iterator[str]:
-  """About `wanted` characters of texts(), in chunks that lie evenly over all of it; everything if it is no more."""
-  total = sum(len(text) for text in texts())
-  share = min(1.0, wanted / max(total, 1))
-  seen = 0
-  for text in texts():
-    for start in range(0, len(text), _SAMPLE_CHUNK):
-      seen += 1
-      if int(seen * share) > int((seen - 1) * share):
-        yield text[start : start + _SAMPLE_CHUNK]
 
 
 def prepare_corpus(spec: DataSpec, tokenizer: Tokenizer, progress: Progress | None = None) -> Corpus:
@@ -250,8 +110,9 @@ def prepare_corpus(spec: DataSpec, tokenizer: Tokenizer, progress: Progress | No
     tokenizer=tokenizer,
     train=tuple(one.train for one in train),
     heldout=tuple(store for _, store in heldout),
-    train_facts=tuple(_facts(one, one.train) for one in train),
-    heldout_facts=tuple(_facts(one, store) for one, store in heldout),
+    train_facts=tuple(_facts(one.name, one.train) for one in train),
+    heldout_facts=tuple(_facts(one.name, store) for one, store in heldout),
+    notes=tuple(_notes(one) for one in prepared),
   )
 
 
@@ -271,17 +132,12 @@ def _check_parts(one: PreparedSource, split: Split) -> None:
     )
 
 
-def _facts(one: PreparedSource, store: TokenStore) -> PartFacts:
-  return PartFacts(
-    name=one.name,
-    documents=store.documents,
-    tokens=store.tokens,
-    bytes=store.text_bytes,
-    skipped=one.skipped,
-    examples=one.examples,
-    unknown=one.unknown,
-    reused=one.reused,
-  )
+def _facts(name: str, store: TokenStore) -> PartFacts:
+  return PartFacts(name=name, documents=store.documents, tokens=store.tokens, bytes=store.text_bytes)
+
+
+def _notes(one: PreparedSource) -> SourceNotes:
+  return SourceNotes(one.name, one.skipped, one.examples, one.unknown, one.reused)
 
 
 def epoch_facts(corpus: Corpus, *, lookahead: int, length: int | None = None, packing: str | None = None) -> EpochFacts:

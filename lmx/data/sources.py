@@ -7,6 +7,7 @@ from pathlib import Path
 from lmx.data.document import ReadOptions, Source
 from lmx.data.files import FORMATS, FileSource
 from lmx.data.stdlib import StdlibSource
+from lmx.data.tfds import TfdsSource
 from lmx.errors import LmxError, message
 
 _WILDCARDS = "*?["
@@ -29,9 +30,6 @@ def open_source(spec: str, options: ReadOptions | None = None) -> Source:
   if spec == "stdlib":
     return StdlibSource()
   if spec.startswith("tfds:"):
-    # Imported only when asked for: TFDS takes half a second.
-    from lmx.data.tfds import TfdsSource
-
     return TfdsSource(spec.removeprefix("tfds:"), options)
   prefix, colon, rest = spec.partition(":")
   reading = prefix if colon and prefix in FORMATS else None

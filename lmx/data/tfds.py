@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """TensorFlow Datasets as ArrayRecord files, without TensorFlow: read by random access, and built from a user's files.
 
-https://www.tensorflow.org/datasets/data_source
+https://www.tensorflow.org/datasets/data_source. TFDS is imported when it is used: importing it takes half a second.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from lmx.data.document import BadDocuments, Document, ReadOptions, Source
@@ -35,11 +35,11 @@ class TfdsSource:
   def __post_init__(self) -> None:
     self.name = f"tfds:{self.spec}"
     self.total_bytes: int | None = None
-    self._data, self._info = _open(self.spec, self.options)
+    self._builder, self._data = _open(self.spec, self.options)
     self._check_column()
 
   def _check_column(self) -> None:
-    column, features = self.options.text_column, self._info.features
+    column, features = self.options.text_column, self._builder.info.features
     if column not in features:
       close = nearest(column, features) or next(iter(features))
       raise LmxError(
@@ -67,30 +67,35 @@ class TfdsSource:
     return Document(text, where) if text is not None and bad.check_text(text, where) else None
 
   def fingerprint(self) -> dict:
-    """The full name with version, the split, and the sizes that TFDS recorded when the set was built."""
-    split = self._info.splits[self.options.tfds_split]
+    """The full name with version, the split, and the sizes and times of its files."""
+    split = self._builder.info.splits[self.options.tfds_split]
+    stats = [(os.path.basename(path), os.stat(path)) for path in split.filepaths]
     return {
       "kind": "tfds",
-      "name": self._info.full_name,
+      "name": self._builder.info.full_name,
       "split": self.options.tfds_split,
       "column": self.options.text_column,
       "documents": len(self._data),
-      "bytes": split.num_bytes,
-      "about": self._info.description,
+      "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
     }
 
 
-def _open(spec: str, options: ReadOptions):
-  """(random-access data, info) of a prepared set; every failure says how such a set is made."""
+def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
+  """(builder, random-access data) of a prepared set; every failure says how such a set is made."""
+  import tensorflow_datasets as tfds
+
   folder = options.tfds_dir and os.path.expanduser(options.tfds_dir)
   place = folder or tfds.core.constants.DATA_DIR
   try:
     builder = tfds.builder(spec, data_dir=folder)
   except tfds.core.DatasetNotFoundError as error:
+    name = re.split("[/:]", spec)[0]
     raise LmxError(
       f"config.data.sources: found no TFDS data set {spec!r} in {place}. "
-      f"Fix: build one with `lmx data build --name={spec} FILES`, or set --config.data.tfds_dir."
+      f"Fix: build one with `lmx data build --name={name} FILES`, or set --config.data.tfds_dir."
     ) from error
+  except (ValueError, RuntimeError) as error:
+    raise LmxError(f"config.data.sources: TFDS does not understand {spec!r}. Fix: tfds:name/config:1.0.0") from error
   if not builder.is_prepared():
     raise LmxError(
       f"config.data.sources: the TFDS data set {spec!r} is known, but not prepared in {place}. "
@@ -104,10 +109,12 @@ def _open(spec: str, options: ReadOptions):
       f"config.data.sources: {spec!r} was prepared as {kind} files, which need TensorFlow. "
       f"Fix: tfds convert_format --dataset={spec} --out_file_format={_FORMAT}, or build it again."
     )
-  return builder.as_data_source(split=options.tfds_split), builder.info
+  return builder, builder.as_data_source(split=options.tfds_split)
 
 
-def _features() -> tfds.features.FeaturesDict:
+def _features() -> Any:
+  import tensorflow_datasets as tfds
+
   return tfds.features.FeaturesDict({"text": tfds.features.Text()})
 
 
@@ -176,6 +183,8 @@ def build_tfds(
   Raises:
     LmxError: a bad name, the set is there already, a bad document, or a split without documents.
   """
+  import tensorflow_datasets as tfds
+
   _check_name(name, version)
   shards = shards or os.cpu_count() or 1
   root = Path(directory).expanduser() / name
@@ -228,7 +237,9 @@ def _write_splits(folder: Path, splits: dict[str, Source], name: str, shards: in
   return results
 
 
-def _split_infos(results: _Results, template: tfds.core.ShardedFileTemplate) -> list[tfds.core.SplitInfo]:
+def _split_infos(results: _Results, template: Any) -> list[Any]:
+  import tensorflow_datasets as tfds
+
   return [
     tfds.core.SplitInfo(
       name=split,

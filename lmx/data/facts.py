@@ -1,0 +1,76 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a corpus is made of, in numbers for people and for the loss."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from lmx.units import human
+
+
+@dataclasses.dataclass(frozen=True)
+class PartFacts:
+  """The training or held-out part of one source: ids of text (without bos and eos), and bytes of text in UTF-8."""
+
+  name: str
+  documents: int
+  tokens: int
+  bytes: int
+
+  @property
+  def bytes_per_token(self) -> float:
+    return self.bytes / self.tokens if self.tokens else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceNotes:
+  """What happened when a source was prepared.
+
+  Attributes:
+    name: as the user wrote it.
+    skipped: bad documents left out, by reason; `examples` has the first of each.
+    unknown: tokens that stand for text the tokenizer cannot spell.
+    reused: whether it was in the cache already.
+  """
+
+  name: str
+  skipped: Mapping[str, int]
+  examples: Mapping[str, str]
+  unknown: int
+  reused: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochFacts:
+  """What one pass over the training text is, and how a loss per target becomes bits per byte.
+
+  Attributes:
+    rows, targets: in one epoch.
+    fill: share of the places of all rows that a document fills.
+    bytes_per_target: UTF-8 bytes of text per target, weighted as the mixture draws. bits per byte =
+      loss in nats per target / ln 2 / bytes_per_target.
+  """
+
+  rows: int
+  targets: int
+  fill: float
+  bytes_per_target: float
+
+
+def describe(train: Iterable[PartFacts], heldout: Iterable[PartFacts], notes: Iterable[SourceNotes]) -> str:
+  """One line for the start of a run: the sources, their sizes, what is held out, and what was left out."""
+  train, heldout, notes = list(train), list(heldout), list(notes)
+  text = f"{', '.join(part.name for part in train)}: {_sizes(train)}"
+  text += f"; held out: {_sizes(heldout)}" if heldout else "; nothing held out"
+  skipped: collections.Counter[str] = collections.Counter()
+  for note in notes:
+    skipped.update(note.skipped)
+  if skipped:
+    text += "; skipped: " + ", ".join(f"{count} ({reason})" for reason, count in skipped.items())
+  unknown = sum(note.unknown for note in notes)
+  return text + (f"; {unknown:,} unknown tokens" if unknown else "")
+
+
+def _sizes(parts: list[PartFacts]) -> str:
+  documents, tokens, size = (sum(getattr(part, name) for part in parts) for name in ("documents", "tokens", "bytes"))
+  return f"{documents:,} document{'s' * (documents != 1)}, {human(tokens)} tokens, {human(size)}B"

@@ -1,0 +1,74 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The tokenizer that a config asks for: read from a file, found in the cache, or trained on the sources."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lmx.data.document import BadDocuments, Source
+from lmx.data.folders import cache_name, replacing
+from lmx.data.prepare import TRAIN, Split, split_documents
+from lmx.data.spec import DataSpec, open_sources
+from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer, open_tokenizer, train_sentencepiece
+from lmx.data.vocabulary import digest
+
+_SAMPLE_CHUNK = 4096  # Characters; the training sample is made of such chunks.
+_TRAINING_FORMAT = 1  # Raised when training the same spec on the same text would give another tokenizer.
+
+
+def make_tokenizer(spec: TokenizerSpec, data: DataSpec) -> Tokenizer:
+  """The tokenizer that a config asks for: read from its path, or trained on the training part of the sources.
+
+  A trained one is kept in data.cache_dir; the same sources and options give the same one again.
+
+  Raises:
+    LmxError: a file that is not there, no text, or a vocab_size that does not fit the text.
+  """
+  if not spec.needs_training:
+    return open_tokenizer(spec.kind, spec.path)
+  sources = open_sources(data)
+  key = {
+    "format": _TRAINING_FORMAT,
+    "spec": dataclasses.asdict(spec),
+    "sources": [source.fingerprint() for source in sources],
+    "split": dataclasses.asdict(data.split),
+    "options": [data.max_document_bytes, data.bad_documents],
+  }
+  name = cache_name("tokenizer", spec.model_type, str(spec.vocab_size), digest(json.dumps(key, sort_keys=True)))
+  folder = Path(data.cache_dir).expanduser() / name
+  if not folder.is_dir():
+    tokenizer = train_tokenizer(spec, data, sources)
+    with replacing(folder) as partial:
+      tokenizer.save(partial)
+  return load_tokenizer(folder)
+
+
+def train_tokenizer(spec: TokenizerSpec, data: DataSpec, sources: list[Source]) -> Tokenizer:
+  """Trains a SentencePiece on the training part of the sources, without looking in the cache.
+
+  bpe and unigram see about `spec.train_bytes` of text, spread evenly. char sees every character of the sources, the
+  held-out ones included, so that the vocabulary is that of the text, as in nanoGPT.
+  """
+  characters = spec.model_type == "char"
+  split = Split() if characters else data.split
+
+  def texts() -> Iterator[str]:
+    bad = BadDocuments(data.bad_documents)
+    for source in sources:
+      yield from (text for part, text in split_documents(source, split, bad) if part == TRAIN)
+
+  sample = texts() if characters else _spread(texts, spec.train_bytes)
+  return train_sentencepiece(sample, vocab_size=spec.vocab_size, model_type=spec.model_type)
+
+
+def _spread(texts: Callable[[], Iterator[str]], wanted: int) -> Iterator[str]:
+  """About `wanted` characters of texts(), in chunks that lie evenly over all of it; everything if it is no more."""
+  total = sum(len(text) for text in texts())
+  share = min(1.0, wanted / max(total, 1))
+  seen = 0
+  for text in texts():
+    for start in range(0, len(text), _SAMPLE_CHUNK):
+      seen += 1
+      if int(seen * share) > int((seen - 1) * share):
+        yield text[start : start + _SAMPLE_CHUNK]
