@@ -93,7 +93,9 @@ def _diff(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
   config, problems = config_and_problems(args)
   try:
-    problems += importlib.import_module("lmx.build").check(config)
+    known = {problem.partition(": got")[0] for problem in problems}
+    found = importlib.import_module("lmx.build").check(config)
+    problems += [problem for problem in found if problem.partition(": got")[0] not in known]
   except Exception:
     if not problems:  # Otherwise the values above explain it, and what is left shows once they are right.
       raise

@@ -125,8 +125,23 @@ def _terminal(config: ConfigDict) -> Iterator[Finding]:
 
 
 def _attention(config: ConfigDict) -> Iterator[Finding]:
-  for name, problem in importlib.import_module("lmx.build").attention_report(config).items():
-    yield Finding(NOTE if problem else OK, "attention", f"{name}: {problem or 'equals the reference here'}")
+  """Every attention kernel, compared with the reference on the config's head width and precision."""
+  kernels, check = importlib.import_module("lmx.nn.kernels"), importlib.import_module("lmx.nn.kernel_check")
+  backend = importlib.import_module("jax").default_backend()
+  model, dtype = config.model, config.compute.dtype
+  shape = {"heads": model.heads, "kv_heads": model.kv_heads or model.heads}
+  width = model.head_width or model.width // model.heads
+  extras = kernels.Extras(softcap=model.attention_softcap, dropout=model.dropout)
+  for name, kernel in kernels.KERNELS.items():
+    obstacle = kernel.obstacle(backend, dtype, width, extras)
+    if obstacle:
+      yield Finding(OK, "attention", f"{name}: not used here: {obstacle}")
+      continue
+    try:
+      error = check.check_kernel(name, **shape, head_width=width, dtype=dtype, window=model.window, extras=extras)
+      yield Finding(OK, "attention", f"{name}: equals the reference, largest relative error {error:.0e}")
+    except LmxError as failure:
+      yield Finding(PROBLEM, "attention", str(failure))
 
 
 def _experiment(config: ConfigDict) -> Iterator[Finding]:

@@ -17,20 +17,24 @@ from lmx.errors import LmxError, message
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   add_run(parser)
   parser.add_argument("--sources", nargs="+", metavar="SOURCE", help="evaluate on all of this text instead")
-  parser.add_argument("--max-rows", type=int, help="rows of text, spread evenly over it (default: all)")
+  parser.add_argument(
+    "--max-rows", type=int, help="rows of text, spread evenly over it (default: as the run's config says)"
+  )
   parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
 
 
 def run(args: argparse.Namespace) -> int:
   if args.max_rows is not None and args.max_rows < 1:
     raise LmxError(message("--max-rows", got=args.max_rows, allowed="at least 1"))
-  loaded = importlib.import_module("lmx.notebook").load(args.run, step=args.step)
-  result = loaded.evaluate(sources=tuple(args.sources or ()), max_rows=args.max_rows)
-  values = {"run": str(args.run), "step": loaded.step, **dataclasses.asdict(result), "perplexity": result.perplexity}
+  sources = tuple(args.sources or ())
+  step, result = importlib.import_module("lmx.cli.evaluate_run").evaluate_run(
+    args.run, args.step, sources, args.max_rows
+  )
+  values = {"run": str(args.run), "step": step, **dataclasses.asdict(result), "perplexity": result.perplexity}
   if args.json:
     print(json.dumps(values))
     return 0
-  print(f"{args.run}, step {loaded.step}, on {', '.join(args.sources or ['its held-out text'])}")
+  print(f"{args.run}, step {step}, on {', '.join(sources) or 'its held-out text'}")
   print(f"  bits per byte  {result.bits_per_byte:.4f}")
   print(f"  loss           {result.loss:.4f} nats per token (perplexity {result.perplexity:.2f})")
   print(f"  tokens         {result.targets:,.0f}")

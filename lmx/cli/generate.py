@@ -47,19 +47,18 @@ def run(args: argparse.Namespace) -> int:
   _check(args)
   prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompt or [""]]
   loaded = importlib.import_module("lmx.notebook").load(args.run, step=args.step)
-  several = len(prompts) * args.samples > 1
-  for prompt in prompts:
-    texts = loaded.generate(
-      prompt,
-      max_new_tokens=args.max_new_tokens,
-      temperature=args.temperature,
-      top_k=args.top_k,
-      top_p=args.top_p,
-      num_samples=args.samples,
-      seed=args.seed,
-    )
-    for number, text in enumerate(texts, start=1):
-      if several:
-        print(f"---- {prompt!r}, sample {number} of {args.samples}")
-      print(text)
+  texts = loaded.generate(
+    prompts,
+    max_new_tokens=args.max_new_tokens,
+    temperature=args.temperature,
+    top_k=args.top_k,
+    top_p=args.top_p,
+    num_samples=args.samples,
+    seed=args.seed,
+  )
+  for index, text in enumerate(texts):
+    prompt, sample = prompts[index // args.samples], index % args.samples + 1
+    if len(texts) > 1:
+      print(f"---- sample {sample} of {args.samples}")
+    print(prompt + text)
   return 0

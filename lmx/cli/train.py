@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
   print(f"lmx train: {note}", flush=True)
   build = importlib.import_module("lmx.build")  # jax and all that needs it, once the flags are known to be good.
   loop = importlib.import_module("lmx.loop")
-  loop.train(build.build(config, workdir))
+  loop.train(build.build(config, workdir, accept_other_data=args.accept_changes))
   return 0

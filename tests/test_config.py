@@ -1,0 +1,281 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Configs: overrides as typed in a shell, everything wrong reported at once, exact saving."""
+
+import importlib
+import re
+import subprocess
+import sys
+
+import pytest
+from laws import assert_law_catches
+
+from lmx import config as configs
+from lmx.cli.config import help_texts
+from lmx.config_check import CHOICES, DURATIONS, RANGES, TUPLE_ITEMS
+from lmx.errors import ConfigError
+
+BASE = "configs/base.py"
+
+# overrides of base.py -> pieces of the message; every row is one mistake that a person makes.
+WRONG = [
+  (["model.layerz=3"], ["no such key", "config.model.layers"]),
+  (["peak_lr=3e-4"], ["no such key", "config.optimizer.peak_lr"]),
+  (["modell.layers=3"], ["no such key", "config.model.layers"]),
+  (["model=3"], ["is a section", "layers"]),
+  (["model.layers.more=3"], ["no such key"]),
+  (["model.tied"], ["no value", "true or false"]),
+  (["model.layers=2.5"], ["got 2.5", "a whole number"]),
+  (["model.layers=many"], ["'many'", "a whole number"]),
+  (["model.layers=none"], ["'none'", "a whole number"]),
+  (["model.layers=0"], ["got 0", "at least 1"]),
+  (["model.kv_heads=few"], ["'few'", "or none"]),
+  (["model.tied=yes"], ["'yes'", "true or false"]),
+  (["optimizer.peak_lr=fast"], ["'fast'", "a number"]),
+  (["optimizer.peak_lr=-1"], ["above 0"]),
+  (["optimizer.peak_lr=nan"], ["above 0"]),
+  (["optimizer.b2=1"], ["not including, 1"]),
+  (["optimizer.ema=1.5"], ["between 0 and 1"]),
+  (["model.dropout=1"], ["not including, 1"]),
+  (["model.norm=rmsnrom"], ["Did you mean 'rmsnorm'?"]),
+  (["model.activation=swish"], ["swiglu", "geglu"]),
+  (["data.packing=pack"], ["Did you mean 'packed'?"]),
+  (["model.heads=7"], ["a divisor of config.model.width = 768", "--config.model.heads=6"]),
+  (["model.kv_heads=5"], ["1, 2, 3, 4, 6, 12"]),
+  (["model.position=rotary", "model.head_width=63"], ["an even number"]),
+  (["data.length=2048"], ["at most config.model.context = 1024", "--config.model.context=2048"]),
+  (["train.batch_size=10", "train.micro_batches=4"], ["a multiple of config.train.micro_batches = 4", "=12"]),
+  (["train.batch_size=12", "mesh.fsdp=8"], ["a multiple of 8", "=16"]),
+  (["mesh.fsdp=-1"], ["one axis of -1"]),
+  (["mesh.tensor=0"], ["at least 1, or -1"]),
+  (["train.duration=100 %"], ["percent has nothing to refer to"]),
+  (["train.duration=1000"], ["config.train.duration", "1000 steps"]),
+  (["train.duration=0 steps"], ["a positive number of steps"]),
+  (["optimizer.warmup=2 weeks"], ["'2 weeks'", "steps, tokens, examples, epochs, percent"]),
+  (["optimizer.warmup=200%"], ["0% to 100%"]),
+  (["evaluation.every=0 steps"], ["above 0"]),
+  (["data.sources="], ["config.data.sources", "at least one"]),
+  (["data.sources=a,b", "data.weights=1,2,3"], ["one number for each of the 2 sources"]),
+  (["data.weights=0"], ["above 0"]),
+  (["data.weights=heavy"], ["'heavy'", "numbers"]),
+  (["data.heldout_fraction=1"], ["between 0 and 1"]),
+  (["tokenizer.kind=huggingface"], ["tokenizer.json"]),
+  (["tokenizer.kind=bytes", "tokenizer.path=x"], ["bytes need no file"]),
+  (["model.rope_factor=8"], ["config.model.rope_scaling"]),
+  (["model.rope_scaling=linear"], ["--config.model.position=rotary"]),
+  (["model.position=rotary", "model.rope_scaling=llama3", "model.rope_factor=8"], ["rope_original_context"]),
+  (["optimizer.decay_rules=5"], ["(regex, multiplier) pairs"]),
+  (["optimizer.decay_rules=(('(', 1.0),)"], ["a regular expression"]),
+  (["name=a/b"], ["names a folder"]),
+  (["seed=-1"], ["from 0"]),
+]
+
+
+def problems_of(overrides: list[str], path: str = BASE) -> list[str]:
+  config, problems = configs.try_load(path, overrides)
+  return problems + configs.check(config)
+
+
+@pytest.mark.parametrize(("overrides", "pieces"), WRONG, ids=[" ".join(o) for o, _ in WRONG])
+def test_a_wrong_input_gets_a_message_that_says_what_is_allowed(overrides, pieces):
+  problems = problems_of(overrides)
+  assert len(problems) == 1, problems
+  assert all(piece in problems[0] for piece in pieces), problems[0]
+
+
+def test_the_table_of_wrong_inputs_can_fail():
+  def has_one_problem(overrides: list[str]) -> None:
+    assert len(problems_of(overrides)) == 1
+
+  assert_law_catches(has_one_problem, ["model.layers=3"])
+
+
+def test_everything_that_is_wrong_is_reported_at_once():
+  with pytest.raises(ConfigError) as caught:
+    configs.load(BASE, ["model.layerz=3", "model.width=wide", "data.sources=a.txt", "nothing=1"])
+  assert len(caught.value.problems) == 3
+  assert str(caught.value).startswith("3 problems:")
+
+
+OVERRIDES = [
+  ("model.layers=3", 3),
+  ("tokenizer.train_bytes=5e6", 5_000_000),
+  ("optimizer.peak_lr=3e-4", 3e-4),
+  ("optimizer.peak_lr=1", 1.0),
+  ("model.tied=false", False),
+  ("model.tied=True", True),
+  ("model.kv_heads=2", 2),
+  ("model.kv_heads=none", None),
+  ("model.kv_heads=None", None),
+  ("compute.remat=none", "none"),
+  ("checkpoint.start_from=runs/a=b", "runs/a=b"),
+  ("data.sources=mytext/*.txt", ("mytext/*.txt",)),
+  ("data.sources=a.txt,b.txt", ("a.txt", "b.txt")),
+  ('data.sources=("a, b.txt", "c.txt")', ("a, b.txt", "c.txt")),
+  ("data.weights=1,2.5", (1.0, 2.5)),
+  ("data.weights=()", ()),
+  ("evaluation.prompts=Hello, world", ("Hello, world",)),
+  ("evaluation.prompts=['a', 'b']", ("a", "b")),
+  ('optimizer.decay_rules=((".*", 1),)', ((".*", 1.0),)),
+]
+
+
+@pytest.mark.parametrize(("override", "expected"), OVERRIDES, ids=[o for o, _ in OVERRIDES])
+def test_an_override_takes_the_type_of_its_key(override, expected):
+  value = configs.load(BASE, [override])[override.partition("=")[0]]
+  assert value == expected
+  assert type(value) is type(expected)
+
+
+def test_the_last_of_two_overrides_wins():
+  assert configs.load(BASE, ["seed=1", "seed=2"]).seed == 2
+
+
+def saved_and_read(config):
+  return configs.from_json(configs.to_json(config))
+
+
+def test_a_saved_config_comes_back_exactly():
+  def comes_back(path_and_read) -> None:
+    path, read = path_and_read
+    config = configs.load(path, ["data.weights=0.1", "model.window=5", "name=größe"])
+    back = configs.flatten(read(config))
+    assert {k: (type(v), v) for k, v in back.items()} == {k: (type(v), v) for k, v in configs.flatten(config).items()}
+
+  for path in (BASE, "configs/llama.py:8b"):
+    comes_back((path, saved_and_read))
+
+  def rounds(config):
+    return configs.from_json(configs.to_json(config).replace("1e-08", "1.0001e-08"))
+
+  assert_law_catches(comes_back, (BASE, rounds))
+
+
+def test_a_config_of_another_version_is_refused_by_its_keys():
+  text = configs.to_json(configs.load(BASE)).replace('"layers"', '"depth"')
+  with pytest.raises(ConfigError, match=r"another version of lmx.*config\.model\.depth"):
+    configs.from_json(text)
+  with pytest.raises(ConfigError, match="not JSON"):
+    configs.from_json("{")
+  with pytest.raises(ConfigError, match="not a config"):
+    configs.from_json("[1]")
+
+
+def test_a_key_that_an_old_run_lacks_gets_its_default():
+  text = re.sub(r'\n *"seed": 7,?', "", configs.to_json(configs.load(BASE, ["seed=7"])))
+  assert "seed" not in text
+  assert configs.from_json(text).seed == 0
+
+
+def test_diff_lists_what_differs_and_nothing_else():
+  config = configs.load(BASE, ["model.layers=3", "data.sources=x"])
+  assert configs.diff(configs.load(BASE), config) == [("data.sources", ("stdlib",), ("x",)), ("model.layers", 12, 3)]
+  assert configs.diff(config, config) == []
+
+
+def test_a_loaded_config_takes_no_new_keys_and_no_wrong_types():
+  config = configs.load(BASE)
+  with pytest.raises(AttributeError):
+    config.model.widht = 3
+  with pytest.raises(TypeError):
+    config.model.width = "3"
+
+
+CONFIG_FILES = {
+  "two_mistakes": ("  config.model.widht = 3\n  config.model.layers = '3'\n", ["widht", "config.model.width", "'3'"]),
+  "section": ("  config.model = 3\n", ["is a section"]),
+  "crash": ("  config.seed = 1 / 0\n", ["line 4", "ZeroDivisionError"]),
+  "syntax": ("  config.seed = = 1\n", ["line 4", "SyntaxError"]),
+  "none": ("  return None\n", ["NoneType"]),
+}
+
+
+@pytest.mark.parametrize("name", CONFIG_FILES)
+def test_mistakes_in_a_config_file_are_reported_with_the_file(name, tmp_path):
+  body, pieces = CONFIG_FILES[name]
+  file = tmp_path / f"{name}.py"
+  file.write_text(
+    f"from lmx.config import base_config\ndef get_config():\n  config = base_config()\n{body}  return config\n"
+  )
+  _, problems = configs.try_load(str(file))
+  assert problems
+  assert all(str(file) in problem for problem in problems)
+  assert all(piece in "\n".join(problems) for piece in pieces), problems
+
+
+def test_a_wrong_file_or_argument_is_named(tmp_path):
+  def message(path: str) -> str:
+    return "\n".join(configs.try_load(path)[1])
+
+  assert "Did you mean 'configs/cpu.py'?" in message("configs/cpus.py")
+  assert "takes nothing after a colon" in message("configs/cpu.py:small")
+  assert "configs/shakespeare_char.py:<path>" in message("configs/shakespeare_char.py")
+  assert "Did you mean 'medium'?" in message("configs/gpt2.py:mediun")
+  (tmp_path / "empty.py").write_text("")
+  assert "get_config()" in message(str(tmp_path / "empty.py"))
+  (tmp_path / "notes.txt").write_text("")
+  assert "a Python file" in message(str(tmp_path / "notes.txt"))
+
+
+def test_missing_files_are_found_before_anything_runs(tmp_path):
+  there = tmp_path / "a.txt"
+  there.write_text("text")
+
+  def missing(*overrides: str) -> list[str]:
+    return configs.check_files(configs.load(BASE, overrides))
+
+  assert missing(f"data.sources={there},stdlib,tfds:x,text:{there},{tmp_path}/*.txt") == []
+  assert "nearest folder that exists" in missing(f"data.sources={tmp_path}/no/b.txt")[0]
+  assert len(missing(f"data.sources={tmp_path}/*.md,{there}", "tokenizer.path=/no.model")) == 2
+  assert "config.checkpoint.start_from" in missing("checkpoint.start_from=runs/none")[0]
+
+
+# What base.py says in words, what is checked, and what the rooms below have in their tables must be one.
+TABLES = {
+  "model.rope_scaling": ("lmx.nn.positions", "ROPE_SCALINGS"),
+  "model.norm": ("lmx.nn.norm", "NORMS"),
+  "model.norm_position": ("lmx.nn.block", "BLOCKS"),
+  "model.activation": ("lmx.nn.activations", "ACTIVATIONS"),
+  "model.init": ("lmx.nn.initializers", "INITS"),
+  "model.position": ("lmx.models.spec", "POSITIONS"),
+  "compute.dtype": ("lmx.models.spec", "DTYPES"),
+  "compute.attention": ("lmx.nn.kernels", "KERNEL_CHOICES"),
+  "compute.layers": ("lmx.nn.stack", "LAYER_LOOPS"),
+  "compute.remat": ("lmx.nn.stack", "REMATS"),
+  "optimizer.schedule": ("lmx.optim.schedules", "SCHEDULES"),
+  "data.bad_documents": ("lmx.data.document", "POLICIES"),
+  "tokenizer.model_type": ("lmx.data.sentencepiece_tokenizer", "MODEL_TYPES"),
+}
+
+
+@pytest.mark.parametrize("key", TABLES)
+def test_the_choices_of_a_key_are_the_rows_of_its_table(key):
+  def same(choices) -> None:
+    assert sorted(choices) == sorted(vars(importlib.import_module(module))[table])
+
+  module, table = TABLES[key]
+  same(CHOICES[key])
+  assert_law_catches(same, CHOICES[key][1:])
+
+
+def test_the_choices_of_a_key_are_those_in_the_comment_of_base():
+  for key, choices in CHOICES.items():
+    words = re.findall(r"[a-z0-9_]+", help_texts()[key].replace("(", "|").partition(". ")[0])
+    missing = [choice for choice in choices if choice not in words]
+    assert not missing, f"base.py's comment on {key} lacks {missing}"
+
+
+def test_every_checked_key_exists_and_every_number_has_a_range():
+  flat = configs.flatten(configs.load(BASE))
+  named = {*CHOICES, *RANGES, *DURATIONS, *TUPLE_ITEMS}
+  assert named <= set(flat)
+  numbers = {key for key, value in flat.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+  assert numbers <= set(RANGES)
+  assert {key for key, value in flat.items() if isinstance(value, tuple)} == set(TUPLE_ITEMS)
+
+
+def test_reading_and_checking_a_config_imports_no_jax():
+  code = (
+    "import sys; from lmx import config; config.check(config.load('configs/llama.py:1b'));"
+    "assert not {'jax', 'flax', 'numpy', 'matplotlib'} & set(sys.modules)"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)
