@@ -10,6 +10,7 @@ beside the optimizer's own step. All states are in the parameters' dtype (float3
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,13 +47,14 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a row may use. `decays` is weight_decay * multiplier for each parameter; `axes` its logical axes."""
+  """What a row may use; for each parameter `decays` has weight_decay * multiplier, `axes` its logical axes."""
 
   b1: float
   b2: float
   eps: float
   decays: Mapping[str, float]
   axes: Axes
+  shapes: Mapping[str, tuple[int, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,15 +138,22 @@ def _muon(s: Settings) -> optax.GradientTransformation:
   dimensions = {name: muon_dimensions(axes) for name, axes in s.axes.items()}
   if not any(dimensions.values()):
     raise LmxError(message("config.optimizer.name", got="muon", allowed="adamw: this model has no matrix in a block"))
-  return optax.contrib.muon(
-    learning_rate=-1.0,  # optax steps against the gradient; here a direction of ascent is wanted.
-    beta=s.b1,
-    eps=s.eps,
-    adam_b1=s.b1,
-    adam_b2=s.b2,
-    muon_weight_dimension_numbers=dimensions,
-    consistent_rms=0.2,
+  scales = {}
+  for name, sides in dimensions.items():
+    if sides:
+      shape = s.shapes[name]
+      scales[name] = 0.2 * math.sqrt(max(math.prod(shape[i] for i in side) for side in sides))
+
+  def rescale(directions, parameters=None):
+    return {name: scales[name] * d if name in scales else d for name, d in directions.items()}
+
+  numbers = {name: sides or optax.MaskedNode() for name, sides in dimensions.items()}
+  matrices = optax.chain(
+    optax.contrib.scale_by_muon(beta=s.b1, eps=s.eps, weight_dimension_numbers=lambda _: numbers),
+    optax.stateless(rescale),
   )
+  labels = {name: "muon" if sides else "adam" for name, sides in dimensions.items()}
+  return optax.partition({"muon": matrices, "adam": _adam(s)}, labels)
 
 
 def _schedule_free(s: Settings) -> tuple:
@@ -204,6 +213,7 @@ def make_optimizer(
   weight_decay: float,
   decay_rules: Rules,
   axes: Axes,
+  shapes: Mapping[str, tuple[int, ...]],
 ) -> Optimizer:
   """Builds a row of `OPTIMIZERS`.
 
@@ -214,7 +224,7 @@ def make_optimizer(
       of them the optimizer uses.
     weight_decay: decoupled decay per step, over the learning rate.
     decay_rules: (regular expression, multiplier) pairs over parameter names; see `rules.decay_multipliers`.
-    axes: each parameter's logical axes by its dotted name. Its keys are all parameters.
+    axes, shapes: each parameter's logical axes and shape by its dotted name; the names are all parameters.
 
   Raises:
     LmxError: an unknown name, a rule that doesn't fit the parameters, or decay where the optimizer has none.
@@ -229,5 +239,5 @@ def make_optimizer(
     )  # fmt: skip
   multipliers = decay_multipliers(decay_rules, axes)
   decays = {key: weight_decay * multiplier for key, multiplier in multipliers.items()}
-  init, update, average = row.build(Settings(b1, b2, eps, decays, axes))
+  init, update, average = row.build(Settings(b1, b2, eps, decays, axes, shapes))
   return Optimizer(init, update, schedule, average, multipliers)

@@ -52,6 +52,11 @@ class Blueprint:
     return {name: layout.stored(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
 
   @property
+  def dimensions(self) -> dict[str, tuple[int, ...]]:
+    """{dotted name: shape}."""
+    return {name: leaf.shape for name, leaf in self.shapes.items()}
+
+  @property
   def parameters(self) -> int:
     """Number of parameters."""
     return count(self.shapes)
