@@ -153,26 +153,39 @@ def _decoded_lines(path: Path, file: BinaryIO, options: ReadOptions, bad: BadDoc
 
 
 def _table_documents(path: Path, options: ReadOptions, bad: BadDocuments, *, tabs: bool) -> Iterator[Document]:
-  """Rows below a header line. TSV has no quoting; CSV quotes with ", and a quoted cell may span lines."""
+  """Rows of a table. TSV has no quoting; CSV quotes with ", and a quoted cell may span lines.
+
+  The first line is the header, unless the column is a number that it lacks: then columns are counted from 1 in a table
+  without a header.
+  """
   csv.field_size_limit(max(csv.field_size_limit(), options.max_document_bytes + 1))
   with open_binary(path) as file:
     lines = _decoded_lines(path, file, options, bad)
     plain = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else None
     reader = plain or csv.reader(lines, strict=True)
-    header = [name.removeprefix("\ufeff") for name in next(reader, [])]
-    column = options.text_column
-    if column not in header:
-      # A whole file without the column is a mistake in the config, not a bad document.
-      raise LmxError(f"{path}:1: no column {column!r} ({_columns_hint(column, header)}).")
-    index = header.index(column)
-    while (row := _next_row(path, reader, bad)) is not None:
+    first = _next_row(path, reader, bad) or []
+    index, is_header = _column(path, [name.removeprefix("\ufeff") for name in first], options.text_column)
+    row = [] if is_header else first
+    while row is not None:
       where = f"{path}:{reader.line_num}"
-      if not row:
-        continue
-      if len(row) != len(header):
-        bad.add(where, "wrong number of columns", f"{len(row)} cells under a header of {len(header)}")
-      elif bad.check_text(row[index], where):
+      if row and len(row) != len(first):
+        bad.add(where, "wrong number of columns", f"{len(row)} cells, where the first line has {len(first)}")
+      elif row and bad.check_text(row[index], where):
         yield Document(row[index], where)
+      row = _next_row(path, reader, bad)
+
+
+def _column(path: Path, header: list[str], column: str) -> tuple[int, bool]:
+  """(index of the column, whether the first line is a header).
+
+  A file without the column is a mistake in the config, not a bad document.
+  """
+  if column in header:
+    return header.index(column), True
+  if column.isdecimal() and 1 <= int(column) <= len(header):
+    return int(column) - 1, False
+  hint = _columns_hint(column, header) if header else "the file is empty"
+  raise LmxError(f"{path}:1: no column {column!r} ({hint}). A number counts columns of a table without a header.")
 
 
 def _next_row(path: Path, reader, bad: BadDocuments) -> list[str] | None:

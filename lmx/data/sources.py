@@ -1,10 +1,12 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """From what a user writes in `config.data.sources` to a source of documents."""
 
+import dataclasses
 import glob
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lmx.data.document import ReadOptions, Source
+from lmx.data.document import BadDocuments, Document, ReadOptions, Source
 from lmx.data.files import FORMATS, FileSource
 from lmx.data.stdlib import StdlibSource
 from lmx.data.tfds import TfdsSource
@@ -34,6 +36,45 @@ def open_source(spec: str, options: ReadOptions | None = None) -> Source:
   prefix, colon, rest = spec.partition(":")
   reading = prefix if colon and prefix in FORMATS else None
   return FileSource(spec, _find_files(rest if reading else spec), reading, options)
+
+
+@dataclasses.dataclass
+class JoinedSource:
+  """Several sources as one, in their order."""
+
+  parts: list[Source]
+
+  @property
+  def name(self) -> str:
+    return ", ".join(part.name for part in self.parts)
+
+  @property
+  def total_bytes(self) -> int | None:
+    sizes = [part.total_bytes for part in self.parts]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
+
+  def documents(self, bad: BadDocuments) -> Iterator[Document]:
+    for part in self.parts:
+      yield from part.documents(bad)
+
+  def fingerprint(self) -> dict:
+    return {"kind": "joined", "parts": [part.fingerprint() for part in self.parts]}
+
+
+def join_sources(specs: Sequence[str], options: ReadOptions) -> Source:
+  """One source of all that the specs name. Files that are read alike become one list of files.
+
+  Raises:
+    LmxError: a spec that names nothing.
+  """
+  parts = [open_source(spec, options) for spec in specs]
+  if len(parts) == 1:
+    return parts[0]
+  files = [part for part in parts if isinstance(part, FileSource)]
+  if len(files) == len(parts) and len({part.reading for part in files}) == 1:
+    paths = [path for part in files for path in part.paths]
+    return FileSource(f"{parts[0].name} and {len(parts) - 1} more", paths, files[0].reading, options)
+  return JoinedSource(parts)
 
 
 def _find_files(pattern: str) -> list[Path]:

@@ -4,6 +4,7 @@
 https://www.tensorflow.org/datasets/data_source. TFDS is imported when it is used: importing it takes half a second.
 """
 
+import collections
 import dataclasses
 import itertools
 import multiprocessing
@@ -183,8 +184,6 @@ def build_tfds(
   Raises:
     LmxError: a bad name, the set is there already, a bad document, or a split without documents.
   """
-  import tensorflow_datasets as tfds
-
   _check_name(name, version)
   shards = shards or os.cpu_count() or 1
   root = Path(directory).expanduser() / name
@@ -194,29 +193,19 @@ def build_tfds(
   partial.mkdir(parents=True)
   try:
     results = _write_splits(partial, splits, name, shards, bad_documents)
-    template = tfds.core.ShardedFileTemplate(dataset_name=name, data_dir=partial, filetype_suffix=_FORMAT)
-    tfds.folder_dataset.write_metadata(
-      data_dir=partial,
-      features=_features(),
-      version=version,
-      filename_template=template,
-      split_infos=_split_infos(results, template),
-      description=description or f"Text of {', '.join(source.name for source in splits.values())}.",
-      check_data=False,
-    )
+    description = description or f"Text of {', '.join(source.name for source in splits.values())}."
+    _write_metadata(partial, results, name, version, description)
     partial.rename(final)
-  except BaseException:
+  finally:
     shutil.rmtree(partial, ignore_errors=True)
-    raise
-  skipped: dict[str, int] = {}
+  skipped: collections.Counter[str] = collections.Counter()
   for _, _, counts in itertools.chain.from_iterable(results.values()):
-    for reason, count in counts.items():
-      skipped[reason] = skipped.get(reason, 0) + count
+    skipped.update(counts)
   return BuildReport(
     folder=final,
     documents={split: sum(r[0] for r in result) for split, result in results.items()},
     bytes={split: sum(r[1] for r in result) for split, result in results.items()},
-    skipped=skipped,
+    skipped=dict(skipped),
   )
 
 
@@ -237,10 +226,12 @@ def _write_splits(folder: Path, splits: dict[str, Source], name: str, shards: in
   return results
 
 
-def _split_infos(results: _Results, template: Any) -> list[Any]:
+def _write_metadata(folder: Path, results: _Results, name: str, version: str, description: str) -> None:
+  """dataset_info.json and features.json, by which TFDS reads the shards."""
   import tensorflow_datasets as tfds
 
-  return [
+  template = tfds.core.ShardedFileTemplate(dataset_name=name, data_dir=folder, filetype_suffix=_FORMAT)
+  infos = [
     tfds.core.SplitInfo(
       name=split,
       shard_lengths=[documents for documents, _, _ in shards],
@@ -249,3 +240,12 @@ def _split_infos(results: _Results, template: Any) -> list[Any]:
     )
     for split, shards in results.items()
   ]
+  tfds.folder_dataset.write_metadata(
+    data_dir=folder,
+    features=_features(),
+    version=version,
+    filename_template=template,
+    split_infos=infos,
+    description=description,
+    check_data=False,
+  )
