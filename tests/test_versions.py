@@ -14,7 +14,7 @@ from lmx.versions import LOWER_BOUNDS, parse, version_problems
 GOOD = {**LOWER_BOUNDS, "jaxlib": "0.10.2"}
 
 WRONG = [
-  ({"jax": None}, "jax is not installed"),
+  ({"jax": None}, "jax is not installed; lmx needs jax >= 0.10.2"),
   ({"flax": "0.10.0"}, "flax 0.10.0 is too old; lmx needs flax >= 0.12.8"),
   ({"jax": "0.12.0.1", "flax": "0.12.9"}, "jax 0.12.0.1 needs flax >= 0.12.10, and flax 0.12.9 is here"),
 ]

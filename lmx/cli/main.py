@@ -5,11 +5,13 @@ Only the chosen command's module is imported, and a command's module imports wha
 and mistyped flags answer at once.
 """
 
+import argparse
 import importlib
 import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from types import ModuleType
 
 import lmx
 from lmx.cli.arguments import Parser, split_overrides
@@ -48,18 +50,12 @@ def usage() -> str:
   )
 
 
-def run(argv: Sequence[str]) -> int:
-  """Runs one command line and returns its exit code.
+def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
+  """The module of a command line's command, and its flags.
 
   Raises:
-    LmxError: an unknown command or flag, or whatever the command finds wrong.
+    LmxError: an unknown command or flag, or installed packages that don't fit.
   """
-  if not argv or argv[0] in ("-h", "--help", "help"):
-    print(usage())
-    return 0
-  if argv[0] in ("--version", "-V"):
-    print(f"lmx {lmx.__version__}")
-    return 0
   name = argv[0]
   if name not in COMMANDS:
     raise LmxError(message("command", got=name, allowed=COMMANDS, fix="lmx --help"))
@@ -70,7 +66,19 @@ def run(argv: Sequence[str]) -> int:
   parser = Parser(prog=f"lmx {name}", description=textwrap.dedent(module.__doc__ or ""))
   module.add_arguments(parser)
   rest, overrides = split_overrides(argv[1:])
-  return module.run(parser.parse(rest, overrides))
+  return module, parser.parse(rest, overrides)
+
+
+def run(argv: Sequence[str]) -> int:
+  """Runs one command line and returns its exit code."""
+  if not argv or argv[0] in ("-h", "--help", "help"):
+    print(usage())
+    return 0
+  if argv[0] in ("--version", "-V"):
+    print(f"lmx {lmx.__version__}")
+    return 0
+  module, args = parse(argv)
+  return module.run(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

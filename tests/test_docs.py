@@ -1,0 +1,181 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What the documentation says is true: commands parse, configs load, keys are read, links lead somewhere."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from laws import assert_law_catches
+
+from lmx import config as configs
+from lmx.cli import main
+from lmx.errors import LmxError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG_FILES = sorted((ROOT / "configs").glob("*.py"))
+COMMAND = re.compile(r"(?:^|&& |\| )(?:\S*/bin/)?(lmx [a-z][^&|]*)")
+
+
+def commands_in(text: str) -> list[str]:
+  """Every `lmx ...` command of a text: in bash blocks, after "Command:", or alone on an indented line."""
+  blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+  lines = [line for block in blocks for line in block.splitlines()]
+  lines += re.findall(r"^Command: +(.*)$", text, re.MULTILINE)
+  names = "|".join(main.COMMANDS)
+  lines += re.findall(rf"^  +((?:cat \S+ \| )?lmx (?:{names}) .*)$", text, re.MULTILINE)
+  return [match[1].partition("  #")[0].strip() for line in lines for match in COMMAND.finditer(line)]
+
+
+def documents() -> list[Path]:
+  markdown = [p for p in ROOT.rglob("*.md") if not any(part.startswith(".") or part == "runs" for part in p.parts)]
+  return [*markdown, *CONFIG_FILES, *sorted((ROOT / "lmx" / "cli").glob("*.py"))]
+
+
+COMMANDS = [(path.relative_to(ROOT), command) for path in documents() for command in commands_in(path.read_text())]
+
+
+def works(command: str) -> None:
+  """The command parses, and the config it names has nothing wrong with it but files that aren't here."""
+  try:
+    _, args = main.parse(shlex.split(command)[1:])
+    if "config" in args:
+      config, problems = configs.try_load(args.config, args.overrides)
+      assert not problems + configs.check(config), f"{command}: {problems + configs.check(config)}"
+  except LmxError as error:
+    raise AssertionError(f"{command}: {error}") from error
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[f"{path}: {command}" for path, command in COMMANDS])
+def test_a_command_in_the_documentation_parses(path, command):
+  works(command)
+
+
+def test_commands_are_found_and_wrong_ones_noticed():
+  found = commands_in(
+    "```bash\n.venv/bin/lmx train\n```\nCommand:   lmx plot a\n  cat x | lmx data show\nlmx is good\n"
+  )
+  assert found == ["lmx train", "lmx plot a", "lmx data show"]
+  assert {str(path) for path, _ in COMMANDS} >= {"README.md", *(f"configs/{p.name}" for p in CONFIG_FILES)}
+  for command in (
+    "lmx trian",
+    "lmx train --config.model.widht=3",
+    "lmx generate --promt=x",
+    "lmx train --config=no.py",
+  ):
+    assert_law_catches(works, command)
+
+
+def module_of(path: Path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def arguments_of(path: Path) -> list[str]:
+  """Every argument a config file takes: its sizes, or the one in its docstring's command."""
+  module = module_of(path)
+  sizes = [f":{size}" for size in vars(module).get("SIZES", ())]
+  return sizes or re.findall(rf"{path.name}(:\S+)", module.__doc__) or [""]
+
+
+CONFIGS = [f"configs/{path.name}{argument}" for path in CONFIG_FILES for argument in arguments_of(path)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_loads_and_has_nothing_wrong(name):
+  assert configs.check(configs.load(name)) == []
+
+
+def test_configs_have_names_of_their_own():
+  names = [configs.load(name).name for name in CONFIGS]
+  assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.name)
+def test_a_config_says_how_it_is_run_and_what_to_expect(path):
+  def says(text: str) -> None:
+    for heading in ("Command:", "Hardware:", "Time:", "Expected:"):
+      assert re.search(rf"^{heading} +\S", text, re.MULTILINE), f"{path.name} lacks {heading}"
+
+  text = ast.get_docstring(ast.parse(path.read_text()))
+  if path.name == "base.py":  # Not an experiment.
+    text += "\nHardware: -\nTime: -\nExpected: -"
+  says(text)
+  assert_law_catches(says, text.replace("Command:", "Try:"))
+
+
+# ---------------------------------------------------------------- every key is read
+
+
+def names_read(source: str) -> set[str]:
+  """Attributes that are read and strings in a source."""
+  tree = ast.parse(source)
+  attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+  return attributes | {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def record_fields(source: str) -> set[str]:
+  """Fields of the frozen records that take a whole section of the config: `class ...Spec`."""
+  classes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name.endswith("Spec")]
+  return {
+    n.target.id for c in classes for n in c.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+  }
+
+
+def unread(keys: list[str]) -> list[str]:
+  """Keys that build.py does not read itself, and does not hand over in a record whose field is read below."""
+  sources = {path: path.read_text() for path in sorted((ROOT / "lmx").rglob("*.py"))}
+  here = names_read(sources[ROOT / "lmx" / "build.py"])
+  below = set().union(*(names_read(text) for path, text in sources.items() if path.parent != ROOT / "lmx"))
+  fields = set().union(*(record_fields(text) for text in sources.values())) & below
+  mesh = names_read(sources[ROOT / "lmx" / "mesh.py"])
+  known = {"mesh": here | mesh}
+
+  def is_read(key: str) -> bool:
+    section, _, last = key.rpartition(".")
+    return key in here or last in known.get(section, here | fields)
+
+  return [key for key in keys if not is_read(key)]
+
+
+def test_every_key_of_base_is_read():
+  keys = [key for key in configs.flatten(configs.load("configs/base.py")) if key != "data.columns.text"]
+
+  def all_read(more: list[str]) -> None:
+    assert unread([*keys, "data.columns", *more]) == []
+
+  all_read([])
+  assert_law_catches(all_read, ["model.nobody_reads_this"])
+
+
+# ---------------------------------------------------------------- links and commands of the README
+
+
+def dead_links(path: Path, text: str) -> list[str]:
+  targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+  return [t for t in targets if "://" not in t and not t.startswith("mailto:") and not (path.parent / t).exists()]
+
+
+@pytest.mark.parametrize("path", [p for p in documents() if p.suffix == ".md"], ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+  assert dead_links(path, path.read_text()) == []
+  assert dead_links(path, "[a](nowhere.md)") == ["nowhere.md"]
+
+
+def test_files_named_in_the_readme_exist():
+  named = re.findall(r"`((?:lmx|configs|tests|tools|experiments)/[\w/.]+)`", (ROOT / "README.md").read_text())
+  assert named
+  assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_the_two_commands_at_the_top_are_what_continuous_integration_runs(name):
+  text = (ROOT / "README.md").read_text()
+  match = re.search(rf"^<!-- run: {name} -->\n```bash\n(.+)\n```$", text, re.MULTILINE)
+  assert match, f"README.md lacks the marked command {name}"
+  assert match.start() < text.index("\n## "), "it stands at the top"
+  assert f"readme {name})" in (ROOT / ".ci" / "run").read_text()
