@@ -12,27 +12,22 @@ from typing import Protocol
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from lmx.units import human_time
 
 
 def console() -> Console:
-  """A console for standard output: colours on a terminal only, lines never wrapped in a log."""
-  terminal = sys.stdout.isatty()
-  return Console(highlight=False, soft_wrap=not terminal, no_color=not terminal)
+  """A console for standard output: colours on a terminal only, and lines are never wrapped."""
+  return Console(highlight=False, soft_wrap=True, no_color=not sys.stdout.isatty())
 
 
 def facts(out: Console, title: str, rows: Mapping[str, str]) -> None:
   """Prints a title and aligned name-value lines."""
   out.print(f"[bold]{escape(title)}[/bold]")
-  table = Table.grid(padding=(0, 2))
-  table.add_column(style="cyan", no_wrap=True)
-  table.add_column(overflow="fold")
+  width = max(map(len, rows), default=0)
   for name, value in rows.items():
-    table.add_row(f"  {name}", escape(value))
-  out.print(table)
+    out.print(f"  [cyan]{name:<{width}}[/cyan]  {escape(value)}")
 
 
 class Reporter(Protocol):

@@ -35,8 +35,9 @@ def curve(lines: Sequence[Mapping[str, Any]], x_key: str, y_key: str) -> Curve:
   return Curve([p[0] for p in points], [p[1] for p in points])
 
 
-def smooth(values: Sequence[float], weight: float) -> list[float]:
-  """Exponential average, corrected for its start as Adam's moments are; weight 0 leaves the values."""
+def smooth(values: Sequence[float]) -> list[float]:
+  """Exponential average over a twentieth of the curve, corrected for its start as Adam's moments are."""
+  weight = max(0.0, 1 - 20 / max(1, len(values)))
   average, out = 0.0, []
   for count, value in enumerate(values, 1):
     average = weight * average + (1 - weight) * value
@@ -51,7 +52,6 @@ def draw(
   x: str = "steps",
   y: str = "bits_per_byte",
   baselines: Mapping[str, float] | None = None,
-  smoothing: float = 0.8,
 ) -> Path:
   """Draws training (thin, smoothed over its faint raw values) and held-out values (dots) and writes a PNG.
 
@@ -61,7 +61,6 @@ def draw(
     x: "steps", "tokens" or "time".
     y: "bits_per_byte" or "loss".
     baselines: name -> value, drawn as dashed horizontal lines (xz, for one).
-    smoothing: weight of the past in the exponential average of the training curve.
 
   Raises:
     LmxError: no run has the quantity, or `x` or `y` is unknown.
@@ -81,7 +80,7 @@ def draw(
     color = f"C{index % 10}"
     if train.x:
       axes.plot(train.x, train.y, color=color, alpha=0.25, linewidth=0.8)
-      axes.plot(train.x, smooth(train.y, smoothing), color=color, linewidth=1.4, label=f"{name}, training")
+      axes.plot(train.x, smooth(train.y), color=color, linewidth=1.4, label=f"{name}, training")
     if heldout.x:
       axes.plot(heldout.x, heldout.y, "o-", color=color, markersize=4, linewidth=0.8, markeredgecolor="black",
                 label=f"{name}, held out ({heldout.y[-1]:.3f})")  # fmt: skip

@@ -1,0 +1,366 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The one training loop. Objectives, models and data vary; this does not.
+
+The order is a contract: draw batch, step, log, evaluate, save. `step` counts the updates done, and is the number of
+batches drawn, so a checkpoint at step n continues with batch n. Metrics are read on the host one step late, so the
+device never waits for Python; before an evaluation, a save and the end, what is outstanding is read first.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from rich.console import Console
+
+from lmx.backend import use_compilation_cache
+from lmx.build import CHECKPOINT_DIR, CONFIG_FILE, TOKENIZER_DIR, Experiment
+from lmx.console import Reporter, console, reporter
+from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
+from lmx.data.pipeline import EvalBatches, Loader, combine_fingerprints
+from lmx.errors import LmxError
+from lmx.evaluation.baseline import xz_bits_per_byte
+from lmx.evaluation.heldout import HeldOut, bits_per_byte, evaluate
+from lmx.inference.generate import generate
+from lmx.mesh import global_batch, process_rows
+from lmx.metrics import MetricsWriter
+from lmx.report import (
+  finish,
+  heldout_line,
+  introduce,
+  progress_note,
+  say_start,
+  show_samples,
+  write_plot,
+  write_samples,
+)
+from lmx.training.checkpoint import Checkpointer
+from lmx.training.meter import Meter, peak_of
+from lmx.training.signals import StopSignals
+from lmx.training.start import Start, begin
+from lmx.training.state import TrainState
+from lmx.training.step import make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """How a call of `train` ended.
+
+  Attributes:
+    step: updates done in the whole run.
+    finished: whether the run reached its end; False: a signal stopped it, and it was saved.
+    heldout: the last evaluation of this call, or None where none was due.
+  """
+
+  step: int
+  finished: bool
+  heldout: HeldOut | None
+
+
+class NonFiniteError(LmxError):
+  """The loss or a gradient was not finite, and the policy is to stop."""
+
+
+def train(experiment: Experiment) -> Result:
+  """Trains until the run's duration is reached or a signal asks to stop, from wherever the run is.
+
+  Raises:
+    NonFiniteError: a loss or gradient was not finite and the policy is to stop, or too many steps were skipped.
+    LmxError: a checkpoint that doesn't fit, or data that doesn't continue where the run stopped.
+  """
+  out = console()
+  use_compilation_cache(experiment.compilation_cache)
+  write_run_files(experiment)
+  introduce(out, experiment, experiment.network.spec.check_attention(jax.default_backend()))
+  with open_run(experiment, out) as run:
+    while run.step < experiment.cadence.total and not run.asked_to_stop():
+      batch = run.draw()
+      run.advance(batch)
+      run.log()
+      run.evaluate()
+      run.save()
+    return run.end()
+
+
+def write_run_files(experiment: Experiment) -> None:
+  """Makes the run directory complete before the first step: config and tokenizer, so that any checkpoint loads."""
+  if jax.process_index() == 0:
+    experiment.run_dir.mkdir(parents=True, exist_ok=True)
+    if not (experiment.run_dir / TOKENIZER_DIR).exists():
+      experiment.tokenizer.save(experiment.run_dir / TOKENIZER_DIR)
+    (experiment.run_dir / CONFIG_FILE).write_text(experiment.config_json, encoding="utf-8")
+
+
+def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
+  """This process's training batches, from the first on, and its held-out batches."""
+  index, count = process_rows(x.network.layout.mesh)
+  common = {"lookahead": x.objective.lookahead, "process_index": index, "process_count": count}
+  loader = make_loader(x.corpus, x.objective.prepare, batch_size=x.rows.batch_size, seed=x.seed, **common)
+  heldout = make_eval_batches(
+    x.corpus, x.objective.prepare, batch_size=x.rows.eval_batch_size, max_rows=x.rows.eval_rows, **common
+  )
+  return loader, heldout
+
+
+def fingerprint(loader: Loader, part: int) -> str:
+  """The fingerprint of the last global batch, the same for any number of processes.
+
+  Args:
+    loader: this process's.
+    part: which part of each batch this process draws; processes that draw the same part count once.
+  """
+  mine = loader.fingerprint()
+  if jax.process_count() == 1:
+    return mine
+  halves = np.array([part, int(mine[:8], 16), int(mine[8:], 16)], np.uint32)  # jax has no 64-bit integers by default.
+  gathered = multihost_utils.process_allgather(halves)
+  return combine_fingerprints([f"{high:08x}{low:08x}" for _, high, low in {tuple(map(int, row)) for row in gathered}])
+
+
+def check_data(loader: Loader, part: int, step: int, saved: str, *, accept_other: bool) -> str:
+  """Draws the last batch before `step` again, compares it with the one that was drawn then, and says the result.
+
+  Raises:
+    LmxError: it is another batch, and that is not accepted.
+  """
+  loader.seek(step - 1)
+  next(loader)
+  found = fingerprint(loader, part)
+  if found == saved:
+    return f"the data continues where it stopped (batch {step - 1:,} has fingerprint {found}, as saved)"
+  if accept_other:
+    return f"the data is not what it was (batch {step - 1:,} has fingerprint {found}, saved was {saved}); accepted"
+  raise LmxError(
+    f"The data is not what this run was trained on: batch {step - 1:,} has fingerprint {found}, and {saved} was saved "
+    "with the checkpoint. Fix: put the text and the data config back, or --accept-changes to go on with this data."
+  )
+
+
+@contextlib.contextmanager
+def open_run(x: Experiment, out: Console) -> Iterator["Run"]:
+  """Opens a run's files, finds where it continues, and closes everything at the end, also after an error."""
+  with contextlib.ExitStack() as stack:
+    checkpointer = stack.enter_context(
+      Checkpointer(
+        x.run_dir / CHECKPOINT_DIR,
+        keep_last=x.saving.keep_last,
+        keep_every_steps=x.cadence.keep,
+        keep_best=x.saving.keep_best,
+      )
+    )
+    loader, heldout = open_batches(x)
+    stack.callback(loader.close)
+    writer = None
+    if jax.process_index() == 0:
+      writer = MetricsWriter(x.run_dir, x.policy.tensorboard, x.policy.wandb_project, x.flat_config)
+      stack.callback(writer.close)
+    say = lambda name: out.print(f"{name}: saving, then stopping; a second one stops at once")  # noqa: E731
+    stop = stack.enter_context(StopSignals(say))
+    run = Run(x, out, checkpointer, loader, heldout, writer, stop)
+    run.begin()
+    stack.callback(run.bar.close)
+    yield run
+
+
+class Run:
+  """One call of `train`: the state, and one method for each of the loop's verbs.
+
+  Attributes:
+    step: updates done.
+    bar: progress.
+  """
+
+  def __init__(
+    self,
+    x: Experiment,
+    out: Console,
+    checkpointer: Checkpointer,
+    loader: Loader,
+    heldout: EvalBatches,
+    writer: MetricsWriter | None,
+    stop: StopSignals,
+  ):
+    self._x, self._out, self._stop = x, out, stop
+    self._checkpointer, self._loader, self._heldout_batches, self._writer = checkpointer, loader, heldout, writer
+    network = x.network
+    self._mesh = network.layout.mesh
+    self._part = process_rows(self._mesh)[0]
+    self._tokens_per_step = x.rows.batch_size * x.rows.length
+    flops = network.spec.flops_per_token(x.rows.length)
+    self._meter = Meter(self._tokens_per_step, flops, peak_of(list(self._mesh.devices.flat)))
+    self._train_step = make_train_step(
+      network.loss, network.plan, network.optimizer, network.layout, network.options, network.abstract
+    )
+    self._eval_step = make_eval_step(network.loss, network.plan, network.layout)
+    self._outstanding: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+    self._evaluated: HeldOut | None = None
+    self._evaluated_at = self._saved_at = -1
+    text = heldout_text(x.corpus) if jax.process_index() == 0 else b""
+    self._xz = xz_bits_per_byte(text) if text else None
+
+  def begin(self) -> None:
+    """Finds the state to go on from, and puts data, metrics and progress there."""
+    x = self._x
+    origin = None if x.saving.start_from is None else Path(x.saving.start_from).expanduser() / CHECKPOINT_DIR
+    network = x.network
+    start: Start = begin(
+      self._checkpointer, network.abstract, network.plan, network.optimizer, network.make, jax.random.key(x.seed),
+      start_from=origin,
+    )  # fmt: skip
+    self._state: TrainState = start.state
+    self.step, verdict = 0, ""
+    if start.extra is not None:
+      self.step = self._saved_at = int(start.extra["position"])
+      self._meter.restore(start.extra["window"])
+      accept = x.policy.accept_other_data
+      verdict = check_data(self._loader, self._part, self.step, start.extra["fingerprint"], accept_other=accept)
+    if self._writer is not None:
+      self._writer.truncate_after(self.step)
+    say_start(self._out, start, self.step, verdict)
+    self.bar: Reporter = reporter(self._out, "training", x.cadence.total, self.step)
+
+  # ---------------------------------------------------------------- the loop's verbs
+
+  def asked_to_stop(self) -> bool:
+    """Whether a signal came. Several processes agree on it whenever they log, so that they stop at one step."""
+    if jax.process_count() == 1:
+      return self._stop.requested is not None
+    return self.step % self._x.cadence.log == 0 and self._stop.agreed()
+
+  def draw(self) -> dict[str, jax.Array]:
+    """The next batch, on the devices."""
+    before = self._loader.wait_seconds
+    batch = global_batch(next(self._loader), self._mesh)
+    self._meter.waited(self._loader.wait_seconds - before)
+    return batch
+
+  def advance(self, batch: dict[str, jax.Array]) -> None:
+    """Starts the step on the devices, and does not wait for it."""
+    with jax.transfer_guard("disallow"):
+      self._state, metrics = self._train_step(self._state, batch)
+    self.step += 1
+    self._outstanding.append((self.step, metrics))
+
+  def log(self) -> None:
+    """Takes in the metrics of the step before the one just started, while the devices work on that."""
+    self._take_in(leave=1)
+    self.bar.update(self.step)
+
+  def evaluate(self) -> None:
+    """Measures the held-out text when it is time."""
+    if self.step % self._x.cadence.evaluate == 0 or self.step == self._x.cadence.total:
+      self._settle()
+      self._evaluated = self._measure()
+      self._evaluated_at = self.step
+      self._meter.start()
+
+  def save(self) -> None:
+    """Saves when it is time; writing goes on in the background."""
+    cadence = self._x.cadence
+    kept = cadence.keep is not None and self.step % cadence.keep == 0
+    if kept or self.step % cadence.save == 0 or self.step == cadence.total:
+      self._settle()
+      self._checkpoint()
+      self._meter.start()
+
+  def end(self) -> Result:
+    """Saves what a signal interrupted; at the run's end, shows samples, curve and what to do next."""
+    self._settle()
+    if self.step > 0 and self._saved_at != self.step:
+      self._checkpoint()
+    self._checkpointer.wait()
+    self.bar.close()
+    finished = self.step >= self._x.cadence.total
+    if finished:
+      self._sample()
+    if jax.process_index() == 0:
+      finish(self._out, self._x, self.step, self._meter.seconds, write_plot(self._x, self._xz), finished=finished)
+    return Result(self.step, finished, self._evaluated)
+
+  # ---------------------------------------------------------------- parts of them
+
+  def _settle(self) -> None:
+    """Waits for the steps started so far, takes in their metrics, and stops the clock."""
+    self._take_in(leave=0)
+    self._meter.pause()
+
+  def _take_in(self, *, leave: int) -> None:
+    """Reads the metrics of all but the last `leave` steps that were started, and reports where a report is due."""
+    while len(self._outstanding) > leave:
+      step, on_device = self._outstanding.popleft()
+      metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
+      self._judge(step, metrics)
+      self._meter.add(metrics)
+      self._meter.start()  # From the end of the first step on: that one compiled.
+      if step % self._x.cadence.log == 0 or step == self._x.cadence.total:
+        self._report(step)
+
+  def _report(self, step: int) -> None:
+    values = self._meter.report(jax.local_devices()[0])
+    values["tokens"] = step * self._tokens_per_step
+    if "nll" in values:
+      values["bits_per_byte"] = bits_per_byte(values["nll"], self._x.rows.epoch.bytes_per_target)
+    if self._writer is not None:
+      self._writer.write(step, values)
+    self.bar.update(step, progress_note(values))
+
+  def _judge(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Says when a step was skipped, and stops the run where its policy says so."""
+    if not metrics["skipped"]:
+      return
+    policy = self._x.policy
+    finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
+    what = f"step {step:,}: loss {metrics['loss']:.4g}, gradient norm {metrics['grad_norm']:.4g}"
+    in_a_row = int(metrics["skipped_in_a_row"])
+    if (not finite and policy.nonfinite == "stop") or in_a_row >= policy.max_skipped:
+      first = step - in_a_row + 1
+      steps = f"step {step:,}" if first == step else f"steps {first:,} to {step:,}"
+      raise NonFiniteError(
+        f"{what}. The update of {steps} was left out and the run stopped; the last checkpoint is of step "
+        f"{max(self._saved_at, 0):,}. Fix: a lower --config.optimizer.peak_lr or --config.optimizer.clip_norm, or "
+        "--config.train.nonfinite=skip to leave such steps out and go on."
+      )
+    self.bar.say(f"{what}: skipped ({metrics['skipped_total']:.0f} so far)")
+
+  def _measure(self) -> HeldOut:
+    batches = self._heldout_batches
+    result = evaluate(
+      self._eval_step, self._state.evaluated, batches, bytes_per_target=batches.bytes_per_target, mesh=self._mesh
+    )
+    if self._writer is not None:
+      values = {"heldout_loss": result.loss, "heldout_bits_per_byte": result.bits_per_byte}
+      values |= {f"heldout_{name}": value for name, value in result.metrics.items()}
+      values |= {"tokens": self.step * self._tokens_per_step, "seconds": self._meter.seconds}
+      self._writer.write(self.step, values)
+    self.bar.say(heldout_line(self.step, result, self._xz))
+    return result
+
+  def _checkpoint(self) -> None:
+    extra = {
+      "position": self.step,
+      "fingerprint": fingerprint(self._loader, self._part),
+      "window": self._meter.saved(),
+    }
+    fresh = self._evaluated if self._evaluated_at == self.step else None
+    self._checkpointer.save(self.step, self._state, extra, loss=None if fresh is None else fresh.loss)
+    self._saved_at = self.step
+
+  def _sample(self) -> None:
+    """Continues the config's prompts. With several processes, `lmx generate` does that afterwards."""
+    if jax.process_count() > 1:
+      return
+    x, samples = self._x, self._x.samples
+    start = np.array([x.tokenizer.bos_id], np.int32)
+    prompts = [np.concatenate([start, x.tokenizer.encode(prompt)]) for prompt in samples.prompts]
+    model = x.network.plan.join(self._state.evaluated)
+    key = jax.random.key(x.seed)
+    rows = generate(model, prompts, key=key, max_new_tokens=samples.tokens, temperature=samples.temperature,
+                    eos_id=x.tokenizer.eos_id)  # fmt: skip
+    texts = [x.tokenizer.decode(row[0].tokens) for row in rows]
+    write_samples(x.run_dir, self.step, samples.prompts, texts)
+    show_samples(self._out, samples.prompts, texts)
