@@ -57,24 +57,20 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
   """
   rest: list[str] = []
   overrides: list[str] = []
-  words = iter(argv)
-  for word in words:
+  words = list(argv)
+  while words:
+    word = words.pop(0)
+    name, equals, value = word.removeprefix("--config.").partition("=")
     if word == "--":
       return [*rest, word, *words], overrides
     if word.startswith("--noconfig."):
       overrides.append(f"{word.removeprefix('--noconfig.')}=false")
     elif not word.startswith("--config."):
       rest.append(word)
-    elif "=" in word:
-      overrides.append(word.removeprefix("--config."))
+    elif equals or not words or words[0].startswith("--"):
+      overrides.append(f"{name}{equals}{value}")
     else:
-      following = next(words, None)
-      name = word.removeprefix("--config.")
-      if following is not None and following.startswith("--"):
-        overrides.append(name)
-        words = iter([following, *words])
-      else:
-        overrides.append(name if following is None else f"{name}={following}")
+      overrides.append(f"{name}={words.pop(0)}")
   return rest, overrides
 
 

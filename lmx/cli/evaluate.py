@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add_run(parser)
   parser.add_argument("--sources", nargs="+", metavar="SOURCE", help="evaluate on all of this text instead")
   parser.add_argument(
-    "--max-rows", type=int, help="rows of text, spread evenly over it (default: as the run's config says)"
+    "--max-rows", type=int, help="rows of text, spread evenly over it (default: all of SOURCE, or as the config says)"
   )
   parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
 

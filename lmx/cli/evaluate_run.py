@@ -35,12 +35,13 @@ def evaluate_run(run: str, step: int | None, sources: Sequence[str], max_rows: i
     run: the run's folder.
     step: of the checkpoint; None: the last.
     sources: text to evaluate on, all of it; (): what the run held out.
-    max_rows: rows spread evenly over the text; None: what the run's config says.
+    max_rows: rows spread evenly over the text; None: all of `sources`, or what the run's config says.
   """
   config = run_config(run)
   if sources:  # Nothing of the training text is needed then, which may be on another machine.
     config.data.sources = config.data.heldout_sources = tuple(sources)
     config.data.weights = ()
+    config.evaluation.max_rows = None
   sizes = _mesh_sizes(config)
   loaded, layout = load(run, step, mesh=sizes), Layout(make_mesh(sizes))
   shards = layout.mesh.shape["data"] * layout.mesh.shape["fsdp"]

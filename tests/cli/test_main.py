@@ -1,0 +1,147 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The command line itself: fast help, flags as in ml_collections, mistakes without tracebacks."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+from laws import assert_law_catches
+
+from lmx.cli import main
+from lmx.cli.arguments import split_overrides
+
+HEAVY = {
+  "jax",
+  "flax",
+  "numpy",
+  "matplotlib",
+  "ml_collections",
+  "tensorflow_datasets",
+  "grain",
+  "sentencepiece",
+  "rich",
+}
+
+
+def modules_after(code: str) -> set[str]:
+  """What a fresh Python has imported after running `code`."""
+  script = f"import sys\ntry:\n  {code}\nexcept SystemExit:\n  pass\nprint('MODULES', *sys.modules)"
+  done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+  return set(done.stdout.rpartition("MODULES ")[2].split())
+
+
+def imports_nothing_heavy(code: str) -> None:
+  assert not HEAVY & modules_after(code)
+
+
+def test_help_and_mistyped_flags_import_nothing_heavy():
+  for arguments in (["--help"], ["train", "--help"], ["generate", "--help"], ["trian"], ["plot", "--nope"]):
+    allowed = {"ml_collections"} if arguments[0] == "train" else set()
+    loaded = modules_after(f"from lmx.cli.main import main; main({arguments!r})")
+    assert not (HEAVY - allowed) & loaded, arguments
+  imports_nothing_heavy("from lmx.cli.main import main; main(['--help'])")
+  assert_law_catches(imports_nothing_heavy, "import numpy")
+
+
+def test_help_answers_in_half_a_second():
+  def measure() -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "lmx", "--help"], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+  assert statistics.median(measure() for _ in range(5)) < 0.5
+
+
+def test_help_lists_every_command(capsys):
+  assert main.main(["--help"]) == 0
+  text = capsys.readouterr().out
+  assert all(f"\n  {name} " in text for name in main.COMMANDS)
+  assert main.main([]) == 0
+  assert main.main(["--version"]) == 0
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    main.run([name, "--help"])
+  assert stopped.value.code == 0
+  assert f"usage: lmx {name}" in capsys.readouterr().out
+
+
+MISTAKES = [
+  (["trian"], "Did you mean 'train'?"),
+  (["train", "--confg=x"], "Did you mean '--config'?"),
+  (["train", "--work", "x"], "Did you mean '--workdir'?"),
+  (["config", "show", "--chnged"], "Did you mean '--changed'?"),
+  (["config", "shwo"], "invalid choice: 'shwo'"),
+  (["config"], "required"),
+  (["train", "surplus"], "got 'surplus'"),
+  (["train", "--config=configs/cpus.py"], "Did you mean 'configs/cpu.py'?"),
+  (["train", "--config.model.widht=3"], "Did you mean config.model.width?"),
+  (["train", "--config.model.heads=7"], "a divisor of config.model.width"),
+  (["train", "--config.data.sources=nowhere/*.txt"], "a file, folder or glob that exists"),
+  (["generate", "runs/x", "--config.seed=1"], "takes no config"),
+  (["generate"], "required: RUN"),
+  (["generate", "x", "--samples", "many"], "invalid int value: 'many'"),
+  (["generate", "x", "--samples=0", "--top-p=2"], "--top-p: got 2.0"),
+  (["generate", "nowhere"], "nowhere"),
+  (["evaluate", "nowhere"], "nowhere"),
+  (["plot", "nowhere"], "no metrics.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("argv", "text"), MISTAKES, ids=[" ".join(argv) for argv, _ in MISTAKES])
+def test_a_mistake_ends_in_a_short_message_and_code_2(argv, text, capsys):
+  assert main.main(argv) == 2
+  captured = capsys.readouterr()
+  assert captured.err.startswith("error: ")
+  assert text in captured.err
+  assert "Traceback" not in captured.err
+
+
+def test_flags_for_the_config_are_taken_as_ml_collections_takes_them():
+  argv = ["--config=a.py", "--config.x.y=1", "--config.z", "2", "--noconfig.b", "--config.flag", "--workdir", "w"]
+  assert split_overrides(argv) == (["--config=a.py", "--workdir", "w"], ["x.y=1", "z=2", "b=false", "flag"])
+  assert split_overrides(["--config.a=-1", "--config.b", "-1"]) == ([], ["a=-1", "b=-1"])
+  assert split_overrides(["--", "--config.a=1"]) == (["--", "--config.a=1"], [])
+  assert split_overrides(["--config.last"]) == ([], ["last"])
+
+
+def test_control_c_ends_without_a_traceback(monkeypatch, capsys):
+  def interrupted(argv):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(main, "run", interrupted)
+  assert main.main(["train"]) == main.INTERRUPTED
+  assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_closed_pipe_is_no_error():
+  command = f"{sys.executable} -m lmx config show | head -1"
+  done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+  assert (done.returncode, done.stderr) == (0, "")
+  assert done.stdout.startswith("* name = 'cpu'")
+
+
+def test_output_is_plain_when_it_is_no_terminal_and_survives_ascii():
+  environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+  command = [sys.executable, "-m", "lmx", "config", "show", "--config.evaluation.prompts=größe"]
+  done = subprocess.run(command, check=True, capture_output=True, env=environment)
+  assert b"\x1b" not in done.stdout
+  assert b"gr??e" in done.stdout or b"gr\\xf6" in done.stdout or b"gr?" in done.stdout
+
+
+def test_the_module_is_the_command():
+  done = subprocess.run([sys.executable, "-m", "lmx", "nonsense"], capture_output=True, text=True)
+  assert done.returncode == 2
+  assert done.stderr.startswith("error: command: got 'nonsense'")
+
+
+def test_packages_that_do_not_fit_stop_a_command_but_not_the_doctor(monkeypatch, capsys):
+  monkeypatch.setattr(main, "version_problems", lambda: ["jax 9 needs flax >= 8, and flax 7 is here"])
+  assert main.main(["generate", "runs/x"]) == 2
+  assert "flax 7 is here. Fix: pip install" in capsys.readouterr().err
+  assert main.main(["config", "diff", "configs/cpu.py", "configs/cpu.py"]) == 0
