@@ -165,7 +165,7 @@ def _table_documents(path: Path, options: ReadOptions, bad: BadDocuments, *, tab
     reader = plain or csv.reader(lines, strict=True)
     first = _next_row(path, reader, bad) or []
     index, is_header = _column(path, [name.removeprefix("\ufeff") for name in first], options.text_column)
-    row = [] if is_header else first
+    row: list[str] | None = [] if is_header else first
     while row is not None:
       where = f"{path}:{reader.line_num}"
       if row and len(row) != len(first):

@@ -212,4 +212,4 @@ def _stored_plan(
           np.save(partial / f"{name}.npy", getattr(plan, name))
     except OSError:
       return plan  # A cache that may only be read.
-  return RowPlan(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
+  return RowPlan(**{name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names})

@@ -71,11 +71,13 @@ class TokenStore:
   @functools.cached_property
   def _tokens(self) -> np.ndarray:
     file = self.folder / TOKENS
-    return np.memmap(file, self.dtype, mode="r") if file.stat().st_size else np.zeros(0, self.dtype)
+    # As a plain array over the mapped memory: slicing a memmap object takes several times as long.
+    return np.asarray(np.memmap(file, self.dtype, mode="r")) if file.stat().st_size else np.zeros(0, self.dtype)
 
   @functools.cached_property
   def offsets(self) -> np.ndarray:
-    return np.load(self.folder / OFFSETS, mmap_mode="r")
+    """Where each document begins in the ids of text, int64; one more than documents."""
+    return np.asarray(np.load(self.folder / OFFSETS, mmap_mode="r"))
 
   @functools.cached_property
   def sizes(self) -> np.ndarray:

@@ -1,0 +1,270 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The token cache holds what it says it holds, or is refused; a killed preparation leaves nothing to be found."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from laws import assert_law_catches
+
+from lmx.data import prepare
+from lmx.data.corpus import DataSpec, heldout_text, make_tokenizer, prepare_corpus
+from lmx.data.folders import replacing
+from lmx.data.store import TokenStore, token_dtype
+from lmx.data.tokenizer import ByteTokenizer, TokenizerSpec, train_sentencepiece
+from lmx.errors import LmxError
+
+DOCUMENTS = [f"document {i}: " + "words \u00e9\n" * (i % 5) for i in range(60)]
+BYTES = ByteTokenizer()
+
+
+@pytest.fixture
+def spec(tmp_path) -> DataSpec:
+  path = tmp_path / "text.jsonl"
+  path.write_text("".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS))
+  return DataSpec(sources=(str(path),), cache_dir=str(tmp_path / "cache"), heldout_fraction=0.3, length=32)
+
+
+def decoded(store: TokenStore) -> list[str]:
+  return [BYTES.decode(store.extended(i, 0, int(n) + 2)) for i, n in enumerate(store.lengths())]
+
+
+def only_cache(spec: DataSpec) -> Path:
+  (folder,) = Path(spec.cache_dir).iterdir()
+  return folder
+
+
+def check_partition(spec: DataSpec, documents: list[str]) -> None:
+  """Every document is on exactly one side of the split, whole, in order."""
+  corpus = prepare_corpus(spec, BYTES)
+  train, heldout = decoded(corpus.train[0]), decoded(corpus.heldout[0])
+  assert sorted(train + heldout) == sorted(documents)
+  assert train == [text for text in documents if text in set(train)]
+  assert heldout_text(corpus).decode() == "".join(heldout)
+  assert corpus.train_facts[0].bytes == sum(len(text.encode()) for text in train)
+
+
+def test_a_split_by_document_puts_each_document_on_one_side(spec):
+  check_partition(spec, DOCUMENTS)
+  assert 5 < len(decoded(prepare_corpus(spec, BYTES).heldout[0])) < 35
+
+
+def test_the_partition_law_catches_a_split_that_loses_a_document(spec, monkeypatch):
+  real = prepare.split_documents
+
+  def losing(*args):
+    documents = real(*args)
+    next(documents)
+    return documents
+
+  monkeypatch.setattr(prepare, "split_documents", losing)
+  assert_law_catches(check_partition, spec, DOCUMENTS)
+
+
+def test_equal_documents_fall_on_one_side(tmp_path, spec):
+  path = tmp_path / "twice.txt"
+  path.write_text("\n".join(DOCUMENTS[i % 20].replace("\n", " ") for i in range(60)))
+  corpus = prepare_corpus(dataclasses.replace(spec, sources=(str(path),), separator="\n"), BYTES)
+  assert not set(decoded(corpus.train[0])) & set(decoded(corpus.heldout[0]))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
+def test_a_tail_split_cuts_one_text_at_a_character(tmp_path, spec, fraction):
+  text = "\u00e9\u65e5\U0001f389" * 100
+  path = tmp_path / "one.txt"
+  path.write_text(text, encoding="utf-8")
+  spec = dataclasses.replace(spec, sources=(str(path),), heldout_split="tail", heldout_fraction=fraction)
+  corpus = prepare_corpus(spec, BYTES)
+  train, heldout = decoded(corpus.train[0]), heldout_text(corpus).decode()
+  assert train[0] + heldout == text
+  assert abs(len(heldout.encode()) / len(text.encode()) - fraction) < 0.01
+
+
+def test_a_tail_split_of_ascii_text_is_nanogpts(tmp_path, spec):
+  text = "To be, or not to be: that is the question.\n" * 97
+  path = tmp_path / "one.txt"
+  path.write_text(text)
+  spec = dataclasses.replace(spec, sources=(str(path),), heldout_split="tail", heldout_fraction=0.1)
+  assert heldout_text(prepare_corpus(spec, BYTES)).decode() == text[int(len(text) * 0.9) :]
+
+
+def test_held_out_sources_are_held_out_whole(tmp_path, spec):
+  path = tmp_path / "heldout.txt"
+  path.write_text("only for evaluation")
+  corpus = prepare_corpus(dataclasses.replace(spec, heldout_sources=(str(path),)), BYTES)
+  assert heldout_text(corpus) == b"only for evaluation"
+  assert decoded(corpus.train[0]) == DOCUMENTS
+
+
+def test_the_second_preparation_reads_the_cache(spec):
+  first, second = prepare_corpus(spec, BYTES), prepare_corpus(spec, BYTES)
+  assert [corpus.notes[0].reused for corpus in (first, second)] == [False, True]
+  assert decoded(first.train[0]) == decoded(second.train[0])
+
+
+def test_another_tokenizer_option_or_text_gets_another_cache(spec):
+  prepare_corpus(spec, BYTES)
+  variants = [
+    (dataclasses.replace(spec, heldout_fraction=0.2), BYTES),
+    (dataclasses.replace(spec, bad_documents="skip"), BYTES),
+    (spec, train_sentencepiece(DOCUMENTS, vocab_size=300)),
+  ]
+  for count, (variant, tokenizer) in enumerate(variants, start=2):
+    assert not prepare_corpus(variant, tokenizer).notes[0].reused
+    assert len(list(Path(spec.cache_dir).iterdir())) == count
+  source = Path(spec.sources[0])
+  source.write_text(source.read_text() + '{"text": "one more"}\n')
+  assert not prepare_corpus(spec, BYTES).notes[0].reused
+
+
+def test_a_cache_made_from_something_else_is_refused(spec):
+  prepare_corpus(spec, BYTES)
+  file = only_cache(spec) / prepare.MANIFEST
+  manifest = json.loads(file.read_text())
+  manifest["made_from"]["tokenizer"]["fingerprint"] = "other"
+  file.write_text(json.dumps(manifest))
+  with pytest.raises(LmxError, match=r"was made from another tokenizer. Fix: remove "):
+    prepare_corpus(spec, BYTES)
+
+
+@pytest.mark.parametrize("name", ["train/tokens.bin", "train/sizes.npy", "heldout/offsets.npy", "manifest.json"])
+def test_a_cache_that_lacks_a_part_is_refused(spec, name):
+  prepare_corpus(spec, BYTES)
+  (only_cache(spec) / name).unlink()
+  with pytest.raises(LmxError, match=r"is damaged: .* Fix: remove "):
+    prepare_corpus(spec, BYTES)
+
+
+def test_a_cache_that_was_cut_short_is_refused(spec):
+  prepare_corpus(spec, BYTES)
+  file = only_cache(spec) / "train" / "tokens.bin"
+  file.write_bytes(file.read_bytes()[:-2])
+  with pytest.raises(LmxError, match=r"is damaged: .* were written"):
+    prepare_corpus(spec, BYTES)
+
+
+def test_an_error_or_an_interruption_leaves_no_cache(spec, tmp_path):
+  with Path(spec.sources[0]).open("a") as file:
+    file.write("broken\n")
+  with pytest.raises(LmxError, match=r"text.jsonl:61: broken JSON"):
+    prepare_corpus(spec, BYTES)
+  assert not list(Path(spec.cache_dir).iterdir())
+  with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "cache" / "x"):
+    raise KeyboardInterrupt
+  assert not list(Path(spec.cache_dir).iterdir())
+  corpus = prepare_corpus(dataclasses.replace(spec, bad_documents="skip"), BYTES)
+  assert corpus.notes[0].skipped == {"broken JSON": 1}
+  assert "skipped: 1 (broken JSON)" in corpus.describe()
+
+
+def test_a_killed_preparation_is_never_taken_for_whole_and_is_cleaned_up(spec, tmp_path):
+  code = (
+    "import os, pathlib, signal, sys, time\n"
+    "from lmx.data.folders import replacing\n"
+    "with replacing(pathlib.Path(sys.argv[1])) as partial:\n"
+    "  (partial / 'half').write_text('x')\n"
+    "  print('ready', flush=True)\n"
+    "  time.sleep(60)\n"
+  )
+  folder = tmp_path / "cache" / "whole"
+  environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+  with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, env=environment) as process:
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGKILL)
+  assert not folder.exists()
+  assert len(list(folder.parent.iterdir())) == 1
+  with replacing(folder) as partial:
+    (partial / "all").write_text("x")
+  assert [path.name for path in folder.parent.iterdir()] == ["whole"]
+  assert (folder / "all").exists()
+
+
+def _prepare_in_process(spec: DataSpec, results: multiprocessing.Queue) -> None:
+  results.put(prepare_corpus(spec, BYTES).train_facts[0])
+
+
+def test_processes_that_prepare_at_once_all_get_the_whole_cache(spec):
+  context = multiprocessing.get_context("spawn")
+  results = context.Queue()
+  processes = [context.Process(target=_prepare_in_process, args=(spec, results)) for _ in range(2)]
+  for process in processes:
+    process.start()
+  facts = [results.get(timeout=60) for _ in processes]
+  for process in processes:
+    process.join()
+  assert facts[0] == facts[1] == prepare_corpus(spec, BYTES).train_facts[0]
+  assert "text.jsonl" in only_cache(spec).name
+
+
+def test_the_folder_of_a_slower_process_gives_way_to_the_first(tmp_path):
+  with replacing(tmp_path / "x") as slow:
+    (slow / "who").write_text("slow")
+    with replacing(tmp_path / "x") as fast:
+      (fast / "who").write_text("fast")
+  assert (tmp_path / "x" / "who").read_text() == "fast"
+  assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_source_without_documents_or_a_side_is_an_error(tmp_path, spec):
+  empty = tmp_path / "empty.jsonl"
+  empty.write_text("\n")
+  with pytest.raises(LmxError, match=r"'.*empty.jsonl' has no documents: there is no text"):
+    prepare_corpus(dataclasses.replace(spec, sources=(*spec.sources, str(empty))), BYTES)
+  empty.write_text('{"text": ""}\n')
+  with pytest.raises(LmxError, match=r"has no documents: .*empty.jsonl:1: empty document"):
+    prepare_corpus(dataclasses.replace(spec, sources=(str(empty),), bad_documents="skip"), BYTES)
+  one = tmp_path / "one.txt"
+  one.write_text("a single document")
+  with pytest.raises(LmxError, match=r"leaves no .* text of .* 1 document. Fix: --config.data.heldout_split=tail"):
+    prepare_corpus(dataclasses.replace(spec, sources=(str(one),)), BYTES)
+
+
+def test_specs_that_cannot_be_are_refused():
+  with pytest.raises(LmxError, match="one weight for each of the 1 sources"):
+    DataSpec(weights=(1.0, 2.0))
+  with pytest.raises(LmxError, match="weights over 0"):
+    DataSpec(sources=("a", "b"), weights=(1.0, 0.0))
+  with pytest.raises(LmxError, match="heldout_fraction"):
+    DataSpec(heldout_fraction=1.5)
+  with pytest.raises(LmxError, match="at least one source"):
+    DataSpec(sources=())
+
+
+def test_a_trained_tokenizer_is_kept_and_sees_only_training_text(spec):
+  tokenizer_spec = TokenizerSpec(vocab_size=300)
+  tokenizer = make_tokenizer(tokenizer_spec, spec)
+  (folder,) = Path(spec.cache_dir).iterdir()
+  stamp = folder.stat().st_mtime_ns
+  time.sleep(0.01)
+  assert make_tokenizer(tokenizer_spec, spec).fingerprint == tokenizer.fingerprint
+  assert folder.stat().st_mtime_ns == stamp
+  train = decoded(prepare_corpus(spec, BYTES).train[0])
+  assert tokenizer.fingerprint == train_sentencepiece(train, vocab_size=300).fingerprint
+  assert tokenizer.fingerprint != train_sentencepiece(DOCUMENTS, vocab_size=300).fingerprint
+
+
+def test_large_vocabularies_are_kept_in_32_bits(tmp_path):
+  assert [token_dtype(n).itemsize for n in (256, 1 << 16, (1 << 16) + 1)] == [2, 2, 4]
+
+
+def test_progress_and_unknown_tokens_are_reported(tmp_path, spec):
+  path = tmp_path / "unknown.txt"
+  path.write_text("abc \u65e5 abc \u672c")
+  tokenizer = train_sentencepiece(["abc abc"], vocab_size=0, model_type="char")
+  seen: list = []
+  unknown = dataclasses.replace(spec, sources=(str(path),), heldout_fraction=0.0)
+  corpus = prepare_corpus(unknown, tokenizer, lambda *call: seen.append(call))
+  size = path.stat().st_size
+  assert seen == [(str(path), size, size)]
+  assert corpus.notes[0].unknown == 2
+  assert "nothing held out; 2 unknown tokens" in corpus.describe()
+  np.testing.assert_array_equal(corpus.train[0].sizes, [size])

@@ -1,0 +1,81 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""A TFDS data set is built from a user's files in parallel, and read back, without TensorFlow."""
+
+import json
+import sys
+
+import pytest
+
+from lmx.data.corpus import DataSpec, prepare_corpus
+from lmx.data.document import BadDocuments, ReadOptions
+from lmx.data.sources import join_sources, open_source
+from lmx.data.tfds import build_tfds
+from lmx.data.tokenizer import ByteTokenizer
+from lmx.errors import LmxError
+
+DOCUMENTS = [f"document \u00e9 {i}\n" * (i % 3 + 1) for i in range(25)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+  """A folder with files, and a data set of two splits: one from a single file, one from a file for each process."""
+  folder = tmp_path_factory.mktemp("tfds")
+  for number in range(2):
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS[number::2])
+    (folder / f"{number}.jsonl").write_text(rows)
+  options = ReadOptions()
+  splits = {
+    "train": join_sources([str(folder / "0.jsonl"), str(folder / "1.jsonl")], options),
+    "test": open_source(str(folder / "0.jsonl"), options),
+  }
+  report = build_tfds(splits, name="mine", directory=folder / "sets", shards=2)
+  assert report.documents == {"train": 25, "test": 13}
+  assert report.bytes["train"] == sum(len(text.encode()) for text in DOCUMENTS)
+  return folder
+
+
+def read(data, spec: str = "tfds:mine", **options) -> list[str]:
+  source = open_source(spec, ReadOptions(tfds_dir=str(data / "sets"), **options))
+  return [document.text for document in source.documents(BadDocuments())]
+
+
+def test_every_document_of_the_files_is_in_the_set_once(data):
+  assert sorted(read(data)) == sorted(DOCUMENTS)
+  assert sorted(read(data, "tfds:mine:1.0.0", tfds_split="test")) == sorted(DOCUMENTS[0::2])
+  assert "tensorflow" not in sys.modules
+
+
+def test_a_data_set_feeds_a_corpus(data, tmp_path):
+  spec = DataSpec(sources=("tfds:mine",), tfds_dir=str(data / "sets"), cache_dir=str(tmp_path), heldout_fraction=0.0)
+  assert prepare_corpus(spec, ByteTokenizer()).train_facts[0].documents == 25
+  assert prepare_corpus(spec, ByteTokenizer()).notes[0].reused
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_wrong_with_a_data_set_is_said_with_the_fix(data):
+  with pytest.raises(LmxError, match=r"found no TFDS data set 'mien' .*lmx data build --name=mien"):
+    read(data, "tfds:mien")
+  with pytest.raises(LmxError, match=r"tfds_split: got 'tran'. Allowed: test, train. Did you mean 'train'"):
+    read(data, tfds_split="tran")
+  with pytest.raises(LmxError, match=r"--config.data.columns.text=text"):
+    read(data, columns={"text": "txt"})
+  with pytest.raises(LmxError, match="does not understand 'a b'"):
+    read(data, "tfds:a b")
+
+
+def test_a_build_never_overwrites_and_leaves_nothing_half_done(data):
+  source = open_source(str(data / "0.jsonl"))
+  with pytest.raises(LmxError, match=r"exists. Fix: --version with a higher number"):
+    build_tfds({"train": source}, name="mine", directory=data / "sets")
+  for name, version in (("My-Set", "1.0.0"), ("mine", "2")):
+    with pytest.raises(LmxError, match=r"--(name|version): got"):
+      build_tfds({"train": source}, name=name, directory=data / "sets", version=version)
+  broken = data / "broken.jsonl"
+  broken.write_text('{"text": "a"}\n{"text":\n')
+  with pytest.raises(LmxError, match=r"broken.jsonl:2: broken JSON"):
+    build_tfds({"train": open_source(str(broken))}, name="broken", directory=data / "sets", shards=1)
+  assert not list((data / "sets" / "broken").iterdir())
+  report = build_tfds(
+    {"train": open_source(str(broken))}, name="broken", directory=data / "sets", shards=1, bad_documents="skip"
+  )
+  assert (report.documents, report.skipped) == ({"train": 1}, {"broken JSON": 1})
