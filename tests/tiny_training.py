@@ -17,7 +17,7 @@ from lmx.sharding import Layout, constrain
 from lmx.training.state import Blueprint, TrainState, abstract_state, blueprint, init_state
 from lmx.training.step import StepOptions, make_train_step
 
-VOCABULARY, WIDTH, MLP, LAYERS, BATCH, LENGTH = 32, 16, 32, 2, 16, 8
+VOCABULARY, WIDTH, MLP, LAYERS, BATCH, LENGTH = 32, 16, 32, 1, 16, 8
 PLAIN = StepOptions()
 RULES = ((r".*\.(bias|scale)", 0.0), (".*", 1.0))
 

@@ -25,7 +25,7 @@ from lmx.optim.optimizers import OPTIMIZERS
 from lmx.training.step import StepOptions, split_rows
 
 STEPS = range(3)
-MESHES = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 4, 1), (4, 1, 2), (1, 2, 2), (2, 2, 2)]
+MESHES = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (4, 1, 2), (2, 2, 2)]
 FOUR = StepOptions(micro_batches=4)
 
 
@@ -66,7 +66,7 @@ def test_the_law_of_sharding_notices_a_mean_of_device_means():
   assert_law_catches(check_training_equals_the_reference, program(mesh=(8, 1, 1), objective=mean_of_device_means))
 
 
-@pytest.mark.parametrize("parts", [2, 4, 16])
+@pytest.mark.parametrize("parts", [4, 16])
 def test_micro_batches_of_unequal_weight_equal_one_batch(parts):
   check_training_equals_the_reference(program(options=StepOptions(micro_batches=parts)))
 

@@ -1,0 +1,127 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""SIGKILL while checkpoints are being written, and the two signals that ask nicely."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from laws import assert_law_catches
+
+from lmx.training.checkpoint import find_checkpoint, read_extra, restore_model, whole_steps
+from lmx.training.signals import StopSignals
+
+# Saves one checkpoint after the other, each with all numbers equal to its step, and says when it begins one.
+SAVER = """
+import sys
+import jax, jax.numpy as jnp
+from lmx.training.checkpoint import Checkpointer
+from lmx.training.guard import new_guard
+from lmx.training.state import TrainState
+
+def state(step):
+  params = {f"layer{i}": jnp.full((512, 256), step, jnp.float32) for i in range(8)}
+  return TrainState(jnp.asarray(step), params, {"mu": dict(params)}, None, new_guard())
+
+checkpoints = Checkpointer(sys.argv[1], keep_last=2)
+first = (checkpoints.latest() or 0) + 1
+for step in range(first, first + 1000):
+  print(step, flush=True)
+  checkpoints.save(step, state(step), {"position": step})
+"""
+
+HANDLER = """
+import sys, time
+from lmx.training.signals import StopSignals
+with StopSignals(lambda name: print(name, flush=True)) as stop:
+  print("ready", flush=True)
+  while True:
+    time.sleep(0.01)
+    if stop.requested and "polite" in sys.argv:
+      break
+print("saved", flush=True)
+"""
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen:
+  environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+  command = [sys.executable, "-c", script, *arguments]
+  return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def kill_while_saving(folder: Path, delay: float) -> int:
+  """Kills a saving process `delay` seconds after it began its third checkpoint; returns that one's step."""
+  process = start(SAVER, str(folder))
+  begun = [int(process.stdout.readline()) for _ in range(3)]
+  time.sleep(delay)
+  process.kill()
+  process.wait()
+  process.stdout.close()
+  return begun[-1]
+
+
+def check_what_is_left_is_whole(folder: Path) -> None:
+  """Every checkpoint that is listed has all its arrays, all from the same step."""
+  template = {f"layer{i}": jax.ShapeDtypeStruct((512, 256), np.float32) for i in range(8)}
+  for step in whole_steps(folder):
+    assert find_checkpoint(folder, step).exists()
+    assert read_extra(folder, step) == {"position": step}
+    values = restore_model(folder, template, step)
+    assert all(np.all(np.asarray(value) == step) for value in values.values())
+
+
+def run_kills(folder: Path, delays: list[float]) -> None:
+  for delay in delays:
+    begun = kill_while_saving(folder, delay)
+    check_what_is_left_is_whole(folder)
+    # A save waits for the one before it, so when the third begins, at most that one is missing.
+    assert whole_steps(folder)[-1] >= begun - 2
+
+
+def test_a_process_killed_while_saving_leaves_only_whole_checkpoints(tmp_path):
+  run_kills(tmp_path, [0.02, 0.15])
+  last = whole_steps(tmp_path)[-1]
+  shutil.copytree(find_checkpoint(tmp_path, last), tmp_path / str(last + 1))
+  assert_law_catches(check_what_is_left_is_whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_process_killed_while_saving_twenty_times_leaves_only_whole_checkpoints(tmp_path):
+  run_kills(tmp_path, [random.Random(0).random() * 0.5 for _ in range(20)])
+
+
+def test_the_first_signal_asks_and_the_second_stops_at_once():
+  process = start(HANDLER)
+  assert process.stdout.readline() == "ready\n"
+  process.send_signal(signal.SIGTERM)
+  assert process.stdout.readline() == "SIGTERM\n"
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=20) == -signal.SIGTERM
+  assert process.stdout.read() == ""
+  process.stdout.close()
+
+
+def test_a_loop_that_listens_ends_in_its_own_way():
+  process = start(HANDLER, "polite")
+  assert process.stdout.readline() == "ready\n"
+  process.send_signal(signal.SIGINT)
+  assert process.stdout.read() == "SIGINT\nsaved\n"
+  assert process.wait(timeout=20) == 0
+  process.stdout.close()
+
+
+def test_handlers_are_given_back():
+  before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+  with StopSignals() as stop:
+    assert signal.getsignal(signal.SIGTERM) not in before
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.requested == "SIGTERM"
+    assert stop.agreed()
+  assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
