@@ -99,6 +99,7 @@ class Checkpointer:
         cleanup_tmp_directories=True,
         todelete_subdir=_TRASH,
         enable_async_checkpointing=background,
+        async_options=ocp.AsyncOptions(post_finalization_callback=self._empty_trash) if background else None,
       ),
       handler_registry=_registry(),
     )
@@ -118,7 +119,6 @@ class Checkpointer:
     """
     if step in self._manager.all_steps():
       return False
-    self._empty_trash()
     arrays = {part: ocp.args.PyTreeSave(named) for part, named in _parts(named_leaves(state)).items()}
     record = {"format": FORMAT, "step": step, "loss": loss, "extra": dict(extra)}
     items = ocp.args.Composite(extra=ocp.args.JsonSave(record), **arrays)
@@ -173,7 +173,7 @@ class Checkpointer:
     self.close()
 
   def _empty_trash(self) -> None:
-    """Deletes what earlier saves renamed away. Whatever is in there belongs to no run."""
+    """Deletes what earlier saves renamed away; called in the background, after each save."""
     if jax.process_index() == 0:
       shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
 
@@ -261,7 +261,7 @@ def _check_same(where: Path, metadata: Any, wanted: Mapping[str, jax.ShapeDtypeS
   """Orbax would cast and cut silently; a checkpoint of another model or optimizer is an error instead."""
   saved = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in metadata.items()}
   asked = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
-  for name in sorted(asked.keys() | saved.keys()):
+  for name in [*asked, *saved]:
     if name not in saved:
       close = nearest(name, saved.keys() - asked.keys())
       raise LmxError(f"{where}: the checkpoint has no {name!r}." + (f" It has {close!r}." if close else "") + _FIX)

@@ -60,15 +60,17 @@ class Meter:
     self._since: float | None = None
     self._timed = 0
     self._waited = 0.0
-    self._seconds = 0.0
+    self._seconds = self._reported_seconds = 0.0
 
   def saved(self) -> dict[str, object]:
     """The window so far, as JSON that gives back the same floats."""
     return {"sums": dict(self._sums), "weight": self._weight, "latest": dict(self._latest), "seconds": self.seconds}
 
   def restore(self, saved: Mapping) -> None:
+    """Takes up a saved window. Its speed will be that of the steps from here on: nothing else was timed here."""
     self._sums, self._weight = dict(saved["sums"]), saved["weight"]
     self._latest, self._seconds = dict(saved["latest"]), saved["seconds"]
+    self._reported_seconds = self._seconds
 
   @property
   def seconds(self) -> float:
@@ -116,5 +118,3 @@ class Meter:
     self._sums, self._weight, self._timed, self._waited = {}, 0.0, 0, 0.0
     self._reported_seconds = self.seconds
     return values
-
-  _reported_seconds = 0.0
