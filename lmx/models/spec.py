@@ -8,6 +8,7 @@ from lmx.errors import Problems
 from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.block import BLOCKS
 from lmx.nn.initializers import INITS
+from lmx.nn.kernel_check import check_kernel
 from lmx.nn.kernels import KERNEL_CHOICES, Extras, resolve_kernel
 from lmx.nn.norm import NORMS
 from lmx.nn.positions import ROPE_SCALINGS
@@ -153,10 +154,34 @@ class TransformerSpec:
       self.attention, platform=platform, dtype=self.dtype, head_width=self.head_width, extras=self.extras
     )
 
+  def check_attention(self, platform: str) -> str:
+    """Compares the attention kernel with the reference on this machine; a sentence with its name and the error found.
+
+    Raises:
+      LmxError: the kernel can't run here, or its values or gradients differ from the reference's.
+    """
+    name = self.kernel(platform)
+    error = check_kernel(
+      name,
+      heads=self.heads,
+      kv_heads=self.kv_heads,
+      head_width=self.head_width,
+      dtype=self.dtype,
+      window=self.window,
+      extras=self.extras,
+    )
+    return f"{name}, checked here against the reference: values and gradients within {error:.0e}"
+
   @property
   def vocab_rows(self) -> int:
     """Rows of the embedding table: the vocabulary, up to a multiple of vocab_multiple."""
     return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+  def describe(self) -> str:
+    """One line for people: shape and parts."""
+    heads = f"{self.heads} heads" + (f" ({self.kv_heads} key-value)" if self.kv_heads != self.heads else "")
+    parts = f"{self.position} positions, {self.norm_position}-{self.norm}, {self.activation}"
+    return f"Transformer, {self.layers} layers, width {self.width}, {heads}, MLP {self.mlp_width}; {parts}"
 
   def matmul_parameters(self) -> int:
     """Weights that a token is multiplied with: projections and the output table (tied or not), not lookups."""

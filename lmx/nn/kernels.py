@@ -90,6 +90,7 @@ class Kernel:
     platforms: the backends it runs on; (): all.
     dtypes: the compute dtypes it takes.
     extras: whether it can do what `Extras` holds.
+    unpacked_way: it goes another way for rows that are not packed, which needs a check of its own.
     head_multiple, head_limit: K must be a multiple of the one and at most the other.
   """
 
@@ -97,6 +98,7 @@ class Kernel:
   platforms: tuple[str, ...] = ()
   dtypes: tuple[str, ...] = ("float32", "bfloat16")
   extras: bool = False
+  unpacked_way: bool = False
   head_multiple: int = 1
   head_limit: int | None = None
 
@@ -119,7 +121,7 @@ KERNELS: dict[str, Kernel] = {
   "einsum": Kernel(_einsum, extras=True),
   "xla": Kernel(_xla),
   "cpu": Kernel(_cpu, platforms=("cpu",)),
-  "cudnn": Kernel(_cudnn, platforms=_GPU, dtypes=("bfloat16",), head_multiple=8, head_limit=128),
+  "cudnn": Kernel(_cudnn, platforms=_GPU, dtypes=("bfloat16",), unpacked_way=True, head_multiple=8, head_limit=128),
 }
 # What "auto" tries, best first; the last does everything.
 PREFERENCE = {"cpu": ("cpu", "einsum"), "tpu": ("xla", "einsum"), "gpu": ("cudnn", "xla", "einsum")}

@@ -1,0 +1,121 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The proof, before a run begins, that an attention kernel computes what the reference does on this machine."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmx.errors import LmxError
+from lmx.nn.kernels import KERNELS, Extras
+from lmx.nn.masks import Mask
+
+# Largest difference over largest reference value. bfloat16 has 8 bits; accelerators multiply float32 with 10 or fewer.
+_EXACT, _ROUNDED = 2e-5, 3e-2
+
+
+def packed_segments(batch: int, length: int) -> np.ndarray:
+  """Segment ids of a packed batch, (B, L): documents of uneven lengths, and padding at the end of the last row."""
+  index = np.arange(length)
+  rows = [1 + (index >= length // 3 + row) + (index >= 2 * length // 3 - row) for row in range(batch)]
+  segments = np.stack(rows).astype(np.int32)
+  segments[-1, -length // 8 :] = 0
+  return segments
+
+
+def _value_and_gradients(name: str, q, k, v, weights, mask: Mask, extras: Extras):
+  def weighted_sum(q, k, v):
+    out = KERNELS[name].attend(q, k, v, mask, extras, None)
+    return jnp.sum(out.astype(jnp.float32) * weights), out
+
+  gradients, out = jax.grad(weighted_sum, argnums=(0, 1, 2), has_aux=True)(q, k, v)
+  return {"output": out, "query gradient": gradients[0], "key gradient": gradients[1], "value gradient": gradients[2]}
+
+
+def kernel_errors(
+  name: str,
+  *,
+  heads: int,
+  kv_heads: int,
+  head_width: int,
+  dtype: str,
+  window: int | None,
+  extras: Extras,
+  packed: bool,
+  batch: int = 2,
+  length: int = 64,
+) -> dict[str, float]:
+  """Largest difference from the reference over its largest value, for the output and each gradient.
+
+  Args:
+    name: a row of `KERNELS`; dropout is left off.
+    heads, kv_heads, head_width, dtype, window, extras: the model's.
+    packed: rows of several segments, or of one.
+    batch, length: of the rows that are compared.
+  """
+  generator = np.random.default_rng(0)
+  normal = lambda n: generator.standard_normal((batch, length, n, head_width), np.float32)  # noqa: E731
+  q, k, v = (normal(n).astype(dtype) for n in (heads, kv_heads, kv_heads))
+  segments = packed_segments(batch, length) if packed else None
+  mask = Mask(segments, segments, causal=True, window=window)
+  both = jax.jit(lambda *arrays: [_value_and_gradients(n, *arrays, extras) for n in (name, "reference")])
+  got, expected = both(q, k, v, normal(heads), mask)
+  real = np.ones((batch, length), bool) if segments is None else segments > 0
+  errors = {}
+  for part, reference in expected.items():
+    ours, theirs = (np.asarray(x, np.float32)[real] for x in (got[part], reference))
+    difference = np.max(np.abs(ours - theirs))
+    errors[part] = float(difference / np.max(np.abs(theirs)))
+  return errors
+
+
+def check_kernel(
+  name: str,
+  *,
+  heads: int,
+  kv_heads: int,
+  head_width: int,
+  dtype: str,
+  window: int | None = None,
+  extras: Extras = Extras(),  # noqa: B008 - frozen
+) -> float:
+  """Compares a kernel with the reference on small packed rows, values and gradients.
+
+  A kernel that goes another way for rows of one segment is compared on those, too.
+
+  Args:
+    name: a row of `KERNELS`, as `resolve_kernel` gave it.
+    heads, kv_heads, head_width, dtype, window, extras: the model's.
+
+  Returns:
+    The largest relative error found.
+
+  Raises:
+    LmxError: the kernel can't be compiled here, or its results differ from the reference's.
+  """
+  tolerance = _EXACT if dtype == "float32" and jax.default_backend() == "cpu" else _ROUNDED
+  worst = 0.0
+  for packed in (True, False) if KERNELS[name].unpacked_way else (True,):
+    try:
+      errors = kernel_errors(
+        name,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=head_width,
+        dtype=dtype,
+        window=window,
+        extras=extras,
+        packed=packed,
+      )
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+      raise LmxError(_failure(name, f"doesn't run on this machine: {error}")) from error
+    wrong = {part: error for part, error in errors.items() if not error <= tolerance}
+    if wrong:
+      listed = ", ".join(f"{part} by {error:.1e}" for part, error in wrong.items())
+      kind = "packed" if packed else "unpacked"
+      raise LmxError(_failure(name, f"differs from the reference on {kind} rows (allowed {tolerance:.0e}): {listed}."))
+    worst = max(worst, *errors.values())
+  return worst
+
+
+def _failure(name: str, what: str) -> str:
+  return f"attention kernel {name!r} {what} Fix: --config.compute.attention=einsum, and please report it."

@@ -1,0 +1,72 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Law 12: every attention kernel equals the reference, and a broken one is found before a run begins."""
+
+import dataclasses
+
+import jax
+import pytest
+from laws import assert_law_catches
+
+from lmx.errors import LmxError
+from lmx.nn import kernels
+from lmx.nn.kernel_check import check_kernel, kernel_errors
+from lmx.nn.kernels import KERNELS, Extras
+from lmx.nn.masks import Mask
+
+HERE = [name for name, kernel in KERNELS.items() if name != "reference" and kernel.platforms in ((), ("cpu",))]
+SHAPE = {"heads": 4, "kv_heads": 2, "head_width": 8, "dtype": "float32", "window": None, "extras": Extras()}
+CASES = {
+  "grouped": {},
+  "windowed": {"window": 5},
+  "multi_query": {"kv_heads": 1},
+  "bfloat16": {"dtype": "bfloat16", "kv_heads": 4},
+  "soft_capped": {"extras": Extras(softcap=1.0)},
+}
+
+
+def check_equal(name: str, case: str) -> None:
+  shape = SHAPE | CASES[case]
+  tolerance = 2e-5 if shape["dtype"] == "float32" else 3e-2
+  errors = kernel_errors(name, **shape, packed=True, length=16)
+  assert max(errors.values()) <= tolerance, errors
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", HERE)
+def test_a_fast_kernel_equals_the_reference_in_values_and_gradients(name, case):
+  extras = (SHAPE | CASES[case])["extras"]
+  if KERNELS[name].obstacle("cpu", "float32", 8, extras):
+    with pytest.raises(LmxError, match="soft-cap"):
+      kernels.resolve_kernel(name, platform="cpu", dtype="float32", head_width=8, extras=extras)
+    return
+  check_equal(name, case)
+
+
+def without_segments(q, k, v, mask, extras, key):
+  return KERNELS["einsum"].attend(q, k, v, Mask(causal=mask.causal, window=mask.window), extras, key)
+
+
+def without_gradient_of_keys(q, k, v, mask, extras, key):
+  return KERNELS["einsum"].attend(q, jax.lax.stop_gradient(k), v, mask, extras, key)
+
+
+@pytest.mark.parametrize("broken", [without_segments, without_gradient_of_keys])
+def test_a_wrong_kernel_is_found_by_the_law_and_by_the_check_at_start(broken, monkeypatch):
+  monkeypatch.setitem(KERNELS, "broken", dataclasses.replace(KERNELS["einsum"], attend=broken))
+  assert_law_catches(check_equal, "broken", "grouped")
+  with pytest.raises(LmxError, match="'broken' differs from the reference"):
+    check_kernel("broken", **SHAPE)
+
+
+def test_the_check_at_start_passes_what_auto_chooses():
+  assert (
+    check_kernel(
+      kernels.resolve_kernel("auto", platform="cpu", dtype="float32", head_width=8, extras=Extras()), **SHAPE
+    )
+    < 1e-5
+  )
+
+
+def test_a_kernel_that_does_not_run_here_says_so_at_the_check():
+  with pytest.raises(LmxError, match="doesn't run on this machine"):
+    check_kernel("cudnn", **(SHAPE | {"dtype": "bfloat16"}))

@@ -1,0 +1,93 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The fused cross-entropy against the textbook's, values and gradients."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from laws import assert_law_catches
+from specimens import quick_jit
+
+from lmx.nn.losses import Head, cross_entropy, token_log_probs
+
+B, L, D, V = 2, 5, 8, 12
+HEADS = {
+  "plain": Head(V),
+  "padded": Head(9),
+  "soft_capped": Head(V, softcap=1.5),
+  "z_loss": Head(9, softcap=2.0, z_loss=0.1),
+}
+
+
+def inputs():
+  generator = np.random.default_rng(0)
+  hidden, table = (generator.standard_normal(shape, np.float32) for shape in ((B, L, D), (V, D)))
+  targets = generator.integers(0, 9, (B, L)).astype(np.int32)
+  return hidden, table, targets, generator.random((B, L), np.float32)
+
+
+def textbook(hidden, table, targets, weights, head: Head):
+  logits = (hidden @ table.T)[..., : head.vocab_size]
+  logits = logits if head.softcap is None else head.softcap * jnp.tanh(logits / head.softcap)
+  log_z = jax.nn.logsumexp(logits, axis=-1)
+  nll = log_z - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  return jnp.sum(weights * (nll + head.z_loss * log_z**2))
+
+
+def check_loss(loss, head: Head) -> None:
+  hidden, table, targets, weights = inputs()
+  compare = lambda f: quick_jit(jax.value_and_grad(lambda h, t: 3 * f(h, t, targets, weights, head), argnums=(0, 1)))  # noqa: E731
+  value, gradients = compare(loss)(hidden, table)
+  expected, expected_gradients = compare(textbook)(hidden, table)
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
+  for got, wanted in zip(gradients, expected_gradients, strict=True):
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def total(*args):
+  return cross_entropy(*args).total
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_fused_loss_and_its_gradients_equal_the_textbook(name):
+  check_loss(total, HEADS[name])
+
+
+def test_the_loss_check_notices_padding_rows_with_probability_and_a_missing_soft_cap():
+  assert_law_catches(check_loss, lambda *a: total(*a[:4], dataclasses.replace(a[4], vocab_size=V)), HEADS["padded"])
+  assert_law_catches(check_loss, lambda *a: total(*a[:4], Head(V)), HEADS["soft_capped"])
+
+
+def test_without_a_gradient_the_sums_are_the_same():
+  arguments = (*inputs(), HEADS["z_loss"])
+  alone = quick_jit(cross_entropy, static_argnums=4)(*arguments)
+  np.testing.assert_allclose(alone.total, textbook(*arguments), rtol=1e-5)
+  np.testing.assert_allclose(alone.total, alone.nll + 0.1 * alone.z, rtol=1e-5)
+  np.testing.assert_allclose(alone.weight, arguments[3].sum(), rtol=1e-6)
+
+
+def test_token_log_probs_sum_to_the_loss_and_count_the_hits():
+  hidden, table, targets, weights = inputs()
+  log_probs = token_log_probs(hidden, table, targets, HEADS["padded"])
+  sums = cross_entropy(hidden, table, targets, weights, HEADS["padded"])
+  np.testing.assert_allclose(-jnp.sum(log_probs * weights), sums.nll, rtol=1e-5)
+  hits = (hidden @ table.T)[..., :9].argmax(-1) == targets
+  np.testing.assert_allclose(sums.correct, np.sum(hits * weights), rtol=1e-6)
+
+
+def test_bfloat16_hidden_states_give_float32_sums_and_a_float32_table_gradient():
+  hidden, table, targets, weights = inputs()
+  low = jnp.asarray(hidden, jnp.bfloat16)
+  value, (dhidden, dtable) = jax.value_and_grad(
+    lambda h, t: cross_entropy(h, t, targets, weights, HEADS["plain"]).total, argnums=(0, 1)
+  )(low, table)
+  assert (value.dtype, dhidden.dtype, dtable.dtype) == (jnp.float32, jnp.bfloat16, jnp.float32)
+  np.testing.assert_allclose(value, textbook(hidden, table, targets, weights, HEADS["plain"]), rtol=2e-2)
+
+
+def test_shapes_that_do_not_fit_are_named():
+  hidden, table, targets, weights = inputs()
+  with pytest.raises(ValueError, match="cross_entropy: model width"):
+    cross_entropy(hidden, table[:, :4], targets, weights, HEADS["plain"])

@@ -1,0 +1,142 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The small parts: matrix products, activations, norms, positions, dropout, masks, initialisation, stacking."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from lmx.nn.activations import ACTIVATIONS
+from lmx.nn.dropout import dropout
+from lmx.nn.embedding import Embedding
+from lmx.nn.initializers import Fan, make_scheme
+from lmx.nn.linear import Linear, contract
+from lmx.nn.masks import Mask
+from lmx.nn.norm import LayerNorm, RMSNorm
+from lmx.nn.positions import rope_frequencies, rotary_tables, rotate, segment_positions
+from lmx.nn.stack import stacked, unstack
+
+SCHEME = make_scheme("normal", std=0.5, layers=2)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3, 4), (4, 2, 5), 1), ((2, 3, 2, 5), (2, 5, 4), 2)])
+def test_a_product_and_its_gradients_equal_tensordot(shapes):
+  x_shape, kernel_shape, inputs = shapes
+  generator = np.random.default_rng(0)
+  x, kernel = (generator.standard_normal(shape, np.float32) for shape in (x_shape, kernel_shape))
+  loss = lambda product: jax.value_and_grad(lambda x, k: jnp.sum(jnp.sin(product(x, k))), argnums=(0, 1))(x, kernel)  # noqa: E731
+  value, gradients = loss(lambda x, k: contract(x, k, inputs, jnp.float32))
+  expected, expected_gradients = loss(lambda x, k: jnp.tensordot(x, k, inputs))
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
+  for got, wanted in zip(gradients, expected_gradients, strict=True):
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bfloat16_product_has_a_float32_weight_gradient():
+  gradient = jax.grad(lambda k: jnp.sum(contract(jnp.ones((3, 4)), k, 1, jnp.bfloat16).astype(jnp.float32)))
+  assert gradient(jnp.ones((4, 2))).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+  ("name", "textbook"),
+  [
+    ("gelu", lambda x: jax.nn.gelu(x, approximate=False)),
+    ("gelu_tanh", jax.nn.gelu),
+    ("relu", jax.nn.relu),
+    ("swiglu", jax.nn.silu),
+    ("geglu", jax.nn.gelu),
+  ],
+)
+def test_an_activation_and_its_derivative_equal_the_textbook(name, textbook):
+  x = jnp.linspace(-6, 6, 101)
+  ours = ACTIVATIONS[name].function
+  np.testing.assert_allclose(ours(x), textbook(x), atol=1e-6)
+  derivative = lambda f: jax.vmap(jax.grad(f))(x)  # noqa: E731
+  np.testing.assert_allclose(derivative(ours), derivative(textbook), atol=1e-5)
+
+
+def test_norms_compute_in_float32_and_follow_their_papers():
+  x = np.random.default_rng(0).standard_normal((2, 3, 8), np.float32) * 5 + 2
+  layer, rms = (kind("embed", 8, eps=1e-5, bias=True, dtype=jnp.float32) for kind in (LayerNorm, RMSNorm))
+  np.testing.assert_allclose(layer(x), (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True), rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(rms(x), x / np.sqrt((x**2).mean(-1, keepdims=True)), rtol=1e-4)
+  low = LayerNorm("embed", 8, eps=1e-5, bias=True, dtype=jnp.bfloat16)
+  assert low(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
+  # 300 and 301 are the same number in bfloat16; statistics of them in float32 are exact all the same.
+  np.testing.assert_array_equal(low(jnp.full((1, 1, 8), 300, jnp.bfloat16)), 0)
+
+
+def scores_of(positions, scaling="none", factor=1.0, original=None):
+  frequencies = rope_frequencies(8, 10_000.0, scaling, factor, original)
+  q, k = (np.random.default_rng(i).standard_normal((1, 1, 1, 8), np.float32) for i in range(2))
+  turned = [rotate(x, rotary_tables(jnp.array([[p]]), frequencies)) for x, p in zip((q, k), positions, strict=True)]
+  return jnp.sum(turned[0] * turned[1])
+
+
+def test_rotary_scores_depend_on_distance_only():
+  np.testing.assert_allclose(scores_of((3, 1)), scores_of((103, 101)), rtol=1e-4)
+  assert abs(scores_of((3, 1)) - scores_of((5, 1))) > 1e-2
+
+
+def test_linear_scaling_divides_positions():
+  np.testing.assert_allclose(scores_of((12, 4), "linear", 4.0), scores_of((3, 1)), rtol=1e-4)
+
+
+def test_ntk_and_llama3_keep_fast_frequencies_and_stretch_slow_ones():
+  plain = rope_frequencies(64, 10_000.0, "none", 1.0, None)
+  for scaling in ("ntk", "llama3"):
+    stretched = rope_frequencies(64, 10_000.0, scaling, 8.0, 1024)
+    np.testing.assert_allclose(stretched[0], plain[0], rtol=1e-6)
+    np.testing.assert_allclose(stretched[-1], plain[-1] / 8, rtol=1e-5)
+    assert np.all(stretched <= plain)
+
+
+def test_positions_restart_with_each_segment():
+  segments = jnp.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 2, 3]])
+  np.testing.assert_array_equal(segment_positions(segments), [[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 3, 0]])
+
+
+def test_a_mask_shows_what_its_conditions_allow():
+  segments = jnp.array([[1, 1, 1, 2]])
+  seen = Mask(segments, segments, causal=True, window=2).dense(4, 4)[0, 0]
+  np.testing.assert_array_equal(seen, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]])
+
+
+def test_dropout_keeps_the_mean_and_needs_a_key():
+  x = jnp.ones((100, 100))
+  assert dropout(x, 0.3, None) is x
+  dropped = dropout(x, 0.3, jax.random.key(0))
+  np.testing.assert_allclose(jnp.mean(dropped == 0), 0.3, atol=0.02)
+  np.testing.assert_allclose(jnp.mean(dropped), 1, atol=0.02)
+
+
+def test_initial_spreads_are_those_published():
+  inner, ending = Fan(100, 300, residual=False), Fan(300, 100, residual=True)
+  spreads = {name: make_scheme(name, std=0.02, layers=8) for name in ("gpt2", "normal", "xavier", "lecun")}
+  assert [spreads[n].matrix_std(inner) for n in spreads] == pytest.approx([0.02, 0.02, (2 / 400) ** 0.5, 0.1])
+  assert spreads["gpt2"].matrix_std(ending) == pytest.approx(0.02 / 4)
+  drawn = spreads["lecun"].matrix(jax.random.key(0), (100, 3, 100), inner)
+  np.testing.assert_allclose(jnp.std(drawn), 0.1, rtol=0.02)
+
+
+def test_an_id_beyond_the_table_gives_nan_and_never_another_row():
+  table = Embedding("vocab", 4, 2, scheme=SCHEME, dtype="float32", rngs=nnx.Rngs(0))
+  rows = table(jnp.array([[3, 4]]))
+  assert jnp.all(jnp.isfinite(rows[0, 0]))
+  assert jnp.all(jnp.isnan(rows[0, 1]))
+
+
+def make_linear(rngs: nnx.Rngs) -> Linear:
+  return Linear((("embed", 3),), (("mlp", 4),), bias=True, scheme=SCHEME, dtype="float32", rngs=rngs)
+
+
+def test_stacked_layers_differ_carry_their_axis_and_are_split_without_padding():
+  layers = stacked(make_linear, 3, nnx.Rngs(0))
+  assert layers.kernel.get_metadata("axes") == ("layers", "embed", "mlp")
+  first, second, _ = unstack(layers, 3)
+  np.testing.assert_array_equal(first.kernel[...], layers.kernel[0])
+  assert jnp.any(first.kernel[...] != second.kernel[...])
+  program = str(jax.make_jaxpr(jax.grad(lambda m: sum(jnp.sum(x.kernel[...] ** 2) for x in unstack(m, 3))))(layers))
+  assert "concatenate" in program
+  assert "pad" not in program
