@@ -1,9 +1,18 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Settings of jax itself that a run makes once, before it compiles anything."""
+"""Settings of jax itself that a run makes once, before it compiles anything; and how its processes find each other."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from lmx.errors import LmxError, message
+
+AUTO = "auto"  # As a coordinator: the cluster says who belongs to the run (TPU pods, Slurm, Open MPI, Kubernetes).
+T = TypeVar("T")
 
 
 def use_compilation_cache(folder: str) -> None:
@@ -13,16 +22,76 @@ def use_compilation_cache(folder: str) -> None:
   path = Path(folder).expanduser()
   path.mkdir(parents=True, exist_ok=True)
   jax.config.update("jax_compilation_cache_dir", str(path))
-  # Below a second, reading a program back takes about as long as compiling it.
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+  # Reading a program back takes milliseconds; what compiles faster than this is not worth a file.
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def start_processes(coordinator: str | None, count: int | None, index: int | None) -> None:
-  """Joins this process with the others of a run; with None everywhere, jax asks the cluster (TPU, Slurm, ...).
+  """Joins this process with the others of a run. Nothing may have touched jax's devices yet.
+
+  Without arguments the run is this one process. CPUs talk to each other through Gloo, over TCP.
 
   Args:
-    coordinator: host:port of process 0.
+    coordinator: host:port of process 0, free there and reachable from all; or "auto".
     count: processes in all.
     index: of this one, from 0.
+
+  Raises:
+    LmxError: only some of them are given, or they don't fit each other.
   """
+  if coordinator is None and count is None and index is None:
+    return
+  if coordinator == AUTO:
+    if count is not None or index is not None:
+      raise LmxError("--coordinator=auto: the cluster knows. Fix: leave out --process-count and --process-index.")
+    jax.distributed.initialize()
+    return
+  if coordinator is None or count is None or index is None:
+    given = {"--coordinator": coordinator, "--process-count": count, "--process-index": index}
+    missing = [flag for flag, value in given.items() if value is None]
+    raise LmxError(
+      "A run of several processes needs --coordinator, --process-count and --process-index; missing: "
+      f"{', '.join(missing)}. Fix: --coordinator=HOST:PORT --process-count=2 --process-index=0 (and 1 on the other)"
+    )
+  _, colon, port = coordinator.rpartition(":")
+  if not colon or not port.isdigit():
+    raise LmxError(message("--coordinator", got=coordinator, allowed="host:port of process 0, or auto"))
+  if count < 1:
+    raise LmxError(message("--process-count", got=count, allowed="at least 1"))
+  if not 0 <= index < count:
+    raise LmxError(message("--process-index", got=index, allowed=f"0 to {count - 1}, as --process-count is {count}"))
   jax.distributed.initialize(coordinator, count, index)
+
+
+def is_first_process() -> bool:
+  """Whether this is process 0, which alone prints and writes what isn't a checkpoint."""
+  return jax.process_index() == 0
+
+
+def first_process_first(work: Callable[[], T]) -> T:
+  """Does `work` in process 0 and then in the others, which find in the cache what it has made.
+
+  Raises:
+    LmxError: what `work` raised; in the other processes, that process 0 failed, so that none waits for it.
+  """
+  if jax.process_count() == 1:
+    return work()
+  done: list[T] = []
+  failure: LmxError | None = None
+  if is_first_process():
+    try:
+      done = [work()]
+    except LmxError as error:
+      failure = error
+  failed = bool(multihost_utils.broadcast_one_to_all(np.asarray(failure is not None)))
+  if failure is not None:
+    raise failure
+  if failed:
+    raise LmxError("Process 0 stopped; its own message says why.")
+  return done[0] if done else work()
+
+
+def wait_for_all(place: str) -> None:
+  """Returns when every process has come to `place`."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(place)

@@ -16,6 +16,7 @@ from flax import nnx
 from ml_collections.config_dict import ConfigDict
 from rich.console import Console
 
+from lmx.backend import first_process_first, is_first_process
 from lmx.config import flatten, to_json
 from lmx.console import console
 from lmx.data.corpus import Corpus, DataSpec, EpochFacts, epoch_facts, make_tokenizer, prepare_corpus
@@ -27,13 +28,11 @@ from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Loss, Objective
 from lmx.optim.optimizers import Optimizer, make_optimizer
 from lmx.optim.schedules import make_schedule
+from lmx.run_folder import TOKENIZER_DIR
 from lmx.sharding import Layout
 from lmx.training.state import Blueprint, TrainState, abstract_state, blueprint
 from lmx.training.step import StepOptions, check_options
 from lmx.units import Pace, duration_steps, human
-
-# What a run directory holds, beside metrics.jsonl and its plots.
-CONFIG_FILE, TOKENIZER_DIR, CHECKPOINT_DIR, SAMPLE_DIR = "config.json", "tokenizer", "checkpoints", "samples"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +119,14 @@ class Network:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
-  """All that the loop needs; nothing below it reads a config."""
+  """All that the loop needs; nothing below it reads a config.
+
+  Attributes:
+    command: how the run was started, without its folder; it is repeated in hints.
+  """
 
   name: str
+  command: str
   seed: int
   run_dir: Path
   config_json: str
@@ -208,12 +212,13 @@ def make_network(config: ConfigDict, spec: Any, objective: Objective, pace: Pace
   make = model_maker(config.model.family, spec)
   plan = blueprint(make)
   chosen = config.optimizer
-  pace = dataclasses.replace(pace, total_steps=make_cadence(config, pace).total)
+  total = make_cadence(config, pace).total
+  pace = dataclasses.replace(pace, total_steps=total)
   steps = {key: duration_steps(chosen[key], pace, f"config.optimizer.{key}") for key in ("warmup", "decay")}
   schedule = make_schedule(
     chosen.schedule,
     peak_lr=chosen.peak_lr,
-    total_steps=pace.total_steps,
+    total_steps=total,
     warmup_steps=steps["warmup"],
     decay_steps=steps["decay"],
     final_lr_ratio=chosen.final_lr_ratio,
@@ -299,7 +304,20 @@ def read_text(config: ConfigDict, tokenizer: Tokenizer, out: Console) -> Corpus:
   return prepare_corpus(data_spec(config), tokenizer, progress)
 
 
-def build(config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False) -> Experiment:
+def check_prompts(prompts: tuple[str, ...], tokenizer: Tokenizer, context: int) -> None:
+  """Says before the training, and not at its end, that a prompt leaves no room for an answer."""
+  for prompt in prompts:
+    length = 1 + len(tokenizer.encode(prompt))
+    if length >= context:
+      allowed = f"prompts of at most {context - 2} tokens: config.model.context is {context}"
+      raise LmxError(
+        message("config.evaluation.prompts", got=f"{prompt[:40]}... ({length - 1} tokens)", allowed=allowed)
+      )
+
+
+def build(
+  config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False, command: str = "lmx train"
+) -> Experiment:
   """Everything the loop needs, from a config that `lmx.config.check` has nothing against.
 
   Reads and tokenizes the text on the first call (later ones find it in the cache), and may train the tokenizer.
@@ -308,6 +326,7 @@ def build(config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False)
     config: checked.
     run_dir: the run directory; it need not exist.
     accept_other_data: a resumed run may go on with other batches than it would have drawn (its data config changed).
+    command: how the run was started, for hints.
 
   Raises:
     LmxError: what is wrong, before any data is read where that can be known.
@@ -315,9 +334,10 @@ def build(config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False)
   problems = check(config)
   if problems:
     raise ConfigError(problems)
-  out = console()
-  tokenizer = run_tokenizer(config, run_dir, out)
-  corpus = read_text(config, tokenizer, out)
+  out = console(quiet=not is_first_process())
+  tokenizer = first_process_first(lambda: run_tokenizer(config, run_dir, out))
+  check_prompts(config.evaluation.prompts, tokenizer, config.model.context)
+  corpus = first_process_first(lambda: read_text(config, tokenizer, out))
   objective = make_objective(config)
   epoch = epoch_facts(corpus, lookahead=objective.lookahead)
   pace = make_pace(config, epoch.rows)
@@ -325,6 +345,7 @@ def build(config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False)
   evaluation, saving = config.evaluation, config.checkpoint
   return Experiment(
     name=config.name,
+    command=command,
     seed=config.seed,
     run_dir=run_dir,
     config_json=to_json(config),

@@ -17,9 +17,9 @@ from rich.text import Text
 from lmx.units import human_time
 
 
-def console() -> Console:
-  """A console for standard output: colours on a terminal only, and lines are never wrapped."""
-  return Console(highlight=False, soft_wrap=True, no_color=not sys.stdout.isatty())
+def console(*, quiet: bool = False) -> Console:
+  """A console for standard output: colours on a terminal only, and lines are never wrapped. `quiet` prints nothing."""
+  return Console(highlight=False, soft_wrap=True, no_color=not sys.stdout.isatty(), quiet=quiet)
 
 
 def facts(out: Console, title: str, rows: Mapping[str, str]) -> None:
@@ -28,6 +28,28 @@ def facts(out: Console, title: str, rows: Mapping[str, str]) -> None:
   width = max(map(len, rows), default=0)
   for name, value in rows.items():
     out.print(f"  [cyan]{name:<{width}}[/cyan]  {escape(value)}")
+
+
+class Clock:
+  """Time left, from the mean speed since the first update. The first piece of work, which compiles, does not count."""
+
+  def __init__(self, total: int):
+    self._total = total
+    self._first: tuple[float, int] | None = None
+    self._last: tuple[float, int] | None = None
+
+  def note(self, done: int) -> None:
+    self._last = (time.monotonic(), done)
+    self._first = self._first or self._last
+
+  def left(self) -> str:
+    """Such as "2m05s left"; "" while nothing is known."""
+    if self._first is None or self._last is None:
+      return ""
+    (start, before), (now, done) = self._first, self._last
+    if done >= self._total:
+      return ""
+    return f"{human_time((now - start) / (done - before) * (self._total - done))} left" if done > before else ""
 
 
 class Reporter(Protocol):
@@ -41,32 +63,33 @@ class Reporter(Protocol):
 
 
 class _TimeLeft(ProgressColumn):
-  """Time left, from the mean speed since the bar started, so that one slow step does not shake it."""
+  def __init__(self, clock: Clock):
+    super().__init__()
+    self._clock = clock
 
   def render(self, task: Task) -> Text:
-    done = task.completed - float(task.fields["first"])
-    if not done or task.elapsed is None:
-      return Text("--", style="cyan")
-    left = task.elapsed / done * (float(task.total or 0) - task.completed)
-    return Text(f"{human_time(left)} left", style="cyan")
+    return Text(self._clock.left(), style="cyan")
 
 
 class Bar:
-  """A live bar on a terminal."""
+  """A live bar on a terminal. `waiting` is shown until the first note."""
 
-  def __init__(self, out: Console, label: str, total: int, first: int = 0):
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}"),
-               _TimeLeft(), TextColumn("{task.fields[note]}"))  # fmt: skip
+  def __init__(self, out: Console, label: str, total: int, first: int = 0, waiting: str = ""):
+    self._clock, self._note = Clock(total), waiting
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.completed}/{task.total}"),
+               _TimeLeft(self._clock), TextColumn("{task.fields[note]}"))  # fmt: skip
     self._progress = Progress(*columns, console=out, refresh_per_second=4)
-    self._task = self._progress.add_task(label, total=total, completed=first, note="", first=first)
+    self._task = self._progress.add_task(label, total=total, completed=first, note=waiting)
     self._progress.start()
+    out.show_cursor(True)  # A process that is killed could not show it again.
 
   def update(self, done: int, note: str = "") -> None:
-    fields = {"note": note} if note else {}
-    self._progress.update(self._task, completed=done, **fields)
+    self._clock.note(done)
+    self._note = note or self._note
+    self._progress.update(self._task, completed=done, note=self._note)
 
   def say(self, text: str) -> None:
-    self._progress.console.print(text)
+    self._progress.console.print(text, markup=False)
 
   def close(self) -> None:
     self._progress.stop()
@@ -75,27 +98,37 @@ class Bar:
 class Lines:
   """One plain line whenever there is a note, at most one a second; for logs and pipes."""
 
-  def __init__(self, out: Console, label: str, total: int, first: int = 0):
-    self._out, self._label, self._total, self._first = out, label, total, first
-    self._start = self._last = time.monotonic()
+  def __init__(self, out: Console, label: str, total: int):
+    self._out, self._label, self._total = out, label, total
+    self._clock = Clock(total)
+    self._last = time.monotonic()
 
   def update(self, done: int, note: str = "") -> None:
+    self._clock.note(done)
     now = time.monotonic()
     if not note or (now - self._last < 1.0 and done < self._total):
       return
     self._last = now
-    speed = (now - self._start) / max(1, done - self._first)
-    self._out.print(
-      escape(f"{self._label} {done}/{self._total}  {human_time(speed * (self._total - done))} left  {note}")
-    )
+    parts = [f"{self._label} {done}/{self._total}", self._clock.left(), note]
+    self._out.print("  ".join(part for part in parts if part), markup=False)
 
   def say(self, text: str) -> None:
-    self._out.print(text)
+    self._out.print(text, markup=False)
 
   def close(self) -> None:
     pass
 
 
-def reporter(out: Console, label: str, total: int, first: int = 0) -> Reporter:
-  """A bar on a terminal, lines elsewhere."""
-  return (Bar if out.is_terminal else Lines)(out, label, total, first)
+def reporter(out: Console, label: str, total: int, first: int = 0, waiting: str = "") -> Reporter:
+  """A bar on a terminal, lines elsewhere.
+
+  Args:
+    out: the console.
+    label: what is done.
+    total: pieces of it; `first` of them are done already.
+    first: see `total`.
+    waiting: shown on a bar until there is something to show.
+  """
+  if out.is_terminal and not out.quiet:
+    return Bar(out, label, total, first, waiting)
+  return Lines(out, label, total)

@@ -10,21 +10,21 @@ import collections
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from rich.console import Console
 
-from lmx.backend import use_compilation_cache
-from lmx.build import CHECKPOINT_DIR, CONFIG_FILE, TOKENIZER_DIR, Experiment
+from lmx.backend import is_first_process, use_compilation_cache
+from lmx.build import Experiment
 from lmx.console import Reporter, console, reporter
 from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
-from lmx.data.pipeline import EvalBatches, Loader, combine_fingerprints
+from lmx.data.pipeline import EvalBatches, Loader
 from lmx.errors import LmxError
-from lmx.evaluation.baseline import xz_bits_per_byte
+from lmx.evaluation.baseline import xz_baseline
 from lmx.evaluation.heldout import HeldOut, bits_per_byte, evaluate
 from lmx.inference.generate import generate
 from lmx.mesh import global_batch, process_rows
@@ -34,12 +34,15 @@ from lmx.report import (
   heldout_line,
   introduce,
   progress_note,
+  say_finished_before,
   say_start,
   show_samples,
   write_plot,
   write_samples,
 )
+from lmx.run_folder import CHECKPOINT_DIR, finished_step, write_run_files
 from lmx.training.checkpoint import Checkpointer
+from lmx.training.continuity import check_data, fingerprint
 from lmx.training.meter import Meter, peak_of
 from lmx.training.signals import StopSignals
 from lmx.training.start import Start, begin
@@ -73,72 +76,53 @@ def train(experiment: Experiment) -> Result:
     NonFiniteError: a loss or gradient was not finite and the policy is to stop, or too many steps were skipped.
     LmxError: a checkpoint that doesn't fit, or data that doesn't continue where the run stopped.
   """
-  out = console()
+  out = console(quiet=not is_first_process())
+  sampled = bool(experiment.samples.prompts) and jax.process_count() == 1
+  step = finished_step(experiment.run_dir, experiment.cadence.total, sampled=sampled)
+  if step is not None:
+    say_finished_before(out, experiment, step)
+    return Result(step, True, None)
   use_compilation_cache(experiment.compilation_cache)
-  write_run_files(experiment)
+  write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer)
   introduce(out, experiment, experiment.network.spec.check_attention(jax.default_backend()))
   with open_run(experiment, out) as run:
     while run.step < experiment.cadence.total and not run.asked_to_stop():
-      batch = run.draw()
-      run.advance(batch)
-      run.log()
+      with jax.transfer_guard("disallow"):  # What goes to or from the devices here goes there on purpose.
+        batch = run.draw()
+        run.advance(batch)
+        run.log()
       run.evaluate()
       run.save()
     return run.end()
 
 
-def write_run_files(experiment: Experiment) -> None:
-  """Makes the run directory complete before the first step: config and tokenizer, so that any checkpoint loads."""
-  if jax.process_index() == 0:
-    experiment.run_dir.mkdir(parents=True, exist_ok=True)
-    if not (experiment.run_dir / TOKENIZER_DIR).exists():
-      experiment.tokenizer.save(experiment.run_dir / TOKENIZER_DIR)
-    (experiment.run_dir / CONFIG_FILE).write_text(experiment.config_json, encoding="utf-8")
-
-
 def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
   """This process's training batches, from the first on, and its held-out batches."""
   index, count = process_rows(x.network.layout.mesh)
-  common = {"lookahead": x.objective.lookahead, "process_index": index, "process_count": count}
-  loader = make_loader(x.corpus, x.objective.prepare, batch_size=x.rows.batch_size, seed=x.seed, **common)
+  loader = make_loader(
+    x.corpus,
+    x.objective.prepare,
+    lookahead=x.objective.lookahead,
+    batch_size=x.rows.batch_size,
+    seed=x.seed,
+    process_index=index,
+    process_count=count,
+  )
   heldout = make_eval_batches(
-    x.corpus, x.objective.prepare, batch_size=x.rows.eval_batch_size, max_rows=x.rows.eval_rows, **common
+    x.corpus,
+    x.objective.prepare,
+    lookahead=x.objective.lookahead,
+    batch_size=x.rows.eval_batch_size,
+    max_rows=x.rows.eval_rows,
+    process_index=index,
+    process_count=count,
   )
   return loader, heldout
 
 
-def fingerprint(loader: Loader, part: int) -> str:
-  """The fingerprint of the last global batch, the same for any number of processes.
-
-  Args:
-    loader: this process's.
-    part: which part of each batch this process draws; processes that draw the same part count once.
-  """
-  mine = loader.fingerprint()
-  if jax.process_count() == 1:
-    return mine
-  halves = np.array([part, int(mine[:8], 16), int(mine[8:], 16)], np.uint32)  # jax has no 64-bit integers by default.
-  gathered = multihost_utils.process_allgather(halves)
-  return combine_fingerprints([f"{high:08x}{low:08x}" for _, high, low in {tuple(map(int, row)) for row in gathered}])
-
-
-def check_data(loader: Loader, part: int, step: int, saved: str, *, accept_other: bool) -> str:
-  """Draws the last batch before `step` again, compares it with the one that was drawn then, and says the result.
-
-  Raises:
-    LmxError: it is another batch, and that is not accepted.
-  """
-  loader.seek(step - 1)
-  next(loader)
-  found = fingerprint(loader, part)
-  if found == saved:
-    return f"the data continues where it stopped (batch {step - 1:,} has fingerprint {found}, as saved)"
-  if accept_other:
-    return f"the data is not what it was (batch {step - 1:,} has fingerprint {found}, saved was {saved}); accepted"
-  raise LmxError(
-    f"The data is not what this run was trained on: batch {step - 1:,} has fingerprint {found}, and {saved} was saved "
-    "with the checkpoint. Fix: put the text and the data config back, or --accept-changes to go on with this data."
-  )
+def say_stopping(name: str) -> None:
+  """Says at once that a signal has come. A signal handler must not use Python's streams, which may be in use."""
+  os.write(2, f"\n{name}: saving, then stopping; a second one stops at once\n".encode())
 
 
 @contextlib.contextmanager
@@ -156,11 +140,10 @@ def open_run(x: Experiment, out: Console) -> Iterator["Run"]:
     loader, heldout = open_batches(x)
     stack.callback(loader.close)
     writer = None
-    if jax.process_index() == 0:
+    if is_first_process():
       writer = MetricsWriter(x.run_dir, x.policy.tensorboard, x.policy.wandb_project, x.flat_config)
       stack.callback(writer.close)
-    say = lambda name: out.print(f"{name}: saving, then stopping; a second one stops at once")  # noqa: E731
-    stop = stack.enter_context(StopSignals(say))
+    stop = stack.enter_context(StopSignals(say_stopping if is_first_process() else lambda name: None))
     run = Run(x, out, checkpointer, loader, heldout, writer, stop)
     run.begin()
     stack.callback(run.bar.close)
@@ -200,8 +183,7 @@ class Run:
     self._outstanding: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
     self._evaluated: HeldOut | None = None
     self._evaluated_at = self._saved_at = -1
-    text = heldout_text(x.corpus) if jax.process_index() == 0 else b""
-    self._xz = xz_bits_per_byte(text) if text else None
+    self._baseline = xz_baseline(heldout_text(x.corpus)) if is_first_process() else None
 
   def begin(self) -> None:
     """Finds the state to go on from, and puts data, metrics and progress there."""
@@ -221,8 +203,9 @@ class Run:
       verdict = check_data(self._loader, self._part, self.step, start.extra["fingerprint"], accept_other=accept)
     if self._writer is not None:
       self._writer.truncate_after(self.step)
+    write_run_files(x.run_dir, x.config_json, x.tokenizer, new_config=True)
     say_start(self._out, start, self.step, verdict)
-    self.bar: Reporter = reporter(self._out, "training", x.cadence.total, self.step)
+    self.bar: Reporter = reporter(self._out, "training", x.cadence.total, self.step, "compiling")
 
   # ---------------------------------------------------------------- the loop's verbs
 
@@ -241,8 +224,7 @@ class Run:
 
   def advance(self, batch: dict[str, jax.Array]) -> None:
     """Starts the step on the devices, and does not wait for it."""
-    with jax.transfer_guard("disallow"):
-      self._state, metrics = self._train_step(self._state, batch)
+    self._state, metrics = self._train_step(self._state, batch)
     self.step += 1
     self._outstanding.append((self.step, metrics))
 
@@ -278,8 +260,9 @@ class Run:
     finished = self.step >= self._x.cadence.total
     if finished:
       self._sample()
-    if jax.process_index() == 0:
-      finish(self._out, self._x, self.step, self._meter.seconds, write_plot(self._x, self._xz), finished=finished)
+    if is_first_process():
+      plot = write_plot(self._x, self._baseline)
+      finish(self._out, self._x, self.step, self._meter.seconds, self._evaluated, plot, finished=finished)
     return Result(self.step, finished, self._evaluated)
 
   # ---------------------------------------------------------------- parts of them
@@ -337,7 +320,7 @@ class Run:
       values |= {f"heldout_{name}": value for name, value in result.metrics.items()}
       values |= {"tokens": self.step * self._tokens_per_step, "seconds": self._meter.seconds}
       self._writer.write(self.step, values)
-    self.bar.say(heldout_line(self.step, result, self._xz))
+    self.bar.say(heldout_line(self.step, result, self._baseline))
     return result
 
   def _checkpoint(self) -> None:
@@ -352,9 +335,9 @@ class Run:
 
   def _sample(self) -> None:
     """Continues the config's prompts. With several processes, `lmx generate` does that afterwards."""
-    if jax.process_count() > 1:
-      return
     x, samples = self._x, self._x.samples
+    if jax.process_count() > 1 or not samples.prompts:
+      return
     start = np.array([x.tokenizer.bos_id], np.int32)
     prompts = [np.concatenate([start, x.tokenizer.encode(prompt)]) for prompt in samples.prompts]
     model = x.network.plan.join(self._state.evaluated)

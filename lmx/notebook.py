@@ -19,16 +19,7 @@ import jax
 import numpy as np
 from ml_collections.config_dict import ConfigDict
 
-from lmx.build import (
-  CHECKPOINT_DIR,
-  CONFIG_FILE,
-  TOKENIZER_DIR,
-  data_spec,
-  make_objective,
-  model_maker,
-  model_spec,
-  run_model,
-)
+from lmx.build import data_spec, make_objective, model_maker, model_spec, run_model
 from lmx.config import from_json
 from lmx.data.corpus import make_eval_batches, prepare_corpus
 from lmx.data.tokenizer import Tokenizer, load_tokenizer
@@ -37,6 +28,7 @@ from lmx.evaluation.heldout import HeldOut, evaluate
 from lmx.inference.generate import Sample, generate
 from lmx.inference.score import score
 from lmx.mesh import make_mesh, process_rows
+from lmx.run_folder import CHECKPOINT_DIR, CONFIG_FILE, TOKENIZER_DIR
 from lmx.sharding import Layout, use_layout
 from lmx.training.checkpoint import find_checkpoint, restore_model
 from lmx.training.state import blueprint, blueprint_of

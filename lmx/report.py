@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.markup import escape
 
-from lmx.build import SAMPLE_DIR, Experiment
+from lmx.build import Experiment
 from lmx.console import facts
 from lmx.errors import LmxError
+from lmx.evaluation.baseline import Baseline
 from lmx.evaluation.heldout import HeldOut
 from lmx.evaluation.plots import draw
+from lmx.metrics import FILE as METRICS_FILE
 from lmx.metrics import read_metrics
+from lmx.run_folder import samples_file
 from lmx.training.meter import peak_of
 from lmx.training.start import Start
 from lmx.units import human, human_time
@@ -30,10 +34,7 @@ def introduce(out: Console, x: Experiment, attention: str) -> None:
   tokens = rows.batch_size * rows.length
   flops = spec.flops_per_token(rows.length)
   parts = f", in {network.options.micro_batches} parts" if network.options.micro_batches > 1 else ""
-  axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
-  devices = f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {jax.process_count()} process(es)"
   peak = peak_of(list(mesh.devices.flat))
-  mfu = f"reported, {peak.why}" if peak.flops else f"none: {peak.why}"
   epochs = x.cadence.total * rows.batch_size / rows.epoch.rows
   facts(
     out,
@@ -45,13 +46,28 @@ def introduce(out: Console, x: Experiment, attention: str) -> None:
       "step": f"{tokens:,} tokens ({rows.batch_size} rows of {rows.length}, {x.corpus.spec.packing}{parts})",
       "run": f"{x.cadence.total:,} steps, {human(x.cadence.total * tokens)} tokens, {epochs:.3g} epochs, "
       f"{human(flops.causal * tokens * x.cadence.total, ' FLOPs')}",
-      "mesh": f"{axes} on {devices}",
+      "mesh": describe_mesh(mesh),
       "attention": attention,
       "precision": f"{spec.dtype} compute; float32 parameters, optimizer, softmax and loss",
-      "MFU": mfu,
+      "MFU": f"reported, {peak.why}" if peak.flops else f"none: {peak.why}",
       "folder": str(x.run_dir),
     },
   )
+
+
+def describe_mesh(mesh: Mesh) -> str:
+  """Such as "8 devices (data 4 x tensor 2), TPU v4, in 2 processes"."""
+  axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+  devices = f"{mesh.size} devices ({axes})" if mesh.size > 1 else "1 device"
+  processes = f", in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+  return f"{devices}, {mesh.devices.flat[0].device_kind}{processes}"
+
+
+def say_finished_before(out: Console, x: Experiment, step: int) -> None:
+  """Says that there is nothing to do, and how there could be."""
+  out.print(f"This run finished before, at step {step:,} of {x.cadence.total:,}; nothing was done.", markup=False)
+  longer = f'--config.train.duration="{2 * x.cadence.total} steps" --accept-changes --workdir={x.run_dir}'
+  _next(out, x, {"go on": _again(x, longer)})
 
 
 def say_start(out: Console, start: Start, step: int, verdict: str) -> None:
@@ -76,28 +92,27 @@ def progress_note(values: Mapping[str, float]) -> str:
   return "  ".join(parts)
 
 
-def heldout_line(step: int, heldout: HeldOut, xz: float | None) -> str:
-  beside = "" if xz is None else f" (xz: {xz:.3f})"
+def heldout_line(step: int, heldout: HeldOut, baseline: Baseline | None) -> str:
+  beside = f" (xz {baseline.bits_per_byte:.4f})" if baseline else ""
   return (
     f"step {step:,}: held out {heldout.bits_per_byte:.4f} bits/byte{beside}, loss {heldout.loss:.4f} nats/token, "
     f"perplexity {heldout.perplexity:.2f}"
   )
 
 
-def write_plot(x: Experiment, xz: float | None) -> Path | None:
+def write_plot(x: Experiment, baseline: Baseline | None) -> Path | None:
   """The loss curve of the run directory, or None where there is nothing to draw yet."""
+  baselines = {baseline.label: baseline.bits_per_byte} if baseline else {}
   try:
-    return draw({x.name: read_metrics(x.run_dir)}, x.run_dir / PLOT_FILE,
-                baselines={} if xz is None else {"xz on the held-out text": xz})  # fmt: skip
+    return draw({x.name: read_metrics(x.run_dir)}, x.run_dir / PLOT_FILE, baselines=baselines)
   except LmxError:
     return None
 
 
 def write_samples(run_dir: Path, step: int, prompts: Sequence[str], texts: Sequence[str]) -> Path:
   """Keeps the samples of a step as JSON lines: {"prompt": ..., "text": ...}."""
-  folder = run_dir / SAMPLE_DIR
-  folder.mkdir(exist_ok=True)
-  file = folder / f"{step}.jsonl"
+  file = samples_file(run_dir, step)
+  file.parent.mkdir(exist_ok=True)
   lines = [json.dumps({"prompt": p, "text": t}, ensure_ascii=False) for p, t in zip(prompts, texts, strict=True)]
   file.write_text("\n".join(lines) + "\n", encoding="utf-8")
   return file
@@ -110,28 +125,39 @@ def show_samples(out: Console, prompts: Sequence[str], texts: Sequence[str]) -> 
   out.rule()
 
 
-def finish(out: Console, x: Experiment, step: int, seconds: float, plot: Path | None, *, finished: bool) -> None:
+def finish(
+  out: Console, x: Experiment, step: int, seconds: float, heldout: HeldOut | None, plot: Path | None, *, finished: bool
+) -> None:
   """Where everything is, and what to try next."""
-  lmx = "lmx" if shutil.which("lmx") else "python -m lmx"
-  facts(
-    out,
-    f"{'finished' if finished else 'stopped'} at step {step:,}, after {human_time(seconds)} of training",
-    {
-      "run": str(x.run_dir),
-      "loss curve": str(plot) if plot else "none yet",
-      "metrics": str(x.run_dir / "metrics.jsonl"),
-    },
-  )
+  rows = {
+    "run": str(x.run_dir),
+    "held out": f"{heldout.bits_per_byte:.4f} bits/byte" if heldout else "",
+    "loss curve": str(plot or ""),
+    "metrics": str(x.run_dir / METRICS_FILE),
+  }
+  title = f"{'finished' if finished else 'stopped'} at step {step:,}, after {human_time(seconds)} of training"
+  facts(out, title, {name: text for name, text in rows.items() if text})
   if not finished:
     out.print("The same command goes on from here.")
     return
-  facts(
-    out,
-    "Next",
-    {
-      "sample": f'{lmx} generate {x.run_dir} --prompt "def main" --samples 3',
-      "measure": f"{lmx} evaluate {x.run_dir}",
-      "change": f"{lmx} train --config.optimizer.peak_lr=1e-3 --workdir={x.run_dir}_lr",
-      "your text": f'{lmx} train --config.data.sources="my_texts/*.txt" --workdir=runs/mine',
-    },
-  )
+  change = _again(x, f"--config.optimizer.peak_lr=1e-3 --workdir={x.run_dir}_lr")
+  _next(out, x, {"change": change, "compare": _typed(f"lmx plot {x.run_dir} {x.run_dir}_lr")})
+
+
+def _typed(command: str) -> str:
+  """A command as it can be typed here."""
+  return command if shutil.which("lmx") else f"python -m {command}"
+
+
+def _again(x: Experiment, flags: str) -> str:
+  """The command that started the run with more flags; a long one is not repeated."""
+  return f"the same command with {flags}" if len(x.command) > 80 else _typed(f"{x.command} {flags}")
+
+
+def _next(out: Console, x: Experiment, more: Mapping[str, str]) -> None:
+  """Commands to try."""
+  commands = {
+    "sample": _typed(f'lmx generate {x.run_dir} --prompt "def main" --samples 3'),
+    "measure": _typed(f"lmx evaluate {x.run_dir}"),
+  }
+  facts(out, "Next", {**commands, **more})

@@ -24,7 +24,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
   ("nn", "data", "optim"),
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),
-  ("build", "report", "plan", "loop", "notebook"),
+  ("run_folder", "build", "report", "plan", "loop", "notebook"),
   ("cli", "sweep", "launch", "__main__"),
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})

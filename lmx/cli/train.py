@@ -2,11 +2,15 @@
 """Train a model, or go on with a run that was stopped.
 
 A run is a folder; starting the same command again goes on where it stopped. Ctrl-C saves and stops; a second Ctrl-C
-stops at once.
+stops at once. The exit code is 0 when the run is finished and also when a signal stopped it and it was saved.
+
+Several processes on one or many machines make one run: start the same command in each, with the same --coordinator
+and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints.
 """
 
 import argparse
 import importlib
+import shlex
 
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, working_directory
@@ -20,13 +24,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action="store_true",
     help="go on with an existing run although its config differs (a longer train.duration, for one)",
   )
+  parser.add_argument(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="where process 0 of several is found by the others, or auto: the cluster says (TPU pods, Slurm)",
+  )
+  parser.add_argument("--process-count", type=int, metavar="N", help="how many processes make the run")
+  parser.add_argument("--process-index", type=int, metavar="I", help="which of them this one is, from 0")
 
 
 def run(args: argparse.Namespace) -> int:
   config = checked_config(args)
   workdir, note = working_directory(config, args.workdir, accept_changes=args.accept_changes)
-  print(f"lmx train: {note}", flush=True)
-  build = importlib.import_module("lmx.build")  # jax and all that needs it, once the flags are known to be good.
+  backend = importlib.import_module("lmx.backend")  # jax and all that needs it, once the flags are known to be good.
+  backend.start_processes(args.coordinator, args.process_count, args.process_index)
+  if backend.is_first_process():
+    print(f"lmx train: {note}", flush=True)
+  build = importlib.import_module("lmx.build")
   loop = importlib.import_module("lmx.loop")
-  loop.train(build.build(config, workdir, accept_other_data=args.accept_changes))
+  command = shlex.join(["lmx", "train", f"--config={args.config}", *(f"--config.{text}" for text in args.overrides)])
+  loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command))
   return 0

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -61,18 +60,21 @@ def evaluate(
     bytes_per_target: UTF-8 bytes of the split over its targets.
     mesh: the mesh that the batches are put on.
 
+  Numerics: sums within a batch are float32, sums over batches exact.
+
   Raises:
     LmxError: the split is empty.
   """
-  # Two float32 scalars a batch stay on the device until the end, so no batch waits for the one before it; they are
-  # added in float64 on the host, so the number of batches doesn't limit the precision.
+  # A few float32 scalars a batch stay on the device until the end, so no batch waits for the one before it; they are
+  # added exactly on the host, so the number of batches doesn't limit the precision.
   parts = [eval_step(model, global_batch(dict(batch), mesh)) for batch in batches]
   if not parts:
     raise LmxError("The held-out split has no rows. Fix: raise --config.data.heldout_fraction, or name "
                    "--config.data.heldout_sources.")  # fmt: skip
-  host = jax.device_get(jax.tree.map(lambda *scalars: jnp.stack(scalars), *[dict(part) for part in parts]))
+  host = jax.device_get(parts)
   sums = {
-    name: (float(np.sum(s, dtype=np.float64)), float(np.sum(w, dtype=np.float64))) for name, (s, w) in host.items()
+    name: (math.fsum(float(part[name][0]) for part in host), math.fsum(float(part[name][1]) for part in host))
+    for name in host[0]
   }
   means = {name: total / weight if weight else math.nan for name, (total, weight) in sums.items()}
   loss = means.pop("loss")

@@ -8,7 +8,7 @@ the log. `Blueprint` takes a module apart and puts it together again; inside a c
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ class Blueprint:
     """The module's parameters by name."""
     return named_leaves(model)
 
-  def join(self, parameters: Arrays) -> Any:
+  def join(self, parameters: Mapping[str, Any]) -> Any:
     """The module with these parameters; `parameters` may hold arrays, tracers or shardings."""
     return jax.tree.unflatten(self.structure, [parameters[name] for name in self.shapes])
 

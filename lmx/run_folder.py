@@ -1,0 +1,56 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a run directory holds beside metrics.jsonl and its plots, and how it is made so that a kill never spoils it."""
+
+import shutil
+from pathlib import Path
+
+from lmx.backend import is_first_process, wait_for_all
+from lmx.data.tokenizer import Tokenizer
+from lmx.training.checkpoint import whole_steps
+
+CONFIG_FILE, TOKENIZER_DIR, CHECKPOINT_DIR, SAMPLE_DIR = "config.json", "tokenizer", "checkpoints", "samples"
+PARTIAL = ".partial"  # A name's ending while its file or folder is not whole.
+
+
+def samples_file(run_dir: Path, step: int) -> Path:
+  """Where the samples of a step are kept."""
+  return run_dir / SAMPLE_DIR / f"{step}.jsonl"
+
+
+def finished_step(run_dir: Path, total_steps: int, *, sampled: bool) -> int | None:
+  """The last step of a run that has nothing left to do; None: there is something to do.
+
+  Args:
+    run_dir: the run's folder.
+    total_steps: how long it is to be.
+    sampled: whether samples belong to its end.
+  """
+  steps = whole_steps(run_dir / CHECKPOINT_DIR)
+  if not steps or steps[-1] < total_steps:
+    return None
+  return steps[-1] if not sampled or samples_file(run_dir, steps[-1]).exists() else None
+
+
+def write_run_files(run_dir: Path, config_json: str, tokenizer: Tokenizer, *, new_config: bool = False) -> None:
+  """Makes the folder complete before the first step: config and tokenizer, so that any checkpoint loads.
+
+  Each appears whole or not at all, whenever the process is killed; the config first, since it makes a folder a run.
+
+  Args:
+    run_dir: the run's folder; made where it is missing.
+    config_json: the config as text.
+    tokenizer: the run's.
+    new_config: write the config over an earlier one; only once nothing speaks against going on with it.
+  """
+  if is_first_process():
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if new_config or not (run_dir / CONFIG_FILE).exists():
+      partial = run_dir / f"{CONFIG_FILE}{PARTIAL}"
+      partial.write_text(config_json, encoding="utf-8")
+      partial.replace(run_dir / CONFIG_FILE)
+    if not (run_dir / TOKENIZER_DIR).exists():
+      partial = run_dir / f"{TOKENIZER_DIR}{PARTIAL}"
+      shutil.rmtree(partial, ignore_errors=True)
+      tokenizer.save(partial)
+      partial.replace(run_dir / TOKENIZER_DIR)
+  wait_for_all("run files written")

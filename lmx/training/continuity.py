@@ -1,0 +1,43 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Whether a resumed run draws the batches that an uninterrupted one would have drawn."""
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from lmx.data.pipeline import Loader, combine_fingerprints
+from lmx.errors import LmxError
+
+
+def fingerprint(loader: Loader, part: int) -> str:
+  """The fingerprint of the last global batch, the same for any number of processes.
+
+  Args:
+    loader: this process's.
+    part: which part of each batch this process draws; processes that draw the same part count once.
+  """
+  mine = loader.fingerprint()
+  if jax.process_count() == 1:
+    return mine
+  halves = np.array([part, int(mine[:8], 16), int(mine[8:], 16)], np.uint32)  # jax has no 64-bit integers by default.
+  gathered = multihost_utils.process_allgather(halves)
+  return combine_fingerprints([f"{high:08x}{low:08x}" for _, high, low in {tuple(map(int, row)) for row in gathered}])
+
+
+def check_data(loader: Loader, part: int, step: int, saved: str, *, accept_other: bool) -> str:
+  """Draws the last batch before `step` again, compares it with the one that was drawn then, and says the result.
+
+  Raises:
+    LmxError: it is another batch, and that is not accepted.
+  """
+  loader.seek(step - 1)
+  next(loader)
+  found = fingerprint(loader, part)
+  if found == saved:
+    return f"the data continues where it stopped (batch {step - 1:,} has fingerprint {found}, as saved)"
+  if accept_other:
+    return f"the data is not what it was (batch {step - 1:,} has fingerprint {found}, saved was {saved}); accepted"
+  raise LmxError(
+    f"The data is not what this run was trained on: batch {step - 1:,} has fingerprint {found}, and {saved} was saved "
+    "with the checkpoint. Fix: put the text and the data config back, or --accept-changes to go on with this data."
+  )
