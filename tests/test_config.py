@@ -126,6 +126,17 @@ def test_an_override_takes_the_type_of_its_key(override, expected):
   assert type(value) is type(expected)
 
 
+def test_a_whole_number_in_a_config_file_serves_as_a_number(tmp_path):
+  file = tmp_path / "mine.py"
+  lines = "config.optimizer.peak_lr = 1", "config.data.weights = [2]", "config.model.window = 5"
+  body = "".join(f"  {line}\n" for line in lines)
+  file.write_text(
+    f"from lmx.config import base_config\ndef get_config():\n  config = base_config()\n{body}  return config\n"
+  )
+  config = configs.load(str(file))
+  assert [type(config.optimizer.peak_lr), config.data.weights, config.model.window] == [float, (2.0,), 5]
+
+
 def test_the_last_of_two_overrides_wins():
   assert configs.load(BASE, ["seed=1", "seed=2"]).seed == 2
 

@@ -73,12 +73,13 @@ def test_every_command_explains_itself(name, capsys):
 
 MISTAKES = [
   (["trian"], "Did you mean 'train'?"),
-  (["train", "--confg=x"], "Did you mean '--config'?"),
-  (["train", "--work", "x"], "Did you mean '--workdir'?"),
+  # A wrong flag that lmx let pass would train: the last word makes sure that it can't.
+  (["train", "--confg=x", "--config.seed=-1"], "Did you mean '--config'?"),
+  (["train", "--work", "x", "--config.seed=-1"], "Did you mean '--workdir'?"),
   (["config", "show", "--chnged"], "Did you mean '--changed'?"),
   (["config", "shwo"], "invalid choice: 'shwo'"),
   (["config"], "required"),
-  (["train", "surplus"], "got 'surplus'"),
+  (["train", "surplus", "--config.seed=-1"], "got 'surplus'"),
   (["train", "--config=configs/cpus.py"], "Did you mean 'configs/cpu.py'?"),
   (["train", "--config.model.widht=3"], "Did you mean config.model.width?"),
   (["train", "--config.model.heads=7"], "a divisor of config.model.width"),
