@@ -78,7 +78,7 @@ def test_equal_documents_fall_on_one_side(tmp_path, spec):
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
 def test_a_tail_split_cuts_one_text_at_a_character(tmp_path, spec, fraction):
-  text = "\u00e9\u65e5\U0001f389" * 100
+  text = "\u00e9\u65e5\U0001f389" * 101  # Each of the three cuts falls inside a character.
   path = tmp_path / "one.txt"
   path.write_text(text, encoding="utf-8")
   spec = dataclasses.replace(spec, sources=(str(path),), heldout_split="tail", heldout_fraction=fraction)

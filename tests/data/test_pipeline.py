@@ -11,7 +11,7 @@ from laws import assert_law_catches
 
 from lmx.data.corpus import Corpus, DataSpec, epoch_facts, make_eval_batches, make_loader, prepare_corpus
 from lmx.data.pipeline import Assemble, batch_fingerprint, combine_fingerprints
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.tokenizer import ByteTokenizer, train_sentencepiece
 from lmx.errors import LmxError
 
 NAMES = {"tokens", "targets", "loss_weights", "segment_ids", "positions"}
@@ -194,13 +194,21 @@ def test_bytes_per_target_follows_the_mixture(tmp_path):
     packing="padded",
   )
 
-  def facts(weights):
-    return epoch_facts(prepare_corpus(dataclasses.replace(base, weights=weights), ByteTokenizer()), lookahead=1)
+  tokenizer = train_sentencepiece(["\u65e5x0123456789"], vocab_size=0, model_type="char")
 
-  even, by_size = facts((1.0, 1.0)), facts(())
-  assert even.rows == by_size.rows
-  assert by_size.bytes_per_target == pytest.approx(even.bytes_per_target, rel=0.1)
-  assert 0.9 < facts((1.0, 100.0)).bytes_per_target < 1.0
+  def facts(weights):
+    return epoch_facts(prepare_corpus(dataclasses.replace(base, weights=weights), tokenizer), lookahead=1)
+
+  assert facts(()).bytes_per_target == pytest.approx(facts((1.0, 1.0)).bytes_per_target, rel=0.1)
+  assert 2.5 < facts((100.0, 1.0)).bytes_per_target < 3.0
+  assert 0.9 < facts((1.0, 100.0)).bytes_per_target < 1.1
+
+
+def test_sources_of_a_mixture_are_shuffled_apart(corpus):
+  twice = (corpus.train[0], corpus.train[0])
+  same = dataclasses.replace(with_spec(corpus, weights=(1.0, 1.0)), train=twice)
+  tokens = np.concatenate([batch["tokens"] for batch in draw(same, 4, packing="padded")])
+  assert (tokens[0::2] != tokens[1::2]).any(axis=1).sum() > len(tokens) // 4
 
 
 def test_the_fingerprint_does_not_depend_on_the_processes_but_on_every_value(corpus):

@@ -171,6 +171,9 @@ def test_the_standard_library_is_megabytes_of_text_without_this_machines_paths()
   kinds = {document.where.partition("/")[0] for document in documents}
   assert kinds == {"topics", "docstrings", "sources"}
   assert len({document.where for document in documents}) == len(documents)
+  for kind in kinds:
+    names = [document.where for document in documents if document.where.startswith(kind)]
+    assert names == sorted(names)
   assert sum(len(document.text) for document in documents) > 5_000_000
   own = [sys.prefix, sys.base_prefix, str(Path.home())]
   for document in documents:
