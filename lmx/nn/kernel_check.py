@@ -57,8 +57,11 @@ def kernel_errors(
   q, k, v = (normal(n).astype(dtype) for n in (heads, kv_heads, kv_heads))
   segments = packed_segments(batch, length) if packed else None
   mask = Mask(segments, segments, causal=True, window=window)
-  both = jax.jit(lambda *arrays: [_value_and_gradients(n, *arrays, extras) for n in (name, "reference")])
-  got, expected = both(q, k, v, normal(heads), mask)
+
+  def both(q, k, v, weights, mask):
+    return [_value_and_gradients(kernel, q, k, v, weights, mask, extras) for kernel in (name, "reference")]
+
+  got, expected = jax.jit(both)(q, k, v, normal(heads), mask)
   real = np.ones((batch, length), bool) if segments is None else segments > 0
   errors = {}
   for part, reference in expected.items():
