@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's remarks about reused
 
 import jax
 import pytest
+import tiny_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = 8
@@ -36,3 +37,9 @@ def eight_devices() -> None:
 def repository() -> Path:
   """The root of the clone."""
   return ROOT
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+  """The text of the runs in tiny_runs.py, and beside it the cache of its tokens."""
+  return tiny_runs.write_text(tmp_path_factory.mktemp("tiny_text"))
