@@ -43,6 +43,7 @@ COMPUTE: Mapping[str, MeshAxes] = {
   "head_width": None,
   "mlp": "tensor",
   "vocab": "tensor",
+  "position": None,
   "layers": None,
 }
 

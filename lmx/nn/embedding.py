@@ -8,18 +8,21 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lmx.nn.initializers import Scheme
+from lmx.sharding import constrain
 
 
 class Embedding(nnx.Module):
   """A float32 (rows, D) table with one row per id."""
 
   def __init__(self, axis: str, rows: int, width: int, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+    self.axis = axis
     self.dtype = jnp.dtype(dtype)
     self.embedding = nnx.Param(scheme.embedding(rngs.params(), (rows, width)), axes=(axis, "embed"))
 
   def __call__(self, ids: jax.Array) -> jax.Array:
     """ids (B, L) int32 to rows (B, L, D). An id beyond the table gives NaN, never another id's row."""
-    return jnp.take(self.embedding[...], ids, axis=0, mode="fill").astype(self.dtype)
+    table = constrain(self.embedding[...], self.axis, "embed")  # Gathered over fsdp before the lookup, not after it.
+    return jnp.take(table, ids, axis=0, mode="fill").astype(self.dtype)
 
 
 class Unembedding(nnx.Module):
