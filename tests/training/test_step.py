@@ -191,6 +191,7 @@ def test_a_model_with_a_counter_in_it_is_refused():
 
 def test_optimizer_arrays_lie_where_their_parameters_do():
   abstract = program(mesh=(2, 2, 2)).abstract
+  assert {name: leaf.sharding for name, leaf in abstract.params.items()} == plan().shardings(layout(2, 2, 2))
   for moments in (abstract.opt_state.mu, abstract.opt_state.nu):
     assert {n: x.sharding for n, x in moments.items()} == {n: x.sharding for n, x in abstract.params.items()}
   state = program(mesh=(2, 2, 2)).fresh()
