@@ -87,8 +87,8 @@ def train(experiment: Experiment) -> Result:
   introduce(out, experiment, experiment.network.spec.check_attention(jax.default_backend()))
   with open_run(experiment, out) as run:
     while run.step < experiment.cadence.total and not run.asked_to_stop():
-      with jax.transfer_guard("disallow"):  # What goes to or from the devices here goes there on purpose.
-        batch = run.draw()
+      batch = run.draw()
+      with jax.transfer_guard("disallow"):  # Nothing else goes to or from the devices but on purpose.
         run.advance(batch)
         run.log()
       run.evaluate()

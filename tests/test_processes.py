@@ -1,0 +1,132 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""One run made by two processes over loopback, begun by two and ended by one, and the other way round."""
+
+import dataclasses
+import json
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tiny_runs import end, experiment, lines, start
+
+from lmx import backend, loop
+from lmx.build import Experiment
+from lmx.cli import main
+from lmx.errors import LmxError
+from lmx.models.spec import TransformerSpec
+from lmx.training.checkpoint import whole_steps
+
+LONG = {"train__duration": "60 steps", "log__every": "1 steps", "evaluation__every": "30 steps",
+        "checkpoint__every": "30 steps", "evaluation__prompts": "()", "mesh__fsdp": 2}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_check():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(TransformerSpec, "check_attention", lambda spec, backend: "not checked in this test")
+    yield
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_text, tmp_path_factory) -> Experiment:
+  """The run in one process with two devices, uninterrupted."""
+  x = experiment(tiny_text, tmp_path_factory.mktemp("processes") / "alone", devices=2, **LONG)
+  loop.train(x)
+  return x
+
+
+def start_two(text: Path, run: Path) -> list[subprocess.Popen]:
+  """Two processes with one device each, which split the parameters, through the command line."""
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+  flags = (f"--coordinator=127.0.0.1:{port}", "--process-count=2")
+  return [start(text, run, *flags, f"--process-index={index}", **LONG) for index in (0, 1)]
+
+
+def check_same_losses(run: Path, reference: Path) -> None:
+  """The same lines, each once, with the same numbers but for rounding."""
+  ours, theirs = lines(run), lines(reference)
+  assert [(line["step"], line.keys()) for line in ours] == [(line["step"], line.keys()) for line in theirs]
+  for mine, other in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(list(mine.values()), list(other.values()), rtol=2e-3, err_msg=str(mine))
+
+
+def test_two_processes_begin_a_run_agree_on_a_signal_and_one_process_ends_it(alone, tiny_text, tmp_path, capsys):
+  run = tmp_path / "run"
+  first, second = start_two(tiny_text, run)
+  deadline = time.monotonic() + 240
+  while not (run / "metrics.jsonl").exists() or len(lines(run)) < 3:
+    assert first.poll() is None, first.communicate()
+    assert second.poll() is None, second.communicate()
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  second.send_signal(signal.SIGTERM)  # Only one of them is asked, and not the one that writes.
+  said, silent = end(first), end(second)
+  (step,) = whole_steps(run / "checkpoints")
+  assert 3 <= step < 60
+  assert f"stopped at step {step}" in said
+  assert "2 devices (fsdp 2), cpu, in 2 processes" in said
+  for part in ("tiny", "bits/byte", "step", "lmx"):
+    assert part not in silent
+  assert loop.train(dataclasses.replace(alone, run_dir=run)).finished
+  assert f"resumed at step {step}" in (out := capsys.readouterr().out)
+  assert "the data continues where it stopped" in out
+  check_same_losses(run, alone.run_dir)
+
+
+def test_one_process_begins_a_run_and_two_processes_end_it(alone, tiny_text, tmp_path, monkeypatch):
+  run = tmp_path / "run"
+  monkeypatch.setattr(loop.Run, "asked_to_stop", lambda self: self.step == 55)
+  assert loop.train(dataclasses.replace(alone, run_dir=run)).step == 55
+  said, silent = map(end, start_two(tiny_text, run))
+  assert "resumed at step 55" in said
+  assert "the data continues where it stopped" in said
+  assert "finished at step 60" in said
+  assert "step" not in silent
+  check_same_losses(run, alone.run_dir)
+  assert json.loads((run / "config.json").read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize(
+  ("flags", "expected"),
+  [
+    (["--coordinator=localhost:1234"], "missing: --process-count, --process-index. Fix: --coordinator=HOST:PORT"),
+    (["--process-count=2", "--process-index=1"], "missing: --coordinator"),
+    (["--coordinator=localhost", "--process-count=2", "--process-index=1"], "host:port of process 0, or auto"),
+    (
+      ["--coordinator=localhost:1", "--process-count=2", "--process-index=2"],
+      "--process-index: got 2. Allowed: 0 to 1",
+    ),
+    (["--coordinator=localhost:1", "--process-count=0", "--process-index=0"], "--process-count: got 0"),
+    (["--coordinator=auto", "--process-count=2"], "the cluster knows"),
+  ],
+)
+def test_flags_that_do_not_make_a_run_of_several_processes_are_one_clear_error(flags, expected, tmp_path, capsys):
+  assert main.main(["train", f"--workdir={tmp_path / 'run'}", *flags]) == 2
+  assert expected in capsys.readouterr().err
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_failure_in_process_0_ends_the_others_too(monkeypatch):
+  """Seen from both sides, with the network between them replaced."""
+
+  def fail() -> None:
+    raise LmxError("no such text")
+
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(backend.multihost_utils, "broadcast_one_to_all", lambda value: value)
+  monkeypatch.setattr(jax, "process_index", lambda: 0)
+  with pytest.raises(LmxError, match="no such text"):
+    backend.first_process_first(fail)
+  assert backend.first_process_first(lambda: 5) == 5
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  assert backend.first_process_first(lambda: 6) == 6
+  monkeypatch.setattr(backend.multihost_utils, "broadcast_one_to_all", lambda value: np.asarray(True))
+  with pytest.raises(LmxError, match="Process 0 stopped; its own message says why"):
+    backend.first_process_first(lambda: 7)
