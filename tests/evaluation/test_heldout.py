@@ -1,0 +1,121 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Evaluation is exact: whatever the batch, the padding and the devices; and bits per byte by hand."""
+
+import lzma
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from laws import assert_law_catches
+
+from lmx.errors import LmxError
+from lmx.evaluation.baseline import xz_baseline, xz_bits_per_byte
+from lmx.evaluation.heldout import HeldOut, bits_per_byte, evaluate
+from lmx.mesh import make_mesh
+
+ROWS, LENGTH = 13, 5
+
+
+def rows() -> dict[str, np.ndarray]:
+  """Rows of very unequal weight, so that a mean of means is far from the mean."""
+  random = np.random.default_rng(0)
+  weights = random.integers(0, 2, (ROWS, LENGTH)) * (np.arange(ROWS)[:, None] < 9)
+  return {"values": random.random((ROWS, LENGTH)).astype(np.float32), "loss_weights": weights.astype(np.float32)}
+
+
+def batches(size: int) -> list[dict[str, np.ndarray]]:
+  """The rows in batches; the last is filled up with rows of no weight and absurd values."""
+  all_rows = rows()
+  missing = -ROWS % size
+  padded = {
+    "values": np.pad(all_rows["values"], ((0, missing), (0, 0)), constant_values=1e6),
+    "loss_weights": np.pad(all_rows["loss_weights"], ((0, missing), (0, 0))),
+  }
+  return [{k: v[i : i + size] for k, v in padded.items()} for i in range(0, ROWS + missing, size)]
+
+
+@jax.jit
+def sums(scale, batch):
+  weights = batch["loss_weights"]
+  return {"loss": (scale * jnp.sum(batch["values"] * weights), jnp.sum(weights)),
+          "ones": (jnp.sum(weights), jnp.sum(weights))}  # fmt: skip
+
+
+def measure(size: int, devices: int) -> HeldOut:
+  mesh = make_mesh({}, jax.devices()[:devices]) if devices == 1 else make_mesh({"data": -1}, jax.devices()[:devices])
+  return evaluate(sums, np.float32(2.0), batches(size), bytes_per_target=3.0, mesh=mesh)
+
+
+def mean_of_means(size: int, devices: int) -> HeldOut:
+  """The broken twin: each batch counts the same."""
+  del devices
+  parts = [sums(np.float32(2.0), batch)["loss"] for batch in batches(size)]
+  loss = float(np.mean([total / max(weight, 1) for total, weight in parts]))
+  return HeldOut(loss, bits_per_byte(loss, 3.0), 0.0, {})
+
+
+def check_exact(measure) -> None:
+  all_rows = rows()
+  weights = all_rows["loss_weights"].astype(np.float64)
+  expected = 2 * float(np.sum(all_rows["values"] * weights) / np.sum(weights))
+  for size, devices in ((1, 1), (4, 1), (13, 1), (16, 1), (8, 8), (4, 2), (16, 4)):
+    assert measure(size, devices).loss == pytest.approx(expected, rel=1e-6), (size, devices)
+
+
+def test_the_loss_does_not_depend_on_batch_padding_or_devices():
+  check_exact(measure)
+  assert_law_catches(check_exact, mean_of_means)
+
+
+def test_counts_and_other_metrics_are_exact_too():
+  result = measure(4, 2)
+  assert result.targets == rows()["loss_weights"].sum()
+  assert result.metrics == {"ones": 1.0}
+
+
+def test_many_batches_lose_no_precision():
+  """Sums in float32 would be off in the sixth digit."""
+  small = {"values": np.full((1, 1), 0.1, np.float32), "loss_weights": np.ones((1, 1), np.float32)}
+
+  def step(scale, batch):
+    return {"loss": (np.float32(0.1), np.float32(1.0))}
+
+  mesh = make_mesh({}, jax.devices()[:1])
+  result = evaluate(step, None, [small] * 2_000, bytes_per_target=1.0, mesh=mesh)
+  assert result.loss == pytest.approx(float(np.float32(0.1)), rel=1e-14)
+
+
+def test_bits_per_byte_by_hand():
+  # A model that gives every byte one in 256 needs eight bits a byte; so does one that gives 1 in 65,536 to each pair.
+  assert bits_per_byte(math.log(256), 1.0) == pytest.approx(8.0)
+  assert bits_per_byte(math.log(65536), 2.0) == pytest.approx(8.0)
+  assert measure(4, 1).bits_per_byte == pytest.approx(measure(4, 1).loss / math.log(2) / 3.0)
+
+
+def test_perplexity_is_the_exponential_and_never_overflows():
+  assert HeldOut(math.log(7), 0.0, 1.0, {}).perplexity == pytest.approx(7.0)
+  assert HeldOut(1e4, 0.0, 1.0, {}).perplexity == math.inf
+
+
+def test_an_empty_split_is_one_clear_error():
+  with pytest.raises(LmxError, match="The held-out split has no rows"):
+    evaluate(sums, None, [], bytes_per_target=1.0, mesh=make_mesh({}, jax.devices()[:1]))
+
+
+def test_xz_is_measured_on_the_text_and_a_long_text_is_cut_and_said_so():
+  text = b"the same words again and again. " * 300
+  assert xz_bits_per_byte(text) == 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text)
+  assert 0 < xz_bits_per_byte(text) < 0.2
+  noise = np.random.default_rng(0).bytes(10_000)
+  assert 8.0 < xz_bits_per_byte(noise) < 8.2
+  with pytest.raises(ValueError, match="no text"):
+    xz_bits_per_byte(b"")
+  whole, cut = xz_baseline(text), xz_baseline(text, limit=2000)
+  assert whole is not None
+  assert cut is not None
+  assert whole.label == "xz on the held-out text"
+  assert cut.label == "xz on the first 0.002 MB of the held-out text"
+  assert cut.bits_per_byte == xz_bits_per_byte(text[:2000])
+  assert xz_baseline(b"") is None
