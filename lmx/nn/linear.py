@@ -38,21 +38,34 @@ def _matmul_2d_backward(dtype, saved, dy):
 _matmul_2d.defvjp(_matmul_2d_forward, _matmul_2d_backward)
 
 
-def contract(x: jax.Array, kernel: jax.Array, inputs: int, dtype: Any) -> jax.Array:
-  """x (..., *in) times kernel (*in, *out), in `dtype`: (..., *out).
+def contract(x: jax.Array, kernel: jax.Array, inputs: int, dtype: Any, bias: jax.Array | None = None) -> jax.Array:
+  """x (..., *in) times kernel (*in, *out), plus bias, in `dtype`: (..., *out).
 
   Args:
     x: activations, whose last `inputs` dimensions are summed over.
     kernel: float32 weights; their first `inputs` dimensions are those of x.
     inputs: how many dimensions are summed over.
-    dtype: what both are cast to; sums are float32 inside the product.
+    dtype: what all are cast to; sums are float32 inside the product.
+    bias: float32 (*out), or None.
   """
   x = x.astype(dtype)
   if platform() != "cpu":
-    return jnp.tensordot(x, kernel.astype(dtype), inputs)
+    y = jnp.tensordot(x, kernel.astype(dtype), inputs)
+    return y if bias is None else y + over_rows(bias.astype(dtype), y)
   size = math.prod(kernel.shape[:inputs])
   y = _matmul_2d(x.reshape(-1, size), kernel.reshape(size, -1), dtype)
+  if bias is not None:
+    y = y + bias.astype(dtype).reshape(1, -1)  # Before y is unfolded: see `flat_rows`.
   return y.reshape(*x.shape[:-inputs], *kernel.shape[inputs:])
+
+
+def flat_rows(x: jax.Array) -> jax.Array:
+  """x (B, L, D) as (B * L, D) on a CPU, the shape that matmuls have there; otherwise x.
+
+  XLA's CPU backend computes an elementwise result twice when it is needed in both shapes, as the gradient of the
+  residual stream would be: by norms, and by the products before them.
+  """
+  return x.reshape(-1, x.shape[-1]) if platform() == "cpu" and x.ndim == 3 else x
 
 
 def over_rows(array: jax.Array, x: jax.Array) -> jax.Array:
@@ -96,5 +109,5 @@ class Linear(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(out_shape, jnp.float32), axes=out_axes) if bias else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    y = contract(x, self.kernel[...], self.contracted, self.dtype)
-    return y if self.bias is None else y + over_rows(self.bias[...].astype(self.dtype), y)
+    bias = None if self.bias is None else self.bias[...]
+    return contract(x, self.kernel[...], self.contracted, self.dtype, bias)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.nn.linear import over_rows
+from lmx.nn.linear import flat_rows, over_rows
 
 
 class LayerNorm(nnx.Module):
@@ -21,11 +21,12 @@ class LayerNorm(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """(..., D) of any dtype to (..., D) in the compute dtype."""
-    x = x.astype(jnp.float32)
+    shape, x = x.shape, flat_rows(x.astype(jnp.float32))
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
     y = centred * jax.lax.rsqrt(variance + self.eps) * over_rows(self.scale[...], x)
-    return (y if self.bias is None else y + over_rows(self.bias[...], x)).astype(self.dtype)
+    y = y if self.bias is None else y + over_rows(self.bias[...], x)
+    return y.astype(self.dtype).reshape(shape)
 
 
 class RMSNorm(nnx.Module):
@@ -39,9 +40,10 @@ class RMSNorm(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """(..., D) of any dtype to (..., D) in the compute dtype."""
-    x = x.astype(jnp.float32)
+    shape, x = x.shape, flat_rows(x.astype(jnp.float32))
     mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    return (x * jax.lax.rsqrt(mean_square + self.eps) * over_rows(self.scale[...], x)).astype(self.dtype)
+    y = x * jax.lax.rsqrt(mean_square + self.eps) * over_rows(self.scale[...], x)
+    return y.astype(self.dtype).reshape(shape)
 
 
 Norm = LayerNorm | RMSNorm
