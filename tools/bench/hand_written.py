@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tools.bench.shapes import NORM_EPS, UPDATE, Arrays, Batches, Shape, curve, no_decay
+from tools.bench.shapes import NORM_EPS, UPDATE, Arrays, Batches, Shape, Turns, curve, no_decay
 
 HIDDEN = -1e30
 
@@ -242,6 +242,10 @@ class HandWritten:
     self._step = jax.jit(functools.partial(train_step, ops, shape), donate_argnums=0)
     self._batches = batches
     self._losses: list[jax.Array] = []
+
+  def play(self, turns: Turns) -> None:
+    while True:
+      self.run(turns.next())
 
   def run(self, steps: int) -> None:
     for _ in range(steps):

@@ -19,7 +19,8 @@ from lmx.loop import open_batches
 from lmx.training.state import init_state
 from tools.bench.shapes import NORM_EPS, UPDATE, Shape
 
-WORDS = 300_000
+# With the token at its end the text fills rows of 256, 64 and 16 tokens exactly: no batch has padding.
+WORDS, HELD_OUT_WORDS = 300_031, 20_000
 END = "<|endoftext|>"
 
 
@@ -30,11 +31,13 @@ def words_of(shape: Shape) -> list[str]:
 
 
 def write_text(shape: Shape, folder: Path) -> None:
-  """Writes text.txt and tokenizer.json into the folder."""
+  """Writes text.txt, heldout.txt and tokenizer.json into the folder."""
   words = words_of(shape)
   frequencies = 1 / np.arange(2, len(words) + 2)
-  drawn = np.random.default_rng(0).choice(len(words), WORDS, p=frequencies / frequencies.sum())
-  (folder / "text.txt").write_text(" ".join(words[i] for i in drawn), encoding="utf-8")
+  random = np.random.default_rng(0)
+  for name, size in (("text.txt", WORDS), ("heldout.txt", HELD_OUT_WORDS)):
+    drawn = random.choice(len(words), size, p=frequencies / frequencies.sum())
+    (folder / name).write_text(" ".join(words[i] for i in drawn), encoding="utf-8")
   end = {"id": 0, "content": END, "special": True}
   end |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
   vocabulary = {word: i for i, word in enumerate([END, *words])}
@@ -60,7 +63,7 @@ def overrides(shape: Shape, folder: Path) -> list[str]:
     "data.sources": folder / "text.txt",
     "data.length": shape.context,
     "data.packing": "concatenated",  # One segment in each row, which torch and the plain contestant can do, too.
-    "data.heldout_split": "tail",
+    "data.heldout_sources": folder / "heldout.txt",
     "data.cache_dir": folder / "cache",
     "train.duration": "1000000 steps",  # The benchmark stops long before, and before anything is evaluated or saved.
     "train.batch_size": shape.batch,
@@ -86,13 +89,20 @@ def experiment(shape: Shape, folder: Path, run: str) -> Experiment:
 
 
 def prepare(shape: Shape, folder: Path, steps: int) -> None:
-  """Writes text, tokenizer, the first parameters (as lmx initialises them) and the first batches (as it draws them)."""
+  """Writes text, tokenizer, the first parameters (as lmx initialises them) and the first batches (as it draws them).
+
+  Raises:
+    ValueError: a batch has padding or several documents in a row, which not every contestant could do.
+  """
   write_text(shape, folder)
   x = experiment(shape, folder, "export")
   loader, _ = open_batches(x)
   drawn = [next(loader) for _ in range(steps)]
   loader.close()
-  np.savez(folder / "batches.npz", **{name: np.stack([batch[name] for batch in drawn]) for name in drawn[0]})
+  batches = {name: np.stack([batch[name] for batch in drawn]) for name in drawn[0]}
+  if not (np.all(batches["loss_weights"] == 1) and np.all(batches["segment_ids"] == 1)):
+    raise ValueError("a row is not one whole segment")
+  np.savez(folder / "batches.npz", **batches)
   network = x.network
   state = init_state(network.make, jax.random.key(x.seed), network.plan, network.optimizer, network.abstract)
   np.savez(folder / "parameters.npz", **{name: np.asarray(value) for name, value in state.params.items()})

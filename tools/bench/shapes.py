@@ -7,7 +7,7 @@ Needs numpy only: the torch contestant runs in an environment without jax.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -76,6 +76,12 @@ Arrays = dict[str, np.ndarray]
 
 # The loop of lmx reports the mean loss of so many steps, so that is what contestants are compared by.
 WINDOW = 10
+
+
+class Turns(Protocol):
+  """How a contestant is told what to do; see tools/bench/worker.py."""
+
+  def next(self) -> int: ...
 
 
 def read(folder: Path) -> tuple[Arrays, Batches]:

@@ -1,45 +1,48 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The lmx contestants: its loop as `lmx train` runs it, and its compiled step alone."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from lmx.console import console
-from lmx.loop import open_run, write_run_files
+from lmx import loop
 from lmx.mesh import global_batch
 from lmx.metrics import read_metrics
 from lmx.training.state import init_state
 from lmx.training.step import make_train_step
 from tools.bench.setting import experiment
-from tools.bench.shapes import Batches, Shape, curve
+from tools.bench.shapes import Batches, Shape, Turns, curve
+
+
+class TimedRun(loop.Run):
+  """The run that `lmx train` makes, which at a turn's end waits for the next one before it draws a batch."""
+
+  turns: Turns
+  left = 0
+
+  def draw(self) -> dict[str, jax.Array]:
+    if self.left == 0:
+      jax.block_until_ready(self._state)  # The clock stops when the work is done; the loop itself never waits here.
+      self.left = self.turns.next()
+    self.left -= 1
+    return super().draw()
 
 
 class Loop:
-  """All that `lmx train` does for a step: draws from the Grain pipeline, steps, reads metrics, logs every ten."""
+  """`lmx train` itself: all that it does for a step is in the time, to drawing data, reading metrics and logging."""
 
   def __init__(self, shape: Shape, folder: Path):
-    x = experiment(shape, folder, "run")
-    write_run_files(x)
-    self._files = contextlib.ExitStack()
-    self._run = self._files.enter_context(open_run(x, console()))
-    self._folder = x.run_dir
+    self._experiment = experiment(shape, folder, "run")
 
-  def run(self, steps: int) -> None:
-    run = self._run
-    for _ in range(steps):
-      batch = run.draw()
-      run.advance(batch)
-      run.log()
-      run.evaluate()
-      run.save()
-    jax.block_until_ready(run._state)  # The clock stops when the work is done; the loop itself never waits here.
+  def play(self, turns: Turns) -> None:
+    TimedRun.turns = turns
+    loop.Run = TimedRun
+    loop.train(self._experiment)
 
   def curve(self) -> dict[str, Any]:
     """The mean losses of metrics.jsonl: the loop keeps no others."""
-    return {"first": None, "windows": [row["loss"] for row in read_metrics(self._folder)]}
+    return {"first": None, "windows": [row["loss"] for row in read_metrics(self._experiment.run_dir)]}
 
 
 class Step:
@@ -52,6 +55,10 @@ class Step:
     self._state = init_state(x.make, jax.random.key(0), x.plan, x.optimizer, x.abstract)
     self._batches = batches
     self._losses: list[jax.Array] = []
+
+  def play(self, turns: Turns) -> None:
+    while True:
+      self.run(turns.next())
 
   def run(self, steps: int) -> None:
     for _ in range(steps):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import transformers
 
-from tools.bench.shapes import NORM_EPS, UPDATE, Arrays, Batches, Shape, curve
+from tools.bench.shapes import NORM_EPS, UPDATE, Arrays, Batches, Shape, Turns, curve
 
 
 def state_of(parameters: Arrays, shape: Shape) -> dict[str, torch.Tensor]:
@@ -64,6 +64,10 @@ class Torch:
     self._tokens = torch.from_numpy(batches["tokens"]).long()
     self._targets = torch.from_numpy(batches["targets"]).long()
     self._losses: list[torch.Tensor] = []
+
+  def play(self, turns: Turns) -> None:
+    while True:
+      self.run(turns.next())
 
   def run(self, steps: int) -> None:
     for _ in range(steps):

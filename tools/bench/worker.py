@@ -13,8 +13,9 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tools.bench.shapes import SHAPES, read
 
@@ -30,8 +31,42 @@ CONTESTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+class Turns:
+  """The requests of the benchmark, seen from a contestant: how many steps to do, and then how many more.
+
+  Args:
+    answers: where to write to.
+    packages: those whose versions matter.
+    curve: the losses so far, see `tools.bench.shapes.curve`.
+  """
+
+  def __init__(self, answers: TextIO, packages: Sequence[str], curve: Callable[[], dict[str, Any]]):
+    self._answers, self._curve = answers, curve
+    versions = {package: importlib.metadata.version(package) for package in packages}
+    self._answer: dict[str, Any] = {"versions": {"python": platform.python_version(), **versions}}
+    self._clocks = (0.0, 0.0)
+
+  def next(self) -> int:
+    """Ends a turn: answers, waits for the next request, and starts the clock for that many steps.
+
+    Nothing may be in progress when this is called; when there are no more requests, the process ends here.
+    """
+    if "versions" not in self._answer:
+      wall, cpu = self._clocks
+      self._answer = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    print(json.dumps(self._answer), file=self._answers)
+    self._answer = {}
+    for line in sys.stdin:
+      request = json.loads(line)
+      if "steps" in request:
+        self._clocks = time.perf_counter(), time.process_time()
+        return request["steps"]
+      print(json.dumps(self._curve()), file=self._answers)
+    os._exit(0)  # The loop of lmx would go on to save; nothing here is worth keeping.
+
+
 def make(name: str, shape_name: str, folder: Path) -> Any:
-  """The contestant, with `run(steps)` and `curve()`."""
+  """The contestant, with `play(turns)`, which never returns, and `curve()`."""
   shape = SHAPES[shape_name]
   module = importlib.import_module(f"tools.bench.{CONTESTANTS[name][0]}")
   parameters, batches = read(folder)
@@ -49,18 +84,7 @@ def serve(name: str, shape_name: str, folder: Path) -> None:
   answers = os.fdopen(os.dup(1), "w", buffering=1)
   os.dup2(2, 1)  # Whatever else prints must not mix with the answers.
   contestant = make(name, shape_name, folder)
-  versions = {package: importlib.metadata.version(package) for package in CONTESTANTS[name][1]}
-  print(json.dumps({"versions": {"python": platform.python_version(), **versions}}), file=answers)
-  for line in sys.stdin:
-    request = json.loads(line)
-    if "steps" in request:
-      start, before = time.perf_counter(), time.process_time()
-      contestant.run(request["steps"])
-      times = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - before}
-      print(json.dumps(times), file=answers)
-    else:
-      print(json.dumps(contestant.curve()), file=answers)
-  os._exit(0)  # The loop of lmx would go on to save; nothing here is worth keeping.
+  contestant.play(Turns(answers, CONTESTANTS[name][1], contestant.curve))
 
 
 if __name__ == "__main__":
