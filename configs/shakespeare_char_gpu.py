@@ -13,7 +13,7 @@ from lmx.config import load
 
 
 def get_config(path: str) -> ConfigDict:
-  config = load(f"configs/shakespeare_char.py:{path}")  # Different from the laptop setting in size only.
+  config = load(f"configs/shakespeare_char.py:{path}")  # What is not set here is as there.
   config.name = "shakespeare_char_gpu"
   config.model.layers = 6
   config.model.width = 384
@@ -23,5 +23,7 @@ def get_config(path: str) -> ConfigDict:
   config.compute.dtype = "bfloat16"
   config.train.duration = "5000 steps"
   config.train.batch_size = 64
+  config.optimizer.peak_lr = 1e-3
+  config.optimizer.final_lr_ratio = 0.1
   config.evaluation.batch_size = 256
   return config
