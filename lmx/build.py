@@ -22,7 +22,7 @@ from lmx.console import console
 from lmx.data.corpus import Corpus, DataSpec, EpochFacts, epoch_facts, make_tokenizer, prepare_corpus
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
 from lmx.errors import ConfigError, LmxError, Problems, choose, message
-from lmx.mesh import make_mesh
+from lmx.mesh import make_mesh, whole_batch
 from lmx.models import MODELS
 from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Loss, Objective
@@ -258,12 +258,10 @@ def data_spec(config: ConfigDict) -> DataSpec:
 
 def make_rows(config: ConfigDict, layout: Layout, epoch: EpochFacts) -> Rows:
   """Batch shapes. A batch for evaluation is rounded up to what the mesh divides: its last rows may be padding."""
-  shards = layout.mesh.shape["data"] * layout.mesh.shape["fsdp"]
-  eval_rows = config.evaluation.batch_size or config.train.batch_size
   return Rows(
     length=config.data.length,
     batch_size=config.train.batch_size,
-    eval_batch_size=-(-eval_rows // shards) * shards,
+    eval_batch_size=whole_batch(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
     eval_rows=config.evaluation.max_rows,
     epoch=epoch,
   )

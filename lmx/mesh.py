@@ -87,3 +87,9 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
   """Puts this process's rows (B / count, ...) on its devices as part of the global (B, ...) arrays."""
   sharding = batch_sharding(mesh)
   return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def whole_batch(rows: int, mesh: Mesh) -> int:
+  """The number of rows, rounded up to what the mesh divides: for evaluation, where rows too many are padding."""
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  return -(-rows // shards) * shards

@@ -27,7 +27,7 @@ from lmx.errors import LmxError, message
 from lmx.evaluation.heldout import HeldOut, evaluate
 from lmx.inference.generate import Sample, generate
 from lmx.inference.score import score
-from lmx.mesh import make_mesh, process_rows
+from lmx.mesh import make_mesh, process_rows, whole_batch
 from lmx.run_folder import CHECKPOINT_DIR, CONFIG_FILE, TOKENIZER_DIR
 from lmx.sharding import Layout, use_layout
 from lmx.training.checkpoint import find_checkpoint, restore_model
@@ -156,7 +156,7 @@ class LoadedRun:
       prepare_corpus(spec, self.tokenizer),
       objective.prepare,
       lookahead=objective.lookahead,
-      batch_size=batch_size * count,
+      batch_size=whole_batch(batch_size, self.layout.mesh),
       max_rows=max_rows,
       process_index=index,
       process_count=count,
@@ -181,8 +181,12 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
   run_dir = Path(path).expanduser()
   file = run_dir / CONFIG_FILE
   if not file.is_file():
-    raise LmxError(message("run directory", got=str(path), allowed=f"a folder that holds {CONFIG_FILE}"))
-  config = from_json(file.read_text(encoding="utf-8"))
+    allowed = f"a folder that holds {CONFIG_FILE}; lmx train makes them"
+    raise LmxError(message("run directory", got=str(path), allowed=allowed))
+  try:
+    config = from_json(file.read_text(encoding="utf-8"))
+  except LmxError as error:
+    raise LmxError(f"{file}: {error}") from error
   tokenizer = load_tokenizer(run_dir / TOKENIZER_DIR)
   # The kernel that a run was trained with may not exist on the machine at hand; every kernel computes the same.
   config.compute.attention = "auto"
