@@ -28,13 +28,13 @@ def evaluate_run(run: str, step: int | None, sources: Sequence[str], max_rows: i
     run: the run's folder.
     step: of the checkpoint; None: the last.
     sources: text to evaluate on, all of it; (): what the run held out.
-    max_rows: rows spread evenly over the text; None: what the run's config says.
+    max_rows: rows spread evenly over the text; None: all of `sources`, or what the run's config says.
   """
   config = run_config(run)
   loaded = load(run, step, mesh=_mesh_sizes(config))
   result = loaded.evaluate(
     sources=sources,
-    max_rows=max_rows or config.evaluation.max_rows,
+    max_rows=max_rows or (None if sources else config.evaluation.max_rows),
     batch_size=config.evaluation.batch_size or config.train.batch_size,
   )
   return loaded.step, result
