@@ -1,0 +1,115 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""From a config to an experiment: what is found wrong before any data is read, and durations and batches in steps."""
+
+import dataclasses
+
+import jax
+import pytest
+from tiny_runs import ROOT, experiment, overrides
+
+import lmx.build
+from lmx.build import build, check, make_cadence, make_network, make_objective, make_pace, model_spec
+from lmx.config import load
+from lmx.errors import ConfigError, LmxError
+from lmx.mesh import make_mesh, whole_batch
+from lmx.trees import count
+from lmx.units import Pace
+
+
+def tiny_config(text, **changes):
+  return load(str(ROOT / "configs" / "base.py"), overrides(text, **changes))
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+  """Whatever would read text or train a tokenizer fails the test."""
+
+  def fail(*args, **kwargs):
+    raise AssertionError("data was read")
+
+  for name in ("make_tokenizer", "prepare_corpus", "load_tokenizer"):
+    monkeypatch.setattr(lmx.build, name, fail)
+
+
+def test_a_good_config_passes_without_data(tmp_path, no_data):
+  assert check(tiny_config(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+  ("changes", "expected"),
+  [
+    ({"mesh__data": 3}, "product is the 8 devices here"),
+    ({"mesh__fsdp": 16}, "product is the 8 devices here"),
+    ({"train__batch_size": 12}, "a multiple of mesh.data * mesh.fsdp * train.micro_batches = 8 * 1"),
+    ({"train__micro_batches": 2}, "= 8 * 2"),
+    ({"objective__name": "causl"}, "Did you mean 'causal'"),
+    ({"model__family": "transfromer"}, "Did you mean 'transformer'"),
+    ({"optimizer__name": "adamv"}, "Did you mean 'adam"),
+    ({"model__heads": 3}, "a divisor of width = 16"),
+    ({"optimizer__decay_rules": "(('.*bias', 0.0),)"}, "decay_rules"),
+    ({"mesh__tensor": 8, "model__heads": 2}, "tensor"),
+  ],
+)
+def test_what_does_not_fit_is_said_before_any_data_is_read(tmp_path, no_data, changes, expected):
+  config = tiny_config(tmp_path, **changes)
+  assert any(expected in problem for problem in check(config)), check(config)
+  with pytest.raises(ConfigError):
+    build(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_problems_of_the_mesh_and_of_the_model_are_said_together(tmp_path, no_data):
+  problems = check(tiny_config(tmp_path, mesh__data=3, model__heads=3))
+  assert len(problems) == 2
+
+
+def test_durations_become_steps(tmp_path):
+  config = tiny_config(
+    tmp_path, train__duration="1000 tokens", log__every="24 examples", evaluation__every="50%",
+    checkpoint__every="0.5 epochs", checkpoint__keep_every="0.001 epochs",
+  )  # fmt: skip
+  pace = make_pace(config, rows_per_epoch=80)
+  assert pace == Pace(examples_per_step=8, tokens_per_step=256, steps_per_epoch=10.0)
+  cadence = make_cadence(config, pace)
+  assert (cadence.total, cadence.log, cadence.evaluate, cadence.save, cadence.keep) == (4, 3, 2, 5, 1)
+  config.checkpoint.keep_every = None
+  assert make_cadence(config, pace).keep is None
+
+
+def test_batches_for_evaluation_are_rounded_up_to_what_the_mesh_divides(tiny_text, tmp_path):
+  x = experiment(tiny_text, tmp_path / "run", devices=4, evaluation__batch_size=5, mesh__tensor=2)
+  assert (x.rows.batch_size, x.rows.eval_batch_size) == (8, 6)
+  assert whole_batch(9, make_mesh({"data": 8})) == 16
+
+
+def test_a_network_is_planned_without_allocating_it(tmp_path, no_data):
+  """70 billion parameters and their optimizer, as shapes."""
+  config = tiny_config(tmp_path, model__layers=80, model__width=8192, model__heads=64, mesh__fsdp=8, mesh__data=1)
+  objective = make_objective(config)
+  network = make_network(config, model_spec(config, 128_000), objective, make_pace(config, 1000))
+  assert network.plan.parameters > 60e9
+  assert count(network.abstract.params) == network.plan.parameters
+  assert network.spec.parameters() == network.plan.parameters
+  assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network.abstract))
+
+
+def test_a_prompt_that_leaves_no_room_is_found_before_training(tiny_text, tmp_path):
+  with pytest.raises(
+    LmxError, match=r"config.evaluation.prompts: got 'a a a .* \(40 tokens\)'. Allowed: .* at most 30"
+  ):
+    experiment(tiny_text, tmp_path / "run", evaluation__prompts=str(("", "a " * 20)))
+  assert experiment(tiny_text, tmp_path / "run", evaluation__prompts=str(("a " * 15,))).samples.prompts
+
+
+def test_a_resumed_run_reads_through_its_own_tokenizer(tiny_text, tmp_path, monkeypatch):
+  x = experiment(tiny_text, tmp_path / "run")
+  x.tokenizer.save(tmp_path / "run" / "tokenizer")
+  monkeypatch.setattr(lmx.build, "make_tokenizer", None)  # Calling it would fail.
+  assert experiment(tiny_text, tmp_path / "run").tokenizer.fingerprint == x.tokenizer.fingerprint
+
+
+def test_an_experiment_is_frozen(tiny_text, tmp_path):
+  x = experiment(tiny_text, tmp_path / "run")
+  for part in (x, x.network, x.rows, x.cadence, x.samples, x.saving, x.policy):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+      part.surprise = 1
