@@ -12,6 +12,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from lmx.units import human_time
@@ -62,13 +63,16 @@ class Reporter(Protocol):
   def close(self) -> None: ...
 
 
-class _TimeLeft(ProgressColumn):
+class _Numbers(ProgressColumn):
+  """Steps, time left and the note in one line, whose end a narrow terminal cuts off."""
+
   def __init__(self, clock: Clock):
-    super().__init__()
+    super().__init__(Column(no_wrap=True, overflow="crop"))
     self._clock = clock
 
   def render(self, task: Task) -> Text:
-    return Text(self._clock.left(), style="cyan")
+    parts = [f"{task.completed:.0f}/{task.total:.0f}", self._clock.left(), task.fields["note"]]
+    return Text("  ".join(part for part in parts if part))
 
 
 class Bar:
@@ -76,8 +80,11 @@ class Bar:
 
   def __init__(self, out: Console, label: str, total: int, first: int = 0, waiting: str = ""):
     self._clock, self._note = Clock(total), waiting
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.completed}/{task.total}"),
-               _TimeLeft(self._clock), TextColumn("{task.fields[note]}"))  # fmt: skip
+    columns = (
+      TextColumn("{task.description}"),
+      BarColumn(bar_width=20 if out.width >= 100 else 8),
+      _Numbers(self._clock),
+    )
     self._progress = Progress(*columns, console=out, refresh_per_second=4)
     self._task = self._progress.add_task(label, total=total, completed=first, note=waiting)
     self._progress.start()

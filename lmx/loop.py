@@ -205,7 +205,7 @@ class Run:
       self._writer.truncate_after(self.step)
     write_run_files(x.run_dir, x.config_json, x.tokenizer, new_config=True)
     say_start(self._out, start, self.step, verdict)
-    self.bar: Reporter = reporter(self._out, "training", x.cadence.total, self.step, "compiling")
+    self.bar: Reporter = reporter(self._out, "step", x.cadence.total, self.step, "compiling")
 
   # ---------------------------------------------------------------- the loop's verbs
 

@@ -208,7 +208,7 @@ def test_the_start_and_the_end_say_what_a_person_wants_to_know(tiny, tmp_path, c
   loop.train(elsewhere(tiny, tmp_path / "run"))
   out = capsys.readouterr().out
   for part in (
-    *("training 10/10", "bits/byte", "tokens/s", "MFU n/a", "finished at step 10", "loss curve", "lmx generate"),
+    *("step 10/10", "bits/byte", "tokens/s", "MFU n/a", "finished at step 10", "loss curve", "lmx generate"),
     *("lmx evaluate", "--config.optimizer.peak_lr="),
   ):
     assert part in out, part

@@ -2,6 +2,7 @@
 """The loss curve of one run, or of many on one picture, from their metrics.jsonl."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,13 @@ def curve(lines: Sequence[Mapping[str, Any]], x_key: str, y_key: str) -> Curve:
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-  """Exponential average over a twentieth of the curve, corrected for its start as Adam's moments are."""
-  weight = max(0.0, 1 - 20 / max(1, len(values)))
-  average, out = 0.0, []
-  for count, value in enumerate(values, 1):
-    average = weight * average + (1 - weight) * value
-    out.append(average / (1 - weight**count))
+  """The mean over a fiftieth of the curve around each point, narrower at the ends, so that it never lags behind."""
+  total = [0.0, *itertools.accumulate(values)]
+  reach = len(values) // 100
+  out = []
+  for index in range(len(values)):
+    near = min(reach, index, len(values) - 1 - index)
+    out.append((total[index + near + 1] - total[index - near]) / (2 * near + 1))
   return out
 
 

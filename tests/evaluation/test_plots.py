@@ -19,11 +19,12 @@ def test_a_curve_has_the_points_that_have_both_values():
   assert curve(LINES, "step", "heldout_loss").y == [3.5]
 
 
-def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():
-  assert smooth([2.0] * 50) == pytest.approx([2.0] * 50)
-  jump = smooth([0.0] * 100 + [1.0] * 100)
-  assert jump[0] == 0.0
-  assert 0.0 < jump[101] < jump[120] < 1.0
+def test_smoothing_keeps_straight_lines_and_the_ends_and_takes_out_noise():
+  line = [100.0 - i for i in range(400)]
+  assert smooth(line) == pytest.approx(line)  # A mean that looks back only would lag behind.
+  noisy = [(-1.0) ** i for i in range(1000)]
+  assert max(map(abs, smooth(noisy)[50:-50])) < 0.1
+  assert (smooth(noisy)[0], smooth(noisy)[-1]) == (1.0, -1.0)
   assert smooth([3.0, 1.0]) == [3.0, 1.0]  # A short curve is shown as it is.
 
 
