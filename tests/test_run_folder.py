@@ -1,0 +1,84 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""A run's folder is whole or not there, whatever the moment of a kill."""
+
+from pathlib import Path
+
+import pytest
+from tiny_runs import overrides
+
+from lmx.cli.given_config import working_directory
+from lmx.config import load, to_json
+from lmx.data.tokenizer import load_tokenizer
+from lmx.data.vocabulary import ByteTokenizer
+from lmx.run_folder import finished_step, samples_file, write_run_files
+
+
+@pytest.fixture
+def config(tmp_path, repository):
+  return load(str(repository / "configs" / "base.py"), overrides(tmp_path))
+
+
+class Killed(BaseException):
+  """Stands for SIGKILL: nothing handles it."""
+
+
+def killed_at(monkeypatch, method: str) -> None:
+  """Lets the next Path.write_text or Path.replace write half of it, or nothing, and die."""
+
+  def die(path: Path, *args, **kwargs):
+    if method == "write_text":
+      path.write_bytes(args[0][: len(args[0]) // 2].encode())
+    raise Killed
+
+  monkeypatch.setattr(Path, method, die)
+
+
+@pytest.mark.parametrize("method", ["write_text", "replace"])
+def test_a_run_killed_while_it_wrote_its_first_file_is_begun_anew(config, tmp_path, monkeypatch, method):
+  run = tmp_path / "run"
+  with monkeypatch.context() as patch:
+    killed_at(patch, method)
+    with pytest.raises(Killed):
+      write_run_files(run, to_json(config), ByteTokenizer())
+  assert not (run / "config.json").exists()
+  _, note = working_directory(config, str(run), accept_changes=False)
+  assert note == f"new run in {run}"
+  write_run_files(run, to_json(config), ByteTokenizer())
+  assert (run / "config.json").read_text() == to_json(config)
+  assert load_tokenizer(run / "tokenizer").vocab_size == 258
+
+
+def test_a_run_killed_while_it_wrote_its_tokenizer_writes_it_again(config, tmp_path, monkeypatch):
+  def save_half(tokenizer, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "half").write_text("{")
+    raise Killed
+
+  with monkeypatch.context() as patch:
+    patch.setattr(ByteTokenizer, "save", save_half)
+    with pytest.raises(Killed):
+      write_run_files(tmp_path / "run", to_json(config), ByteTokenizer())
+  assert not (tmp_path / "run" / "tokenizer").exists()
+  write_run_files(tmp_path / "run", to_json(config), ByteTokenizer())
+  assert load_tokenizer(tmp_path / "run" / "tokenizer").vocab_size == 258
+  assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "tokenizer"]
+
+
+def test_the_config_of_a_run_is_replaced_only_when_that_is_asked_for(tmp_path):
+  for text, new, expected in (("1", False, "1"), ("2", False, "1"), ("3", True, "3")):
+    write_run_files(tmp_path / "run", text, ByteTokenizer(), new_config=new)
+    assert (tmp_path / "run" / "config.json").read_text() == expected
+
+
+def test_a_run_is_finished_when_its_last_checkpoint_and_its_samples_are_there(tmp_path):
+  assert finished_step(tmp_path, 10, sampled=False) is None
+  for step in (5, 10):
+    assert finished_step(tmp_path, 10, sampled=False) is None
+    (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+  (tmp_path / "checkpoints" / "15.orbax-checkpoint-tmp").mkdir()
+  assert finished_step(tmp_path, 10, sampled=False) == 10
+  assert finished_step(tmp_path, 11, sampled=False) is None
+  assert finished_step(tmp_path, 10, sampled=True) is None
+  samples_file(tmp_path, 10).parent.mkdir()
+  samples_file(tmp_path, 10).touch()
+  assert finished_step(tmp_path, 10, sampled=True) == 10
