@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, message
 from lmx.mesh import BATCH_AXES, batch_sharding, replicated
-from lmx.optim.optimizers import Optimizer
+from lmx.optim.optimizers import Optimizer, keep_if
 from lmx.sharding import Layout, use_layout
 from lmx.training.guard import SPIKE_HISTORY, judge
 from lmx.training.state import Arrays, Blueprint, TrainState, shardings_of
@@ -131,11 +131,9 @@ def _update(
     factor = factor * jnp.minimum(1.0, options.clip_norm / jnp.maximum(grad_norm, jnp.finfo(jnp.float32).tiny))
   lr = optimizer.schedule(state.step)
   scaled = {name: gradient * factor for name, gradient in gradients.items()}
-  updates, opt_state = optimizer.update(scaled, state.opt_state, state.params, lr)
-  params = {name: value + updates[name] for name, value in state.params.items()}
-  ema = averaged(state, params, opt_state, optimizer, options.ema)
-  new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
-  params, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(apply, n, o), new, old)
+  updates, opt_state = optimizer.update(scaled, state.opt_state, state.params, lr, apply)
+  params = keep_if(apply, {name: value + updates[name] for name, value in state.params.items()}, state.params)
+  ema = keep_if(apply, averaged(state, params, opt_state, optimizer, options.ema), state.ema)
   metrics = {name: total / share for name, (total, share) in sums.items()}
   metrics |= {
     "loss_weight": weight,

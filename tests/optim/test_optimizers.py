@@ -4,7 +4,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from laws import assert_law_catches
 from tiny_training import RULES, optimizer, plan
 
 from lmx.errors import LmxError
@@ -12,6 +14,7 @@ from lmx.optim.optimizers import OPTIMIZERS, make_optimizer, muon_dimensions
 from lmx.optim.schedules import make_schedule
 
 LR = 0.01
+APPLY = np.array(True)
 
 
 def make(name: str, weight_decay: float = 0.0, **axes):
@@ -30,7 +33,7 @@ def make(name: str, weight_decay: float = 0.0, **axes):
 
 def first_update(name: str, gradients, params, **settings):
   chosen = make(name, **settings, **{key: ("embed", "mlp")[: value.ndim] for key, value in params.items()})
-  return chosen.update(gradients, chosen.init(params), params, jnp.asarray(LR))[0]
+  return chosen.update(gradients, chosen.init(params), params, jnp.asarray(LR), APPLY)[0]
 
 
 @pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if "weight_decay" in row.reads])
@@ -52,6 +55,41 @@ def test_adamw_takes_a_step_of_the_learning_rate_against_the_gradient():
   update = first_update("adamw", gradients, params)
   np.testing.assert_allclose(update["kernel"], np.full((2, 2), -LR), rtol=1e-5)
   np.testing.assert_allclose(update["a.bias"], np.full((2,), LR), rtol=1e-5)
+
+
+def kernel_and_bias(seed: int):
+  keys = jax.random.split(jax.random.key(seed))
+  return {"kernel": jax.random.normal(keys[0], (4, 6)), "a.bias": jax.random.normal(keys[1], (4,))}
+
+
+def test_adamw_is_the_adamw_of_optax():
+  chosen = make("adamw", weight_decay=0.5, kernel=("embed", "mlp"), **{"a.bias": ("embed",)})
+  theirs = optax.adamw(LR, b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.5, mask={"kernel": True, "a.bias": False})
+  ours_params = theirs_params = kernel_and_bias(0)
+  ours_state, theirs_state = chosen.init(ours_params), theirs.init(theirs_params)
+  for seed in range(1, 5):
+    gradients = kernel_and_bias(seed)
+    updates, ours_state = chosen.update(gradients, ours_state, ours_params, jnp.asarray(LR), APPLY)
+    ours_params = optax.apply_updates(ours_params, updates)
+    updates, theirs_state = theirs.update(gradients, theirs_state, theirs_params)
+    theirs_params = optax.apply_updates(theirs_params, updates)
+  for name, value in theirs_params.items():
+    np.testing.assert_allclose(ours_params[name], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_that_is_not_applied_leaves_the_state_as_it_was(name):
+  chosen = make(name, kernel=("embed", "mlp"), **{"a.bias": ("embed",)})
+  params = kernel_and_bias(0)
+  _, state = chosen.update(kernel_and_bias(1), chosen.init(params), params, jnp.asarray(LR), APPLY)
+
+  def check(apply) -> None:
+    _, after = chosen.update(jax.tree.map(lambda x: x * jnp.nan, params), state, params, jnp.asarray(LR), apply)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+
+  check(np.array(False))
+  if jax.tree.leaves(state):
+    assert_law_catches(check, APPLY)
 
 
 def test_muon_makes_the_update_of_a_matrix_orthogonal():
@@ -86,7 +124,7 @@ def test_schedule_free_evaluates_the_average_of_its_iterates():
   params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones((2,))}
   state = chosen.init(params)
   for _ in range(3):
-    updates, state = chosen.update(jax.tree.map(jnp.ones_like, params), state, params, jnp.asarray(LR))
+    updates, state = chosen.update(jax.tree.map(jnp.ones_like, params), state, params, jnp.asarray(LR), APPLY)
     params = jax.tree.map(jnp.add, params, updates)
   # With a constant gradient of one, Adam steps by the learning rate: iterates 0.99, 0.98, 0.97, of mean 0.98.
   np.testing.assert_allclose(chosen.average(state, params)["kernel"], np.full((2, 2), 0.98), rtol=1e-5)

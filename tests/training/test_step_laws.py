@@ -94,7 +94,7 @@ def updated_by_every_optimizer(mesh: tuple[int, int, int], names=tuple(OPTIMIZER
       params = jax.tree.map(jnp.ones_like, gradients[0])
       state = optimizer(name).init(params)
       for given in gradients:
-        updates, state = optimizer(name).update(given, state, params, jnp.asarray(1e-2))
+        updates, state = optimizer(name).update(given, state, params, jnp.asarray(1e-2), np.array(True))
         params = jax.tree.map(jnp.add, params, updates)
       result[name] = (params, state)
     return result
