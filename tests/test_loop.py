@@ -73,6 +73,7 @@ def train_until(x: Experiment, step: int) -> None:
     stop_at(step, patch)
     result = loop.train(x)
   assert (result.step, result.finished) == (step, False)
+  assert whole_steps(x.run_dir / "checkpoints")[-1] == step
 
 
 @pytest.fixture
@@ -303,10 +304,10 @@ def test_the_average_of_the_parameters_is_what_is_evaluated_and_loaded(tiny, who
 def test_the_last_the_best_and_every_nth_checkpoint_are_kept(plain, tmp_path, monkeypatch):
   losses = iter([5.0, 3.0, 4.0, 4.0, 4.0])
   monkeypatch.setattr(loop, "evaluate", lambda *args, **kwargs: HeldOut(next(losses), 1.0, 1.0, {}))
-  cadence = dataclasses.replace(plain.cadence, evaluate=2, save=2, keep=6)
+  cadence = dataclasses.replace(plain.cadence, evaluate=2, save=4, keep=3)
   saving = dataclasses.replace(plain.saving, keep_last=1)
   loop.train(elsewhere(plain, tmp_path / "run", cadence=cadence, saving=saving))
-  assert whole_steps(tmp_path / "run" / "checkpoints") == [4, 6, 10]
+  assert whole_steps(tmp_path / "run" / "checkpoints") == [3, 4, 6, 9, 10]
 
 
 def test_a_run_can_start_from_the_parameters_of_another(tiny, whole, tmp_path, capsys):
