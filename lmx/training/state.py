@@ -159,8 +159,8 @@ def init_state(
 
 def _options_to_run_once(abstract: TrainState) -> dict[str, int]:
   """XLA's CPU backend takes seconds to optimize a dozen random draws that run once; one level less takes a third."""
-  platform = next(iter(abstract.step.sharding.device_set)).platform
-  return {"xla_backend_optimization_level": 1} if platform == "cpu" else {}
+  device: Any = next(iter(abstract.step.sharding.device_set))
+  return {"xla_backend_optimization_level": 1} if device.platform == "cpu" else {}
 
 
 def start_state(params: Arrays, optimizer: Optimizer, abstract: TrainState) -> TrainState:
