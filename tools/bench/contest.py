@@ -12,6 +12,7 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def importable(python: str, name: str) -> bool:
 
 @contextlib.contextmanager
 def workers(names: Sequence[str], shape: str, folder: Path, pythons: Mapping[str, str]) -> Iterator[list[Worker]]:
-  """The contestants, started one after another and ended however the contest ends."""
+  """The contestants, started one after another and ended however the contest ends, by SIGTERM, too."""
+  signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   started: list[Worker] = []
   try:
     for name in names:
