@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -145,8 +146,12 @@ def finish(
 
 
 def _typed(command: str) -> str:
-  """A command as it can be typed here."""
-  return command if shutil.which("lmx") else f"python -m {command}"
+  """A command as it can be typed here: `lmx` may have been called by the path of an environment that isn't active."""
+  if shutil.which("lmx"):
+    return command
+  called = Path(sys.argv[0])
+  program = str(called) if called.name == "lmx" else "python -m lmx"
+  return program + command.removeprefix("lmx")
 
 
 def _again(x: Experiment, flags: str) -> str:
