@@ -91,7 +91,7 @@ def draw(
   _frame(axes, [c for pair in curves.values() for c in pair], baselines or {})
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
-  axes.legend(fontsize="small")
+  axes.legend(fontsize="small", loc="upper right")  # "best" searches all points, and warns when that is slow.
   figure.savefig(path)
   plt.close(figure)
   return Path(path)

@@ -64,7 +64,8 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
     working_directory(config_with(), str(tmp_path / "thesis.tex"), accept_changes=True)
 
 
-def test_a_run_of_another_version_is_named(tmp_path):
+def test_a_run_of_another_version_is_named(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # Where no runs/ could be offered instead.
   (tmp_path / "config.json").write_text('{"colour": 3}')
   with pytest.raises(LmxError, match=r"config\.json: .*config\.colour: no such key"):
     run_config(tmp_path)
