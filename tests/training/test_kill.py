@@ -37,10 +37,11 @@ for step in range(first, first + 1000):
   checkpoints.save(step, state(step), {"position": step})
 """
 
+# The handler writes past Python's streams: the signal may arrive while "ready" is still being flushed.
 HANDLER = """
-import sys, time
+import os, sys, time
 from lmx.training.signals import StopSignals
-with StopSignals(lambda name: print(name, flush=True)) as stop:
+with StopSignals(lambda name: os.write(1, f"{name}\\n".encode())) as stop:
   print("ready", flush=True)
   while True:
     time.sleep(0.01)
