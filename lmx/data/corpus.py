@@ -2,29 +2,39 @@
 """The data room's front door: from `config.data` and `config.tokenizer` to a tokenizer, a corpus and batches.
 
 tokenizer = make_tokenizer(tokenizer_spec, data_spec)
-corpus = prepare_corpus(data_spec, tokenizer)
-loader = make_loader(corpus, objective.prepare, lookahead=1, batch_size=32, seed=0)
+needs = Needs(prepare, lookahead=1)
+corpus = prepare_corpus(data_spec, tokenizer, encoder=needs.encoder)
+loader = make_loader(corpus, needs, batch_size=32, seed=0)
 batch = next(loader)
 """
 
+import collections
 import dataclasses
+from collections.abc import Sequence
 
+from lmx.data.columns import column_values
+from lmx.data.content import CUT, CUT_TOKENS, UNKNOWN
+from lmx.data.encoding import ExampleEncoder, Needs
+from lmx.data.example_rows import make_example_rows
 from lmx.data.facts import EpochFacts, PartFacts, SourceNotes, describe
-from lmx.data.pipeline import BatchShape, EvalBatches, Loader, Prepare
+from lmx.data.pipeline import BatchShape, EvalBatches, Loader
 from lmx.data.prepare import PreparedSource, Progress, Split, prepare_source
 from lmx.data.rows import Rows, make_rows
 from lmx.data.sources import open_source
 from lmx.data.spec import DataSpec
-from lmx.data.store import TokenStore
+from lmx.data.store import ExampleStore, Store, TokenStore
+from lmx.data.streams import StreamRows
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec
 from lmx.data.tokenizer_training import make_tokenizer
-from lmx.errors import LmxError
+from lmx.errors import LmxError, message
 
 __all__ = [
   "Corpus",
   "DataSpec",
   "EpochFacts",
+  "Needs",
   "TokenizerSpec",
+  "column_values",
   "epoch_facts",
   "heldout_text",
   "make_eval_batches",
@@ -33,10 +43,12 @@ __all__ = [
   "prepare_corpus",
 ]
 
+STREAMS = "streams"
+
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """Tokenized text: one store per source for training, and what is held out.
+  """Tokenized text or encoded examples: one store per source for training, and what is held out.
 
   Attributes:
     spec: what it was made by.
@@ -48,37 +60,30 @@ class Corpus:
 
   spec: DataSpec
   tokenizer: Tokenizer
-  train: tuple[TokenStore, ...]
-  heldout: tuple[TokenStore, ...]
+  train: tuple[Store, ...]
+  heldout: tuple[Store, ...]
   train_facts: tuple[PartFacts, ...]
   heldout_facts: tuple[PartFacts, ...]
   notes: tuple[SourceNotes, ...]
 
   def describe(self) -> str:
-    """One line for the start of a run: the sources, their sizes, what is held out, and what was left out."""
+    """One line for the start of a run: the sources, their sizes, what is held out, and what was left out or cut."""
     return describe(self.train_facts, self.heldout_facts, self.notes)
 
-  def train_rows(self, lookahead: int, length: int | None = None, packing: str | None = None) -> list[Rows]:
-    return _rows(self.train, self.spec, lookahead, length, packing)
 
-  def heldout_rows(self, lookahead: int, length: int | None = None, packing: str | None = None) -> list[Rows]:
-    return _rows(self.heldout, self.spec, lookahead, length, packing)
-
-
-def _rows(
-  stores: tuple[TokenStore, ...], spec: DataSpec, lookahead: int, length: int | None, packing: str | None
-) -> list[Rows]:
-  return [
-    make_rows(store, packing=packing or spec.packing, length=length or spec.length, lookahead=lookahead)
-    for store in stores
-  ]
-
-
-def prepare_corpus(spec: DataSpec, tokenizer: Tokenizer, progress: Progress | None = None) -> Corpus:
-  """Tokenizes every source that is not in the cache yet, and opens all of them.
+def prepare_corpus(
+  spec: DataSpec, tokenizer: Tokenizer, progress: Progress | None = None, encoder: ExampleEncoder | None = None
+) -> Corpus:
+  """Tokenizes or encodes every source that is not in the cache yet, and opens all of them.
 
   Safe to call from several processes at once; on a shared disk, calling it in one of them first saves the others'
   work.
+
+  Args:
+    spec: the sources.
+    tokenizer: of the text.
+    progress: called after each few megabytes.
+    encoder: makes examples of rows of columns; None: documents.
 
   Raises:
     LmxError: a source that is not there or yields nothing, a bad document, a damaged cache.
@@ -97,6 +102,7 @@ def prepare_corpus(spec: DataSpec, tokenizer: Tokenizer, progress: Progress | No
       max_document_bytes=spec.max_document_bytes,
       progress=progress,
       keep_text=name in spec.heldout_sources,
+      encoder=encoder,
     )
     _check_parts(one, split)
     prepared.append(one)
@@ -121,7 +127,8 @@ def _check_parts(one: PreparedSource, split: Split) -> None:
   documents = one.train.documents + (one.heldout.documents if one.heldout else 0)
   if not documents:
     why = "; ".join(one.examples.values()) or "there is no text in it"
-    raise LmxError(f"config.data.sources: {one.name!r} has no documents: {why}.")
+    unit = "examples" if isinstance(one.train, ExampleStore) else "documents"
+    raise LmxError(f"config.data.sources: {one.name!r} has no {unit}: {why}.")
   if one.heldout is not None and not (one.train.documents and one.heldout.documents):
     side = "training" if not one.train.documents else "held-out"
     other = "tail" if split.kind == "document" else "document"
@@ -132,17 +139,70 @@ def _check_parts(one: PreparedSource, split: Split) -> None:
     )
 
 
-def _facts(name: str, store: TokenStore) -> PartFacts:
-  return PartFacts(name=name, documents=store.documents, tokens=store.tokens, bytes=store.text_bytes)
+def _facts(name: str, store: Store) -> PartFacts:
+  unit = "example" if isinstance(store, ExampleStore) else "document"
+  return PartFacts(name, store.documents, store.tokens, store.text_bytes, unit)
 
 
 def _notes(one: PreparedSource) -> SourceNotes:
-  return SourceNotes(one.name, one.skipped, one.examples, one.unknown, one.reused)
+  counts = collections.Counter(one.counts)
+  return SourceNotes(
+    name=one.name,
+    skipped=one.skipped,
+    examples=one.examples,
+    unknown=counts[UNKNOWN],
+    cut=counts[CUT],
+    cut_tokens=counts[CUT_TOKENS],
+    reused=one.reused,
+  )
 
 
-def epoch_facts(corpus: Corpus, *, lookahead: int, length: int | None = None, packing: str | None = None) -> EpochFacts:
-  """Rows and targets of one pass, and bytes per target as the mixture draws."""
-  sources = corpus.train_rows(lookahead, length, packing)
+def _rows(
+  stores: Sequence[Store], spec: DataSpec, needs: Needs, shape: BatchShape, packing: str, *, whole: bool = False
+) -> list[Rows]:
+  """The rows of each store, or of all of them together where they are streams.
+
+  Args:
+    stores: tokenized documents or examples.
+    spec: of the data.
+    needs: what the objective asks for.
+    shape: of the batches.
+    packing: how rows are filled.
+    whole: streams drop nothing.
+
+  Raises:
+    LmxError: a packing that does not go with the objective, or a row that cannot be made.
+  """
+  if needs.per_row and packing != "padded":
+    allowed = f"padded: the objective has values for a whole row ({', '.join(needs.per_row)})"
+    raise LmxError(message("config.data.packing", got=packing, allowed=allowed, fix="--config.data.packing=padded"))
+  examples = [store for store in stores if isinstance(store, ExampleStore)]
+  texts = [store for store in stores if isinstance(store, TokenStore)]
+  length = needs.window_length or shape.length
+  if packing != STREAMS or examples:
+    return [
+      *(make_example_rows(store, packing=packing, lengths=shape.lengths) for store in examples),
+      *(make_rows(store, packing=packing, length=length, lookahead=needs.lookahead) for store in texts),
+    ]
+  if spec.weights:
+    allowed = "() with config.data.packing='streams', which reads the sources one after another"
+    raise LmxError(message("config.data.weights", got=spec.weights, allowed=allowed))
+  return [StreamRows(texts, batch_size=shape.batch_size, length=length, lookahead=needs.lookahead, whole=whole)]
+
+
+def epoch_facts(
+  corpus: Corpus, needs: Needs, *, batch_size: int = 1, length: int | None = None, packing: str | None = None
+) -> EpochFacts:
+  """Rows and targets of one pass, and bytes per target as the mixture draws.
+
+  Args:
+    corpus: see `prepare_corpus`.
+    needs: what the objective asks for.
+    batch_size: rows over all processes; it matters for streams only, which drop what does not fill a batch.
+    length, packing: those of the corpus's spec unless given.
+  """
+  shape = _shape(corpus, batch_size, 0, 1, length)
+  sources = _rows(corpus.train, corpus.spec, needs, shape, packing or corpus.spec.packing)
   rows, targets = sum(map(len, sources)), sum(source.targets for source in sources)
   weights = corpus.spec.weights or [len(source) for source in sources]
   drawn_bytes = sum(w * source.bytes / len(source) for w, source in zip(weights, sources, strict=True))
@@ -150,21 +210,20 @@ def epoch_facts(corpus: Corpus, *, lookahead: int, length: int | None = None, pa
   return EpochFacts(
     rows=rows,
     targets=targets,
-    fill=targets / (rows * (length or corpus.spec.length)),
-    bytes_per_target=drawn_bytes / drawn_targets,
+    fill=targets / (rows * (needs.window_length or shape.length)),
+    bytes_per_target=drawn_bytes / drawn_targets if drawn_bytes else None,
   )
 
 
 def heldout_text(corpus: Corpus) -> bytes:
-  """The held-out documents in UTF-8, one after another: what `xz` is compared on."""
+  """The held-out documents in UTF-8, one after another: what `xz` is compared on. Examples have none."""
   return b"".join(store.text() for store in corpus.heldout)
 
 
 def make_loader(
   corpus: Corpus,
-  prepare: Prepare,
+  needs: Needs,
   *,
-  lookahead: int,
   batch_size: int,
   seed: int,
   process_index: int = 0,
@@ -176,25 +235,26 @@ def make_loader(
 
   Args:
     corpus: see `prepare_corpus`.
-    prepare: the objective's half: (window of ids, random generator) -> dict of 1-D arrays.
-    lookahead: how many ids a window has beyond the places it fills; 1 for next-token prediction.
+    needs: what the objective asks for.
     batch_size: rows over all processes.
     seed: order of rows, and the objective's random choices.
     process_index, process_count: which part of every batch this process gets.
+    length: L, places of a row.
+    packing: how rows are filled.
 
   Raises:
-    LmxError: batch_size does not divide over the processes, or a source is too short for one row.
+    LmxError: batch_size does not divide over the processes, a source is too short for one row, or an example is too
+      long for one.
   """
-  shape = _shape(corpus, batch_size, process_index, process_count, length)
-  rows = corpus.train_rows(lookahead, length, packing)
-  return Loader(rows, prepare, shape, seed=seed, weights=corpus.spec.weights)
+  shape, packing = _shape(corpus, batch_size, process_index, process_count, length), packing or corpus.spec.packing
+  rows = _rows(corpus.train, corpus.spec, needs, shape, packing)
+  return Loader(rows, needs, shape, seed=seed, weights=corpus.spec.weights, shuffle=packing != STREAMS)
 
 
 def make_eval_batches(
   corpus: Corpus,
-  prepare: Prepare,
+  needs: Needs,
   *,
-  lookahead: int,
   batch_size: int,
   max_rows: int | None = None,
   process_index: int = 0,
@@ -212,17 +272,21 @@ def make_eval_batches(
       "Nothing is held out for evaluation. "
       "Fix: --config.data.heldout_fraction=0.05, or --config.data.heldout_sources=PATH"
     )
-  shape = _shape(corpus, batch_size, process_index, process_count, length)
-  return EvalBatches(corpus.heldout_rows(lookahead, length, packing), prepare, shape, max_rows=max_rows)
+  shape, packing = _shape(corpus, batch_size, process_index, process_count, length), packing or corpus.spec.packing
+  rows = _rows(corpus.heldout, corpus.spec, needs, shape, packing, whole=True)
+  return EvalBatches(rows, needs, shape, max_rows=max_rows, in_order=packing == STREAMS)
 
 
 def _shape(corpus: Corpus, batch_size: int, index: int, count: int, length: int | None) -> BatchShape:
+  length = length or corpus.spec.length
   return BatchShape(
-    length=length or corpus.spec.length,
+    length=length,
+    encoder_length=corpus.spec.encoder_length or length,
     batch_size=batch_size,
     process_index=index,
     process_count=count,
     pad_id=corpus.tokenizer.pad_id,
+    pad_multiple=corpus.spec.pad_multiple,
     threads=corpus.spec.threads,
     prefetch=corpus.spec.prefetch_batches,
   )

@@ -1,12 +1,12 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A document, how sources read one, and what happens to one that is bad."""
+"""Documents and records: how sources read them, and what happens to one that is bad."""
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
-from lmx.errors import LmxError
+from lmx.errors import LmxError, choose, nearest
 
 POLICIES = ("error", "skip")
 
@@ -19,6 +19,43 @@ class Document:
   where: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+  """One row of columns, and where it was found.
+
+  Attributes:
+    values: our name of a column -> its value: a string from TSV, CSV and text, any JSON value from JSONL.
+    where: "rows.jsonl:17".
+  """
+
+  values: dict[str, Any]
+  where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+  """Which columns to read, by our names (keys of config.data.columns): `optional` ones where a table has them."""
+
+  required: tuple[str, ...]
+  optional: tuple[str, ...] = ()
+
+
+TEXT = Wanted(("text",))
+NO_COLUMN = "none"  # As the name of a column: there is none.
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+  """Our name -> the table's, for the columns that must be there and for those that may be."""
+
+  required: dict[str, str]
+  optional: dict[str, str]
+
+  def must_exist(self, ours: str) -> bool:
+    """Whether it is a mistake that a table lacks a column: it is needed, or its name was given on purpose."""
+    return ours in self.required or self.optional[ours] != ours
+
+
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
   """How sources are read; the fields are keys of `config.data`."""
@@ -29,9 +66,18 @@ class ReadOptions:
   tfds_split: str = "train"
   tfds_dir: str | None = None
 
-  @property
-  def text_column(self) -> str:
-    return self.columns["text"]
+  def resolve(self, wanted: Wanted) -> Columns:
+    """The table's names of the wanted columns.
+
+    Raises:
+      LmxError: a required column is said not to exist.
+    """
+    required = {name: choose("config.data.columns", name, dict(self.columns)) for name in wanted.required}
+    for name, column in required.items():
+      if column == NO_COLUMN:
+        raise LmxError(f"config.data.columns.{name}: got {NO_COLUMN!r}, but the objective needs this column.")
+    found = {name: self.columns[name] for name in wanted.optional if name in self.columns}
+    return Columns(required, {name: column for name, column in found.items() if column != NO_COLUMN})
 
 
 class BadDocuments:
@@ -89,6 +135,33 @@ class BadDocuments:
       return None
 
 
+def columns_hint(ours: str, column: str, present: Iterable[str]) -> str:
+  """What a table has, and what to type, for a column that is not there."""
+  shown = [name if len(name) <= 30 else name[:27] + "..." for name in present]
+  close = nearest(column, shown) or (shown[0] if shown else "NAME")
+  return f"there are {', '.join(shown) or 'none'}; try --config.data.columns.{ours}={close}"
+
+
+def texts_of(records: Iterable[Record], column: str, bad: BadDocuments) -> Iterator[Document]:
+  """The documents in the column "text" of records; `column` is the table's name of it, for messages."""
+  for record in records:
+    text = record.values["text"]
+    if not isinstance(text, str):
+      bad.add(record.where, f"column {column!r} is not text", f"it is {type(text).__name__}")
+    elif bad.check_text(text, record.where):
+      yield Document(text, record.where)
+
+
+def only_text(wanted: Wanted, where: str) -> None:
+  """Raises an `LmxError` when more than text is wanted of something that has nothing else."""
+  missing = [name for name in wanted.required if name != "text"]
+  if missing:
+    raise LmxError(
+      f"{where} is plain text, but the objective reads the columns {', '.join(wanted.required)}. "
+      "Fix: a .tsv, .csv or .jsonl file; tsv:PATH, csv:PATH or jsonl:PATH reads a file of another name as one."
+    )
+
+
 class Source(Protocol):
   """Where documents come from."""
 
@@ -103,5 +176,12 @@ class Source(Protocol):
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     """The documents, always in the same order."""
 
-  def fingerprint(self) -> dict:
-    """What the documents are made from; a cache made from another fingerprint is not used."""
+  def records(self, wanted: Wanted, bad: BadDocuments) -> Iterator[Record]:
+    """The rows, always in the same order. A value may be empty or of any type.
+
+    Raises:
+      LmxError: a column is not there.
+    """
+
+  def fingerprint(self, wanted: Wanted = TEXT) -> dict:
+    """What the rows are made from; a cache made from another fingerprint is not used."""

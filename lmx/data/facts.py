@@ -10,12 +10,21 @@ from lmx.units import human
 
 @dataclasses.dataclass(frozen=True)
 class PartFacts:
-  """The training or held-out part of one source: ids of text (without bos and eos), and bytes of text in UTF-8."""
+  """The training or held-out part of one source.
+
+  Attributes:
+    name: of the source, as the user wrote it.
+    documents: documents, or examples.
+    tokens: ids of text, without bos and eos; those of an example as its encoder made it, all groups together.
+    bytes: of text in UTF-8; of an example its columns, as JSON.
+    unit: "document" | "example".
+  """
 
   name: str
   documents: int
   tokens: int
   bytes: int
+  unit: str = "document"
 
   @property
   def bytes_per_token(self) -> float:
@@ -30,6 +39,7 @@ class SourceNotes:
     name: as the user wrote it.
     skipped: bad documents left out, by reason; `examples` has the first of each.
     unknown: tokens that stand for text the tokenizer cannot spell.
+    cut, cut_tokens: examples that lost tokens to fit, and the tokens lost.
     reused: whether it was in the cache already.
   """
 
@@ -37,6 +47,8 @@ class SourceNotes:
   skipped: Mapping[str, int]
   examples: Mapping[str, str]
   unknown: int
+  cut: int
+  cut_tokens: int
   reused: bool
 
 
@@ -45,16 +57,16 @@ class EpochFacts:
   """What one pass over the training text is, and how a loss per target becomes bits per byte.
 
   Attributes:
-    rows, targets: in one epoch.
+    rows, targets: in one epoch; targets of examples are their tokens.
     fill: share of the places of all rows that a document fills.
     bytes_per_target: UTF-8 bytes of text per target, weighted as the mixture draws. bits per byte =
-      loss in nats per target / ln 2 / bytes_per_target.
+      loss in nats per target / ln 2 / bytes_per_target. None for examples.
   """
 
   rows: int
   targets: int
   fill: float
-  bytes_per_target: float
+  bytes_per_target: float | None
 
 
 def describe(train: Iterable[PartFacts], heldout: Iterable[PartFacts], notes: Iterable[SourceNotes]) -> str:
@@ -67,10 +79,13 @@ def describe(train: Iterable[PartFacts], heldout: Iterable[PartFacts], notes: It
     skipped.update(note.skipped)
   if skipped:
     text += "; skipped: " + ", ".join(f"{count} ({reason})" for reason, count in skipped.items())
+  if cut := sum(note.cut for note in notes):
+    tokens = sum(note.cut_tokens for note in notes)
+    text += f"; cut to fit: {cut:,} example{'s' * (cut != 1)}, which lost {tokens:,} token{'s' * (tokens != 1)}"
   unknown = sum(note.unknown for note in notes)
   return text + (f"; {unknown:,} unknown tokens" if unknown else "")
 
 
 def _sizes(parts: list[PartFacts]) -> str:
   documents, tokens, size = (sum(getattr(part, name) for part in parts) for name in ("documents", "tokens", "bytes"))
-  return f"{documents:,} document{'s' * (documents != 1)}, {human(tokens)} tokens, {human(size)}B"
+  return f"{documents:,} {parts[0].unit}{'s' * (documents != 1)}, {human(tokens)} tokens, {human(size)}B"

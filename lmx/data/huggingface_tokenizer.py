@@ -1,21 +1,26 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Any tokenizer that the Hugging Face `tokenizers` library reads from a tokenizer.json."""
+"""Any tokenizer that the Hugging Face `tokenizers` library reads from a tokenizer.json, or that was made into one."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
 
+from lmx.data.older_vocabularies import find_vocabulary
+from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_beside, read_config
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.errors import LmxError
 
 MODEL_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
-# Published names of the tokens around a document, looked for when tokenizer_config.json does not name them.
+# Published names of special tokens, looked for when tokenizer_config.json does not name them.
 STARTS = ("<|begin_of_text|>", "<bos>", "<s>", "[CLS]", "<|startoftext|>", "<|endoftext|>")
 ENDS = ("<|end_of_text|>", "<eos>", "</s>", "[SEP]", "<|endoftext|>")
+PADS = ("[PAD]", "<pad>")
+MASKS = ("[MASK]", "<mask>")
+_WORD_MARKS = ("\u2581", "\u0120", "\u010a", "\u0109", " ", "\n", "\t")  # Spaces as SentencePiece and GPT-2 write them.
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -23,13 +28,20 @@ class HuggingFaceTokenizer(Tokenizer):
 
   kind = "huggingface"
 
-  def __init__(self, model: bytes, config: bytes | None = None, where: str = "tokenizer.json"):
+  def __init__(
+    self,
+    model: bytes,
+    config: bytes | None = None,
+    where: str = "tokenizer.json",
+    template: str | None = None,
+  ):
     """Reads a tokenizer.
 
     Args:
       model: the contents of tokenizer.json.
-      config: the contents of the tokenizer_config.json beside it, which may name bos_token and eos_token.
+      config: the contents of the tokenizer_config.json beside it, which may name special tokens.
       where: the path, for messages.
+      template: the chat template.
 
     Raises:
       LmxError: not a tokenizer.json, or no token that ends a document can be found.
@@ -43,43 +55,70 @@ class HuggingFaceTokenizer(Tokenizer):
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self._tokenizer.encode_special_tokens = True
-    self.vocab_size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
-    named = _named_tokens(config, where)
-    self.eos_id = self._find(named.get("eos_token"), ENDS, where)
-    self.bos_id = self._find(named.get("bos_token"), STARTS, where, self.eos_id)
-    self.pad_id = self._find(named.get("pad_token"), (), where, self.eos_id)
+    self._pieces = {i: piece for piece, i in self._tokenizer.get_vocab(with_added_tokens=True).items()}
+    self.vocab_size = 1 + max(self._pieces)
+    self.chat_template = template
+    self._find_special_tokens(named_tokens(read_config(config, where)), where)
     self.name = f"huggingface {self.vocab_size}"
     self.fingerprint = digest("huggingface", model, f"{self.bos_id} {self.eos_id}")
+    self._parts: Mapping[str, Any] = json.loads(model).get("model", {})
     self.lossless = round_trips(self)
-    unknown = json.loads(model).get("model", {}).get("unk_token")
+    unknown = self._parts.get("unk_token")
     self.unk_id = self._tokenizer.token_to_id(unknown) if unknown and not self.lossless else None
 
-  def _find(self, named: str | None, usual: Sequence[str], where: str, otherwise: int | None = None) -> int:
+  def _find_special_tokens(self, named: Mapping[str, str], where: str) -> None:
+    end = self._find(named.get("eos_token"), ENDS)
+    if end is None:
+      raise LmxError(
+        f"{where}: found no token that ends a document (looked for {named.get('eos_token') or ', '.join(ENDS)}). "
+        f'Fix: put a {CONFIG_FILE} with {{"eos_token": "..."}} beside it.'
+      )
+    self.eos_id = end
+    self.bos_id = self._find(named.get("bos_token"), STARTS, self.eos_id)
+    self.pad_id = self._find(named.get("pad_token"), PADS, self.eos_id)
+    self.cls_id = self._find(named.get("cls_token"), ("[CLS]",), self.bos_id)
+    self.sep_id = self._find(named.get("sep_token"), ("[SEP]",), self.eos_id)
+    self._own_mask_id = self._find(named.get("mask_token"), MASKS)
+    self._own_sentinels = _sentinels(self._tokenizer.token_to_id)
+
+  def _find(self, named: str | None, usual: Sequence[str], otherwise: int | None = None) -> Any:
+    """The id of the named token, else of the first usual one there is."""
     for token in [named] if named else usual:
       token_id = self._tokenizer.token_to_id(token)
       if token_id is not None:
         return token_id
-    if otherwise is None:
-      raise LmxError(
-        f"{where}: found no token that ends a document (looked for {named or ', '.join(usual)}). "
-        f'Fix: put a {CONFIG_FILE} with {{"eos_token": "..."}} beside it.'
-      )
     return otherwise
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(one.ids, np.int32) for one in encoded]
 
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    encoded = self._tokenizer.encode(text, add_special_tokens=False)
+    return np.array(encoded.ids, np.int32), np.array(encoded.offsets, np.int32).reshape(-1, 2)
+
   def decode(self, ids: Iterable[int]) -> str:
     hidden = {self.bos_id, self.eos_id}
-    kept = [int(i) for i in ids if i < self.vocab_size and i not in hidden]
+    kept = [int(i) for i in ids if i < self.own_size and i not in hidden]
     return self._tokenizer.decode(kept, skip_special_tokens=False)
 
-  def piece(self, token: int) -> str:
+  @property
+  def special_tokens(self) -> dict[str, int]:
+    added = self._tokenizer.get_added_tokens_decoder()
+    return {token.content: i for i, token in added.items() if token.special} | super().special_tokens
+
+  def _own_piece(self, token: int) -> str:
     special = self._tokenizer.get_added_tokens_decoder()
-    if token in special:
-      return special[token].content
-    return self._tokenizer.decode([int(token)], skip_special_tokens=False) if token < self.vocab_size else f"<{token}>"
+    return special[token].content if token in special else self._tokenizer.decode([token], skip_special_tokens=False)
+
+  def _own_word_starts(self) -> np.ndarray:
+    starts = np.ones(self.own_size, bool)
+    special = self._tokenizer.get_added_tokens_decoder()
+    prefix = self._parts.get("continuing_subword_prefix") if self._parts.get("type") == "WordPiece" else None
+    for token, piece in self._pieces.items():
+      if token not in special:
+        starts[token] = not piece.startswith(prefix) if prefix else piece.startswith(_WORD_MARKS)
+    return starts
 
   def save_files(self, directory: Path) -> None:
     (directory / MODEL_FILE).write_bytes(self._model)
@@ -87,26 +126,27 @@ class HuggingFaceTokenizer(Tokenizer):
       (directory / CONFIG_FILE).write_bytes(self._config)
 
 
-def _named_tokens(config: bytes | None, where: str) -> dict[str, str]:
-  """The bos, eos and pad tokens that a tokenizer_config.json names; each is a string or an object with `content`."""
-  if config is None:
-    return {}
-  try:
-    values = json.loads(config)
-  except ValueError as error:
-    raise LmxError(f"{CONFIG_FILE} beside {where} is not JSON: {error}") from error
-  tokens = {key: values[key] for key in ("bos_token", "eos_token", "pad_token") if values.get(key)}
-  return {key: token["content"] if isinstance(token, dict) else token for key, token in tokens.items()}
+def _sentinels(find: Any) -> tuple[int, ...]:
+  """Ids of <extra_id_0>, <extra_id_1>, ..., as many as there are."""
+  found: list[int] = []
+  while (token := find(f"<extra_id_{len(found)}>")) is not None:
+    found.append(token)
+  return tuple(found)
 
 
 def load_huggingface(path: Path, subject: str) -> HuggingFaceTokenizer:
-  """Reads a tokenizer.json, or a directory that has one.
+  """Reads a tokenizer.json, the older files of BERT or GPT-2, or a directory that has one of them.
 
   Raises:
     LmxError: the file is not there or not a tokenizer.
   """
-  file = path / MODEL_FILE if path.is_dir() else path
-  beside = file.parent / CONFIG_FILE
-  return HuggingFaceTokenizer(
-    read_file(file, subject), beside.read_bytes() if beside.is_file() else None, where=str(file)
-  )
+  folder = path if path.is_dir() else path.parent
+  config = read_beside(folder)
+  values = read_config(config, str(path))
+  older = find_vocabulary(path, MODEL_FILE)
+  if older is None:
+    file = path / MODEL_FILE if path.is_dir() else path
+    model = read_file(file, subject)
+  else:
+    file, model = older.file, older.build(values)
+  return HuggingFaceTokenizer(model, config, str(file), chat_template(folder, values))

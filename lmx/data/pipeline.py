@@ -8,19 +8,19 @@ integer, and the order of the rows is the same for any number of processes.
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
-from lmx.data.rows import Rows
+from lmx.data.assemble import Assemble
+from lmx.data.encoding import Needs
+from lmx.data.rows import Piece, Rows
+from lmx.data.trim import trimmed
 from lmx.errors import LmxError, message
 
 Batch = dict[str, np.ndarray]
-# An objective's half of the data: a window of ids and a random generator to a dict of arrays as long as the places
-# that the window fills; "tokens" is one of them.
-Prepare = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
 _FINGERPRINT_BITS = 64
 
 
@@ -30,18 +30,22 @@ class BatchShape:
 
   Attributes:
     length: L, places of a row.
+    encoder_length: M, places of an encoder's row.
     batch_size: rows of a batch, over all processes.
     process_index, process_count: this process gets the process_index-th of process_count equal parts of every batch.
     pad_id: the token in places that no document fills.
+    pad_multiple: a batch ends with its longest row, rounded up to a multiple of it; None: at the length.
     threads: making batches; 0: they are made when they are asked for.
     prefetch: batches made ahead.
   """
 
   length: int
+  encoder_length: int
   batch_size: int
   process_index: int = 0
   process_count: int = 1
   pad_id: int = 0
+  pad_multiple: int | None = None
   threads: int = 2
   prefetch: int = 4
 
@@ -51,36 +55,13 @@ class BatchShape:
       raise LmxError(message("config.train.batch_size", got=self.batch_size, allowed=allowed))
 
   @property
+  def lengths(self) -> dict[str, int]:
+    """Group of arrays -> places of its rows."""
+    return {"": self.length, "encoder_": self.encoder_length}
+
+  @property
   def local_batch_size(self) -> int:
     return self.batch_size // self.process_count
-
-
-class Assemble:
-  """Turns the windows of a row into the arrays of a row (L,): prepares each window, joins them, pads.
-
-  `segment_ids` counts the windows of a row from 1; 0 is padding. `positions` counts from 0 within each window. Padding
-  has weight zero: every array that the objective gives is filled up with zeros, tokens and targets with `pad_id`.
-  """
-
-  def __init__(self, prepare: Prepare, length: int, pad_id: int):
-    self._prepare, self._length, self._pad_id = prepare, length, pad_id
-
-  def __call__(self, windows: list[np.ndarray], rng: np.random.Generator) -> Batch:
-    parts = [self._prepare(window, rng) for window in windows]
-    sizes = np.array([len(part["tokens"]) for part in parts])
-    used = int(sizes.sum())
-    if used > self._length:
-      raise ValueError(f"an objective made {used} places out of windows for a row of {self._length}")
-    row = {}
-    for name, first in parts[0].items():
-      fill = self._pad_id if name in ("tokens", "targets") else 0
-      row[name] = np.full(self._length, fill, first.dtype)
-      np.concatenate([part[name] for part in parts], out=row[name][:used])
-    segments = np.zeros(self._length, np.int32)
-    segments[:used] = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
-    positions = np.zeros(self._length, np.int32)
-    positions[:used] = np.arange(used) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return {**row, "segment_ids": segments, "positions": positions}
 
 
 def _stack(rows: Sequence[Batch]) -> Batch:
@@ -92,11 +73,15 @@ def _seeds(seed: int, count: int) -> list[int]:
   return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
 
 
-def _endless(sources: Sequence[Rows], weights: Sequence[float], seed: int) -> grain.MapDataset:
+def _endless(sources: Sequence[Rows], weights: Sequence[float], seed: int, shuffle: bool) -> grain.MapDataset:
   """Rows without end: each source shuffled anew in each of its epochs, and mixed by weight.
 
-  Without weights the sources are one: an epoch has every row of every source once.
+  Without weights the sources are one: an epoch has every row of every source once. Without shuffling there is one
+  source, and its rows come in order.
   """
+  if not shuffle:
+    (rows,) = sources
+    return grain.MapDataset.source(rows).repeat()
   seeds = _seeds(seed, len(sources))
   datasets: list[Any] = [grain.MapDataset.source(rows) for rows in sources]
   if not weights:
@@ -106,11 +91,31 @@ def _endless(sources: Sequence[Rows], weights: Sequence[float], seed: int) -> gr
   return grain.MapDataset.mix(endless, weights=list(weights)) if len(endless) > 1 else endless[0]
 
 
-def _batches(rows: grain.MapDataset, prepare: Prepare, shape: BatchShape, seed: int) -> grain.MapDataset:
-  """This process's part of every batch."""
-  assembled = rows.random_map(Assemble(prepare, shape.length, shape.pad_id), seed=seed)
-  parts = assembled.batch(shape.local_batch_size, batch_fn=_stack)
-  return parts[shape.process_index :: shape.process_count]
+def _batches(rows: grain.MapDataset, needs: Needs, shape: BatchShape, seed: int) -> grain.MapDataset:
+  return _parts(rows.random_map(Assemble(needs, shape.lengths, shape.pad_id), seed=seed), needs, shape)
+
+
+def _parts(rows: grain.MapDataset, needs: Needs, shape: BatchShape) -> grain.MapDataset:
+  """This process's part of every batch. The rows have no remainder."""
+  # Without saying so, Grain overflows on the number of endless rows in batches of 1.
+  if shape.pad_multiple is None:
+    parts = rows.batch(shape.local_batch_size, drop_remainder=True, batch_fn=_stack)
+    return parts[shape.process_index :: shape.process_count]
+  # The length of a batch depends on all of its rows, so every process makes them all.
+  return rows.batch(shape.batch_size, drop_remainder=True, batch_fn=_stack).map(_TrimmedPart(needs, shape))
+
+
+class _TrimmedPart:
+  """Takes this process's rows of a whole batch, without the padding that all of its rows have."""
+
+  def __init__(self, needs: Needs, shape: BatchShape):
+    self._needs, self._shape = needs, shape
+
+  def __call__(self, batch: Batch) -> Batch:
+    shape = self._shape
+    first = shape.process_index * shape.local_batch_size
+    cut = trimmed(batch, shape.pad_multiple or 1, self._needs.per_row)
+    return {name: np.ascontiguousarray(a[first : first + shape.local_batch_size]) for name, a in cut.items()}
 
 
 def _iterate(batches: grain.MapDataset, shape: BatchShape) -> Any:
@@ -127,18 +132,22 @@ class Loader:
     wait_seconds: how long the caller has waited in `next`, in all.
   """
 
-  def __init__(self, sources: Sequence[Rows], prepare: Prepare, shape: BatchShape, *, seed: int, weights=()):
+  def __init__(
+    self, sources: Sequence[Rows], needs: Needs, shape: BatchShape, *, seed: int, weights=(), shuffle: bool = True
+  ):
     """Starts at batch 0.
 
     Args:
       sources: the rows of each source.
-      prepare: the objective's half.
+      needs: what the objective asks for.
       shape: of the batches.
       seed: order of the rows, and the objective's random choices.
       weights: rows drawn from each source, in proportion; (): all rows of all sources, once an epoch.
+      shuffle: False: the rows of the only source in their order.
     """
     self._shape = shape
-    self._batches = _batches(_endless(sources, weights, seed), prepare, shape, _seeds(seed, len(sources) + 1)[-1])
+    endless = _endless(sources, weights, seed, shuffle)
+    self._batches = _batches(endless, needs, shape, _seeds(seed, len(sources) + 1)[-1])
     self._last: Batch | None = None
     self._iterator: Any = None
     self.wait_seconds = 0.0
@@ -148,7 +157,7 @@ class Loader:
     return self
 
   def __next__(self) -> Batch:
-    """This process's rows of the next batch: arrays (B / process_count, L)."""
+    """This process's rows of the next batch: arrays (B / process_count, L or M), or (B / process_count, ...)."""
     start = time.perf_counter()
     if self._iterator is None:
       self._iterator = _iterate(self._batches[self.position :], self._shape)
@@ -196,7 +205,7 @@ def _hex(total: int) -> str:
 
 
 class _ChosenRows:
-  """Rows at the given indices of several sources; -1 stands for a row of padding, an empty list of windows."""
+  """Rows at the given indices of several sources; -1 stands for a row of padding."""
 
   def __init__(self, sources: Sequence[Rows], indices: np.ndarray):
     self._sources, self._indices = sources, indices
@@ -205,21 +214,24 @@ class _ChosenRows:
   def __len__(self) -> int:
     return len(self._indices)
 
-  def __getitem__(self, position: int) -> tuple[bool, list[np.ndarray]]:
-    """(whether the row counts, its windows)."""
+  def __getitem__(self, position: int) -> tuple[bool, list[Piece]]:
+    """(whether the row counts, its pieces); the pieces of another row where it has none of its own."""
     index = int(self._indices[position])
-    real, index = index >= 0, max(index, 0)
+    pieces = self._row(index) if index >= 0 else []
+    return bool(pieces), pieces or self._row(0)
+
+  def _row(self, index: int) -> list[Piece]:
     source = int(np.searchsorted(self._ends, index, side="right"))
     first = int(self._ends[source]) - len(self._sources[source])
-    return real, self._sources[source][index - first]
+    return self._sources[source][index - first]
 
 
 class _AssembleChosen(Assemble):
   """Assembles a row, and empties it if it is there only to fill the last batch."""
 
   def __call__(self, chosen: Any, rng: np.random.Generator) -> Batch:
-    real, windows = chosen
-    row = super().__call__(windows, rng)
+    real, pieces = chosen
+    row = super().__call__(pieces, rng)
     return row if real else {name: np.zeros_like(array) for name, array in row.items()}
 
 
@@ -233,28 +245,39 @@ class EvalBatches:
     targets, bytes: places filled, and UTF-8 bytes, of all rows; with max_rows, in proportion.
   """
 
-  def __init__(self, sources: Sequence[Rows], prepare: Prepare, shape: BatchShape, *, max_rows: int | None = None):
+  def __init__(
+    self,
+    sources: Sequence[Rows],
+    needs: Needs,
+    shape: BatchShape,
+    *,
+    max_rows: int | None = None,
+    in_order: bool = False,
+  ):
     """See the class.
 
     Args:
       sources: the rows of each held-out part.
-      prepare: the objective's half.
+      needs: what the objective asks for.
       shape: of the batches.
       max_rows: evaluate only so many rows, spread evenly over all.
+      in_order: take the first rows, in whole batches, instead of spreading them: a batch goes on from the one before.
     """
     total = sum(len(rows) for rows in sources)
     self.rows = min(total, max_rows) if max_rows else total
+    if in_order:
+      self.rows = min(total, -(-self.rows // shape.batch_size) * shape.batch_size)
     share = self.rows / total
     self.targets = share * sum(rows.targets for rows in sources)
     self.bytes = share * sum(rows.bytes for rows in sources)
-    indices = np.arange(self.rows) * total // self.rows
+    indices = np.arange(self.rows) * (1 if in_order else total) // (1 if in_order else self.rows)
     filled = np.full(-(-self.rows // shape.batch_size) * shape.batch_size, -1, np.int64)
     filled[: self.rows] = indices
     assembled = grain.MapDataset.source(_ChosenRows(sources, filled)).random_map(
-      _AssembleChosen(prepare, shape.length, shape.pad_id), seed=0
+      _AssembleChosen(needs, shape.lengths, shape.pad_id), seed=0
     )
     self._shape = shape
-    self._batches = assembled.batch(shape.local_batch_size, batch_fn=_stack)[shape.process_index :: shape.process_count]
+    self._batches = _parts(assembled, needs, shape)
 
   def __len__(self) -> int:
     return len(self._batches)
@@ -267,5 +290,6 @@ class EvalBatches:
       iterator.close()
 
   @property
-  def bytes_per_target(self) -> float:
-    return self.bytes / self.targets
+  def bytes_per_target(self) -> float | None:
+    """UTF-8 bytes of text per place; None for examples."""
+    return self.bytes / self.targets if self.bytes else None

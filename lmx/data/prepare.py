@@ -1,45 +1,48 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The cache: a source is tokenized once, and what it was made from is written beside it.
+"""The cache: a source is tokenized or encoded once, and what it was made from is written beside it.
 
 A cache folder is named after everything that decides its contents. It is written under another name and renamed when
 it is whole, so a preparation that was killed is never taken for one, and of two that run at once one wins.
 """
 
+import collections
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from lmx.data.content import Content, Encodings, Item, make_content, text_item
 from lmx.data.document import BadDocuments, Source
+from lmx.data.encoding import ExampleEncoder
 from lmx.data.folders import cache_name, replacing
-from lmx.data.store import StoreWriter, TokenStore, token_dtype
+from lmx.data.store import Store
 from lmx.data.vocabulary import Tokenizer, digest
 from lmx.errors import LmxError, message
 
-FORMAT = 1  # Raised when the meaning of a cache folder changes.
+FORMAT = 2  # Raised when the meaning of a cache folder changes.
 MANIFEST = "manifest.json"
 SPLITS = ("document", "tail")
 TRAIN, HELDOUT = "train", "heldout"
-_BATCH_BYTES = 4 << 20  # Text tokenized at once.
+_BATCH_BYTES = 4 << 20  # Text encoded at once.
 
+ReadItems = Callable[[BadDocuments], Iterator[Item]]
 # (name of the source, bytes of text done, bytes in all or None)
 Progress = Callable[[str, int, int | None], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """How a source is divided into training and held-out text.
+  """How a source is divided into training and held-out items (documents, or rows of columns).
 
   Attributes:
-    kind: "document": a hash of each document decides, so equal documents fall on one side; "tail": the last part of
-      the text, in which case one document may be cut, between two characters.
-    fraction: share held out, of documents or of bytes; 0: nothing.
+    kind: "document": a hash of each item decides, so equal items fall on one side; "tail": the last part, in which
+      case one document may be cut, between two characters. A row of columns is never cut.
+    fraction: share held out, of items or of bytes; 0: nothing.
   """
 
   kind: str = "document"
@@ -54,21 +57,27 @@ class PreparedSource:
     name: as the user wrote it.
     train, heldout: the two parts; heldout is None when nothing is held out.
     skipped: bad documents left out, by reason, and the first of each.
-    unknown: tokens that stand for text the tokenizer cannot spell.
+    counts: see `lmx.data.content.Encodings`.
     reused: whether it was in the cache already.
   """
 
   name: str
-  train: TokenStore
-  heldout: TokenStore | None
+  train: Store
+  heldout: Store | None
   skipped: dict[str, int]
   examples: dict[str, str]
-  unknown: int
+  counts: dict[str, int]
   reused: bool
 
 
-def split_documents(source: Source, split: Split, bad: BadDocuments) -> Iterator[tuple[str, str]]:
-  """(TRAIN or HELDOUT, text) for each document, in the source's order.
+def split_items(read: ReadItems, divides: bool, split: Split, bad: BadDocuments) -> Iterator[tuple[str, Item]]:
+  """(TRAIN or HELDOUT, item) for each document or row, in the order of `read`.
+
+  Args:
+    read: gives the items.
+    divides: whether the tail may begin within one.
+    split: what is held out.
+    bad: what to do with bad ones.
 
   Raises:
     LmxError: an unknown kind of split, or a bad document under the policy "error".
@@ -76,33 +85,35 @@ def split_documents(source: Source, split: Split, bad: BadDocuments) -> Iterator
   if split.kind not in SPLITS:
     raise LmxError(message("config.data.heldout_split", got=split.kind, allowed=SPLITS))
   if not split.fraction:
-    return ((TRAIN, document.text) for document in source.documents(bad))
-  return (_split_by_hash if split.kind == "document" else _split_tail)(source, split.fraction, bad)
+    return ((TRAIN, item) for item in read(bad))
+  if split.kind == "document":
+    return _split_by_hash(read(bad), split.fraction)
+  total = sum(len(item.data) for item in read(BadDocuments(bad.policy)))
+  return _split_tail(read(bad), int(total * (1 - split.fraction)), divides)
 
 
-def _split_by_hash(source: Source, fraction: float, bad: BadDocuments) -> Iterator[tuple[str, str]]:
+def _split_by_hash(items: Iterable[Item], fraction: float) -> Iterator[tuple[str, Item]]:
   limit = int(fraction * 2**64)
-  for document in source.documents(bad):
-    value = int.from_bytes(hashlib.blake2b(document.text.encode(), digest_size=8).digest(), "little")
-    yield HELDOUT if value < limit else TRAIN, document.text
+  for item in items:
+    value = int.from_bytes(hashlib.blake2b(item.data, digest_size=8).digest(), "little")
+    yield HELDOUT if value < limit else TRAIN, item
 
 
-def _split_tail(source: Source, fraction: float, bad: BadDocuments) -> Iterator[tuple[str, str]]:
-  """Reads the source twice: once for its size. The cut is moved back to the start of a character."""
-  total = sum(len(document.text.encode()) for document in source.documents(BadDocuments(bad.policy)))
-  left = int(total * (1 - fraction))
-  for document in source.documents(bad):
-    data = document.text.encode()
-    if left >= len(data):
-      yield TRAIN, document.text
-    elif left <= 0:
-      yield HELDOUT, document.text
+def _split_tail(items: Iterable[Item], left: int, divides: bool) -> Iterator[tuple[str, Item]]:
+  """The first `left` bytes are for training. The cut is moved back to the start of a character."""
+  for item in items:
+    data, size = item.data, len(item.data)
+    if left >= size:
+      yield TRAIN, item
+    elif left <= 0 or not divides:
+      left = 0
+      yield HELDOUT, item
     else:
       while left and data[left] & 0xC0 == 0x80:
         left -= 1
       parts = ((TRAIN, data[:left]), (HELDOUT, data[left:]))
-      yield from ((part, text.decode()) for part, text in parts if text)
-    left -= len(data)
+      yield from ((part, text_item(text.decode(), item.record.where)) for part, text in parts if text)
+    left -= size
 
 
 def prepare_source(
@@ -115,18 +126,20 @@ def prepare_source(
   max_document_bytes: int = 50_000_000,
   progress: Progress | None = None,
   keep_text: bool = False,
+  encoder: ExampleEncoder | None = None,
 ) -> PreparedSource:
-  """The tokenized documents of a source, from the cache or made now.
+  """The tokenized documents or the examples of a source, from the cache or made now.
 
   Args:
     source: where the text comes from.
     tokenizer: its fingerprint is part of the cache's name.
     split: what is held out.
-    cache_dir: holds one folder per (source, tokenizer, options).
+    cache_dir: holds one folder per (source, tokenizer, encoder, options).
     bad_documents: error | skip.
     max_document_bytes: part of the options, for the record; the source applies it.
     progress: called after each few megabytes.
-    keep_text: also keep the text of the documents; that of a held-out part is always kept.
+    keep_text: also keep the text of documents; that of a held-out part is always kept.
+    encoder: makes examples of the source's rows; its fingerprint is part of the cache's name. None: documents.
 
   Raises:
     LmxError: a bad document, a source or a side of the split without documents, or a cache folder that is damaged or
@@ -139,9 +152,10 @@ def prepare_source(
     "max_document_bytes": max_document_bytes,
     "keep_text": keep_text,
   }
+  content = make_content(tokenizer, encoder)
   made_from = {
     "format": FORMAT,
-    "source": source.fingerprint(),
+    **content.fingerprint(source),
     "tokenizer": {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint},
     "options": options,
   }
@@ -152,57 +166,52 @@ def prepare_source(
   if not reused:
     with replacing(folder) as partial:
       bad = BadDocuments(bad_documents)
-      with _Writers(partial, tokenizer, bool(split.fraction), keep_text) as writers:
-        unknown = _tokenize(source, tokenizer, split, bad, writers, progress)
-      result = {"skipped": dict(bad.counts), "examples": bad.examples, "unknown": unknown}
-      manifest = {"made_from": made_from, **result}
+      with _Writers(partial, content, bool(split.fraction), keep_text) as writers:
+        counts = _encode(source, content, split, bad, writers, progress)
+      manifest = {"made_from": made_from, "skipped": dict(bad.counts), "examples": bad.examples, "counts": counts}
       (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-  return _open(folder, source.name, tokenizer, made_from, reused)
+  return _open(folder, source.name, content, made_from, reused)
 
 
 @dataclasses.dataclass
 class _Batch:
-  """Documents waiting to be tokenized together."""
+  """Items waiting to be encoded together, and the part each belongs to."""
 
   parts: list[str] = dataclasses.field(default_factory=list)
-  texts: list[str] = dataclasses.field(default_factory=list)
+  items: list[Item] = dataclasses.field(default_factory=list)
   size: int = 0
 
-  def add(self, part: str, text: str) -> None:
+  def add(self, part: str, item: Item) -> None:
     self.parts.append(part)
-    self.texts.append(text)
-    self.size += len(text)
+    self.items.append(item)
+    self.size += len(item.data)
 
 
-def _batches(source: Source, split: Split, bad: BadDocuments) -> Iterator[_Batch]:
+def _batches(source: Source, content: Content, split: Split, bad: BadDocuments) -> Iterator[_Batch]:
   batch = _Batch()
-  for part, text in split_documents(source, split, bad):
-    batch.add(part, text)
+  for part, item in split_items(lambda bad: content.items(source, bad), content.divides, split, bad):
+    batch.add(part, item)
     if batch.size >= _BATCH_BYTES:
       yield batch
       batch = _Batch()
-  if batch.texts:
+  if batch.items:
     yield batch
 
 
 class _Writers:
   """The stores of the training and the held-out part."""
 
-  def __init__(self, folder: Path, tokenizer: Tokenizer, heldout: bool, keep_text: bool):
-    dtype = token_dtype(tokenizer.vocab_size)
-    self._unk_id = tokenizer.unk_id
-    self._stores = {TRAIN: StoreWriter(folder / TRAIN, dtype, keep_text=keep_text)}
+  def __init__(self, folder: Path, content: Content, heldout: bool, keep_text: bool):
+    self._content = content
+    self._stores: dict[str, Any] = {TRAIN: content.writer(folder / TRAIN, keep_text)}
     if heldout:
-      self._stores[HELDOUT] = StoreWriter(folder / HELDOUT, dtype, keep_text=True)
+      self._stores[HELDOUT] = content.writer(folder / HELDOUT, True)
 
-  def add(self, batch: _Batch, ids: list[np.ndarray]) -> tuple[int, int]:
-    """Writes a tokenized batch; returns its bytes of text and its unknown tokens."""
-    texts = [text.encode() for text in batch.texts]
+  def add(self, batch: _Batch, values: Sequence[Any]) -> None:
+    """Writes what became of a batch."""
     for name, store in self._stores.items():
-      chosen = [i for i, part in enumerate(batch.parts) if part == name]
-      store.add([ids[i] for i in chosen], [texts[i] for i in chosen])
-    unknown = 0 if self._unk_id is None else sum(int((one == self._unk_id).sum()) for one in ids)
-    return sum(map(len, texts)), unknown
+      chosen = [i for i, part in enumerate(batch.parts) if part == name and values[i] is not None]
+      self._content.write(store, [batch.items[i] for i in chosen], [values[i] for i in chosen])
 
   def __enter__(self) -> "_Writers":
     return self
@@ -212,25 +221,30 @@ class _Writers:
       store.close()
 
 
-def _tokenize(
-  source: Source, tokenizer: Tokenizer, split: Split, bad: BadDocuments, writers: _Writers, progress: Progress | None
-) -> int:
-  """Writes all documents; returns the unknown tokens. A batch is read while the tokenizer works on the one before."""
-  done = unknown = 0
+def _encode(
+  source: Source, content: Content, split: Split, bad: BadDocuments, writers: _Writers, progress: Progress | None
+) -> dict[str, int]:
+  """Writes all items; returns the counts. A batch is read while the tokenizer works on the one before."""
+  done = 0
+  counts: collections.Counter[str] = collections.Counter()
   with ThreadPoolExecutor(1) as pool:
-    waiting: tuple[_Batch, Future[list[np.ndarray]]] | None = None
-    for batch in itertools.chain(_batches(source, split, bad), [None]):
-      encoded = pool.submit(tokenizer.encode_batch, batch.texts) if batch else None
+    waiting: tuple[_Batch, Future[Encodings]] | None = None
+    for batch in itertools.chain(_batches(source, content, split, bad), [None]):
+      encoded = pool.submit(content.encode, batch.items) if batch else None
       if waiting:
-        size, more = writers.add(waiting[0], waiting[1].result())
-        done, unknown = done + size, unknown + more
+        result = waiting[1].result()
+        for problem in result.problems:
+          bad.add(*problem)
+        writers.add(waiting[0], result.values)
+        counts.update(result.counts)
+        done += waiting[0].size
         if progress:
           progress(source.name, done, source.total_bytes)
       waiting = (batch, encoded) if batch and encoded else None
-  return unknown
+  return dict(counts)
 
 
-def _open(folder: Path, name: str, tokenizer: Tokenizer, made_from: dict, reused: bool) -> PreparedSource:
+def _open(folder: Path, name: str, content: Content, made_from: dict, reused: bool) -> PreparedSource:
   """The stores of a cache folder, after checking that it is whole and the right one."""
   fix = f"Fix: remove {folder}; it will be made again."
   try:
@@ -241,12 +255,7 @@ def _open(folder: Path, name: str, tokenizer: Tokenizer, made_from: dict, reused
   if found != made_from:
     differing = [key for key in made_from if not isinstance(found, dict) or found.get(key) != made_from[key]]
     raise LmxError(f"The cache {folder} was made from another {' and '.join(differing) or 'lmx'}. {fix}")
-  dtype = token_dtype(tokenizer.vocab_size)
-  parts = {
-    part: TokenStore(folder / part, dtype, tokenizer.bos_id, tokenizer.eos_id)
-    for part in (TRAIN, HELDOUT)
-    if (folder / part).is_dir()
-  }
+  parts = {part: content.open(folder / part) for part in (TRAIN, HELDOUT) if (folder / part).is_dir()}
   if TRAIN not in parts:
     raise LmxError(f"The cache {folder} is damaged: no {TRAIN} in it. {fix}")
   for store in parts.values():
@@ -258,6 +267,6 @@ def _open(folder: Path, name: str, tokenizer: Tokenizer, made_from: dict, reused
     heldout=parts.get(HELDOUT),
     skipped=manifest["skipped"],
     examples=manifest["examples"],
-    unknown=manifest["unknown"],
+    counts=manifest["counts"],
     reused=reused,
   )

@@ -3,13 +3,15 @@
 
 A document of n ids is read as n + 2: bos, the text, eos. A row holds one or more windows into such documents. A window
 that fills p places of a row has p + lookahead ids, because an objective that predicts the next token needs one id more
-than the places it fills. Every place of every document lies in exactly one row of an epoch.
+than the places it fills. Every place of every document lies in exactly one row of an epoch. (Rows of examples are in
+example_rows.py, and those that go on from batch to batch in streams.py.)
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from lmx.data.folders import replacing
 from lmx.data.store import TokenStore
 from lmx.errors import LmxError, choose
 
-_BLOCK = 1 << 16  # Pieces packed together; more would gain little room and need more memory.
+BLOCK = 1 << 16  # Pieces packed together; more would gain little room and need more memory.
 _PLAN_FORMAT = 1
 
 
@@ -36,8 +38,20 @@ class RowPlan:
   first: np.ndarray
 
 
+class Piece(NamedTuple):
+  """What fills some places of a row.
+
+  Attributes:
+    content: what an objective's `prepare` is given: a window of ids, int32, or the fields of an example.
+    position: that of its first place; the others count on from there.
+  """
+
+  content: Any
+  position: int = 0
+
+
 class Rows(Protocol):
-  """Rows by random access: `rows[i]` is a list of windows, int32 arrays.
+  """Rows by random access: `rows[i]` is a list of pieces.
 
   Attributes:
     targets: places filled in all rows together.
@@ -49,7 +63,7 @@ class Rows(Protocol):
 
   def __len__(self) -> int: ...
 
-  def __getitem__(self, index: int) -> list[np.ndarray]: ...
+  def __getitem__(self, index: int) -> list[Piece]: ...
 
 
 def cut_documents(places: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,17 +102,22 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
   return row_of
 
 
+def fill_rows(sizes: np.ndarray, pack: Callable[[np.ndarray], np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
+  """Packs `block` pieces at a time; returns the pieces in the order of their rows, and `RowPlan.first`."""
+  row_of = np.empty(len(sizes), np.int64)
+  rows = 0
+  for begin in range(0, len(sizes), block):
+    chosen = pack(sizes[begin : begin + block]) + rows
+    row_of[begin : begin + block] = chosen
+    rows = int(chosen.max()) + 1
+  order = np.argsort(row_of, kind="stable")
+  return order, np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=rows))])
+
+
 def plan_packed(places: np.ndarray, length: int) -> RowPlan:
   """Whole documents side by side; those longer than a row are cut into rows, and what is left of them is packed."""
   document, start, size = cut_documents(places, length)
-  row_of = np.empty(len(document), np.int64)
-  rows = 0
-  for begin in range(0, len(document), _BLOCK):
-    block = best_fit(size[begin : begin + _BLOCK], length) + rows
-    row_of[begin : begin + _BLOCK] = block
-    rows = int(block.max()) + 1
-  order = np.argsort(row_of, kind="stable")
-  first = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=rows))])
+  order, first = fill_rows(size, lambda block: best_fit(block, length), BLOCK)
   return RowPlan(document[order], start[order], size[order], first)
 
 
@@ -119,11 +138,11 @@ class PlannedRows:
   def __len__(self) -> int:
     return len(self._plan.first) - 1
 
-  def __getitem__(self, index: int) -> list[np.ndarray]:
+  def __getitem__(self, index: int) -> list[Piece]:
     plan, more = self._plan, self._lookahead
     pieces = slice(int(plan.first[index]), int(plan.first[index + 1]))
     chosen = zip(plan.document[pieces].tolist(), plan.start[pieces].tolist(), plan.length[pieces].tolist(), strict=True)
-    return [self._store.extended(document, start, start + size + more) for document, start, size in chosen]
+    return [Piece(self._store.extended(document, start, start + size + more)) for document, start, size in chosen]
 
 
 class ConcatenatedRows:
@@ -147,7 +166,7 @@ class ConcatenatedRows:
   def __len__(self) -> int:
     return -(-self.targets // self._length)
 
-  def __getitem__(self, index: int) -> list[np.ndarray]:
+  def __getitem__(self, index: int) -> list[Piece]:
     begin = index * self._length
     end = min(begin + self._length + self._lookahead, self._total)
     parts, position = [], begin
@@ -160,7 +179,7 @@ class ConcatenatedRows:
         parts.append(self._store.extended(document, position - origin, stop - origin))
         position = stop
       document += 1
-    return [parts[0] if len(parts) == 1 else np.concatenate(parts)]
+    return [Piece(parts[0] if len(parts) == 1 else np.concatenate(parts))]
 
 
 def _packed(store: TokenStore, length: int, lookahead: int) -> Rows:
@@ -201,11 +220,17 @@ def make_rows(store: TokenStore, *, packing: str, length: int, lookahead: int) -
 def _stored_plan(
   packing: str, make: Callable[[np.ndarray, int], RowPlan], store: TokenStore, length: int, lookahead: int
 ) -> RowPlan:
-  """The plan kept beside the store, made and kept if it is not there: packing 10M documents takes half a minute."""
-  folder = store.folder / f"rows-{_PLAN_FORMAT}-{packing}-{length}-{lookahead}"
+  """The plan of a store of documents, see `kept_plan`."""
+  name = f"{packing}-{length}-{lookahead}"
+  return kept_plan(store.folder, name, lambda: make(store.lengths() + 2 - lookahead, length))
+
+
+def kept_plan(store: Path, name: str, make: Callable[[], RowPlan]) -> RowPlan:
+  """The plan kept beside a store, made and kept if it is not there: packing 10M documents takes half a minute."""
+  folder = store / f"rows-{_PLAN_FORMAT}-{name}"
   names = [field.name for field in dataclasses.fields(RowPlan)]
   if not folder.is_dir():
-    plan = make(store.lengths() + 2 - lookahead, length)
+    plan = make()
     try:
       with replacing(folder) as partial:
         for name in names:

@@ -8,10 +8,13 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2 as model_format
 
+from lmx.data.special_tokens import chat_template, read_beside, read_config
 from lmx.data.vocabulary import Tokenizer, cpu_count, digest, read_file, round_trips
 from lmx.errors import LmxError, choose, message
 
@@ -31,12 +34,13 @@ class SentencePieceTokenizer(Tokenizer):
 
   kind = "sentencepiece"
 
-  def __init__(self, model: bytes, where: str = "tokenizer"):
+  def __init__(self, model: bytes, where: str = "tokenizer", template: str | None = None):
     """Reads a model.
 
     Args:
       model: the contents of a .model file.
       where: its path, for messages.
+      template: the chat template.
 
     Raises:
       LmxError: not a SentencePiece model, or one without a token that ends a document.
@@ -45,6 +49,9 @@ class SentencePieceTokenizer(Tokenizer):
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.load_from_serialized_proto(model)
+      self._own_sentinels = _sentinels(self._processor)
+      if self._own_sentinels:
+        self._processor.load_from_serialized_proto(_as_controls(model, self._own_sentinels))
     except (RuntimeError, ValueError, OSError) as error:
       raise LmxError(
         f"{where} is not a SentencePiece model: {error}. Fix: --config.tokenizer.kind=huggingface for a tokenizer.json"
@@ -55,6 +62,10 @@ class SentencePieceTokenizer(Tokenizer):
     self.eos_id = self._processor.eos_id()
     self.bos_id = self._processor.bos_id() if self._processor.bos_id() >= 0 else self.eos_id
     self.pad_id = self._processor.pad_id() if self._processor.pad_id() >= 0 else self.eos_id
+    self.cls_id = self._find("[CLS]", self.bos_id)
+    self.sep_id = self._find("[SEP]", self.eos_id)
+    self._own_mask_id = self._find("[MASK]", self._find("<mask>"))
+    self.chat_template = template
     self.name = f"sentencepiece {self.vocab_size}"
     self.fingerprint = digest("sentencepiece", model)
     unknown = self._processor.unk_id()
@@ -65,6 +76,11 @@ class SentencePieceTokenizer(Tokenizer):
     self._splits = self.lossless and self._processor.piece_to_id("\n") != unknown
     self.unk_id = None if self.lossless else unknown
 
+  def _find(self, piece: str, otherwise: int | None = None) -> Any:
+    """The id of a control piece."""
+    token = self._processor.piece_to_id(piece)
+    return token if token != self._processor.unk_id() and self._processor.is_control(token) else otherwise
+
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     parts: list[str] = []
     plans = []
@@ -72,7 +88,7 @@ class SentencePieceTokenizer(Tokenizer):
       first = len(parts)
       marks = self._add_parts(text, parts)
       plans.append((first, len(parts), marks))
-    ids = self._processor.encode(parts, out_type="numpy", num_threads=cpu_count()) if parts else []
+    ids = self._processor.encode(parts, out_type="numpy", num_threads=min(cpu_count(), len(parts))) if parts else []
     return [self._join(ids[first:stop], marks) for first, stop, marks in plans]
 
   def _add_parts(self, text: str, parts: list[str]) -> frozenset[int]:
@@ -109,13 +125,43 @@ class SentencePieceTokenizer(Tokenizer):
         joined.append(self._space_ids)
     return np.concatenate(joined).astype(np.int32)
 
-  def decode(self, ids: Iterable[int]) -> str:
-    return self._processor.decode([int(i) for i in ids if i < self.vocab_size])
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    parts: list[str] = []
+    marks = self._add_parts(text, parts)
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    begin = 0
+    for index, part in enumerate(parts):
+      places = _character_of_byte(part, begin)
+      for piece in self._processor.encode(part, return_type="proto").pieces:
+        ids.append(piece.id)
+        offsets.append((places[piece.begin], places[piece.end]))
+      begin += len(part)
+      if index in marks:
+        assert self._space_ids is not None
+        ids.extend(self._space_ids.tolist())
+        offsets.extend([(begin, begin + 1)] * len(self._space_ids))
+        begin += 1
+    self._widen_bytes(ids, offsets)
+    return np.array(ids, np.int32), np.array(offsets, np.int32).reshape(-1, 2)
 
-  def piece(self, token: int) -> str:
-    if token >= self.vocab_size:
-      return f"<{token}>"
-    return self._processor.id_to_piece(int(token)).replace(_SPACE, " ")
+  def _widen_bytes(self, ids: list[int], offsets: list[tuple[int, int]]) -> None:
+    """SentencePiece gives a character to the last of the bytes that spell it; here each of them gets it."""
+    for index in range(len(ids) - 2, -1, -1):
+      begin, end = offsets[index]
+      if begin == end and self._processor.is_byte(ids[index]):
+        offsets[index] = offsets[index + 1]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self._processor.decode([int(i) for i in ids if i < self.own_size])
+
+  def _own_piece(self, token: int) -> str:
+    return self._processor.id_to_piece(token).replace(_SPACE, " ")
+
+  def _own_word_starts(self) -> np.ndarray:
+    pieces = [self._processor.id_to_piece(i) for i in range(self.own_size)]
+    special = [self._processor.is_control(i) for i in range(self.own_size)]
+    return np.array([c or p.startswith((_SPACE, " ", "\n", "\t")) for p, c in zip(pieces, special, strict=True)])
 
   def save_files(self, directory: Path) -> None:
     (directory / MODEL_FILE).write_bytes(self._model)
@@ -128,7 +174,34 @@ def load_sentencepiece(path: Path, subject: str) -> SentencePieceTokenizer:
     LmxError: the file is not there or not a SentencePiece model.
   """
   file = path / MODEL_FILE if path.is_dir() else path
-  return SentencePieceTokenizer(read_file(file, subject), str(file))
+  template = chat_template(file.parent, read_config(read_beside(file.parent), str(file)))
+  return SentencePieceTokenizer(read_file(file, subject), str(file), template)
+
+
+def _sentinels(processor: sentencepiece.SentencePieceProcessor) -> tuple[int, ...]:
+  """Ids of <extra_id_0>, <extra_id_1>, ..., with or without a space mark before them, as many as there are."""
+  found: list[int] = []
+  while True:
+    name = f"<extra_id_{len(found)}>"
+    tokens = [processor.piece_to_id(piece) for piece in (name, _SPACE + name)]
+    known = [token for token in tokens if token != processor.unk_id()]
+    if not known:
+      return tuple(found)
+    found.append(known[0])
+
+
+def _as_controls(model: bytes, tokens: Iterable[int]) -> bytes:
+  """The model with these pieces made into control pieces, which never come from text."""
+  proto = model_format.ModelProto.FromString(model)  # type: ignore[attr-defined]
+  for token in tokens:
+    proto.pieces[token].type = proto.SentencePiece.CONTROL
+  return proto.SerializeToString()
+
+
+def _character_of_byte(text: str, begin: int) -> np.ndarray:
+  """For each byte of the text in UTF-8, and its end, the character there, counted from `begin`."""
+  sizes = [len(character.encode()) for character in text]
+  return np.append(np.repeat(np.arange(begin, begin + len(text)), sizes), begin + len(text)).astype(np.int32)
 
 
 def train_sentencepiece(

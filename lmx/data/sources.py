@@ -6,7 +6,7 @@ import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lmx.data.document import BadDocuments, Document, ReadOptions, Source
+from lmx.data.document import TEXT, BadDocuments, Document, ReadOptions, Record, Source, Wanted
 from lmx.data.files import FORMATS, FileSource
 from lmx.data.stdlib import StdlibSource
 from lmx.data.tfds import TfdsSource
@@ -57,8 +57,12 @@ class JoinedSource:
     for part in self.parts:
       yield from part.documents(bad)
 
-  def fingerprint(self) -> dict:
-    return {"kind": "joined", "parts": [part.fingerprint() for part in self.parts]}
+  def records(self, wanted: Wanted, bad: BadDocuments) -> Iterator[Record]:
+    for part in self.parts:
+      yield from part.records(wanted, bad)
+
+  def fingerprint(self, wanted: Wanted = TEXT) -> dict:
+    return {"kind": "joined", "parts": [part.fingerprint(wanted) for part in self.parts]}
 
 
 def join_sources(specs: Sequence[str], options: ReadOptions) -> Source:

@@ -24,7 +24,9 @@ class DataSpec:
   heldout_fraction: float = 0.05
   heldout_split: str = "document"
   length: int = 1024
+  encoder_length: int | None = None
   packing: str = "packed"
+  pad_multiple: int | None = None
   bad_documents: str = "error"
   max_document_bytes: int = 50_000_000
   cache_dir: str = "~/.cache/lmx/tokens"

@@ -13,7 +13,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmx.data.document import BadDocuments, Document
+from lmx.data.document import TEXT, BadDocuments, Document, Record, Wanted, only_text
 from lmx.data.vocabulary import digest
 
 # Folders and files that differ between machines with one Python version: packages that distributions ship apart,
@@ -109,7 +109,11 @@ class StdlibSource:
         if len(document.text) >= _MIN_BYTES:
           yield document
 
-  def fingerprint(self) -> dict:
+  def records(self, wanted: Wanted, bad: BadDocuments) -> Iterator[Record]:
+    only_text(wanted, self.name)
+    return (Record({"text": document.text}, document.where) for document in self.documents(bad))
+
+  def fingerprint(self, wanted: Wanted = TEXT) -> dict:
     """The Python version and a hash of every text: distributions patch their standard library."""
     texts = [text for d in self.documents(BadDocuments()) for text in (d.where, d.text)]
     return {"kind": "stdlib", "python": ".".join(map(str, sys.version_info[:3])), "texts": digest(*texts)}

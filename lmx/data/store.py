@@ -1,19 +1,22 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Tokenized documents on disk: written once, then memory-mapped.
+"""Documents and examples on disk: written once, then memory-mapped.
 
-A store is a folder with `tokens.bin` (all documents' ids one after another, little-endian uint16 or uint32),
-`offsets.npy` (documents + 1 positions in it) and `sizes.npy` (bytes of each document's text in UTF-8).
+A store is a folder. For each field it has `<field>.bin` (the values of all items one after another, little-endian)
+and `<field>.offsets.npy` (items + 1 positions in it). `sizes.npy` has each item's bytes of text in UTF-8. Tokenized
+documents have the field "tokens", of uint16 or uint32; `text.txt` is their text where it was kept. Examples have the
+fields that their encoder makes, of int32 or float32, which `fields.json` names.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-TOKENS, OFFSETS, SIZES, TEXT = "tokens.bin", "offsets.npy", "sizes.npy", "text.txt"
+TOKENS, SIZES, TEXT, FIELDS = "tokens", "sizes.npy", "text.txt", "fields.json"
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -21,24 +24,91 @@ def token_dtype(vocab_size: int) -> np.dtype:
   return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-class StoreWriter:
+class _FieldWriter:
+  """Appends arrays of any length."""
+
+  def __init__(self, folder: Path, name: str, dtype: np.dtype):
+    self._folder, self._name, self._dtype = folder, name, dtype
+    self._values: BinaryIO = (folder / f"{name}.bin").open("wb")
+    self._lengths: list[np.ndarray] = []
+
+  def add(self, arrays: Sequence[np.ndarray]) -> None:
+    np.concatenate([array.ravel() for array in arrays]).astype(self._dtype).tofile(self._values)
+    self._lengths.append(np.array([array.size for array in arrays], np.int64))
+
+  def close(self) -> None:
+    self._values.close()
+    lengths = np.concatenate([np.zeros(1, np.int64), *self._lengths])
+    np.save(self._folder / f"{self._name}.offsets.npy", np.cumsum(lengths))
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+  """Arrays of any length, read by random access."""
+
+  folder: Path
+  name: str
+  dtype: np.dtype
+
+  @property
+  def _file(self) -> Path:
+    return self.folder / f"{self.name}.bin"
+
+  @functools.cached_property
+  def values(self) -> np.ndarray:
+    """Those of all items, one after another."""
+    # As a plain array over the mapped memory: slicing a memmap object takes several times as long.
+    size = self._file.stat().st_size
+    return np.asarray(np.memmap(self._file, self.dtype, mode="r")) if size else np.zeros(0, self.dtype)
+
+  @functools.cached_property
+  def offsets(self) -> np.ndarray:
+    """Where each item begins, int64; one more than items."""
+    return np.asarray(np.load(self.folder / f"{self.name}.offsets.npy", mmap_mode="r"))
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    return self.values[int(self.offsets[index]) : int(self.offsets[index + 1])]
+
+  def problem(self, items: int) -> str | None:
+    """What is wrong with the files, or None when they fit each other and the number of items."""
+    for file in (self._file, self.folder / f"{self.name}.offsets.npy"):
+      if not file.is_file():
+        return f"{file} is not there"
+    size, expected = self._file.stat().st_size, int(self.offsets[-1]) * self.dtype.itemsize
+    if size != expected or len(self.offsets) != items + 1:
+      return f"{self._file} has {size} bytes, {expected} were written for {items} items"
+    return None
+
+
+class _Sizes:
+  """Bytes of text per item, while a store is written."""
+
+  def __init__(self, folder: Path):
+    folder.mkdir(parents=True)
+    self.folder = folder
+    self._sizes: list[np.ndarray] = []
+
+  def add_sizes(self, sizes: Iterable[int]) -> None:
+    self._sizes.append(np.array(list(sizes), np.int64))
+
+  def write_sizes(self) -> None:
+    np.save(self.folder / SIZES, np.concatenate([np.zeros(0, np.int64), *self._sizes]))
+
+
+class StoreWriter(_Sizes):
   """Appends documents to a new store."""
 
   def __init__(self, folder: Path, dtype: np.dtype, keep_text: bool = False):
-    folder.mkdir(parents=True)
-    self._folder, self._dtype = folder, dtype
-    self._tokens: BinaryIO = (folder / TOKENS).open("wb")
+    super().__init__(folder)
+    self._tokens = _FieldWriter(folder, TOKENS, dtype)
     self._text: BinaryIO | None = (folder / TEXT).open("wb") if keep_text else None
-    self._lengths: list[np.ndarray] = []
-    self._sizes: list[np.ndarray] = []
 
   def add(self, documents: Sequence[np.ndarray], texts: Sequence[bytes]) -> None:
     """Appends documents given as ids and as UTF-8 text."""
     if not documents:
       return
-    np.concatenate(documents).astype(self._dtype).tofile(self._tokens)
-    self._lengths.append(np.array([len(ids) for ids in documents], np.int64))
-    self._sizes.append(np.array([len(text) for text in texts], np.int64))
+    self._tokens.add(documents)
+    self.add_sizes(map(len, texts))
     if self._text is not None:
       self._text.writelines(texts)
 
@@ -47,56 +117,105 @@ class StoreWriter:
     self._tokens.close()
     if self._text is not None:
       self._text.close()
-    empty = np.zeros(0, np.int64)
-    lengths = np.concatenate([empty, *self._lengths])
-    np.save(self._folder / OFFSETS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    np.save(self._folder / SIZES, np.concatenate([empty, *self._sizes]))
+    self.write_sizes()
+
+
+class ExampleWriter(_Sizes):
+  """Appends examples to a new store. The first example says which fields there are."""
+
+  def __init__(self, folder: Path):
+    super().__init__(folder)
+    self._fields: dict[str, _FieldWriter] = {}
+    self._shapes: dict[str, dict] = {}
+
+  def add(self, examples: Sequence[dict[str, np.ndarray]], sizes: Iterable[int]) -> None:
+    """Appends examples, each a dict of int32 or float32 arrays, and their bytes of text.
+
+    Raises:
+      ValueError: an example has other fields or types than the first one.
+    """
+    if not examples:
+      return
+    if not self._shapes:
+      self._shapes = {name: _described(array) for name, array in examples[0].items()}
+      self._fields = {
+        name: _FieldWriter(self.folder, name, np.dtype(shape["dtype"])) for name, shape in self._shapes.items()
+      }
+    for example in examples:
+      if {name: _described(array) for name, array in example.items()} != self._shapes:
+        raise ValueError(f"an encoder made {example.keys()} and {self._shapes.keys()}, or fields of other types")
+    for name, writer in self._fields.items():
+      writer.add([example[name] for example in examples])
+    self.add_sizes(sizes)
+
+  def close(self) -> None:
+    """Ends the files; without it the store is not whole."""
+    for writer in self._fields.values():
+      writer.close()
+    self.write_sizes()
+    (self.folder / FIELDS).write_text(json.dumps(self._shapes))
+
+
+def _described(array: np.ndarray) -> dict:
+  """What is the same for a field of all examples: its type, and its shape after the first dimension."""
+  if array.dtype not in (np.int32, np.float32):
+    raise ValueError(f"an encoder made {array.dtype}; fields are int32 or float32")
+  return {"dtype": array.dtype.newbyteorder("<").str, "scalar": array.ndim == 0, "shape": list(array.shape[1:])}
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenStore:
-  """Documents of a store, read by random access.
-
-  Attributes:
-    folder: where it lies.
-    dtype: of the ids on disk.
-    bos_id, eos_id: put around each document when it is read.
-  """
+class _Store:
+  """What documents and examples have in common; `folder` is where they lie."""
 
   folder: Path
-  dtype: np.dtype
-  bos_id: int
-  eos_id: int
-
-  @functools.cached_property
-  def _tokens(self) -> np.ndarray:
-    file = self.folder / TOKENS
-    # As a plain array over the mapped memory: slicing a memmap object takes several times as long.
-    return np.asarray(np.memmap(file, self.dtype, mode="r")) if file.stat().st_size else np.zeros(0, self.dtype)
-
-  @functools.cached_property
-  def offsets(self) -> np.ndarray:
-    """Where each document begins in the ids of text, int64; one more than documents."""
-    return np.asarray(np.load(self.folder / OFFSETS, mmap_mode="r"))
 
   @functools.cached_property
   def sizes(self) -> np.ndarray:
-    """Bytes of text per document, int64."""
+    """Bytes of text per item, int64."""
     return np.load(self.folder / SIZES, mmap_mode="r")
 
   @property
   def documents(self) -> int:
-    return len(self.offsets) - 1
-
-  @property
-  def tokens(self) -> int:
-    """Ids of text, bos and eos not counted."""
-    return int(self.offsets[-1])
+    """Documents, or examples."""
+    return len(self.sizes)
 
   @property
   def text_bytes(self) -> int:
     """Bytes of text in UTF-8."""
     return int(self.sizes.sum())
+
+  def text(self) -> bytes:
+    """The documents' text in UTF-8, one after another, where it was kept (held-out documents)."""
+    file = self.folder / TEXT
+    return file.read_bytes() if file.is_file() else b""
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenStore(_Store):
+  """Documents of a store, read by random access.
+
+  Attributes:
+    dtype: of the ids on disk.
+    bos_id, eos_id: put around each document when it is read.
+  """
+
+  dtype: np.dtype
+  bos_id: int
+  eos_id: int
+
+  @functools.cached_property
+  def _field(self) -> Field:
+    return Field(self.folder, TOKENS, self.dtype)
+
+  @property
+  def offsets(self) -> np.ndarray:
+    """Where each document begins in the ids of text, int64; one more than documents."""
+    return self._field.offsets
+
+  @property
+  def tokens(self) -> int:
+    """Ids of text, bos and eos not counted."""
+    return int(self.offsets[-1])
 
   def lengths(self) -> np.ndarray:
     """Ids of each document, int64, bos and eos not counted."""
@@ -111,23 +230,61 @@ class TokenStore:
     length = last - first
     out = np.empty(stop - start, np.int32)
     a, b = max(start, 1), min(stop, length + 1)
-    out[a - start : b - start] = self._tokens[first + a - 1 : first + b - 1]
+    out[a - start : b - start] = self._field.values[first + a - 1 : first + b - 1]
     if start == 0:
       out[0] = self.bos_id
     if stop == length + 2:
       out[-1] = self.eos_id
     return out
 
-  def text(self) -> bytes:
-    """The documents' text in UTF-8, one after another, where it was kept (held-out parts)."""
-    return (self.folder / TEXT).read_bytes()
+  def problem(self) -> str | None:
+    """What is wrong with the files, or None when they fit each other."""
+    if not (self.folder / SIZES).is_file():
+      return f"{self.folder / SIZES} is not there"
+    return self._field.problem(self.documents)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleStore(_Store):
+  """Examples of a store, read by random access."""
+
+  @functools.cached_property
+  def _shapes(self) -> dict[str, dict]:
+    return json.loads((self.folder / FIELDS).read_text())
+
+  @functools.cached_property
+  def _fields(self) -> dict[str, Field]:
+    return {name: Field(self.folder, name, np.dtype(shape["dtype"])) for name, shape in self._shapes.items()}
+
+  @functools.cached_property
+  def groups(self) -> tuple[str, ...]:
+    """Prefixes P of the fields P + "tokens", whose lengths packing goes by; "" is the first."""
+    return tuple(sorted(name.removesuffix(TOKENS) for name in self._fields if name.endswith(TOKENS)))
+
+  def lengths(self) -> np.ndarray:
+    """(documents, groups) int64: tokens of each group of each example."""
+    return np.stack([np.diff(self._fields[group + TOKENS].offsets) for group in self.groups], axis=1)
+
+  @property
+  def tokens(self) -> int:
+    """Of all groups."""
+    return sum(int(self._fields[group + TOKENS].offsets[-1]) for group in self.groups) if self.documents else 0
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """The fields of one example, as its encoder made them."""
+    fields = {}
+    for name, field in self._fields.items():
+      shape = self._shapes[name]
+      fields[name] = field[index].reshape(() if shape["scalar"] else (-1, *shape["shape"]))
+    return fields
 
   def problem(self) -> str | None:
     """What is wrong with the files, or None when they fit each other."""
-    for name in (TOKENS, OFFSETS, SIZES):
+    for name in (SIZES, FIELDS):
       if not (self.folder / name).is_file():
         return f"{self.folder / name} is not there"
-    size = (self.folder / TOKENS).stat().st_size
-    if size != self.tokens * self.dtype.itemsize or len(self.sizes) != self.documents:
-      return f"{self.folder / TOKENS} has {size} bytes, {self.tokens * self.dtype.itemsize} were written"
-    return None
+    problems = [field.problem(self.documents) for field in self._fields.values()]
+    return next((problem for problem in problems if problem), None)
+
+
+Store = TokenStore | ExampleStore

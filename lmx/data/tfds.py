@@ -16,9 +16,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from array_record.python import array_record_module
 
-from lmx.data.document import BadDocuments, Document, ReadOptions, Source
+from lmx.data.document import TEXT, BadDocuments, Document, ReadOptions, Record, Source, Wanted, texts_of
 from lmx.data.files import FileSource
 from lmx.errors import LmxError, message, nearest
 
@@ -37,48 +38,70 @@ class TfdsSource:
     self.name = f"tfds:{self.spec}"
     self.total_bytes: int | None = None
     self._builder, self._data = _open(self.spec, self.options)
-    self._check_column()
-
-  def _check_column(self) -> None:
-    column, features = self.options.text_column, self._builder.info.features
-    if column not in features:
-      close = nearest(column, features) or next(iter(features))
-      raise LmxError(
-        message(f"{self.name} column", got=column, allowed=list(features), fix=f"--config.data.columns.text={close}")
-      )
 
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
-    column = self.options.text_column
+    return texts_of(self.records(TEXT, bad), self.options.columns["text"], bad)
+
+  def records(self, wanted: Wanted, bad: BadDocuments) -> Iterator[Record]:
+    columns = self._columns(wanted)
     for first in range(0, len(self._data), _READ_AT_ONCE):
       indices = range(first, min(first + _READ_AT_ONCE, len(self._data)))
       for index, row in zip(indices, self._data.__getitems__(list(indices)), strict=True):
-        document = self._document(index, row[column], bad)
-        if document is not None:
-          yield document
+        where = f"{self.name} {self.options.tfds_split}[{index}]"
+        try:
+          yield Record({ours: _plain(row[name], self.options.max_document_bytes) for ours, name in columns}, where)
+        except _BadValueError as error:
+          bad.add(where, *error.args)
 
-  def _document(self, index: int, value: object, bad: BadDocuments) -> Document | None:
-    where = f"{self.name} {self.options.tfds_split}[{index}]"
-    if not isinstance(value, bytes | str):
-      bad.add(where, f"column {self.options.text_column!r} is not text", f"it is {type(value).__name__}")
-      return None
-    if len(value) > self.options.max_document_bytes:
-      bad.add(where, "document too long", f"over config.data.max_document_bytes={self.options.max_document_bytes}")
-      return None
-    text = bad.decode(value, where) if isinstance(value, bytes) else value
-    return Document(text, where) if text is not None and bad.check_text(text, where) else None
+  def _columns(self, wanted: Wanted) -> list[tuple[str, str]]:
+    """(our name, the set's name) of the wanted columns that the set has."""
+    columns, features = self.options.resolve(wanted), self._builder.info.features
+    chosen = {**columns.optional, **columns.required}
+    for ours, name in chosen.items():
+      if name not in features and columns.must_exist(ours):
+        close = nearest(name, features) or next(iter(features))
+        fix = f"--config.data.columns.{ours}={close}"
+        raise LmxError(message(f"{self.name} column", got=name, allowed=list(features), fix=fix))
+    return [(ours, name) for ours, name in chosen.items() if name in features]
 
-  def fingerprint(self) -> dict:
-    """The full name with version, the split, and the sizes and times of its files."""
+  def fingerprint(self, wanted: Wanted = TEXT) -> dict:
+    """The full name with version, the split, the columns, and the sizes and times of the set's files."""
     split = self._builder.info.splits[self.options.tfds_split]
     stats = [(os.path.basename(path), os.stat(path)) for path in split.filepaths]
     return {
       "kind": "tfds",
       "name": self._builder.info.full_name,
       "split": self.options.tfds_split,
-      "column": self.options.text_column,
+      "columns": dataclasses.asdict(self.options.resolve(wanted)),
       "documents": len(self._data),
       "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
     }
+
+
+class _BadValueError(Exception):
+  """Reason and detail."""
+
+
+def _plain(value: Any, limit: int) -> Any:
+  """A value of a TFDS row as JSON would hold it: text for bytes, Python's numbers, lists, and objects.
+
+  A sequence of objects comes from TFDS as an object of sequences, and is turned back.
+  """
+  if isinstance(value, bytes):
+    if len(value) > limit:
+      raise _BadValueError("document too long", f"over config.data.max_document_bytes={limit}")
+    try:
+      return value.decode()
+    except UnicodeDecodeError as error:
+      raise _BadValueError("not UTF-8", f"byte 0x{value[error.start]:02x} at offset {error.start}") from error
+  if isinstance(value, dict):
+    parts = {key: _plain(part, limit) for key, part in value.items()}
+    if parts and all(isinstance(part, list) for part in parts.values()):
+      return [dict(zip(parts, one, strict=True)) for one in zip(*parts.values(), strict=True)]
+    return parts
+  if isinstance(value, np.ndarray):
+    return [_plain(part, limit) for part in value.tolist()] if value.ndim else _plain(value.item(), limit)
+  return value.item() if isinstance(value, np.generic) else value
 
 
 def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:

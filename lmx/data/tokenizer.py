@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lmx.data.huggingface_tokenizer import HuggingFaceTokenizer, load_huggingface
 from lmx.data.sentencepiece_tokenizer import SentencePieceTokenizer, load_sentencepiece, train_sentencepiece
-from lmx.data.vocabulary import DESCRIPTION_FILE, ByteTokenizer, Tokenizer
+from lmx.data.vocabulary import DESCRIPTION_FILE, TEMPLATE_FILE, ByteTokenizer, Tokenizer
 from lmx.errors import LmxError, choose, message
 
 __all__ = [
@@ -45,6 +45,7 @@ class TokenizerSpec:
   path: str | None = None
   vocab_size: int = 4096
   model_type: str = "bpe"
+  extra_ids: int = 0
   train_bytes: int = 5_000_000
 
   @property
@@ -57,7 +58,8 @@ def open_tokenizer(kind: str, path: str | None, subject: str = "config.tokenizer
 
   Args:
     kind: a row of KINDS.
-    path: a .model or tokenizer.json, or a directory with one; None is allowed for "bytes" only.
+    path: a .model, tokenizer.json, vocab.txt (BERT), encoder.json or vocab.json (GPT-2), or a directory with one of
+      them; None is allowed for "bytes" only. A directory that `Tokenizer.save` wrote also says the added ids.
     subject: the config key or flag, for messages.
 
   Raises:
@@ -66,7 +68,14 @@ def open_tokenizer(kind: str, path: str | None, subject: str = "config.tokenizer
   load = choose("config.tokenizer.kind", kind, KINDS)
   if path is None and kind != "bytes":
     raise LmxError(message(subject, got=None, allowed=f"the path of a {kind} tokenizer"))
-  return load(Path(path or ".").expanduser(), subject)
+  file = Path(path or ".").expanduser()
+  saved = file / DESCRIPTION_FILE
+  return load(file, subject).extended(_read(saved)["extra_ids"] if path and saved.is_file() else 0)
+
+
+def _read(file: Path) -> dict:
+  """A description written by `Tokenizer.save`; those of lmx 0.1 lack the added ids."""
+  return {"extra_ids": 0, **json.loads(file.read_text())}
 
 
 def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
@@ -79,11 +88,14 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
   file = path / DESCRIPTION_FILE
   if not file.is_file():
     raise LmxError(message("tokenizer directory", got=str(path), allowed=f"a directory with {DESCRIPTION_FILE}"))
-  description = json.loads(file.read_text())
+  description = _read(file)
   tokenizer = open_tokenizer(description["kind"], str(path), subject=str(path))
   if tokenizer.fingerprint != description["fingerprint"]:
     raise LmxError(
       f"The tokenizer in {path} is not the one that was saved there (its files were changed). "
       "A model reads text only through the tokenizer it was trained with. Fix: restore the files."
     )
+  template = path / TEMPLATE_FILE
+  if template.is_file():
+    tokenizer.chat_template = template.read_text(encoding="utf-8")
   return tokenizer

@@ -5,10 +5,12 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from lmx.data.document import BadDocuments, Source
+from lmx.data.content import reader
+from lmx.data.document import TEXT, BadDocuments, Source, Wanted
 from lmx.data.folders import cache_name, replacing
-from lmx.data.prepare import TRAIN, Split, split_documents
+from lmx.data.prepare import TRAIN, Split, split_items
 from lmx.data.spec import DataSpec, open_sources
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer, open_tokenizer, train_sentencepiece
 from lmx.data.vocabulary import digest
@@ -17,34 +19,41 @@ _SAMPLE_CHUNK = 4096  # Characters; the training sample is made of such chunks.
 _TRAINING_FORMAT = 1  # Raised when training the same spec on the same text would give another tokenizer.
 
 
-def make_tokenizer(spec: TokenizerSpec, data: DataSpec) -> Tokenizer:
+def make_tokenizer(spec: TokenizerSpec, data: DataSpec, wanted: Wanted = TEXT) -> Tokenizer:
   """The tokenizer that a config asks for: read from its path, or trained on the training part of the sources.
 
-  A trained one is kept in data.cache_dir; the same sources and options give the same one again.
+  A trained one is kept in data.cache_dir; the same sources and options give the same one again. It has at least
+  `spec.extra_ids` added ids: one that was saved with more keeps them.
+
+  Args:
+    spec: `config.tokenizer`.
+    data: the sources.
+    wanted: the columns whose text a trained one is trained on.
 
   Raises:
     LmxError: a file that is not there, no text, or a vocab_size that does not fit the text.
   """
   if not spec.needs_training:
-    return open_tokenizer(spec.kind, spec.path)
+    tokenizer = open_tokenizer(spec.kind, spec.path)
+    return tokenizer.extended(max(spec.extra_ids, tokenizer.extra_ids))
   sources = open_sources(data)
   key = {
     "format": _TRAINING_FORMAT,
-    "spec": dataclasses.asdict(spec),
-    "sources": [source.fingerprint() for source in sources],
+    "spec": dataclasses.asdict(dataclasses.replace(spec, extra_ids=0)),
+    "sources": [source.fingerprint(wanted) for source in sources],
     "split": dataclasses.asdict(data.split),
     "options": [data.max_document_bytes, data.bad_documents],
   }
   name = cache_name("tokenizer", spec.model_type, str(spec.vocab_size), digest(json.dumps(key, sort_keys=True)))
   folder = Path(data.cache_dir).expanduser() / name
   if not folder.is_dir():
-    tokenizer = train_tokenizer(spec, data, sources)
+    tokenizer = train_tokenizer(spec, data, sources, wanted)
     with replacing(folder) as partial:
       tokenizer.save(partial)
-  return load_tokenizer(folder)
+  return load_tokenizer(folder).extended(spec.extra_ids)
 
 
-def train_tokenizer(spec: TokenizerSpec, data: DataSpec, sources: list[Source]) -> Tokenizer:
+def train_tokenizer(spec: TokenizerSpec, data: DataSpec, sources: list[Source], wanted: Wanted = TEXT) -> Tokenizer:
   """Trains a SentencePiece on the training part of the sources, without looking in the cache.
 
   bpe and unigram see about `spec.train_bytes` of text, spread evenly. char sees every character of the sources, the
@@ -56,10 +65,21 @@ def train_tokenizer(spec: TokenizerSpec, data: DataSpec, sources: list[Source]) 
   def texts() -> Iterator[str]:
     bad = BadDocuments(data.bad_documents)
     for source in sources:
-      yield from (text for part, text in split_documents(source, split, bad) if part == TRAIN)
+      for part, item in split_items(reader(source, wanted), wanted == TEXT, split, bad):
+        if part == TRAIN:
+          yield from _strings(item.record.values)
 
   sample = texts() if characters else _spread(texts, spec.train_bytes)
   return train_sentencepiece(sample, vocab_size=spec.vocab_size, model_type=spec.model_type)
+
+
+def _strings(value: Any) -> Iterator[str]:
+  """The texts in a value, however deep."""
+  if isinstance(value, str):
+    yield value
+  elif isinstance(value, dict | list):
+    for part in value.values() if isinstance(value, dict) else value:
+      yield from _strings(part)
 
 
 def _spread(texts: Callable[[], Iterator[str]], wanted: int) -> Iterator[str]:

@@ -2,17 +2,21 @@
 """What every tokenizer offers, and the simplest one: the bytes of the text."""
 
 import abc
+import copy
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from lmx.errors import LmxError, message
 
 DESCRIPTION_FILE = "lmx_tokenizer.json"
+TEMPLATE_FILE = "chat_template.jinja"
 # Strings that break tokenizers that are nearly, but not quite, reversible.
 PROBES = (
   "Plain words, and  two  spaces.",
@@ -25,15 +29,19 @@ PROBES = (
 class Tokenizer(abc.ABC):
   """Text to integer ids and back.
 
-  Special ids (`bos_id`, `eos_id`) are never produced from text, and `decode` leaves them out.
+  Special ids (`bos_id`, `eos_id`, sentinels, ...) are never produced from text, and `decode` leaves out those of bos,
+  eos and the added ones.
 
   Attributes:
     kind: the row of `lmx.data.tokenizer.KINDS` that reads this tokenizer back.
     name: for people, as "sentencepiece bpe 4096".
-    vocab_size: ids are 0 .. vocab_size - 1.
+    vocab_size: V, added ids included; ids are 0 .. vocab_size - 1.
+    extra_ids: ids added at the end of the vocabulary; see `extended`.
     bos_id, eos_id: start and end of a document; the same id where the tokenizer has only one.
+    cls_id, sep_id: what BERT puts before a text and after each of a pair: its own tokens, else bos and eos.
     pad_id: fills the unused end of a row; never trained on.
     unk_id: what unknown text becomes, or None where every text has its own ids.
+    chat_template: the Jinja template that came with the tokenizer, or None.
     lossless: whether decode(encode(text)) == text for every text.
     fingerprint: changes when any text could be tokenized otherwise.
   """
@@ -41,12 +49,18 @@ class Tokenizer(abc.ABC):
   kind: str
   name: str
   vocab_size: int
+  extra_ids: int = 0
   bos_id: int
   eos_id: int
+  cls_id: int
+  sep_id: int
   pad_id: int
   unk_id: int | None = None
+  chat_template: str | None = None
   lossless: bool
   fingerprint: str
+  _own_mask_id: int | None = None
+  _own_sentinels: tuple[int, ...] = ()
 
   @abc.abstractmethod
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -57,8 +71,19 @@ class Tokenizer(abc.ABC):
     """The text of the ids. Bytes that are not UTF-8 (a cut character) become U+FFFD."""
 
   @abc.abstractmethod
-  def piece(self, token: int) -> str:
-    """How to show one id to a person."""
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of one text (n,), as `encode` gives them, and the characters each stands for: (n, 2), start and end.
+
+    Ids that spell one character together share its offsets; one that stands for nothing in the text has start = end.
+    """
+
+  @abc.abstractmethod
+  def _own_piece(self, token: int) -> str:
+    """How to show one id that was not added."""
+
+  @abc.abstractmethod
+  def _own_word_starts(self) -> np.ndarray:
+    """(own_size,) bool, see `starts_word`."""
 
   @abc.abstractmethod
   def save_files(self, directory: Path) -> None:
@@ -68,15 +93,75 @@ class Tokenizer(abc.ABC):
     """The ids of one text, int32, without bos and eos."""
     return self.encode_batch([text])[0]
 
+  def piece(self, token: int) -> str:
+    """How to show one id to a person."""
+    if token < self.own_size:
+      return self._own_piece(int(token))
+    return f"<extra_id_{self.vocab_size - 1 - token}>" if token < self.vocab_size else f"<{token}>"
+
+  @property
+  def own_size(self) -> int:
+    """Ids that the tokenizer's own files know."""
+    return self.vocab_size - self.extra_ids
+
+  def extended(self, extra_ids: int) -> Self:
+    """The tokenizer with so many ids after its own ones (in all, not in addition to those added before)."""
+    if extra_ids == self.extra_ids:
+      return self
+    if extra_ids < 0:
+      raise LmxError(message("config.tokenizer.extra_ids", got=extra_ids, allowed="0 or more"))
+    other = copy.copy(self)
+    vars(other).pop("starts_word", None)
+    other.extra_ids = extra_ids
+    other.vocab_size = self.own_size + extra_ids
+    own = self.fingerprint.partition("+")[0]
+    other.fingerprint = f"{own}+{extra_ids}" if extra_ids else own
+    return other
+
+  @property
+  def mask_id(self) -> int | None:
+    """What a hidden token becomes: the tokenizer's own mask, else the first added id, else None."""
+    if self._own_mask_id is not None:
+      return self._own_mask_id
+    return self.own_size if self.extra_ids else None
+
+  @property
+  def sentinels(self) -> int:
+    """How many ids can stand for a span that was taken out."""
+    return len(self._own_sentinels) or self.extra_ids
+
+  def sentinel(self, index: int) -> int:
+    """The id of <extra_id_index>: the tokenizer's own, else the last ids downward, so that 0 is the last id (T5)."""
+    if not 0 <= index < self.sentinels:
+      allowed = f"0 to {self.sentinels - 1}" if self.sentinels else "none, this tokenizer has no sentinels"
+      raise LmxError(
+        message("sentinel", got=index, allowed=allowed, fix=f"--config.tokenizer.extra_ids={max(100, index + 1)}")
+      )
+    return self._own_sentinels[index] if self._own_sentinels else self.vocab_size - 1 - index
+
+  @property
+  def special_tokens(self) -> dict[str, int]:
+    """How a chat template writes the ids that no text becomes ("</s>", "<|im_end|>", ...) -> those ids."""
+    around = (self.bos_id, self.eos_id, self.cls_id, self.sep_id)
+    return {self.piece(token): token for token in (*around, *range(self.own_size, self.vocab_size))}
+
+  @functools.cached_property
+  def starts_word(self) -> np.ndarray:
+    """(V,) bool: whether a word begins with the id. A word goes on where it is False (BERT's ##, no space before)."""
+    return np.concatenate([self._own_word_starts(), np.ones(self.extra_ids, bool)])
+
   def save(self, directory: str | os.PathLike) -> None:
     """Writes all that `load_tokenizer` needs into a directory, which is made if it is not there."""
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
     self.save_files(path)
+    if self.chat_template is not None:
+      (path / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
     description = {
       "kind": self.kind,
       "name": self.name,
       "vocab_size": self.vocab_size,
+      "extra_ids": self.extra_ids,
       "bos_id": self.bos_id,
       "eos_id": self.eos_id,
       "fingerprint": self.fingerprint,
@@ -119,6 +204,8 @@ class ByteTokenizer(Tokenizer):
   vocab_size = 258
   bos_id = 256
   eos_id = 257
+  cls_id = 256
+  sep_id = 257
   pad_id = 257
   lossless = True
   fingerprint = "bytes-1"
@@ -129,10 +216,19 @@ class ByteTokenizer(Tokenizer):
   def decode(self, ids: Iterable[int]) -> str:
     return bytes(int(i) for i in ids if i < 256).decode(errors="replace")
 
-  def piece(self, token: int) -> str:
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    sizes = [len(character.encode()) for character in text]
+    starts = np.repeat(np.arange(len(text), dtype=np.int32), sizes)
+    return self.encode(text), np.stack([starts, starts + 1], axis=1)
+
+  def _own_piece(self, token: int) -> str:
     if token >= 256:
-      return {256: "<s>", 257: "</s>"}.get(token, f"<{token}>")
+      return "<s>" if token == self.bos_id else "</s>"
     return chr(token) if 32 <= token < 127 or token in (9, 10) else f"<0x{token:02X}>"
+
+  def _own_word_starts(self) -> np.ndarray:
+    """Words begin with the space before them."""
+    return np.isin(np.arange(self.own_size), [*b" \t\r\n", self.bos_id, self.eos_id])
 
   def save_files(self, directory: Path) -> None:
     pass

@@ -58,14 +58,14 @@ def test_a_split_by_document_puts_each_document_on_one_side(spec):
 
 
 def test_the_partition_law_catches_a_split_that_loses_a_document(spec, monkeypatch):
-  real = prepare.split_documents
+  real = prepare.split_items
 
   def losing(*args):
     documents = real(*args)
     next(documents)
     return documents
 
-  monkeypatch.setattr(prepare, "split_documents", losing)
+  monkeypatch.setattr(prepare, "split_items", losing)
   assert_law_catches(check_partition, spec, DOCUMENTS)
 
 
@@ -135,7 +135,7 @@ def test_a_cache_made_from_something_else_is_refused(spec):
     prepare_corpus(spec, BYTES)
 
 
-@pytest.mark.parametrize("name", ["train/tokens.bin", "train/sizes.npy", "heldout/offsets.npy", "manifest.json"])
+@pytest.mark.parametrize("name", ["train/tokens.bin", "train/sizes.npy", "heldout/tokens.offsets.npy", "manifest.json"])
 def test_a_cache_that_lacks_a_part_is_refused(spec, name):
   prepare_corpus(spec, BYTES)
   (only_cache(spec) / name).unlink()

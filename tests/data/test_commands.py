@@ -66,6 +66,46 @@ def test_data_show_makes_segments_padding_and_targets_visible(capsys, flags):
   assert "--rows: got" in lmx_error(capsys, "data", "show", *flags, "--rows=0")
 
 
+@pytest.fixture
+def pairs(tmp_path) -> list[str]:
+  """Flags of a classifier and of a translator over one small table; the classifier finds its labels by itself."""
+  rows = [f"{'good' if i % 2 else 'bad'} text number {i}\t{'yes' if i % 2 else 'no'}" for i in range(60)]
+  (tmp_path / "pairs.tsv").write_text("sentence\tanswer\n" + "".join(row + "\n" for row in rows))
+  sources = [f"--config.data.sources={tmp_path / 'pairs.tsv'}", f"--config.data.cache_dir={tmp_path / 'cache'}"]
+  return [*sources, "--config.tokenizer.kind=bytes", "--config.data.length=16", "--config.data.heldout_fraction=0.2"]
+
+
+def classifier(flags: list[str]) -> list[str]:
+  chosen = ["--config.objective.name=classification", "--config.model.family=encoder", "--config.data.packing=padded"]
+  columns = ["--config.data.columns.text=sentence", "--config.data.columns.label=answer"]
+  return [*flags, *chosen, *columns]
+
+
+def test_data_commands_show_and_count_examples_with_their_labels_and_cuts(capsys, pairs):
+  flags = classifier(pairs)
+  assert "prepared" in lmx(capsys, "data", "prepare", *flags)
+  count = lmx(capsys, "data", "count", *flags)
+  assert re.search(r"examples were cut to fit; they lost [\d,]+ tokens", count)
+  assert re.search(r"an epoch: \d+ rows of 16 \(padded, [\d.]+% filled\), \d+ tokens", count)
+  out = lmx(capsys, "data", "show", *flags, "--rows=2", "--table=2")
+  assert "labels: no, yes" in out
+  assert re.search(r"row 0: 1 segments, 0 places of padding\nlabels: [01] \((no|yes)\)\nweight in the loss: 1\n", out)
+  assert re.search(r"\[segment 1: places 0-15, positions 0-15\]\n<s>(good|bad) text", out)
+  assert re.search(r"place +segment +position +token +\n +0 +1 +0 +256 +'<s>'", out)
+  error = lmx_error(capsys, "data", "count", *flags, "--config.data.columns.label=answr")
+  assert "no column 'answr' (there are sentence, answer; try --config.data.columns.label=answer)" in error
+
+
+def test_data_show_prints_what_an_encoder_reads_beside_what_a_decoder_does(capsys, pairs):
+  chosen = ["--config.objective.name=seq2seq", "--config.model.family=encoder_decoder", "--config.data.packing=packed"]
+  columns = ["--config.data.columns.source=sentence", "--config.data.columns.target=answer"]
+  lengths = ["--config.data.encoder_length=64", "--config.model.context=64"]
+  out = lmx(capsys, "data", "show", *pairs, *chosen, *columns, *lengths, "--rows=1")
+  assert "encoder_tokens int32" in out
+  assert re.search(r"row 0: [2-9] segments, \d+ targets in the loss", out)
+  assert re.search(r"encoder_tokens:\n\[segment 1: .*\]\n.*(good|bad) text number", out)
+
+
 def test_data_build_writes_a_set_that_the_next_command_reads(capsys, flags, tmp_path):
   out = lmx(capsys, "data", "build", *flags, "--name=mine", "--shards=1", str(tmp_path / "text.jsonl"))
   assert "train, 80 documents" in out

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data.corpus import Corpus, DataSpec, epoch_facts, make_eval_batches, make_loader, prepare_corpus
-from lmx.data.pipeline import Assemble, batch_fingerprint, combine_fingerprints
+from lmx.data.assemble import Assemble
+from lmx.data.corpus import Corpus, DataSpec, Needs, epoch_facts, make_eval_batches, make_loader, prepare_corpus
+from lmx.data.pipeline import batch_fingerprint, combine_fingerprints
+from lmx.data.rows import Piece
 from lmx.data.tokenizer import ByteTokenizer, train_sentencepiece
 from lmx.errors import LmxError
 
@@ -25,6 +27,9 @@ def prepare(window: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarra
 def prepare_random(window: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
   row = prepare(window, rng)
   return {**row, "loss_weights": rng.random(len(row["tokens"]), np.float32)}
+
+
+NEEDS = Needs(prepare, lookahead=1)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ def with_spec(corpus: Corpus, **changes) -> Corpus:
 
 
 def loader(corpus: Corpus, how=prepare, **options):
-  return make_loader(corpus, how, **{"lookahead": 1, "batch_size": BATCH, "seed": 3, **options})
+  return make_loader(corpus, Needs(how, lookahead=1), **{"batch_size": BATCH, "seed": 3, **options})
 
 
 def draw(corpus: Corpus, count: int, start: int = 0, **options) -> list[dict[str, np.ndarray]]:
@@ -103,14 +108,14 @@ def test_packed_rows_keep_documents_apart(corpus):
 
 @pytest.mark.parametrize("packing", ["packed", "padded", "concatenated"])
 def test_an_epoch_has_every_row_once_and_the_next_is_in_another_order(corpus, packing):
-  rows = sum(len(r) for r in corpus.train_rows(1, packing=packing))
+  rows = epoch_facts(corpus, NEEDS, packing=packing).rows
   batches = draw(corpus, 2 * rows // 2, batch_size=2, packing=packing)
   keys = [row.tobytes() for batch in batches for row in batch["tokens"]]
   first, second = keys[:rows], keys[rows : 2 * rows]
   assert Counter(first) == Counter(second)
   assert first != second
   weight = sum(float(batch["loss_weights"].sum()) for batch in batches)
-  assert weight == 2 * epoch_facts(corpus, lookahead=1, packing=packing).targets
+  assert weight == 2 * epoch_facts(corpus, NEEDS, packing=packing).targets
 
 
 def test_the_seed_decides_the_order(corpus):
@@ -197,7 +202,7 @@ def test_bytes_per_target_follows_the_mixture(tmp_path):
   tokenizer = train_sentencepiece(["\u65e5x0123456789"], vocab_size=0, model_type="char")
 
   def facts(weights):
-    return epoch_facts(prepare_corpus(dataclasses.replace(base, weights=weights), tokenizer), lookahead=1)
+    return epoch_facts(prepare_corpus(dataclasses.replace(base, weights=weights), tokenizer), NEEDS)
 
   assert facts(()).bytes_per_target == pytest.approx(facts((1.0, 1.0)).bytes_per_target, rel=0.1)
   assert 2.5 < facts((100.0, 1.0)).bytes_per_target < 3.0
@@ -229,7 +234,7 @@ def test_the_fingerprint_does_not_depend_on_the_processes_but_on_every_value(cor
 
 
 def held_out(corpus: Corpus, how=prepare, **options):
-  return make_eval_batches(corpus, how, **{"lookahead": 1, "batch_size": BATCH, **options})
+  return make_eval_batches(corpus, Needs(how, lookahead=1), **{"batch_size": BATCH, **options})
 
 
 @pytest.mark.parametrize("packing", ["packed", "padded", "concatenated"])
@@ -281,8 +286,8 @@ def test_a_batch_that_does_not_divide_over_the_processes_is_refused(corpus):
 
 
 def test_an_objective_that_makes_too_many_places_is_named():
-  with pytest.raises(ValueError, match="made 9 places out of windows for a row of 8"):
-    Assemble(prepare, 8, 0)([np.arange(10, dtype=np.int32)], np.random.default_rng(0))
+  with pytest.raises(LmxError, match=r"config.data.length: got 8, but the objective made 9 tokens for a row"):
+    Assemble(NEEDS, {"": 8}, 0)([Piece(np.arange(10, dtype=np.int32))], np.random.default_rng(0))
 
 
 def test_an_error_while_a_batch_is_made_reaches_the_caller(corpus):
@@ -293,3 +298,26 @@ def test_an_error_while_a_batch_is_made_reaches_the_caller(corpus):
   with pytest.raises(RuntimeError, match="broken objective"):
     next(batches)
   batches.close()
+
+
+# ---------------------------------------------------------------- batches that end with their longest row
+
+
+def check_only_padding_is_cut(cut: list[dict[str, np.ndarray]], whole: list[dict[str, np.ndarray]]) -> None:
+  for short, long in zip(cut, whole, strict=True):
+    end = short["tokens"].shape[1]
+    longest = int((long["segment_ids"] > 0).sum(axis=1).max())
+    assert end == min(LENGTH, -(-longest // 4) * 4)
+    assert_same([short], [{name: array[:, :end] for name, array in long.items()}])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_batch_can_end_with_its_longest_row_on_every_process_alike(corpus, count):
+  short = with_spec(corpus, pad_multiple=4, packing="padded")
+  options = {"how": prepare_random, "packing": "padded", "batch_size": 4}
+  whole = draw(corpus, 12, **options)
+  parts = [draw(short, 12, process_index=i, process_count=count, **options) for i in range(count)]
+  cut = [{name: np.concatenate([p[name] for p in part]) for name in part[0]} for part in zip(*parts, strict=True)]
+  assert len({batch["tokens"].shape[1] for batch in cut}) > 1
+  check_only_padding_is_cut(cut, whole)
+  assert_law_catches(lambda batches: check_only_padding_is_cut(batches, whole), whole)

@@ -42,7 +42,7 @@ def pairs(windows: list[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def all_windows(rows) -> list[np.ndarray]:
-  return [window for i in range(len(rows)) for window in rows[i]]
+  return [piece.content for i in range(len(rows)) for piece in rows[i]]
 
 
 def check_pairs(rows, store: TokenStore) -> None:
@@ -56,7 +56,7 @@ def check_pairs(rows, store: TokenStore) -> None:
 def test_rows_hold_every_pair_of_every_document_once(store, packing, length):
   rows = make_rows(store, packing=packing, length=length, lookahead=1)
   check_pairs(rows, store)
-  assert all(sum(len(w) - 1 for w in rows[i]) <= length for i in range(len(rows)))
+  assert all(sum(len(piece.content) - 1 for piece in rows[i]) <= length for i in range(len(rows)))
   if packing == "padded":
     assert all(len(rows[i]) == 1 for i in range(len(rows)))
 
@@ -120,7 +120,7 @@ def test_concatenated_rows_are_the_stream_of_all_documents(tmp_path, lookahead, 
   assert rows.targets == len(stream) - lookahead
   assert len(rows) == -(-rows.targets // 8)
   for i in range(len(rows)):
-    (window,) = rows[i]
+    ((window, _),) = rows[i]
     np.testing.assert_array_equal(window, stream[i * 8 : i * 8 + 8 + lookahead])
 
 
@@ -139,7 +139,7 @@ def test_a_kept_plan_is_the_plan_that_was_made(store, monkeypatch):
   assert len(first) == len(second)
   for i in range(len(first)):
     for a, b in zip(first[i], second[i], strict=True):
-      np.testing.assert_array_equal(a, b)
+      np.testing.assert_array_equal(a.content, b.content)
 
 
 def test_a_cache_that_may_only_be_read_is_packed_all_the_same(store, monkeypatch):
@@ -152,7 +152,7 @@ def test_a_cache_that_may_only_be_read_is_packed_all_the_same(store, monkeypatch
 
 def test_many_blocks_of_documents_are_packed_like_one(monkeypatch):
   lengths = np.random.default_rng(3).integers(1, 40, 1000)
-  monkeypatch.setattr(rows_module, "_BLOCK", 64)
+  monkeypatch.setattr(rows_module, "BLOCK", 64)
   plan = plan_packed(lengths, 64)
   assert sorted(plan.document.tolist()) == list(range(1000))
   used = np.add.reduceat(plan.length, plan.first[:-1])

@@ -4,12 +4,13 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from lmx.data.corpus import DataSpec, prepare_corpus
-from lmx.data.document import BadDocuments, ReadOptions
+from lmx.data.document import BadDocuments, ReadOptions, Wanted
 from lmx.data.sources import join_sources, open_source
-from lmx.data.tfds import build_tfds
+from lmx.data.tfds import _BadValueError, _plain, build_tfds
 from lmx.data.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 
@@ -79,3 +80,24 @@ def test_a_build_never_overwrites_and_leaves_nothing_half_done(data):
     {"train": open_source(str(broken))}, name="broken", directory=data / "sets", shards=1, bad_documents="skip"
   )
   assert (report.documents, report.skipped) == ({"train": 1}, {"broken JSON": 1})
+
+
+def test_a_set_gives_records_and_names_the_columns_it_has(data):
+  columns = {"text": "text", "label": "label", "text_b": "text_b"}
+  source = open_source("tfds:mine", ReadOptions(columns=columns, tfds_dir=str(data / "sets")))
+  (first, *_) = source.records(Wanted(("text",), ("text_b",)), BadDocuments())
+  assert set(first.values) == {"text"}
+  assert first.where == "tfds:mine train[0]"
+  with pytest.raises(LmxError, match=r"tfds:mine column: got 'label'. Allowed: text.*columns.label=text"):
+    next(source.records(Wanted(("text", "label")), BadDocuments()))
+
+
+def test_values_of_a_set_become_what_json_would_hold():
+  turns = {"role": np.array([b"user", b"assistant"], object), "content": np.array([b"caf\xc3\xa9", b""], object)}
+  assert _plain(turns, 100) == [{"role": "user", "content": "caf\u00e9"}, {"role": "assistant", "content": ""}]
+  values = {"x": np.int64(3), "y": np.float32(0.5), "z": np.array([[1, 2]]), "t": b"a"}
+  assert _plain(values, 100) == {"x": 3, "y": 0.5, "z": [[1, 2]], "t": "a"}
+  assert json.dumps(_plain(values, 100))
+  for value, reason in ((b"\xff", "not UTF-8"), (b"x" * 101, "document too long")):
+    with pytest.raises(_BadValueError, match=reason):
+      _plain(value, 100)

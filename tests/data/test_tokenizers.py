@@ -1,18 +1,24 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Tokenizers give back exactly the text they were given, and are read back as they were saved."""
 
+import io
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import tokenizers
 from laws import assert_law_catches
 
 from lmx.data import tokenizer_training
+from lmx.data.document import Wanted
+from lmx.data.spec import DataSpec
 from lmx.data.stdlib import StdlibSource
 from lmx.data.tokenizer import (
   ByteTokenizer,
+  SentencePieceTokenizer,
   Tokenizer,
   TokenizerSpec,
   load_tokenizer,
@@ -196,3 +202,176 @@ def test_a_spec_with_a_path_or_of_another_kind_needs_no_training():
   assert TokenizerSpec().needs_training
   assert not TokenizerSpec(path="x.model").needs_training
   assert not TokenizerSpec(kind="bytes").needs_training
+
+
+def test_added_ids_come_last_and_are_saved_with_the_run(specimens, tmp_path):
+  for kind, tokenizer in specimens.items():
+    more = tokenizer.extended(5)
+    assert (more.own_size, more.vocab_size, more.extra_ids) == (tokenizer.vocab_size, tokenizer.vocab_size + 5, 5)
+    assert (more.mask_id, more.sentinels) == (tokenizer.vocab_size, 5)
+    assert [more.sentinel(i) for i in range(5)] == [more.vocab_size - 1 - i for i in range(5)]
+    assert more.piece(more.sentinel(2)) == "<extra_id_2>"
+    assert more.fingerprint != tokenizer.fingerprint
+    assert more.extended(0).fingerprint == more.extended(2).extended(0).fingerprint == tokenizer.fingerprint
+    np.testing.assert_array_equal(more.encode(TEXT[1]), tokenizer.encode(TEXT[1]))
+    assert more.decode([*more.encode("x y"), more.sentinel(0)]) == "x y"
+    assert len(more.starts_word) == more.vocab_size
+    more.save(tmp_path / kind)
+    loaded = load_tokenizer(tmp_path / kind)
+    assert (loaded.vocab_size, loaded.fingerprint, loaded.extra_ids) == (more.vocab_size, more.fingerprint, 5)
+    with pytest.raises(LmxError, match=r"sentinel: got 5. Allowed: 0 to 4"):
+      more.sentinel(5)
+    assert tokenizer.mask_id is None
+    with pytest.raises(LmxError, match="this tokenizer has no sentinels"):
+      tokenizer.sentinel(0)
+
+
+def test_a_config_adds_ids_to_whatever_tokenizer_it_names(specimens, tmp_path):
+  specimens["bpe"].extended(3).save(tmp_path)
+  data = DataSpec(cache_dir=str(tmp_path / "cache"))
+  for wanted, expected in ((0, 3), (3, 3), (7, 7)):
+    spec = TokenizerSpec(kind="sentencepiece", path=str(tmp_path), extra_ids=wanted)
+    assert tokenizer_training.make_tokenizer(spec, data).extra_ids == expected
+  (tmp_path / "a.txt").write_text(TEXT[0])
+  data = DataSpec(sources=(str(tmp_path / "a.txt"),), heldout_fraction=0.0, cache_dir=str(tmp_path / "cache"))
+  trained = [tokenizer_training.make_tokenizer(TokenizerSpec(vocab_size=340, extra_ids=n), data) for n in (0, 4)]
+  assert [tokenizer.vocab_size for tokenizer in trained] == [340, 344]
+  assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_tokenizer_is_trained_on_the_columns_that_an_objective_reads(tmp_path):
+  rows = [{"source": "aaa bbb ccc", "target": ["ddd", {"x": "eee fff"}], "other": "zzz"}] * 40
+  (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  columns = {"source": "source", "target": "target"}
+  data = DataSpec(sources=(str(tmp_path / "a.jsonl"),), columns=columns, cache_dir=str(tmp_path), heldout_fraction=0)
+  spec = TokenizerSpec(vocab_size=275, model_type="bpe")
+  tokenizer = tokenizer_training.make_tokenizer(spec, data, Wanted(("source", "target")))
+  assert [len(tokenizer.encode(text)) <= 2 for text in ("aaa", "eee", "zzz")] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_offsets_are_the_characters_that_each_id_stands_for(specimens, kind):
+  check_offsets(specimens[kind])
+
+
+def check_offsets(tokenizer: Tokenizer) -> None:
+  for text in ("", "plain words here", "h\u00e9llo  \u2581 w\u00f6rld\n\u65e5\U0001f389x", "a\n\n<s> b", TEXT[0][:300]):
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    np.testing.assert_array_equal(ids, tokenizer.encode(text))
+    assert offsets.shape == (len(ids), 2)
+    covered: set[int] = set()
+    for token, (start, end) in zip(ids.tolist(), offsets.tolist(), strict=True):
+      assert tokenizer.decode([token]).replace("\ufffd", "") in text[start:end]
+      covered.update(range(start, end))
+    assert {i for i, c in enumerate(text) if not c.isspace()} <= covered
+
+
+def test_the_law_of_offsets_catches_offsets_in_bytes():
+  class InBytes(ByteTokenizer):
+    def encode_with_offsets(self, text):
+      ids = self.encode(text)
+      return ids, np.stack([np.arange(len(ids)), np.arange(len(ids)) + 1], axis=1)
+
+  assert_law_catches(check_offsets, InBytes())
+
+
+def word_borders(tokenizer: Tokenizer, text: str) -> list[str]:
+  ids = tokenizer.encode(text)
+  words: list[list[int]] = []
+  for token in ids.tolist():
+    if tokenizer.starts_word[token] or not words:
+      words.append([])
+    words[-1].append(token)
+  return [tokenizer.decode(word).strip() for word in words]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_begin_where_a_space_does(specimens, kind):
+  text = " the quick brownish foxes jumped"
+  assert word_borders(specimens[kind], text) == text.split()
+
+
+PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "un", "##aff", "##able", ",", "[", "]", "mask")
+
+
+def test_berts_vocabulary_is_read_lower_cased_unless_its_config_says_otherwise(tmp_path):
+  (tmp_path / "vocab.txt").write_text("\n".join([*PIECES, "The"]) + "\n")
+  tokenizer = open_tokenizer("huggingface", str(tmp_path))
+  assert tokenizer.vocab_size == len(PIECES) + 1
+  assert [tokenizer.piece(i) for i in tokenizer.encode("The unaffable, [MASK]").tolist()] == [
+    *("the", "un", "##aff", "##able", ",", "[", "mask", "]"),
+  ]
+  assert (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id) == (0, 1, 2, 3, 4)
+  assert (tokenizer.bos_id, tokenizer.eos_id) == (2, 3)
+  assert word_borders(tokenizer, "the unaffable") == ["the", "unaffable"]
+  ids, offsets = tokenizer.encode_with_offsets("The unaffable")
+  assert ["The unaffable"[a:b] for a, b in offsets.tolist()] == ["The", "un", "aff", "able"]
+  tokenizer.save(tmp_path / "saved")
+  assert load_tokenizer(tmp_path / "saved").encode("the unaffable").tolist() == ids.tolist()
+  (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+  assert open_tokenizer("huggingface", str(tmp_path / "vocab.txt")).encode("The").tolist() == [len(PIECES)]
+  (tmp_path / "vocab.txt").write_text("the\n")
+  with pytest.raises(LmxError, match=r"vocab.txt has no \[UNK\]"):
+    open_tokenizer("huggingface", str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [("encoder.json", "vocab.bpe"), ("my_vocab.json", "my_merges.txt")])
+def test_gpt2s_two_files_are_the_tokenizer_they_were_made_from(tmp_path, names):
+  whole = tokenizers.ByteLevelBPETokenizer()
+  whole.train_from_iterator(TEXT[:5], vocab_size=400, special_tokens=["<|endoftext|>"], show_progress=False)
+  made = [Path(file) for file in whole.save_model(str(tmp_path))]
+  for file, name in zip(made, names, strict=True):
+    file.rename(tmp_path / name)
+  path = tmp_path if names[0] == "encoder.json" else tmp_path / names[1]
+  tokenizer = open_tokenizer("huggingface", str(path))
+  assert tokenizer.lossless
+  check_round_trip(tokenizer)
+  assert tokenizer.encode(TEXT[1]).tolist() == whole.encode(TEXT[1]).ids
+  assert tokenizer.piece(tokenizer.eos_id) == "<|endoftext|>"
+  (tmp_path / names[1]).unlink()
+  with pytest.raises(LmxError, match=rf"needs .*{names[0]} and .*{names[1]}"):
+    open_tokenizer("huggingface", str(tmp_path / names[0]))
+
+
+def test_a_tokenizers_own_mask_and_sentinels_are_used_and_never_come_from_text(tmp_path):
+  tokenizer = train_huggingface()
+  tokenizer.add_special_tokens(["<mask>", "<extra_id_0>", "<extra_id_1>", "[CLS]"])
+  tokenizer.save(str(tmp_path / "tokenizer.json"))
+  loaded = open_tokenizer("huggingface", str(tmp_path)).extended(2)
+  assert [loaded.piece(i) for i in (loaded.mask_id, loaded.sentinel(1), loaded.cls_id)] == [
+    "<mask>",
+    "<extra_id_1>",
+    "[CLS]",
+  ]
+  assert loaded.sentinels == 2
+  assert loaded.sep_id == loaded.eos_id
+  text = "<extra_id_0> and <mask>"
+  assert not {loaded.sentinel(0), loaded.mask_id} & set(loaded.encode(text).tolist())
+  assert loaded.decode(loaded.encode(text)) == text
+
+
+def test_sentinels_of_a_sentencepiece_model_never_come_from_text():
+  """T5's models list them as ordinary pieces, with a space mark before."""
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(TEXT[:8]), model_writer=model, vocab_size=400, model_type="unigram", minloglevel=2,
+    user_defined_symbols=["\u2581<extra_id_1>", "\u2581<extra_id_0>"],
+  )  # fmt: skip
+  tokenizer = SentencePieceTokenizer(model.getvalue())
+  assert [tokenizer.piece(tokenizer.sentinel(i)) for i in range(2)] == [" <extra_id_0>", " <extra_id_1>"]
+  assert tokenizer.sentinel(0) not in tokenizer.encode("a <extra_id_0> b")
+
+
+@pytest.mark.parametrize("kind", ["bpe", "huggingface"])
+def test_a_chat_template_beside_a_tokenizer_is_kept_with_it(specimens, kind, tmp_path):
+  specimens[kind].save(tmp_path)
+  path = str(tmp_path)
+  assert load_tokenizer(path).chat_template is None
+  several = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ a }}"}]
+  for value, expected in (("{{ b }}", "{{ b }}"), (several, "{{ a }}")):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": value}))
+    assert open_tokenizer(specimens[kind].kind, path).chat_template == expected
+  (tmp_path / "chat_template.jinja").write_text("{{ caf\u00e9 }}", encoding="utf-8")
+  loaded = open_tokenizer(specimens[kind].kind, path)
+  loaded.save(tmp_path / "saved")
+  assert load_tokenizer(tmp_path / "saved").chat_template == loaded.chat_template == "{{ caf\u00e9 }}"

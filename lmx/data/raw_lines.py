@@ -1,0 +1,91 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The raw records of a file, plain or gzipped, before they are parsed: its lines, or its parts between separators."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from lmx.data.document import BadDocuments, ReadOptions
+
+_BLOCK = 1 << 20
+# The line it starts on (None for a whole file), and its bytes.
+RawRecord = tuple[int | None, bytes]
+
+
+def place(path: Path, line: int | None) -> str:
+  """A file and a line, as they are written in messages."""
+  return str(path) if line is None else f"{path}:{line}"
+
+
+def open_binary(path: Path) -> BinaryIO:
+  """The file's bytes, unpacked if its name ends in .gz."""
+  return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def numbered_lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None]]:
+  """Numbered lines with their ends, None for one longer than `limit` bytes (which is read past in blocks)."""
+  number = 0
+  while line := file.readline(limit + 1):
+    number += 1
+    if len(line) > limit:
+      while line and not line.endswith(b"\n"):
+        line = file.readline(_BLOCK)
+      yield number, None
+    else:
+      yield number, line
+
+
+def line_records(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[RawRecord]:
+  """The lines that are not blank."""
+  with open_binary(path) as file:
+    for number, line in numbered_lines(file, options.max_document_bytes):
+      if line is None:
+        detail = f"over config.data.max_document_bytes={options.max_document_bytes}"
+        bad.add(place(path, number), "line too long", detail)
+      elif line.strip():
+        yield number, line
+
+
+def _whole_file(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[RawRecord]:
+  with open_binary(path) as file:
+    data = file.read(options.max_document_bytes + 1)
+  if len(data) > options.max_document_bytes:
+    detail = f"over config.data.max_document_bytes={options.max_document_bytes}; a separator would split it"
+    bad.add(str(path), "document too long", detail)
+  else:
+    yield None, data
+
+
+def _separated(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[RawRecord]:
+  """The text between separators, read in blocks. Separators in a row count as one."""
+  separator = (options.separator or "").encode()
+  pending, line, skipping = b"", 1, False
+  with open_binary(path) as file:
+    while True:
+      block = file.read(_BLOCK)
+      pending += block
+      pieces = pending.split(separator)
+      pending = pieces.pop() if block else b""
+      for piece in pieces:
+        if skipping:
+          skipping = False
+        elif len(piece) > options.max_document_bytes:
+          bad.add(f"{path}:{line}", "document too long", f"{len(piece)} bytes")
+        elif piece:
+          yield line, piece
+        line += piece.count(b"\n") + separator.count(b"\n")
+      if len(pending) > options.max_document_bytes:
+        if not skipping:
+          bad.add(f"{path}:{line}", "document too long", f"over {options.max_document_bytes} bytes")
+        skipping = True
+        kept = len(separator) - 1
+        line += pending.count(b"\n", 0, len(pending) - kept)
+        pending = pending[len(pending) - kept :]
+      if not block:
+        return
+
+
+def text_records(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[RawRecord]:
+  """The whole file, or its parts where a separator is given."""
+  return (_whole_file if options.separator is None else _separated)(path, options, bad)

@@ -1,0 +1,54 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What stands beside a tokenizer's file: the names of its special tokens, and its chat template."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmx.data.vocabulary import TEMPLATE_FILE
+from lmx.errors import LmxError
+
+CONFIG_FILE = "tokenizer_config.json"
+TOKEN_KEYS = ("bos_token", "eos_token", "pad_token", "cls_token", "sep_token", "mask_token")
+
+
+def read_config(data: bytes | None, where: str) -> Mapping[str, Any]:
+  """The contents of a tokenizer_config.json, {} where there is none.
+
+  Raises:
+    LmxError: it is not a JSON object.
+  """
+  if data is None:
+    return {}
+  try:
+    values = json.loads(data)
+  except ValueError as error:
+    raise LmxError(f"{CONFIG_FILE} beside {where} is not JSON: {error}") from error
+  if not isinstance(values, dict):
+    raise LmxError(f"{CONFIG_FILE} beside {where} is not a JSON object.")
+  return values
+
+
+def named_tokens(values: Mapping[str, Any]) -> dict[str, str]:
+  """The special tokens that a tokenizer_config.json names; each is a string or an object with `content`."""
+  tokens = {key: values[key] for key in TOKEN_KEYS if values.get(key)}
+  return {key: token["content"] if isinstance(token, dict) else token for key, token in tokens.items()}
+
+
+def chat_template(folder: Path, values: Mapping[str, Any]) -> str | None:
+  """The chat template: chat_template.jinja, else that of tokenizer_config.json (of several, the default one)."""
+  file = folder / TEMPLATE_FILE
+  if file.is_file():
+    return file.read_text(encoding="utf-8")
+  template = values.get("chat_template")
+  if isinstance(template, list):
+    named = {one["name"]: one["template"] for one in template}
+    return named.get("default") or next(iter(named.values()), None)
+  return template
+
+
+def read_beside(folder: Path) -> bytes | None:
+  """The tokenizer_config.json of a folder, or None."""
+  file = folder / CONFIG_FILE
+  return file.read_bytes() if file.is_file() else None
