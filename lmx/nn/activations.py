@@ -68,6 +68,8 @@ ACTIVATIONS: dict[str, Activation] = {
   "gelu": Activation(gelu, gated=False),  # Exact, with the error function. https://arxiv.org/abs/1606.08415
   "gelu_tanh": Activation(gelu_tanh, gated=False),  # The tanh approximation, as GPT-2 has it.
   "relu": Activation(jax.nn.relu, gated=False),
+  "silu": Activation(silu, gated=False),
   "swiglu": Activation(silu, gated=True),  # https://arxiv.org/abs/2002.05202
-  "geglu": Activation(gelu_tanh, gated=True),  # The same; with the tanh approximation, as Gemma has it.
+  "geglu": Activation(gelu_tanh, gated=True),  # The same; with the tanh approximation, as Gemma and T5 v1.1 have it.
+  "geglu_exact": Activation(gelu, gated=True),  # With the error function, as ModernBERT has it.
 }

@@ -1,7 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Self-attention as a sequence mixer: projections around one of the kernels."""
+"""Attention as a sequence mixer, and attention to an encoder's memory: projections around one of the kernels."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -9,47 +10,32 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lmx.nn.cache import KeyValues
+from lmx.nn.context import Context, Memory
 from lmx.nn.initializers import Scheme
 from lmx.nn.kernels import KERNELS, Extras, resolve_kernel
 from lmx.nn.linear import Linear
 from lmx.nn.masks import Mask
 from lmx.nn.norm import Norm
-from lmx.nn.positions import Rotary, rotate
+from lmx.nn.positions import rotate
 from lmx.sharding import constrain, platform
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Context:
-  """What every layer of one forward pass is told about its tokens.
-
-  Attributes:
-    segment_ids: (B, L) int32; tokens of different segments don't see each other; None: one segment a row.
-    rotary: cos and sin of the positions, (B, L, K / 2) float32; None where positions come in another way.
-    slots: (B, L) int32, the cache slot of each token; None without a cache.
-  """
-
-  segment_ids: jax.Array | None = None
-  rotary: Rotary | None = None
-  slots: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class AttentionShape:
-  """Sizes and choices of an attention layer: query heads H, key-value heads G, head width K, and the kernel."""
+  """Sizes and choices of an attention layer: query heads H, key-value heads G, head width K, biases, and the kernel."""
 
   width: int
   heads: int
   kv_heads: int
   head_width: int
   bias: bool
-  window: int | None
+  out_bias: bool
   extras: Extras
   kernel: str
 
 
 class Attention(nnx.Module):
-  """Causal multi-head attention; with fewer key-value heads than query heads, grouped- or multi-query.
+  """Multi-head attention; with fewer key-value heads than query heads, grouped- or multi-query.
 
   Sources: https://arxiv.org/abs/1706.03762, https://arxiv.org/abs/2305.13245 (grouped), and for the normalised
   queries and keys https://arxiv.org/abs/2302.05442. Projections compute in `dtype`, the softmax in float32.
@@ -65,19 +51,27 @@ class Attention(nnx.Module):
     dtype: Any,
     rngs: nnx.Rngs,
   ):
-    """Makes the weights; the norms, over the head width, are applied to queries and keys before rotation."""
+    """Makes the weights.
+
+    Args:
+      shape: sizes and choices.
+      query_norm, key_norm: applied before rotation: over each head (K), or over all of them (H * K and G * K).
+      scheme: the initialisation.
+      dtype: compute dtype.
+      rngs: the `params` stream is drawn from.
+    """
     self.shape = shape
     self.dtype = jnp.dtype(dtype)
     embed, head = ("embed", shape.width), ("head_width", shape.head_width)
     heads, kv_heads = ("heads", shape.heads), ("kv_heads", shape.kv_heads)
 
-    def linear(inputs, outputs, residual=False):
-      return Linear(inputs, outputs, bias=shape.bias, scheme=scheme, dtype=dtype, rngs=rngs, residual=residual)
+    def linear(inputs, outputs, bias=shape.bias, residual=False, gain=1.0):
+      return Linear(inputs, outputs, bias=bias, scheme=scheme, dtype=dtype, rngs=rngs, residual=residual, gain=gain)
 
-    self.query = linear((embed,), (heads, head))
+    self.query = linear((embed,), (heads, head), gain=_query_gain(shape))
     self.key = linear((embed,), (kv_heads, head))
     self.value = linear((embed,), (kv_heads, head))
-    self.out = linear((heads, head), (embed,), residual=True)
+    self.out = linear((heads, head), (embed,), bias=shape.out_bias, residual=True)
     self.query_norm = query_norm
     self.key_norm = key_norm
 
@@ -88,7 +82,7 @@ class Attention(nnx.Module):
 
     Args:
       x_BLD: normalised residual stream.
-      context: segments, rotary tables and cache slots of the tokens.
+      context: segments, rotary tables, cache slots and so on.
       cache: keys and values of all layers; the new ones are written to it, and all of it is attended to.
       layer: this layer's number in the cache.
       key: for dropout on the probabilities; None: off.
@@ -96,22 +90,40 @@ class Attention(nnx.Module):
     Returns:
       (B, L, D) in the compute dtype, and the cache with the tokens of x in it.
     """
-    q_BLHK = constrain(self.query(x_BLD), "batch", "length", "heads", "head_width")
-    k_BLGK = constrain(self.key(x_BLD), "batch", "length", "kv_heads", "head_width")
-    v_BLGK = constrain(self.value(x_BLD), "batch", "length", "kv_heads", "head_width")
-    if self.query_norm is not None and self.key_norm is not None:
-      q_BLHK, k_BLGK = self.query_norm(q_BLHK), self.key_norm(k_BLGK)
+    q_BLHK = self.queries(x_BLD)
+    k_BLGK, v_BLGK = self.keys_and_values(x_BLD)
     if context.rotary is not None:
       q_BLHK, k_BLGK = rotate(q_BLHK, context.rotary), rotate(k_BLGK, context.rotary)
     if cache is None or context.slots is None:
-      mixed_BLHK = self._attend(q_BLHK, k_BLGK, v_BLGK, context, key)
+      mask = Mask(
+        context.segment_ids,
+        context.segment_ids,
+        key_prefix=context.prefix,
+        causal=context.causal,
+        window=context.window,
+      )
+      mixed_BLHK = self.attend(q_BLHK, k_BLGK, v_BLGK, mask, key, context.bias)
     else:
       cache = cache.write(layer, context.slots, k_BLGK, v_BLGK)
       mixed_BLHK = self._attend_cached(q_BLHK, *cache.read(layer), context)
-    mixed_BLHK = constrain(mixed_BLHK, "batch", "length", "heads", "head_width")
-    return self.out(mixed_BLHK), cache
+    return self.output(mixed_BLHK), cache
 
-  def _attend(self, q_BLHK, k_BLGK, v_BLGK, context: Context, key) -> jax.Array:
+  def queries(self, x_BLD: jax.Array) -> jax.Array:
+    """(B, L, H, K) queries, normalised but not rotated."""
+    q_BLHK = constrain(self.query(x_BLD), "batch", "length", "heads", "head_width")
+    return q_BLHK if self.query_norm is None else _normalised(self.query_norm, q_BLHK)
+
+  def keys_and_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(B, S, G, K) keys, normalised but not rotated, and values."""
+    k_BSGK = constrain(self.key(x_BSD), "batch", "length", "kv_heads", "head_width")
+    v_BSGK = constrain(self.value(x_BSD), "batch", "length", "kv_heads", "head_width")
+    return k_BSGK if self.key_norm is None else _normalised(self.key_norm, k_BSGK), v_BSGK
+
+  def output(self, mixed_BLHK: jax.Array) -> jax.Array:
+    return self.out(constrain(mixed_BLHK, "batch", "length", "heads", "head_width"))
+
+  def attend(self, q_BLHK, k_BSGK, v_BSGK, mask: Mask, key, bias=None) -> jax.Array:
+    """The fastest kernel that applies, (B, L, H, K)."""
     shape = self.shape
     name = resolve_kernel(
       shape.kernel,
@@ -120,10 +132,53 @@ class Attention(nnx.Module):
       head_width=shape.head_width,
       extras=shape.extras,
     )
-    mask = Mask(context.segment_ids, context.segment_ids, causal=True, window=shape.window)
-    return KERNELS[name].attend(q_BLHK, k_BLGK, v_BLGK, mask, shape.extras, key)
+    return KERNELS[name].attend(q_BLHK, k_BSGK, v_BSGK, mask, shape.extras, key, bias)
 
   def _attend_cached(self, q_BLHK, k_BSGK, v_BSGK, context: Context) -> jax.Array:
     """A few queries against every slot: bound by reading the cache, so the plain kernel serves everywhere."""
-    mask = Mask(query_index=context.slots, causal=True, window=self.shape.window)
-    return KERNELS["einsum"].attend(q_BLHK, k_BSGK, v_BSGK, mask, self.shape.extras, None)
+    prefix_BS = None
+    if context.prefix is not None:
+      rows = jnp.arange(context.prefix.shape[0], dtype=jnp.int32)[:, None]
+      empty = jnp.zeros((k_BSGK.shape[0], k_BSGK.shape[1]), context.prefix.dtype)
+      prefix_BS = empty.at[rows, context.slots].set(context.prefix, mode="drop")
+    mask = Mask(query_index=context.slots, key_prefix=prefix_BS, causal=True, window=context.window)
+    return KERNELS["einsum"].attend(q_BLHK, k_BSGK, v_BSGK, mask, self.shape.extras, None, context.bias)
+
+
+class CrossAttention(Attention):
+  """Queries from the decoder, keys and values from the encoder's memory. https://arxiv.org/abs/1706.03762, 3.2.3."""
+
+  def read(
+    self, x_BLD: jax.Array, context: Context, cache: KeyValues | None, layer: int | jax.Array, key: jax.Array | None
+  ) -> jax.Array:
+    """(B, L, D): what each token takes from the memory.
+
+    Args:
+      x_BLD: normalised residual stream of the decoder.
+      context: its `memory` holds the encoder's hidden states, and who sees which.
+      cache: keys and values of the memory for all layers, from `keys_and_values`; None: they are computed here.
+      layer: this layer's number in the cache.
+      key: for dropout on the probabilities; None: off.
+    """
+    memory = Memory() if context.memory is None else context.memory
+    q_BLHK = self.queries(x_BLD)
+    k_BMGK, v_BMGK = self.keys_and_values(memory.hidden) if cache is None else cache.read(layer)
+    mask = Mask(memory.query_segments, memory.key_segments, causal=False)
+    return self.output(self.attend(q_BLHK, k_BMGK, v_BMGK, mask, key))
+
+
+def _query_gain(shape: AttentionShape) -> float:
+  """Queries begin smaller by what a scale of one's own adds, so that scores begin as large as with 1 / sqrt(K).
+
+  Source: T5, which leaves the scale out of the scores and puts it into the first queries
+  (https://github.com/tensorflow/mesh, mesh_tensorflow/transformer/attention.py).
+  """
+  return 1.0 if shape.extras.scale is None else 1 / (shape.extras.scale * math.sqrt(shape.head_width))
+
+
+def _normalised(norm: Norm, x_BLHK: jax.Array) -> jax.Array:
+  """Each head by itself, or all heads of a token together where the norm is as wide as they are."""
+  if norm.width == x_BLHK.shape[-1]:
+    return norm(x_BLHK)
+  B, L, H, K = x_BLHK.shape
+  return norm(x_BLHK.reshape(B, L, H * K)).reshape(B, L, H, K)

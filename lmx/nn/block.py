@@ -1,12 +1,16 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A Transformer block: a sequence mixer and an MLP, each in a residual branch with a norm."""
+"""A Transformer block: a sequence mixer, in some a look at an encoder's memory, and an MLP, in residual branches."""
 
-from typing import Any, Protocol
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
 
 import jax
 from flax import nnx
 
-from lmx.nn.attention import Context
+from lmx.nn.attention import CrossAttention
+from lmx.nn.cache import WithMemory
+from lmx.nn.context import Context, Sums
 from lmx.nn.dropout import dropout, fold
 from lmx.nn.norm import Norm
 from lmx.sharding import constrain
@@ -20,39 +24,121 @@ class Mixer(Protocol):
   ) -> tuple[jax.Array, Any]: ...
 
 
-class PreNormBlock(nnx.Module):
-  """x + f(norm(x)), twice. Source: GPT-2; analysed in https://arxiv.org/abs/2002.04745."""
+class Feedforward(Protocol):
+  """What each token goes through by itself.
 
-  def __init__(self, attention: Mixer, attention_norm: Norm, mlp: nnx.Module, mlp_norm: Norm, dropout_rate: float):
-    """Takes its parts; `attention` is the sequence mixer, whatever it is, under the name checkpoints know it by."""
-    self.attention = attention
-    self.attention_norm = attention_norm
-    self.mlp = mlp
-    self.mlp_norm = mlp_norm
+  Attributes:
+    auxiliary: names of the losses that a call returns.
+  """
+
+  auxiliary: ClassVar[tuple[str, ...]]
+
+  def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Sums]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+  """Where the norms of a residual branch stand.
+
+  Attributes:
+    before: the sub-layer reads norm(x).
+    output: what the sub-layer gives is normalised before it is added, by a norm of its own.
+    after: the residual sum is normalised.
+    final: one more norm follows the last block.
+  """
+
+  before: bool = False
+  output: bool = False
+  after: bool = False
+  final: bool = True
+
+
+PLACEMENTS: dict[str, Placement] = {
+  "pre": Placement(before=True),  # GPT-2; analysed in https://arxiv.org/abs/2002.04745.
+  "post": Placement(after=True, final=False),  # https://arxiv.org/abs/1706.03762, section 3.1.
+  "output": Placement(output=True),  # OLMo 2: https://arxiv.org/abs/2501.00656, section 3.2.
+  "sandwich": Placement(before=True, output=True),  # Gemma 2: https://arxiv.org/abs/2408.00118, section 2.
+}
+
+
+class Block(nnx.Module):
+  """One layer. Sub-layers stand in residual branches: x + f(x), with norms where the placement has them."""
+
+  def __init__(
+    self,
+    placement: Placement,
+    make_norm: Callable[[], Norm],
+    dropout_rate: float,
+    *,
+    attention: Mixer,
+    cross_attention: CrossAttention | None = None,
+    mlp: Feedforward | None,
+  ):
+    """Takes its parts and makes the norms that go with them.
+
+    Args:
+      placement: where norms stand.
+      make_norm: makes one over the model's width.
+      dropout_rate: on what each sub-layer gives.
+      attention: the sequence mixer, whatever it is, under the name that checkpoints know it by.
+      cross_attention: reads the encoder's memory, in a decoder that has one.
+      mlp: None: a block without one.
+    """
+    own = placement.before or placement.after
+    make: Callable[[Any, bool], Norm | None] = lambda part, wanted: make_norm() if part is not None and wanted else None  # noqa: E731
+    self.placement = placement
     self.dropout_rate = dropout_rate
+    self.attention = attention
+    self.attention_norm = make(attention, own)
+    self.attention_output_norm = make(attention, placement.output)
+    self.cross_attention = cross_attention
+    self.cross_attention_norm = make(cross_attention, own)
+    self.cross_attention_output_norm = make(cross_attention, placement.output)
+    self.mlp = mlp
+    self.mlp_norm = make(mlp, own)
+    self.mlp_output_norm = make(mlp, placement.output)
 
-  def __call__(self, x_BLD: jax.Array, context: Context, cache: Any, layer: int | jax.Array, key: jax.Array | None):
-    """(B, L, D) to (B, L, D), and the cache with these tokens in it; arguments as in `Attention.__call__`."""
-    y_BLD, cache = self.attention(self.attention_norm(x_BLD), context, cache, layer, fold(key, 0))
-    x_BLD = residual_stream(x_BLD + dropout(y_BLD, self.dropout_rate, fold(key, 1)))
-    y_BLD = self.mlp(self.mlp_norm(x_BLD))
-    return residual_stream(x_BLD + dropout(y_BLD, self.dropout_rate, fold(key, 2))), cache
+  def __call__(
+    self, x_BLD: jax.Array, context: Context, cache: Any, layer: int | jax.Array, key: jax.Array | None
+  ) -> tuple[jax.Array, Any, Sums]:
+    """(B, L, D) to (B, L, D), the cache with these tokens in it, and the MLP's losses.
 
+    Args:
+      x_BLD: the residual stream.
+      context, cache, layer, key: as in `Attention.__call__`; a decoder's cache with a memory is a `WithMemory`.
+    """
+    own, memory = (cache.own, cache.memory) if isinstance(cache, WithMemory) else (cache, None)
 
-class PostNormBlock(PreNormBlock):
-  """norm(x + f(x)), twice. Source: https://arxiv.org/abs/1706.03762, section 3.1."""
+    def mix(h_BLD):
+      return self.attention(h_BLD, context, own, layer, fold(key, 0))
 
-  def __call__(self, x_BLD: jax.Array, context: Context, cache: Any, layer: int | jax.Array, key: jax.Array | None):
-    """As `PreNormBlock.__call__`."""
-    y_BLD, cache = self.attention(x_BLD, context, cache, layer, fold(key, 0))
-    x_BLD = residual_stream(self.attention_norm(x_BLD + dropout(y_BLD, self.dropout_rate, fold(key, 1))))
-    y_BLD = self.mlp(x_BLD)
-    return residual_stream(self.mlp_norm(x_BLD + dropout(y_BLD, self.dropout_rate, fold(key, 2)))), cache
+    x_BLD, own = self._branch(x_BLD, mix, self.attention_norm, self.attention_output_norm, fold(key, 1))
+    if (cross_attention := self.cross_attention) is not None:
+
+      def read(h_BLD):
+        return cross_attention.read(h_BLD, context, memory, layer, fold(key, 3)), None
+
+      x_BLD, _ = self._branch(x_BLD, read, self.cross_attention_norm, self.cross_attention_output_norm, fold(key, 4))
+    sums: Sums = {}
+    if (mlp := self.mlp) is not None:
+
+      def forward(h_BLD):
+        return mlp(h_BLD, context)
+
+      x_BLD, sums = self._branch(x_BLD, forward, self.mlp_norm, self.mlp_output_norm, fold(key, 2))
+    return x_BLD, own if memory is None else WithMemory(own, memory), sums
+
+  def _branch(
+    self, x_BLD, sublayer: Callable[[jax.Array], tuple[jax.Array, Any]], norm: Any, output_norm: Any, key
+  ) -> tuple[jax.Array, Any]:
+    """The residual stream after one sub-layer, and what else the sub-layer returned."""
+    y_BLD, more = sublayer(norm(x_BLD) if self.placement.before else x_BLD)
+    if output_norm is not None:
+      y_BLD = output_norm(y_BLD)
+    x_BLD = x_BLD + dropout(y_BLD, self.dropout_rate, key)
+    return residual_stream(norm(x_BLD) if self.placement.after else x_BLD), more
 
 
 def residual_stream(x_BLD: jax.Array) -> jax.Array:
   """Says how the residual stream lies on the mesh."""
   return constrain(x_BLD, "batch", "length", "embed")
-
-
-BLOCKS: dict[str, type[PreNormBlock]] = {"pre": PreNormBlock, "post": PostNormBlock}

@@ -1,7 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a decoder remembers of the tokens it has seen: keys and values of every layer, in slots."""
+"""What a decoder remembers of the tokens it has seen, and of what its encoder read."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,6 +22,11 @@ class KeyValues:
     zeros = jnp.zeros((layers, batch, slots, kv_heads, head_width), dtype)
     return cls(zeros, zeros)
 
+  @property
+  def slots(self) -> int:
+    """S, tokens that fit."""
+    return self.key.shape[2]
+
   def write(self, layer, slots_BL: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array) -> "KeyValues":
     """Stores each token in its slot of one layer; a slot past the end is dropped."""
     rows = jnp.arange(slots_BL.shape[0], dtype=jnp.int32)[:, None]
@@ -37,13 +43,44 @@ class KeyValues:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class WithMemory:
+  """The state of a decoder's layers that also read an encoder's memory.
+
+  Attributes:
+    own: what the mixers remember of the decoder's tokens.
+    memory: keys and values of the encoder's M tokens, (N, B, M, G, K), which don't change.
+  """
+
+  own: Any
+  memory: KeyValues
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Cache:
   """The state of decoding: one document per row.
 
   Attributes:
     length: (B,) int32, tokens seen so far, which is also the next free slot.
-    layers: what the mixers remember (`KeyValues` for attention), stacked over layers.
+    layers: what the mixers remember (`KeyValues` for attention), stacked over layers: (N, B, ...) arrays.
+    memory_segments: (B, M) int32, 1: a real token of the encoder's, 0: padding; None without an encoder.
   """
 
   length: jax.Array
-  layers: KeyValues
+  layers: Any
+  memory_segments: Any = None
+
+  def repeat(self, copies: int) -> "Cache":
+    """Each row `copies` times, side by side: (B * copies, ...)."""
+    return self._map(lambda x, axis: jnp.repeat(x, copies, axis=axis))
+
+  def select(self, rows: jax.Array) -> "Cache":
+    """The rows of those numbers, (R,) int32, in their order; one may come more than once."""
+    return self._map(lambda x, axis: jnp.take(x, rows, axis=axis))
+
+  def _map(self, function: Callable[[jax.Array, int], jax.Array]) -> "Cache":
+    return Cache(
+      function(self.length, 0),
+      jax.tree.map(lambda x: function(x, 1), self.layers),
+      None if self.memory_segments is None else function(self.memory_segments, 0),
+    )

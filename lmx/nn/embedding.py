@@ -1,13 +1,15 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Tables looked up by id: token and position embeddings, and the output projection of the same shape."""
+"""Tables looked up by id: tokens, positions, distances, and the output projection of an embedding's shape."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from lmx.nn.initializers import Scheme
+from lmx.nn.positions import relative_buckets
 from lmx.sharding import constrain
 
 
@@ -33,3 +35,29 @@ class Unembedding(nnx.Module):
 
   def __init__(self, rows: int, width: int, *, scheme: Scheme, rngs: nnx.Rngs):
     self.kernel = nnx.Param(scheme.embedding(rngs.params(), (rows, width)), axes=("vocab", "embed"))
+
+
+class RelativeEmbedding(nnx.Module):
+  """A bias on attention scores for each bucket of distances and each head; one table for all layers. Source: T5."""
+
+  def __init__(self, heads: int, *, buckets: int, limit: int, both_ways: bool, scheme: Scheme, rngs: nnx.Rngs):
+    """Makes the table.
+
+    Args:
+      heads: H.
+      buckets, limit, both_ways: see `relative_buckets`.
+      scheme: the initialisation.
+      rngs: the `params` stream is drawn from.
+    """
+    self.buckets = buckets
+    self.limit = limit
+    self.both_ways = both_ways
+    self.embedding = nnx.Param(scheme.embedding(rngs.params(), (buckets, heads)), axes=("buckets", "heads"))
+
+  def __call__(self, query_index: jax.Array, key_index: jax.Array) -> jax.Array:
+    """Places of queries (B or 1, L) and keys (B or 1, S) to biases (B or 1, H, L, S), float32."""
+    near = np.arange(-self.limit, self.limit + 1)  # Farther ones are as far as these.
+    bucket = relative_buckets(near, both_ways=self.both_ways, buckets=self.buckets, limit=self.limit)
+    by_distance = jnp.take(self.embedding[...].T, bucket, axis=1)
+    distance = key_index[:, None, :] - query_index[:, :, None]
+    return jnp.take(by_distance, jnp.clip(distance, -self.limit, self.limit) + self.limit, axis=1).swapaxes(0, 1)

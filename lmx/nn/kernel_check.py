@@ -22,13 +22,14 @@ def packed_segments(batch: int, length: int) -> np.ndarray:
   return segments
 
 
-def _value_and_gradients(name: str, q, k, v, weights, mask: Mask, extras: Extras):
-  def weighted_sum(q, k, v):
-    out = KERNELS[name].attend(q, k, v, mask, extras, None)
+def _value_and_gradients(name: str, q, k, v, bias, weights, mask: Mask, extras: Extras):
+  def weighted_sum(q, k, v, bias):
+    out = KERNELS[name].attend(q, k, v, mask, extras, None, bias)
     return jnp.sum(out.astype(jnp.float32) * weights), out
 
-  gradients, out = jax.grad(weighted_sum, argnums=(0, 1, 2), has_aux=True)(q, k, v)
-  return {"output": out, "query gradient": gradients[0], "key gradient": gradients[1], "value gradient": gradients[2]}
+  gradients, out = jax.grad(weighted_sum, argnums=(0, 1, 2, 3), has_aux=True)(q, k, v, bias)
+  names = ("query gradient", "key gradient", "value gradient", "bias gradient")
+  return {"output": out} | {name: x for name, x in zip(names, gradients, strict=True) if x is not None}
 
 
 def kernel_errors(
@@ -41,6 +42,7 @@ def kernel_errors(
   window: int | None,
   extras: Extras,
   packed: bool,
+  causal: bool = True,
   batch: int = 2,
   length: int = 64,
 ) -> dict[str, float]:
@@ -50,22 +52,26 @@ def kernel_errors(
     name: a row of `KERNELS`; dropout is left off.
     heads, kv_heads, head_width, dtype, window, extras: the model's.
     packed: rows of several segments, or of one.
+    causal: whether tokens see only what is before them.
     batch, length: of the rows that are compared.
   """
   generator = np.random.default_rng(0)
   normal = lambda n: generator.standard_normal((batch, length, n, head_width), np.float32)  # noqa: E731
   q, k, v = (normal(n).astype(dtype) for n in (heads, kv_heads, kv_heads))
   segments = packed_segments(batch, length) if packed else None
-  mask = Mask(segments, segments, causal=True, window=window)
+  mask = Mask(segments, segments, causal=causal, window=window)
+  bias = generator.standard_normal((1, heads, length, length), np.float32) if extras.bias else None
 
-  def both(q, k, v, weights, mask):
-    return [_value_and_gradients(kernel, q, k, v, weights, mask, extras) for kernel in (name, "reference")]
+  def both(q, k, v, bias, weights, mask):
+    return [_value_and_gradients(kernel, q, k, v, bias, weights, mask, extras) for kernel in (name, "reference")]
 
-  got, expected = jax.jit(both)(q, k, v, normal(heads), mask)
   real = np.ones((batch, length), bool) if segments is None else segments > 0
+  weights = normal(heads) * real[:, :, None, None]
+  got, expected = jax.jit(both)(q, k, v, bias, weights, mask)
   errors = {}
   for part, reference in expected.items():
-    ours, theirs = (np.asarray(x, np.float32)[real] for x in (got[part], reference))
+    everything = np.ones((), bool) if part == "bias gradient" else real
+    ours, theirs = (np.asarray(x, np.float32)[everything] for x in (got[part], reference))
     difference = np.max(np.abs(ours - theirs))
     errors[part] = float(difference / np.max(np.abs(theirs)))
   return errors
@@ -80,6 +86,7 @@ def check_kernel(
   dtype: str,
   window: int | None = None,
   extras: Extras = Extras(),  # noqa: B008 - frozen
+  causal: bool = True,
 ) -> float:
   """Compares a kernel with the reference on small packed rows, values and gradients.
 
@@ -87,7 +94,7 @@ def check_kernel(
 
   Args:
     name: a row of `KERNELS`, as `resolve_kernel` gave it.
-    heads, kv_heads, head_width, dtype, window, extras: the model's.
+    heads, kv_heads, head_width, dtype, window, extras, causal: the model's.
 
   Returns:
     The largest relative error found.
@@ -108,6 +115,7 @@ def check_kernel(
         window=window,
         extras=extras,
         packed=packed,
+        causal=causal,
       )
     except (RuntimeError, NotImplementedError, ValueError) as error:
       raise LmxError(_failure(name, f"doesn't run on this machine: {error}")) from error

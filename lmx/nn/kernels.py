@@ -2,14 +2,14 @@
 """Attention kernels: the same function, written for different machines.
 
 Every row of `KERNELS` computes, for each query head h and its key-value head h * G // H,
-`softmax(softcap(q k^T / sqrt(K)) over the keys that the mask shows) v`. The softmax is float32 in all of them.
+`softmax(softcap(scale * q k^T) + bias over the keys that the mask shows) v`. The softmax is float32 in all of them.
 `reference` is the definition that the others are held to (see kernel_check.py).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,32 @@ _HIDDEN = -1e30  # A masked score. Finite, so that no NaN can come of it; its ex
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-  """What not every kernel can do: a soft-cap on the scores, and dropout on the probabilities."""
+  """What an attention layer asks for beyond softmax(q k^T / sqrt(K)) v; every kernel can scale, not all do the rest.
+
+  Attributes:
+    softcap: on the scores; None: off.
+    dropout: on the probabilities.
+    scale: scores are multiplied by it; None: 1 / sqrt(K).
+    bias: whether an array is added to the scores, after the scale and before the mask.
+  """
 
   softcap: float | None = None
   dropout: float = 0.0
+  scale: float | None = None
+  bias: bool = False
+
+  def score_scale(self, head_width: int) -> float:
+    """The factor on the scores of heads of that width."""
+    return 1 / math.sqrt(head_width) if self.scale is None else self.scale
+
+  @property
+  def special(self) -> frozenset[str]:
+    """Those asked for that a kernel must be able to do."""
+    asked = {"softcap": self.softcap is not None, "dropout": self.dropout > 0, "bias": self.bias}
+    return frozenset(name for name, is_asked in asked.items() if is_asked)
+
+
+_SPECIAL = {"softcap": "a soft-cap on scores", "dropout": "dropout on probabilities", "bias": "a bias on scores"}
 
 
 def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
@@ -35,50 +57,53 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
   return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def _reference(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+def _reference(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   """The plainest possible: float32 at the highest matmul precision, every key-value head repeated."""
   q, k, v = (x.astype(jnp.float32) for x in (q_BLHK, k_BSGK, v_BSGK))
   repeats = q.shape[2] // k.shape[2]
   k, v = jnp.repeat(k, repeats, axis=2), jnp.repeat(v, repeats, axis=2)
-  scores = jnp.einsum("blhk,bshk->bhls", q, k, precision="highest") / math.sqrt(q.shape[-1])
+  scores = jnp.einsum("blhk,bshk->bhls", q, k, precision="highest") * extras.score_scale(q.shape[-1])
   scores = soft_cap(scores, extras.softcap)
+  scores = scores if bias is None else scores + bias
   scores = jnp.where(mask.dense(q.shape[1], k.shape[1]), scores, _HIDDEN)
   probabilities = dropout(jax.nn.softmax(scores, axis=-1), extras.dropout, key)
   return jnp.einsum("bhls,bshk->blhk", probabilities, v, precision="highest").astype(q_BLHK.dtype)
 
 
-def _einsum(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+def _einsum(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   """Matmuls in the compute dtype, key-value heads shared without a copy; does everything, on every machine."""
   B, L, H, K = q_BLHK.shape
   G, S = k_BSGK.shape[2], k_BSGK.shape[1]
   q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K)
   scores = jnp.einsum("blgrk,bsgk->bgrls", q_BLGRK, k_BSGK, preferred_element_type=jnp.float32)
-  scores = soft_cap(scores * (1 / math.sqrt(K)), extras.softcap)
+  scores = soft_cap(scores * extras.score_scale(K), extras.softcap)
+  scores = scores if bias is None else scores + bias.reshape(-1, G, H // G, L, S)
   scores = jnp.where(mask.dense(L, S)[:, :, None], scores, _HIDDEN)
   probabilities = dropout(jax.nn.softmax(scores, axis=-1), extras.dropout, key).astype(q_BLHK.dtype)
   return jnp.einsum("bgrls,bsgk->blgrk", probabilities, v_BSGK).reshape(B, L, H, K)
 
 
-def _cpu(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+def _cpu(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   """Heads before length, probabilities saved for the backward pass: less memory traffic on a CPU."""
-  return attend_saving_probabilities(q_BLHK, k_BSGK, v_BSGK, mask.dense(q_BLHK.shape[1], k_BSGK.shape[1]))
+  dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
+  return attend_saving_probabilities(q_BLHK, k_BSGK, v_BSGK, dense, extras.score_scale(q_BLHK.shape[-1]))
 
 
-def _xla(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
+def _xla(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   """JAX's own, left to the compiler."""
   dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
-  return jax.nn.dot_product_attention(q_BLHK, k_BSGK, v_BSGK, mask=dense, implementation="xla")
+  return jax.nn.dot_product_attention(
+    q_BLHK, k_BSGK, v_BSGK, bias=bias, mask=dense, scale=extras.scale, implementation="xla"
+  )
 
 
-def _cudnn(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key):
-  """cuDNN's fused attention; packed rows go in as a mask, plain causal rows without one."""
-  if mask.query_segments is None and mask.query_index is None:
+def _cudnn(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+  """cuDNN's fused attention; packed rows go in as a mask, plain rows without one."""
+  attend = functools.partial(jax.nn.dot_product_attention, scale=extras.scale, implementation="cudnn")
+  if mask.is_regular and (mask.causal or mask.window is None):
     window = None if mask.window is None else (mask.window - 1, 0)
-    return jax.nn.dot_product_attention(
-      q_BLHK, k_BSGK, v_BSGK, is_causal=mask.causal, local_window_size=window, implementation="cudnn"
-    )
-  dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
-  return jax.nn.dot_product_attention(q_BLHK, k_BSGK, v_BSGK, mask=dense, implementation="cudnn")
+    return attend(q_BLHK, k_BSGK, v_BSGK, is_causal=mask.causal, local_window_size=window)
+  return attend(q_BLHK, k_BSGK, v_BSGK, mask=mask.dense(q_BLHK.shape[1], k_BSGK.shape[1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,18 +111,19 @@ class Kernel:
   """One way to compute attention, and where it applies.
 
   Attributes:
-    attend: (q_BLHK, k_BSGK, v_BSGK, mask, extras, dropout key) -> (B, L, H, K) in q's dtype.
+    attend: (q_BLHK, k_BSGK, v_BSGK, mask, extras, dropout key, bias (B or 1, H, L, S) or None) -> (B, L, H, K) in q's
+      dtype.
     platforms: the backends it runs on; (): all.
     dtypes: the compute dtypes it takes.
-    extras: whether it can do what `Extras` holds.
+    special: what it can do of `Extras.special`.
     unpacked_way: it goes another way for rows that are not packed, which needs a check of its own.
     head_multiple, head_limit: K must be a multiple of the one and at most the other.
   """
 
-  attend: Callable[[jax.Array, jax.Array, jax.Array, Mask, Extras, Any], jax.Array]
+  attend: Callable[..., jax.Array]
   platforms: tuple[str, ...] = ()
   dtypes: tuple[str, ...] = ("float32", "bfloat16")
-  extras: bool = False
+  special: frozenset[str] = frozenset()
   unpacked_way: bool = False
   head_multiple: int = 1
   head_limit: int | None = None
@@ -108,8 +134,8 @@ class Kernel:
       return f"it runs on {' or '.join(self.platforms)}, and this is {platform}"
     if dtype not in self.dtypes:
       return f"it computes in {' or '.join(self.dtypes)}, not {dtype}"
-    if extras != Extras() and not self.extras:
-      return "it has no soft-cap on scores and no dropout on probabilities"
+    if missing := extras.special - self.special:
+      return "it has no " + " and no ".join(_SPECIAL[name].removeprefix("a ") for name in sorted(missing))
     if head_width % self.head_multiple or (self.head_limit is not None and head_width > self.head_limit):
       return f"head_width must be a multiple of {self.head_multiple} up to {self.head_limit}, and is {head_width}"
     return None
@@ -117,9 +143,9 @@ class Kernel:
 
 _GPU = ("gpu", "cuda")
 KERNELS: dict[str, Kernel] = {
-  "reference": Kernel(_reference, extras=True),
-  "einsum": Kernel(_einsum, extras=True),
-  "xla": Kernel(_xla),
+  "reference": Kernel(_reference, special=frozenset(_SPECIAL)),
+  "einsum": Kernel(_einsum, special=frozenset(_SPECIAL)),
+  "xla": Kernel(_xla, special=frozenset({"bias"})),
   "cpu": Kernel(_cpu, platforms=("cpu",)),
   "cudnn": Kernel(_cudnn, platforms=_GPU, dtypes=("bfloat16",), unpacked_way=True, head_multiple=8, head_limit=128),
 }

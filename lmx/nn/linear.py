@@ -76,7 +76,8 @@ def over_rows(array: jax.Array, x: jax.Array) -> jax.Array:
 class Linear(nnx.Module):
   """y = x W + b over named dimensions: (..., *in) to (..., *out).
 
-  The kernel is stored (*in, *out), float32, with the dimensions' logical axes; so is the bias, (*out).
+  The kernel is stored (*in, *out), float32, with the dimensions' logical axes; so is the bias, (*out). With a low-rank
+  adapter (lmx/nn/lora.py), y also has scale * (x A) B, with A (*in, r) and B (r, *out).
   """
 
   def __init__(
@@ -89,6 +90,7 @@ class Linear(nnx.Module):
     dtype: Any,
     rngs: nnx.Rngs,
     residual: bool = False,
+    gain: float = 1.0,
   ):
     """Makes the weights.
 
@@ -99,15 +101,24 @@ class Linear(nnx.Module):
       dtype: compute dtype.
       rngs: the `params` stream is drawn from.
       residual: this map ends a residual branch (some schemes start it smaller).
+      gain: the first weights are multiplied by it.
     """
     in_shape, out_shape = tuple(size for _, size in inputs), tuple(size for _, size in outputs)
     in_axes, out_axes = tuple(name for name, _ in inputs), tuple(name for name, _ in outputs)
     fan = Fan(math.prod(in_shape), math.prod(out_shape), residual)
     self.contracted = len(inputs)
+    self.lora_a: nnx.Param | None = nnx.data(None)
+    self.lora_b: nnx.Param | None = nnx.data(None)
+    self.lora_scale = 0.0
     self.dtype = jnp.dtype(dtype)
-    self.kernel = nnx.Param(scheme.matrix(rngs.params(), in_shape + out_shape, fan), axes=in_axes + out_axes)
+    kernel = scheme.matrix(rngs.params(), in_shape + out_shape, fan)
+    self.kernel = nnx.Param(kernel if gain == 1 else gain * kernel, axes=in_axes + out_axes)
     self.bias = nnx.Param(jnp.zeros(out_shape, jnp.float32), axes=out_axes) if bias else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
     bias = None if self.bias is None else self.bias[...]
-    return contract(x, self.kernel[...], self.contracted, self.dtype, bias)
+    y = contract(x, self.kernel[...], self.contracted, self.dtype, bias)
+    if self.lora_a is None or self.lora_b is None:
+      return y
+    low = contract(x, self.lora_a[...], self.contracted, self.dtype)
+    return y + self.lora_scale * contract(low, self.lora_b[...], 1, self.dtype)

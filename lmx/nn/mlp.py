@@ -1,12 +1,13 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The position-wise MLP, plain or gated."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
 
 from lmx.nn.activations import Activation
+from lmx.nn.context import Context, Sums
 from lmx.nn.initializers import Scheme
 from lmx.nn.linear import Linear
 from lmx.sharding import constrain
@@ -14,6 +15,8 @@ from lmx.sharding import constrain
 
 class MLP(nnx.Module):
   """down(f(up(x))), or gated: down(f(gate(x)) * up(x)). Source of gating: https://arxiv.org/abs/2002.05202."""
+
+  auxiliary: ClassVar[tuple[str, ...]] = ()  # It has no losses of its own.
 
   def __init__(
     self, width: int, hidden: int, activation: Activation, *, bias: bool, scheme: Scheme, dtype: Any, rngs: nnx.Rngs
@@ -29,9 +32,10 @@ class MLP(nnx.Module):
     self.up = linear(embed, mlp)
     self.down = linear(mlp, embed, residual=True)
 
-  def __call__(self, x_BLD: jax.Array) -> jax.Array:
+  def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Sums]:
+    """(B, L, D) to (B, L, D), and no losses; each token goes its own way, whatever the context."""
     up_BLF = constrain(self.up(x_BLD), "batch", "length", "mlp")
     if self.gate is None:
-      return self.down(self.function(up_BLF))
+      return self.down(self.function(up_BLF)), {}
     gate_BLF = constrain(self.gate(x_BLD), "batch", "length", "mlp")
-    return self.down(self.function(gate_BLF) * up_BLF)
+    return self.down(self.function(gate_BLF) * up_BLF), {}

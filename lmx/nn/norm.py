@@ -14,6 +14,7 @@ class LayerNorm(nnx.Module):
   """(x - mean) / sqrt(variance + eps) * scale + bias. Source: https://arxiv.org/abs/1607.06450."""
 
   def __init__(self, axis: str, width: int, *, eps: float, bias: bool, dtype: Any):
+    self.width = width
     self.eps = eps
     self.dtype = jnp.dtype(dtype)
     self.scale = nnx.Param(jnp.ones((width,), jnp.float32), axes=(axis,))
@@ -34,6 +35,7 @@ class RMSNorm(nnx.Module):
 
   def __init__(self, axis: str, width: int, *, eps: float, bias: bool, dtype: Any):
     del bias  # RMSNorm has none; the argument keeps the table's rows alike.
+    self.width = width
     self.eps = eps
     self.dtype = jnp.dtype(dtype)
     self.scale = nnx.Param(jnp.ones((width,), jnp.float32), axes=(axis,))
@@ -42,9 +44,31 @@ class RMSNorm(nnx.Module):
     """(..., D) of any dtype to (..., D) in the compute dtype."""
     shape, x = x.shape, flat_rows(x.astype(jnp.float32))
     mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    y = x * jax.lax.rsqrt(mean_square + self.eps) * over_rows(self.scale[...], x)
+    y = x * jax.lax.rsqrt(mean_square + self.eps) * over_rows(self.factor(), x)
     return y.astype(self.dtype).reshape(shape)
+
+  def factor(self) -> jax.Array:
+    """What the normalised input is multiplied by, (D,) float32."""
+    return self.scale[...]
+
+
+class ZeroCenteredRMSNorm(RMSNorm):
+  """RMSNorm whose scale is stored less one: x / sqrt(mean(x^2) + eps) * (1 + scale).
+
+  Source: Gemma (https://github.com/google-deepmind/gemma, gemma/gm/nn/_layers.py). Weight decay pulls it to no scaling.
+  """
+
+  def __init__(self, axis: str, width: int, *, eps: float, bias: bool, dtype: Any):
+    super().__init__(axis, width, eps=eps, bias=bias, dtype=dtype)
+    self.scale = nnx.Param(jnp.zeros((width,), jnp.float32), axes=(axis,))
+
+  def factor(self) -> jax.Array:
+    return 1 + self.scale[...]
 
 
 Norm = LayerNorm | RMSNorm
-NORMS: dict[str, type[Norm]] = {"layernorm": LayerNorm, "rmsnorm": RMSNorm}
+NORMS: dict[str, type[Norm]] = {
+  "layernorm": LayerNorm,
+  "rmsnorm": RMSNorm,
+  "zero_centered_rmsnorm": ZeroCenteredRMSNorm,
+}

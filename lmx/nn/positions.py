@@ -1,15 +1,15 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Where a token stands: offsets within a packed segment, and rotary embeddings with their scalings."""
+"""Where a token stands: offsets within a packed segment, rotary embeddings, sinusoids, and buckets of distances."""
 
 import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lmx.errors import choose
-
-Rotary = tuple[jax.Array, jax.Array]  # cos and sin, (B, L, K / 2) float32.
+from lmx.nn.context import Rotary
 
 
 def segment_positions(segment_ids_BL: jax.Array) -> jax.Array:
@@ -88,3 +88,41 @@ def rotate(x_BLHK: jax.Array, rotary: Rotary) -> jax.Array:
   first, second = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
   turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
   return turned.astype(x_BLHK.dtype)
+
+
+def sinusoids(positions_BL: jax.Array, width: int) -> jax.Array:
+  """(B, L, D) float32: the sines of all frequencies, then their cosines; D is even.
+
+  Frequencies are 10000^(-2i / D). Source: https://arxiv.org/abs/1706.03762, section 3.5. The paper has sine and
+  cosine in turns; its code (tensor2tensor) has two halves, as here, which is the same up to the order of columns.
+  """
+  frequencies = 10_000.0 ** -(jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+  angles = positions_BL[..., None].astype(jnp.float32) * frequencies[None, None]
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def relative_buckets(distance: np.ndarray, *, both_ways: bool, buckets: int, limit: int) -> np.ndarray:
+  """The bucket of each distance, int32 in [0, buckets): T5's function.
+
+  Half of the buckets of a direction are for the nearest distances, one each; the other half grow logarithmically, and
+  distances from `limit` on share the last. Float32 and on the host, so that distances on an edge fall as in T5.
+
+  Args:
+    distance: int, the key's place less the query's.
+    both_ways: half of the buckets are for keys after the query (an encoder); else all of those share bucket 0.
+    buckets: how many there are, a multiple of 4 (2 with one direction).
+    limit: tokens.
+
+  Source: https://arxiv.org/abs/1910.10683, section 2.1, and
+  https://github.com/tensorflow/mesh, mesh_tensorflow/transformer/transformer_layers.py, _relative_position_bucket.
+  """
+  if both_ways:
+    buckets //= 2
+    first, away = np.where(distance > 0, buckets, 0), np.abs(distance)
+  else:
+    first, away = np.zeros_like(distance), np.maximum(-distance, 0)
+  exact = buckets // 2
+  ratio = np.log(np.maximum(away, 1).astype(np.float32) / np.float32(exact))
+  grown = ratio / np.float32(math.log(limit / exact)) * np.float32(buckets - exact)
+  far = np.minimum(exact + grown.astype(np.int32), buckets - 1)
+  return (first + np.where(away < exact, away, far)).astype(np.int32)

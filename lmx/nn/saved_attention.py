@@ -5,8 +5,6 @@ XLA's CPU backend runs the four batched products of this order at full speed, an
 the second softmax. The memory is B * H * L * S numbers per layer, which is what plain autodiff keeps, too.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -38,7 +36,7 @@ def _backward(saved, dy_BGTK):
 _attend.defvjp(_forward, _backward)
 
 
-def attend_saving_probabilities(q_BLHK, k_BSGK, v_BSGK, seen) -> jax.Array:
+def attend_saving_probabilities(q_BLHK, k_BSGK, v_BSGK, seen, scale: float) -> jax.Array:
   """Attention over the keys that `seen` (B or 1, 1, L, S) shows; (B, L, H, K) in q's dtype.
 
   The query heads that share a key-value head are laid side by side along the length, so that one product serves them.
@@ -46,7 +44,7 @@ def attend_saving_probabilities(q_BLHK, k_BSGK, v_BSGK, seen) -> jax.Array:
   B, L, H, K = q_BLHK.shape
   G = k_BSGK.shape[2]
   R = H // G
-  q = (q_BLHK * (1 / math.sqrt(K))).reshape(B, L, G, R, K).transpose(0, 2, 3, 1, 4).reshape(B, G, R * L, K)
+  q = (q_BLHK * scale).reshape(B, L, G, R, K).transpose(0, 2, 3, 1, 4).reshape(B, G, R * L, K)
   k, v = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
   out = _attend(q, k, v, jnp.tile(seen, (1, 1, R, 1)))
   return out.reshape(B, G, R, L, K).transpose(0, 3, 1, 2, 4).reshape(B, L, H, K)

@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """N layers of one kind: made as one module with stacked parameters, run as a scan or unrolled."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -51,24 +52,66 @@ def unstack(module: Any, layers: int) -> list[Any]:
 
 
 def run_layers(
-  layer_step: Callable[[Any, Any, Any], Any], module: Any, carry: Any, *, layers: int, loop: str, remat: str
-) -> Any:
+  layer_step: Callable[..., Any],
+  module: Any,
+  carry: Any,
+  *,
+  layers: int,
+  loop: str,
+  remat: str,
+  period: int = 1,
+  keep: Callable[[Any], jax.Array] | None = None,
+) -> tuple[Any, jax.Array | None]:
   """Carries `carry` through the layers in order.
 
   Args:
-    layer_step: (carry, one layer's module, its number) -> carry.
+    layer_step: (carry, one layer's module, its number, place=its place in the period) -> carry.
     module: the stacked module.
     carry: a pytree; its structure and shapes stay the same.
     layers: N.
     loop: a name of `LAYER_LOOPS`. The result is the same.
     remat: "full" keeps each layer's input only, and computes the layer again in the backward pass; "none" keeps all.
+    period: every so many layers the kinds of layers repeat; a scan goes over whole periods, what is left is unrolled.
+    keep: (carry) -> an array to return for each layer.
+
+  Returns:
+    The last carry, and the kept arrays after each layer, (N, ...), or None.
   """
   unrolled = is_unrolled(loop, layers)
-  if remat == "full":
-    layer_step = jax.checkpoint(layer_step, prevent_cse=unrolled)  # A scan already keeps the two passes apart.
-  if unrolled:
-    for number, layer in enumerate(unstack(module, layers)):
-      carry = layer_step(carry, layer, number)
-    return carry
-  numbers = jnp.arange(layers, dtype=jnp.int32)
-  return jax.lax.scan(lambda c, x: (layer_step(c, *x), None), carry, (module, numbers))[0]
+
+  def step(carry, layer, number, place):
+    run: Callable[..., Any] = functools.partial(layer_step, place=place)
+    if remat == "full":
+      run = jax.checkpoint(run, prevent_cse=unrolled)  # A scan already keeps the two passes apart.
+    carry = run(carry, layer, number)
+    return carry, None if keep is None else keep(carry)
+
+  def unroll(carry, layers, first):
+    kept = []
+    for place, layer in enumerate(layers):
+      carry, one = step(carry, layer, first + place, place % period)
+      kept.append(one)
+    return carry, None if keep is None else jnp.stack(kept)
+
+  if unrolled or layers < period:
+    return unroll(carry, unstack(module, layers), 0)
+  whole = layers // period
+  numbers = period * jnp.arange(whole, dtype=jnp.int32)
+  if period == 1:
+    return jax.lax.scan(lambda c, x: step(c, *x, 0), carry, (module, numbers))
+  rounds, rest = _split_periods(module, layers, period)
+  carry, kept = jax.lax.scan(lambda c, x: unroll(c, unstack(x[0], period), x[1]), carry, (rounds, numbers))
+  carry, last = unroll(carry, unstack(rest, layers % period), whole * period) if layers % period else (carry, None)
+  if kept is None:
+    return carry, None
+  kept = kept.reshape(whole * period, *kept.shape[2:])
+  return carry, kept if last is None else jnp.concatenate([kept, last])
+
+
+def _split_periods(module: Any, layers: int, period: int) -> tuple[Any, Any]:
+  """A stacked module as (N // P, P, ...) whole periods, and the layers left over, (N % P, ...)."""
+  rest = layers % period
+  parts = [jax.lax.split(leaf, (layers - rest, rest), axis=0) for leaf in jax.tree.leaves(module)]
+  structure = jax.tree.structure(module)
+  rounds = [first.reshape(layers // period, period, *first.shape[1:]) for first, _ in parts]
+  return jax.tree.unflatten(structure, rounds), jax.tree.unflatten(structure, [last for _, last in parts])

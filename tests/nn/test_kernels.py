@@ -4,6 +4,7 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 from laws import assert_law_catches
 
@@ -21,6 +22,9 @@ CASES = {
   "multi_query": {"kv_heads": 1},
   "bfloat16": {"dtype": "bfloat16", "kv_heads": 4},
   "soft_capped": {"extras": Extras(softcap=1.0)},
+  "both_ways": {"causal": False},
+  "both_ways_windowed": {"causal": False, "window": 5, "extras": Extras(scale=0.7)},
+  "biased": {"causal": False, "extras": Extras(scale=1.0, bias=True)},
 }
 
 
@@ -36,18 +40,30 @@ def check_equal(name: str, case: str) -> None:
 def test_a_fast_kernel_equals_the_reference_in_values_and_gradients(name, case):
   extras = (SHAPE | CASES[case])["extras"]
   if KERNELS[name].obstacle("cpu", "float32", 8, extras):
-    with pytest.raises(LmxError, match="soft-cap"):
+    with pytest.raises(LmxError, match="no soft-cap" if extras.softcap else "no bias"):
       kernels.resolve_kernel(name, platform="cpu", dtype="float32", head_width=8, extras=extras)
     return
   check_equal(name, case)
 
 
-def without_segments(q, k, v, mask, extras, key):
-  return KERNELS["einsum"].attend(q, k, v, Mask(causal=mask.causal, window=mask.window), extras, key)
+def without_segments(q, k, v, mask, extras, key, bias=None):
+  return KERNELS["einsum"].attend(q, k, v, Mask(causal=mask.causal, window=mask.window), extras, key, bias)
 
 
-def without_gradient_of_keys(q, k, v, mask, extras, key):
-  return KERNELS["einsum"].attend(q, jax.lax.stop_gradient(k), v, mask, extras, key)
+def without_gradient_of_keys(q, k, v, mask, extras, key, bias=None):
+  return KERNELS["einsum"].attend(q, jax.lax.stop_gradient(k), v, mask, extras, key, bias)
+
+
+def without_bias(q, k, v, mask, extras, key, bias=None):
+  return KERNELS["einsum"].attend(q, k, v, mask, extras, key)
+
+
+def with_the_usual_scale(q, k, v, mask, extras, key, bias=None):
+  return KERNELS["einsum"].attend(q, k, v, mask, dataclasses.replace(extras, scale=None), key, bias)
+
+
+def always_causal(q, k, v, mask, extras, key, bias=None):
+  return KERNELS["einsum"].attend(q, k, v, dataclasses.replace(mask, causal=True), extras, key, bias)
 
 
 @pytest.mark.parametrize("broken", [without_segments, without_gradient_of_keys])
@@ -56,6 +72,24 @@ def test_a_wrong_kernel_is_found_by_the_law_and_by_the_check_at_start(broken, mo
   assert_law_catches(check_equal, "broken", "grouped")
   with pytest.raises(LmxError, match="'broken' differs from the reference"):
     check_kernel("broken", **SHAPE)
+
+
+@pytest.mark.parametrize(
+  ("broken", "case"),
+  [(without_bias, "biased"), (with_the_usual_scale, "both_ways_windowed"), (always_causal, "both_ways")],
+)
+def test_the_law_notices_a_forgotten_bias_scale_or_direction(broken, case, monkeypatch):
+  monkeypatch.setitem(KERNELS, "broken", dataclasses.replace(KERNELS["einsum"], attend=broken))
+  assert_law_catches(check_equal, "broken", case)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_kernel_attends_to_keys_of_another_length(name):
+  draw = lambda seed, *shape: np.random.default_rng(seed).standard_normal(shape, np.float32)  # noqa: E731
+  q, k, v = draw(0, 2, 5, 4, 8), draw(1, 2, 7, 2, 8), draw(2, 2, 7, 2, 8)
+  mask = Mask(np.array([[1, 1, 2, 2, 2]] * 2), np.array([[1, 1, 1, 2, 2, 2, 0]] * 2), causal=False)
+  got, expected = (KERNELS[kernel].attend(q, k, v, mask, Extras(), None) for kernel in (name, "reference"))
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_check_at_start_passes_what_auto_chooses():

@@ -18,6 +18,7 @@ HEADS = {
   "padded": Head(9),
   "soft_capped": Head(V, softcap=1.5),
   "z_loss": Head(9, softcap=2.0, z_loss=0.1),
+  "scaled_and_smoothed": Head(9, softcap=2.0, scale=0.3, label_smoothing=0.2, z_loss=0.1),
 }
 
 
@@ -28,19 +29,27 @@ def inputs():
   return hidden, table, targets, generator.random((B, L), np.float32)
 
 
-def textbook(hidden, table, targets, weights, head: Head):
-  logits = (hidden @ table.T)[..., : head.vocab_size]
+def textbook(hidden, table, targets, weights, head: Head, bias=None):
+  logits = head.scale * (hidden @ table.T) + (0 if bias is None else bias[None, None])
+  logits = logits[..., : head.vocab_size]
   logits = logits if head.softcap is None else head.softcap * jnp.tanh(logits / head.softcap)
   log_z = jax.nn.logsumexp(logits, axis=-1)
-  nll = log_z - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  even = jnp.full((head.vocab_size,), head.label_smoothing / head.vocab_size)
+  wanted = (1 - head.label_smoothing) * jax.nn.one_hot(targets, head.vocab_size) + even[None, None]
+  nll = log_z - jnp.sum(wanted * logits, axis=-1)
   return jnp.sum(weights * (nll + head.z_loss * log_z**2))
 
 
-def check_loss(loss, head: Head) -> None:
+def check_loss(loss, head: Head, bias=None) -> None:
   hidden, table, targets, weights = inputs()
-  compare = lambda f: quick_jit(jax.value_and_grad(lambda h, t: 3 * f(h, t, targets, weights, head), argnums=(0, 1)))  # noqa: E731
-  value, gradients = compare(loss)(hidden, table)
-  expected, expected_gradients = compare(textbook)(hidden, table)
+  given = (hidden, table) if bias is None else (hidden, table, bias)
+
+  def compare(f):
+    total = lambda h, t, *b: 3 * f(h, t, targets, weights, head, *b)  # noqa: E731
+    return quick_jit(jax.value_and_grad(total, argnums=tuple(range(len(given)))))(*given)
+
+  value, gradients = compare(loss)
+  expected, expected_gradients = compare(textbook)
   np.testing.assert_allclose(value, expected, rtol=1e-5)
   for got, wanted in zip(gradients, expected_gradients, strict=True):
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
@@ -53,6 +62,19 @@ def total(*args):
 @pytest.mark.parametrize("name", HEADS)
 def test_the_fused_loss_and_its_gradients_equal_the_textbook(name):
   check_loss(total, HEADS[name])
+
+
+def test_a_bias_on_the_logits_counts_in_the_loss_and_has_a_gradient():
+  bias = np.random.default_rng(1).standard_normal(V, np.float32)
+  check_loss(total, HEADS["scaled_and_smoothed"], bias)
+  assert_law_catches(check_loss, lambda *a: total(*a[:5], jax.lax.stop_gradient(a[5])), HEADS["padded"], bias)
+
+
+def test_the_loss_check_notices_a_missing_scale_and_missing_smoothing():
+  head = HEADS["scaled_and_smoothed"]
+  for left_out in ({"scale": 1.0}, {"label_smoothing": 0.0}):
+    other = dataclasses.replace(head, **left_out)
+    assert_law_catches(check_loss, lambda *a, other=other: total(*a[:4], other), head)
 
 
 def test_the_loss_check_notices_padding_rows_with_probability_and_a_missing_soft_cap():

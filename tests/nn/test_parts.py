@@ -13,8 +13,15 @@ from lmx.nn.embedding import Embedding
 from lmx.nn.initializers import Fan, make_scheme
 from lmx.nn.linear import Linear, contract
 from lmx.nn.masks import Mask
-from lmx.nn.norm import LayerNorm, RMSNorm
-from lmx.nn.positions import rope_frequencies, rotary_tables, rotate, segment_positions
+from lmx.nn.norm import LayerNorm, RMSNorm, ZeroCenteredRMSNorm
+from lmx.nn.positions import (
+  relative_buckets,
+  rope_frequencies,
+  rotary_tables,
+  rotate,
+  segment_positions,
+  sinusoids,
+)
 from lmx.nn.stack import stacked, unstack
 
 SCHEME = make_scheme("normal", std=0.5, layers=2)
@@ -45,6 +52,8 @@ def test_a_bfloat16_product_has_a_float32_weight_gradient():
     ("gelu_tanh", jax.nn.gelu),
     ("relu", jax.nn.relu),
     ("swiglu", jax.nn.silu),
+    ("silu", jax.nn.silu),
+    ("geglu_exact", lambda x: jax.nn.gelu(x, approximate=False)),
     ("geglu", jax.nn.gelu),
   ],
 )
@@ -61,6 +70,10 @@ def test_norms_compute_in_float32_and_follow_their_papers():
   layer, rms = (kind("embed", 8, eps=1e-5, bias=True, dtype=jnp.float32) for kind in (LayerNorm, RMSNorm))
   np.testing.assert_allclose(layer(x), (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True), rtol=1e-3, atol=1e-4)
   np.testing.assert_allclose(rms(x), x / np.sqrt((x**2).mean(-1, keepdims=True)), rtol=1e-4)
+  centred = ZeroCenteredRMSNorm("embed", 8, eps=1e-5, bias=True, dtype=jnp.float32)
+  np.testing.assert_array_equal(centred(x), rms(x))
+  centred.scale[...] = centred.scale[...] + 0.5
+  np.testing.assert_allclose(centred(x), 1.5 * rms(x), rtol=1e-6)
   low = LayerNorm("embed", 8, eps=1e-5, bias=True, dtype=jnp.bfloat16)
   assert low(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
   # 300 and 301 are the same number in bfloat16; statistics of them in float32 are exact all the same.
@@ -103,6 +116,52 @@ def test_a_mask_shows_what_its_conditions_allow():
   np.testing.assert_array_equal(seen, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]])
 
 
+def test_a_mask_of_both_sides_has_a_window_of_both_sides():
+  seen = Mask(causal=False, window=2).dense(3, 3)[0, 0]
+  np.testing.assert_array_equal(seen, [[1, 1, 0], [1, 1, 1], [0, 1, 1]])
+  assert Mask(causal=False).dense(2, 3).all()
+
+
+def test_a_prefix_is_seen_from_before_it_within_its_segment_and_the_window():
+  segments, prefix = jnp.array([[1, 1, 1, 2, 2]]), jnp.array([[1, 1, 0, 0, 1]])
+  seen = Mask(segments, segments, key_prefix=prefix).dense(5, 5)[0, 0]
+  np.testing.assert_array_equal(
+    seen, [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
+  )
+  np.testing.assert_array_equal(Mask(key_prefix=jnp.array([[0, 0, 1]]), window=2).dense(3, 3)[0, 0],
+                                [[1, 0, 0], [1, 1, 1], [0, 1, 1]])  # fmt: skip
+
+
+def test_sinusoids_are_those_of_the_paper_with_all_sines_first():
+  waves = sinusoids(jnp.array([[0, 3, 70]]), 8)[0]
+  for row, position in enumerate((0, 3, 70)):
+    for i in range(4):
+      angle = position / 10_000 ** (2 * i / 8)
+      np.testing.assert_allclose(waves[row, [i, 4 + i]], [np.sin(angle), np.cos(angle)], atol=1e-5)
+
+
+def bucket_by_hand(distance: int, both_ways: bool, buckets: int, limit: int) -> int:
+  """T5's function as its paper tells it: an exact half, then a logarithmic half up to the limit."""
+  first = 0
+  if both_ways:
+    buckets //= 2
+    first = buckets if distance > 0 else 0
+  away = abs(distance) if both_ways else max(-distance, 0)
+  exact = buckets // 2
+  if away < exact:
+    return first + away
+  steps = np.log(np.float32(away) / exact) / np.log(limit / exact) * (buckets - exact)
+  return first + min(exact + int(steps + 1e-6), buckets - 1)
+
+
+@pytest.mark.parametrize(("both_ways", "buckets", "limit"), [(True, 32, 128), (False, 32, 128), (False, 8, 12)])
+def test_relative_buckets_are_those_of_t5(both_ways, buckets, limit):
+  distances = range(-200, 201)
+  got = relative_buckets(np.array(distances), both_ways=both_ways, buckets=buckets, limit=limit)
+  np.testing.assert_array_equal(got, [bucket_by_hand(d, both_ways, buckets, limit) for d in distances])
+  assert len(set(got.tolist())) >= buckets - 1  # With two directions, one bucket of distance 0 is unused.
+
+
 def test_dropout_keeps_the_mean_and_needs_a_key():
   x = jnp.ones((100, 100))
   assert dropout(x, 0.3, None) is x
@@ -111,11 +170,23 @@ def test_dropout_keeps_the_mean_and_needs_a_key():
   np.testing.assert_allclose(jnp.mean(dropped), 1, atol=0.02)
 
 
+def test_dropout_falls_on_every_place_alike_and_on_neighbours_independently():
+  """Two elements share a random number, and the last of an odd row has one for itself."""
+  kept = np.asarray(dropout(jnp.ones((20_000, 3), jnp.bfloat16), 0.3, jax.random.key(0))) > 0
+  np.testing.assert_allclose(kept.mean(axis=0), 0.7, atol=0.015)
+  np.testing.assert_allclose(np.corrcoef(kept.T), np.eye(3), atol=0.03)
+  for rate in (1e-9, 1 - 1e-9):
+    assert jnp.isfinite(dropout(jnp.ones((4, 4)), rate, jax.random.key(0))).all()
+
+
 def test_initial_spreads_are_those_published():
   inner, ending = Fan(100, 300, residual=False), Fan(300, 100, residual=True)
   spreads = {name: make_scheme(name, std=0.02, layers=8) for name in ("gpt2", "normal", "xavier", "lecun")}
   assert [spreads[n].matrix_std(inner) for n in spreads] == pytest.approx([0.02, 0.02, (2 / 400) ** 0.5, 0.1])
   assert spreads["gpt2"].matrix_std(ending) == pytest.approx(0.02 / 4)
+  wide = make_scheme("gpt2", std=0.02, layers=8, width_ratio=4.0)
+  assert (wide.matrix_std(inner), wide.embedding_std) == (pytest.approx(0.01), 0.02)
+  assert make_scheme("lecun", std=0.02, layers=8, width_ratio=4.0).matrix_std(inner) == pytest.approx(0.1)
   drawn = spreads["lecun"].matrix(jax.random.key(0), (100, 3, 100), inner)
   np.testing.assert_allclose(jnp.std(drawn), 0.1, rtol=0.02)
 

@@ -1,0 +1,198 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a model ends in: a vocabulary, or scores for rows, tokens and spans.
+
+Whatever belongs to a head is under `head.` in a model, so that a model of another head can start from its backbone;
+the output table of a vocabulary is the model's own (`unembedding`, or the embedding table).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lmx.nn.activations import Elementwise
+from lmx.nn.dropout import dropout, fold
+from lmx.nn.initializers import Scheme
+from lmx.nn.linear import Linear
+from lmx.nn.norm import Norm
+
+POOLINGS = ("cls", "mean", "last")
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadShape:
+  """What heads are made from.
+
+  Attributes:
+    width: D of the hidden states.
+    vocab_rows: rows of the output table.
+    outputs: scores of a row or token (labels).
+    pooling: a name of `POOLINGS`.
+    pooler: whether a dense layer with tanh follows the pooling.
+    dropout: before the scores.
+    function: the model's activation, for the transform of masked models.
+    make_norm: makes a norm over the width.
+  """
+
+  width: int
+  vocab_rows: int
+  outputs: int
+  pooling: str
+  pooler: bool
+  dropout: float
+  function: Elementwise
+  make_norm: Callable[[], Norm]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Ending:
+  """What a head gives.
+
+  Attributes:
+    hidden: (B, L, D), what an output table is applied to.
+    bias: (V,) added to the logits, or None.
+    scores: float32, of the task's shape; None for a vocabulary.
+  """
+
+  hidden: jax.Array
+  bias: jax.Array | None = None
+  scores: jax.Array | None = None
+
+
+class VocabularyHead(nnx.Module):
+  """Nothing of its own: the next thing is the output table."""
+
+  vocabulary: ClassVar[bool] = True
+
+  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+    pass
+
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> Ending:
+    """Ends a forward pass.
+
+    Args:
+      hidden_BLD: final hidden states.
+      segment_ids_BL: 0 marks padding; None: there is none.
+      key: for dropout; None: off.
+    """
+    return Ending(hidden_BLD)
+
+
+class MaskedHead(VocabularyHead):
+  """norm(f(W x + b)), then the output table and a bias. Source: BERT (https://github.com/google-research/bert)."""
+
+  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+    self.transform = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs)
+    self.norm = shape.make_norm()
+    self.bias = nnx.Param(jnp.zeros((shape.vocab_rows,), jnp.float32), axes=("vocab",))
+    self.function = shape.function
+
+  def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
+    """As `VocabularyHead.__call__`."""
+    return Ending(self.norm(self.function(self.transform(hidden_BLD))), bias=self.bias[...])
+
+
+class RowHead(nnx.Module):
+  """Scores of whole rows, (B, C): a pooled token, perhaps tanh(W x + b), and a linear map."""
+
+  vocabulary: ClassVar[bool] = False
+
+  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+    self.pooling = shape.pooling
+    self.dropout_rate = shape.dropout
+    self.pooler = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs) if shape.pooler else None
+    self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs)
+
+  def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
+    """As `VocabularyHead.__call__`."""
+    x_BD = pool(self.pooling, hidden_BLD, segment_ids_BL).astype(hidden_BLD.dtype)
+    if self.pooler is not None:
+      x_BD = jnp.tanh(self.pooler(x_BD))
+    scores = self.out(dropout(x_BD, self.dropout_rate, fold(key, 0)))
+    return Ending(hidden_BLD, scores=self.shaped(scores.astype(jnp.float32)))
+
+  def shaped(self, scores_BC: jax.Array) -> jax.Array:
+    return scores_BC
+
+
+class RegressionHead(RowHead):
+  """One number for each row, (B,)."""
+
+  def __init__(self, shape: HeadShape, **rest: Any):
+    super().__init__(dataclasses.replace(shape, outputs=1), **rest)
+
+  def shaped(self, scores_BC: jax.Array) -> jax.Array:
+    return scores_BC[:, 0]
+
+
+class TokenHead(nnx.Module):
+  """Scores of every token, (B, L, C)."""
+
+  vocabulary: ClassVar[bool] = False
+
+  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+    self.dropout_rate = shape.dropout
+    self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs)
+
+  def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
+    """As `VocabularyHead.__call__`."""
+    scores = self.out(dropout(hidden_BLD, self.dropout_rate, fold(key, 0)))
+    return Ending(hidden_BLD, scores=scores.astype(jnp.float32))
+
+
+class SpanHead(TokenHead):
+  """How likely an answer starts and ends at each token, (B, L, 2) logits."""
+
+  def __init__(self, shape: HeadShape, **rest: Any):
+    super().__init__(dataclasses.replace(shape, outputs=2), **rest)
+
+
+class EmbeddingHead(nnx.Module):
+  """A vector for each row, (B, D), not normalised; no parameters."""
+
+  vocabulary: ClassVar[bool] = False
+
+  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+    self.pooling = shape.pooling
+
+  def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
+    """As `VocabularyHead.__call__`."""
+    return Ending(hidden_BLD, scores=pool(self.pooling, hidden_BLD, segment_ids_BL))
+
+
+def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) -> jax.Array:
+  """One vector for each row, (B, D) float32: its first token, the mean of its real tokens, or the last of them.
+
+  A row of nothing but padding gives zeros under mean.
+  """
+  x_BLD = hidden_BLD.astype(jnp.float32)
+  if pooling == "cls":
+    return x_BLD[:, 0]
+  if segment_ids_BL is None:
+    return x_BLD[:, -1] if pooling == "last" else jnp.mean(x_BLD, axis=1)
+  real_BL1 = (segment_ids_BL > 0)[:, :, None]
+  if pooling == "last":
+    columns = jnp.arange(x_BLD.shape[1], dtype=jnp.int32)[None, :, None]
+    last_B11 = jnp.max(jnp.where(real_BL1, columns, 0), axis=1, keepdims=True)
+    return jnp.take_along_axis(x_BLD, last_B11, axis=1)[:, 0]
+  return jnp.sum(jnp.where(real_BL1, x_BLD, 0), axis=1) / jnp.maximum(jnp.sum(real_BL1, axis=1), 1)
+
+
+def _dense(width: int, axis: str, outputs: int, scheme: Scheme, dtype: Any, rngs: nnx.Rngs) -> Linear:
+  return Linear((("embed", width),), ((axis, outputs),), bias=True, scheme=scheme, dtype=dtype, rngs=rngs)
+
+
+HeadModule = VocabularyHead | RowHead | TokenHead | EmbeddingHead
+HEADS: dict[str, type[HeadModule]] = {
+  "language": VocabularyHead,
+  "masked": MaskedHead,
+  "classification": RowHead,
+  "regression": RegressionHead,
+  "span": SpanHead,
+  "tagging": TokenHead,
+  "embedding": EmbeddingHead,
+}

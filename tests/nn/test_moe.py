@@ -1,0 +1,165 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The mixture of experts against its definition, on one device and several."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from laws import assert_law_catches
+from specimens import quick_jit
+
+from lmx.mesh import make_mesh
+from lmx.nn import moe
+from lmx.nn.activations import ACTIVATIONS
+from lmx.nn.context import Context
+from lmx.nn.initializers import make_scheme
+from lmx.nn.moe import MixtureOfExperts, MixtureShape
+from lmx.sharding import Layout, storage_shardings, use_layout
+from lmx.trees import named_leaves
+
+SHAPE = MixtureShape(
+  width=8,
+  experts=4,
+  experts_per_token=2,
+  expert_width=16,
+  shared_width=None,
+  normalize=True,
+  load_balance=0.01,
+  router_z=0.001,
+)
+SHAPES = {
+  "mixtral": SHAPE,
+  "qwen": dataclasses.replace(SHAPE, shared_width=8, normalize=False),
+  "switch": dataclasses.replace(SHAPE, experts_per_token=1, normalize=False),
+}
+X = np.random.default_rng(0).normal(size=(4, 6, 8)).astype(np.float32)
+SEGMENTS = np.array([[1] * 6, [1, 1, 2, 2, 0, 0], [1] * 5 + [0], [1, 0, 0, 0, 0, 0]], np.int32)
+
+
+@functools.cache
+def layer(name: str, activation: str = "swiglu") -> MixtureOfExperts:
+  scheme = make_scheme("normal", std=0.5, layers=1)
+  return MixtureOfExperts(SHAPES[name], ACTIVATIONS[activation], scheme=scheme, dtype="float32", rngs=nnx.Rngs(0))
+
+
+def by_definition(layer: MixtureOfExperts, x_BLD):
+  """Every token through every expert, weighted by zero where it wasn't chosen."""
+  shape, kernels = layer.shape, layer.experts.kernels()
+  probs = jax.nn.softmax(x_BLD @ layer.router.kernel[...][None], axis=-1)
+  kept = probs >= jnp.sort(probs, axis=-1)[..., -shape.experts_per_token, None]
+  weights = jnp.where(kept, probs, 0)
+  if shape.normalize:
+    weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
+  inner = layer.function(jnp.einsum("bld,edf->blef", x_BLD, kernels["gate"] if "gate" in kernels else kernels["up"]))
+  if "gate" in kernels:
+    inner = inner * jnp.einsum("bld,edf->blef", x_BLD, kernels["up"])
+  y = jnp.einsum("blef,efd,ble->bld", inner, kernels["down"], weights)
+  if layer.shared is None:
+    return y
+  return y + jax.nn.sigmoid(layer.shared_gate(x_BLD)) * layer.shared(x_BLD, Context())[0]
+
+
+def value_and_gradient(function, layer, x):
+  def total(layer, x):
+    return jnp.sum(jnp.sin(function(layer, x)))
+
+  return quick_jit(jax.value_and_grad(total, argnums=(0, 1)))(layer, x)
+
+
+def check_definition(function, name: str, activation: str = "swiglu") -> None:
+  got = value_and_gradient(function, layer(name, activation), X)
+  expected = value_and_gradient(by_definition, layer(name, activation), X)
+  for path, leaf in named_leaves(expected).items():
+    np.testing.assert_allclose(named_leaves(got)[path], leaf, rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+def forward(layer, x):
+  return layer(x, Context())[0]
+
+
+@pytest.mark.parametrize("dispatch", ["ragged", "blocked"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_values_and_gradients_are_those_of_the_definition(name, dispatch, monkeypatch):
+  monkeypatch.setattr(moe, "blocked_dispatch", getattr(moe, f"{dispatch}_dispatch"))
+  check_definition(forward, name)
+
+
+def test_an_ungated_mlp_serves_as_an_expert():
+  check_definition(forward, "mixtral", "gelu_tanh")
+
+
+def test_no_token_is_dropped_when_all_choose_the_same_experts():
+  same = np.broadcast_to(X[:1, :1], X.shape)
+  got = quick_jit(forward)(layer("mixtral"), same)
+  np.testing.assert_allclose(got, quick_jit(by_definition)(layer("mixtral"), same), rtol=1e-4, atol=1e-5)
+  assert np.all(np.ptp(got, axis=(0, 1)) < 1e-5)
+
+
+def test_the_definition_check_notices_weights_that_are_not_normalised():
+  def unnormalised(layer, x):
+    changed = nnx.clone(layer)
+    changed.shape = dataclasses.replace(layer.shape, normalize=False)
+    return changed(x, Context())[0]
+
+  assert_law_catches(check_definition, unnormalised, "mixtral")
+
+
+@pytest.mark.parametrize("sizes", [{"data": 4, "tensor": 2}, {"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_sharded_equals_single_device(sizes):
+  def losses(layer, x, segments):
+    y, auxiliary = layer(x, Context(segments))
+    return jnp.sum(jnp.sin(y)) + sum(loss for loss, _ in auxiliary.values())
+
+  one = quick_jit(jax.value_and_grad(losses))(layer("qwen"), X, SEGMENTS)
+  layout = Layout(make_mesh(sizes))
+
+  @quick_jit
+  def sharded(layer, x, segments):
+    with use_layout(layout):
+      return jax.value_and_grad(losses)(layer, x, segments)
+
+  placed = jax.device_put(layer("qwen"), storage_shardings(layer("qwen"), layout))
+  many = sharded(placed, X, SEGMENTS)
+  for path, leaf in named_leaves(one).items():
+    np.testing.assert_allclose(named_leaves(many)[path], leaf, rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+# ---------------------------------------------------------------------------------------------------------- losses
+
+
+def auxiliary(segments=SEGMENTS, x=X, name="mixtral"):
+  return {
+    key: np.array(value)
+    for key, value in quick_jit(lambda layer, x, segments: layer(x, Context(segments))[1])(
+      layer(name), x, segments
+    ).items()
+  }
+
+
+def test_losses_add_over_rows_and_leave_padding_out():
+  together = auxiliary()
+  apart = [auxiliary(SEGMENTS[[i]], X[[i]]) for i in range(4)]
+  for key, value in together.items():
+    np.testing.assert_allclose(value, sum(part[key] for part in apart), rtol=1e-5)
+  assert together["router_z"][1] == np.sum(SEGMENTS > 0)
+  noisy = np.where(SEGMENTS[..., None] > 0, X, 7.0).astype(np.float32)
+  for key, value in auxiliary(x=noisy).items():
+    np.testing.assert_allclose(value, together[key], rtol=1e-5)
+
+
+def test_an_even_router_has_a_balance_loss_of_one_per_token_and_a_lopsided_one_more():
+  losses = quick_jit(lambda layer, x: layer(x, Context())[1])
+  even = nnx.clone(layer("switch"))
+  even.router.kernel = nnx.Param(jnp.zeros((8, 4)))
+  value, tokens = losses(even, X)["load_balance"]
+  np.testing.assert_allclose(value / tokens, 0.01, rtol=1e-5)  # Whatever top-k picks, P is 1 / E everywhere.
+  lopsided = nnx.clone(layer("switch"))
+  lopsided.router.kernel = nnx.Param(jnp.zeros((8, 4)).at[0, 2].set(100.0))
+  value, tokens = losses(lopsided, np.abs(X) + 1)["load_balance"]
+  np.testing.assert_allclose(value / tokens, 0.04, rtol=1e-4)  # All on one of four experts.
+  z, tokens = losses(even, X)["router_z"]
+  np.testing.assert_allclose(z / tokens, 0.001 * np.log(4) ** 2, rtol=1e-5)
