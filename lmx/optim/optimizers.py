@@ -36,7 +36,8 @@ class Optimizer:
       the boolean `apply` is false, the new state is the old one, and what to add means nothing.
     schedule: step -> learning rate.
     average: (state, parameters) -> the parameters to evaluate with, for methods that train on other ones; else None.
-    multipliers: each parameter's multiplier of the weight decay, for logs.
+    multipliers: each trained parameter's multiplier of the weight decay; the names are those that are trained.
+    rates: each parameter's multiplier of the learning rate, 0 for those that are frozen.
   """
 
   init: Callable[[Arrays], Any]
@@ -44,6 +45,11 @@ class Optimizer:
   schedule: Schedule
   average: Callable[[Any, Arrays], Arrays] | None = None
   multipliers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  def trained(self, parameters: Arrays) -> Arrays:
+    """The parameters that are trained, in their order; `update` and its state know only these."""
+    return {name: value for name, value in parameters.items() if name in self.multipliers}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +247,7 @@ def make_optimizer(
   decay_rules: Rules,
   axes: Axes,
   shapes: Mapping[str, tuple[int, ...]],
+  rates: Mapping[str, float] | None = None,
 ) -> Optimizer:
   """Builds a row of `OPTIMIZERS`.
 
@@ -252,6 +259,7 @@ def make_optimizer(
     weight_decay: decoupled decay per step, over the learning rate.
     decay_rules: (regular expression, multiplier) pairs over parameter names; see `rules.decay_multipliers`.
     axes, shapes: each parameter's logical axes and shape by its dotted name; the names are all parameters.
+    rates: each parameter's multiplier of the learning rate (see `rules.rate_multipliers`); 0 freezes it; None: all 1.
 
   Raises:
     LmxError: an unknown name, a rule that doesn't fit the parameters, or decay where the optimizer has none.
@@ -264,7 +272,26 @@ def make_optimizer(
         fix=f"--config.optimizer.weight_decay=0, or --config.optimizer.name={name}w",
       )
     )  # fmt: skip
+  rates = dict.fromkeys(axes, 1.0) if rates is None else dict(rates)
+  trained = [key for key in axes if rates[key]]
   multipliers = decay_multipliers(decay_rules, axes)
+  multipliers = {key: multipliers[key] for key in trained}
   decays = {key: weight_decay * multiplier for key, multiplier in multipliers.items()}
-  init, update, average = row.build(Settings(b1, b2, eps, decays, axes, shapes))
-  return Optimizer(init, update, schedule, average, multipliers)
+  settings = Settings(b1, b2, eps, decays, {k: axes[k] for k in trained}, {k: shapes[k] for k in trained})
+  init, update, average = row.build(settings)
+  if any(rates[key] != 1.0 for key in trained):
+    if average is not None:
+      allowed = f"multipliers of 0 and 1: {name} keeps an average that another rate would break"
+      raise LmxError(message("config.optimizer.lr_rules", got=sorted(set(rates.values())), allowed=allowed))
+    update = _at_own_rates(update, rates)
+  return Optimizer(init, update, schedule, average, multipliers, rates)
+
+
+def _at_own_rates(update: Callable, rates: Mapping[str, float]) -> Callable:
+  """`update` with each parameter's step, decay included, times its multiplier."""
+
+  def scaled(gradients, state, parameters, lr, apply):
+    steps, state = update(gradients, state, parameters, lr, apply)
+    return {key: rates[key] * step if rates[key] != 1.0 else step for key, step in steps.items()}, state
+
+  return scaled

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Per-parameter rules: how strongly each parameter decays."""
+"""Per-parameter rules: how strongly each parameter decays, how fast it learns, and which are frozen."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,8 @@ from lmx.errors import LmxError, message
 from lmx.trees import match_rules
 
 Rules = Iterable[tuple[str, float]]
-SUBJECT = "config.optimizer.decay_rules"
+DECAY_RULES = "config.optimizer.decay_rules"
+RATE_RULES = "config.optimizer.lr_rules"
 
 
 def decay_multipliers(rules: Rules, names: Iterable[str]) -> dict[str, float]:
@@ -20,11 +21,27 @@ def decay_multipliers(rules: Rules, names: Iterable[str]) -> dict[str, float]:
   Raises:
     LmxError: a parameter that no rule matches, a rule that decides nothing, or a negative multiplier.
   """
+  return _multipliers(rules, names, DECAY_RULES)
+
+
+def rate_multipliers(rules: Rules, names: Iterable[str]) -> dict[str, float]:
+  """Each parameter's multiplier of the learning rate, as `decay_multipliers`; 0 freezes it.
+
+  Raises:
+    LmxError: as there, or nothing is left to train.
+  """
+  rates = _multipliers(rules, names, RATE_RULES)
+  if not any(rates.values()):
+    raise LmxError(message(RATE_RULES, got="all parameters frozen", allowed="at least one rule above 0 that matches"))
+  return rates
+
+
+def _multipliers(rules: Rules, names: Iterable[str], subject: str) -> dict[str, float]:
   rules = tuple((pattern, multiplier) for pattern, multiplier in rules)
   for pattern, multiplier in rules:
     if multiplier < 0:
-      raise LmxError(message(f"{SUBJECT}, {pattern!r}", got=multiplier, allowed="a multiplier of at least 0"))
-  matched = match_rules(rules, names, subject=SUBJECT)
+      raise LmxError(message(f"{subject}, {pattern!r}", got=multiplier, allowed="a multiplier of at least 0"))
+  matched = match_rules(rules, names, subject=subject)
   return {name: float(multiplier) for name, multiplier in matched.items()}
 
 

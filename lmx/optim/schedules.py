@@ -34,7 +34,7 @@ def _linear(progress: jax.Array, final: float) -> jax.Array:
 
 
 # How a rate goes from its peak to its end over a given stretch of steps.
-DECAYS: dict[str, Shape] = {"constant": _constant, "cosine": _cosine, "linear": _linear}
+DECAYS: dict[str, Shape] = {"constant": _constant, "cosine": _cosine, "linear": _linear, "plateau": _constant}
 SCHEDULES = (*DECAYS, "inverse_sqrt", "wsd")
 
 
@@ -52,6 +52,7 @@ def make_schedule(
   Args:
     name: one of `SCHEDULES`. With n the number of the update, W warm-up, T the total and D the decay:
       constant: the peak.
+      plateau: the peak; the training step scales it down after evaluations without progress.
       cosine, linear: from the peak at W to the final rate at T.
       inverse_sqrt: peak * sqrt(W / n), never below the final rate (https://arxiv.org/abs/1706.03762, section 5.3).
       wsd: the peak until T - D, then linear to the final rate (https://arxiv.org/abs/2404.06395, section 4).
