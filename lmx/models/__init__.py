@@ -5,7 +5,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from lmx.models.spec import TransformerSpec
+from lmx.models.encoder import Encoder
+from lmx.models.encoder_decoder import EncoderDecoder
+from lmx.models.lstm import LSTM, LSTMSpec
+from lmx.models.spec import EncoderDecoderSpec, EncoderSpec, TransformerSpec
 from lmx.models.transformer import Transformer
 
 
@@ -15,15 +18,16 @@ class ModelFamily:
 
   Attributes:
     spec: the record of its sizes and choices, made from the keys of config.model; raises LmxError for bad ones.
-    build: (spec, rngs=nnx.Rngs(...)) -> the model.
-    objectives: the objectives it can be trained with.
+    build: (spec, rngs=nnx.Rngs(...)) -> the model, whose `inputs` name the arrays of a batch that it reads.
   """
 
   spec: type[Any]
   build: Callable[..., Any]
-  objectives: tuple[str, ...]
 
 
 MODELS: dict[str, ModelFamily] = {
-  "transformer": ModelFamily(TransformerSpec, Transformer, objectives=("causal",)),
+  "transformer": ModelFamily(TransformerSpec, Transformer),
+  "encoder": ModelFamily(EncoderSpec, Encoder),
+  "encoder_decoder": ModelFamily(EncoderDecoderSpec, EncoderDecoder),
+  "lstm": ModelFamily(LSTMSpec, LSTM),
 }

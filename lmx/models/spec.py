@@ -1,28 +1,29 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a Transformer is, in one frozen record that is checked before anything is allocated."""
+"""What a model is, in one frozen record per family that is checked before anything is allocated.
+
+Fields are the keys of `config.model` that the family reads (their meaning is in configs/base.py), then those that
+`StackSpec` lists.
+"""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from lmx.errors import Problems
+from lmx.models import counts
+from lmx.models.spec_check import check_choices, check_combinations, check_mamba, check_sizes
 from lmx.nn.activations import ACTIVATIONS
-from lmx.nn.block import BLOCKS
-from lmx.nn.initializers import INITS
 from lmx.nn.kernel_check import check_kernel
-from lmx.nn.kernels import KERNEL_CHOICES, Extras, resolve_kernel
-from lmx.nn.norm import NORMS
-from lmx.nn.positions import ROPE_SCALINGS
-from lmx.nn.stack import LAYER_LOOPS, REMATS
-from lmx.units import StepFlops, transformer_flops_per_token
+from lmx.nn.kernels import Extras, resolve_kernel
+from lmx.nn.mamba2 import MambaShape
+from lmx.units import StepFlops
 
-POSITIONS = ("learned", "rotary", "none")
-DTYPES = ("bfloat16", "float32")
 _DERIVED: Any = None  # A size left out is derived from the others.
+_MUP_HEAD_WIDTH = 64  # Where muP's scale of scores, 8 / K, meets the usual 1 / sqrt(K).
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerSpec:
-  """A decoder-only Transformer. Fields are the keys of `config.model` (their meaning is in configs/base.py), then:
+class StackSpec:
+  """What all Transformers have. Fields are keys of `config.model`, then:
 
   Attributes:
     vocab_size: the tokenizer's; tables are padded up to a multiple of vocab_multiple, and padding has no probability.
@@ -30,10 +31,15 @@ class TransformerSpec:
     attention: a row of `KERNELS`, or auto.
     layer_loop: auto | scanned | unrolled.
     remat: none | full.
+    head: a row of `HEADS`.
+    outputs: scores of a row or token (labels), for heads that have them.
 
   Raises:
     LmxError: names every value, or combination of values, that is impossible.
   """
+
+  name: ClassVar[str] = "Transformer"
+  causal: ClassVar[bool] = True
 
   vocab_size: int
   layers: int
@@ -42,107 +48,128 @@ class TransformerSpec:
   context: int
   kv_heads: int = _DERIVED
   head_width: int = _DERIVED
-  mlp_width: int = _DERIVED
+  mlp_width: int = _DERIVED  # 0: blocks without an MLP.
   vocab_multiple: int = 128
   position: str = "learned"
   rope_theta: float = 10_000.0
   rope_scaling: str = "none"
   rope_factor: float = 1.0
   rope_original_context: int | None = None
+  rope_local_theta: float | None = None
+  relative_buckets: int = 32
+  relative_distance: int = 128
   norm: str = "layernorm"
   norm_position: str = "pre"
   norm_eps: float = 1e-5
   norm_bias: bool = True
   activation: str = "gelu_tanh"
   attention_bias: bool = True
+  attention_out_bias: bool = _DERIVED
   mlp_bias: bool = True
-  qk_norm: bool = False
+  qk_norm: str = "none"
+  attention_scale: float | None = None
   window: int | None = None
+  global_every: int | None = None
   attention_softcap: float | None = None
   logits_softcap: float | None = None
   tied: bool = True
+  embedding_scale: float = 1.0
+  embedding_norm: bool = False
+  logits_scale: float = 1.0
   dropout: float = 0.0
   init: str = "gpt2"
   init_std: float = 0.02
+  mup_base_width: int | None = None
+  pooling: str = "cls"
+  pooler: bool = True
+  experts: int | None = None
+  experts_per_token: int = 2
+  expert_width: int = _DERIVED
+  shared_expert_width: int | None = None
+  normalize_experts: bool = True
+  load_balance: float = 0.01
+  router_z: float = 0.001
   dtype: str = "bfloat16"
   attention: str = "auto"
   layer_loop: str = "auto"
   remat: str = "none"
+  head: str = "language"
+  outputs: int = 1
 
   def __post_init__(self):
     problems = Problems()
-    self._check_choices(problems)
-    self._check_sizes(problems)
+    self._check_values(problems)
     problems.raise_if_any()
     self._derive()
-    self._check_combinations(problems)
+    check_combinations(self, problems)
     problems.raise_if_any()
 
-  def _check_choices(self, problems: Problems) -> None:
-    choices = {
-      "model.position": (self.position, POSITIONS),
-      "model.rope_scaling": (self.rope_scaling, ROPE_SCALINGS),
-      "model.norm": (self.norm, NORMS),
-      "model.norm_position": (self.norm_position, BLOCKS),
-      "model.activation": (self.activation, ACTIVATIONS),
-      "model.init": (self.init, INITS),
-      "compute.dtype": (self.dtype, DTYPES),
-      "compute.attention": (self.attention, KERNEL_CHOICES),
-      "compute.layers": (self.layer_loop, LAYER_LOOPS),
-      "compute.remat": (self.remat, REMATS),
-    }
-    for key, (got, allowed) in choices.items():
-      if got not in allowed:
-        problems.add(f"config.{key}", got=got, allowed=allowed)
-
-  def _check_sizes(self, problems: Problems) -> None:
-    for key in ("vocab_size", "layers", "width", "heads", "context", "vocab_multiple"):
-      if getattr(self, key) < 1:
-        problems.add(f"config.model.{key}", got=getattr(self, key), allowed="a positive whole number")
-    for key in ("kv_heads", "head_width", "mlp_width", "window", "rope_original_context"):
-      if getattr(self, key) is not None and getattr(self, key) < 1:
-        problems.add(f"config.model.{key}", got=getattr(self, key), allowed="a positive whole number, or None")
-    for key in ("attention_softcap", "logits_softcap"):
-      if getattr(self, key) is not None and getattr(self, key) <= 0:
-        problems.add(f"config.model.{key}", got=getattr(self, key), allowed="a positive number, or None")
-    for key in ("rope_theta", "rope_factor", "norm_eps", "init_std"):
-      if getattr(self, key) <= 0:
-        problems.add(f"config.model.{key}", got=getattr(self, key), allowed="a positive number")
-    if not 0 <= self.dropout < 1:
-      problems.add("config.model.dropout", got=self.dropout, allowed="a number from 0 up to, but not including, 1")
+  def _check_values(self, problems: Problems) -> None:
+    check_choices(self, problems)
+    check_sizes(self, problems)
 
   def _derive(self) -> None:
     """Fills in the sizes that were left out; a gated MLP gets 8/3 of the width, so that its size stays comparable."""
     gated = ACTIVATIONS[self.activation].gated
-    derived = {
+    mlp_width = -(-8 * self.width // (3 * 128)) * 128 if gated else 4 * self.width
+    derived: dict[str, Any] = {
       "kv_heads": self.heads,
-      "head_width": self.width // self.heads,
-      "mlp_width": -(-8 * self.width // (3 * 128)) * 128 if gated else 4 * self.width,
+      "head_width": self.width // self.heads if self.width % self.heads == 0 else None,
+      "mlp_width": mlp_width,
+      "attention_out_bias": self.attention_bias,
+      "expert_width": (mlp_width if self.mlp_width is None else self.mlp_width) if self.experts else None,
     }
     for key, value in derived.items():
-      if key == "head_width" and self.head_width is None and self.width % self.heads:
-        continue  # Reported by _check_combinations.
       if getattr(self, key) is None:
         object.__setattr__(self, key, value)
 
-  def _check_combinations(self, problems: Problems) -> None:
-    if self.head_width is None:
-      fix = "--config.model.head_width=64 sets the width of a head on its own"
-      problems.add("config.model.heads", got=self.heads, allowed=f"a divisor of width = {self.width}", fix=fix)
-    if self.heads % self.kv_heads:
-      problems.add("config.model.kv_heads", got=self.kv_heads, allowed=f"a divisor of heads = {self.heads}")
-    if self.position == "rotary" and self.head_width is not None and self.head_width % 2:
-      problems.add("config.model.head_width", got=self.head_width, allowed="an even number with rotary positions")
-    if self.rope_scaling != "none" and self.position != "rotary":
-      problems.add("config.model.rope_scaling", got=self.rope_scaling, allowed="none unless position is rotary")
-    if self.rope_scaling == "llama3" and self.rope_original_context is None:
-      fix = "--config.model.rope_original_context=8192 (the context before it was stretched)"
-      problems.add("config.model.rope_original_context", got=None, allowed="a number of tokens", fix=fix)
+  # ------------------------------------------------------------------------------------------------ derived values
+
+  @property
+  def vocab_rows(self) -> int:
+    """Rows of the embedding table: the vocabulary, up to a multiple of vocab_multiple."""
+    return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+  @property
+  def width_ratio(self) -> float:
+    """Width over muP's base width; 1 where muP is off."""
+    return 1.0 if self.mup_base_width is None else self.width / self.mup_base_width
+
+  @property
+  def output_scale(self) -> float:
+    """What the logits are multiplied by; muP's table 8 divides them by the ratio of widths."""
+    return self.logits_scale / self.width_ratio
 
   @property
   def extras(self) -> Extras:
-    """What this model asks of an attention kernel beyond the plain function."""
-    return Extras(self.attention_softcap, self.dropout)
+    """What self-attention asks of a kernel beyond the plain function.
+
+    Under muP scores are scaled by 8 / K: in proportion to 1 / K (https://arxiv.org/abs/2203.03466, definition 4.1), and
+    as usual for heads of width 64 (https://github.com/microsoft/mup).
+    """
+    scale = self.attention_scale
+    if scale is None and self.mup_base_width is not None:
+      scale = _MUP_HEAD_WIDTH**0.5 / self.head_width
+    return Extras(self.attention_softcap, self.dropout, scale, bias=self.position == "relative")
+
+  @property
+  def mamba(self) -> MambaShape | None:
+    """Sizes of the Mamba-2 mixers; None where attention mixes."""
+    return None
+
+  @property
+  def unlimited(self) -> bool:
+    """Whether a row may be longer than the context, because nothing in the model is as long as it."""
+    return self.mamba is not None and self.position != "learned"
+
+  @property
+  def local_layers(self) -> int:
+    """Layers that have the window."""
+    if self.window is None:
+      return 0
+    return self.layers if self.global_every is None else self.layers - self.layers // self.global_every
+
+  # ------------------------------------------------------------------------------------------------------- kernels
 
   def kernel(self, platform: str) -> str:
     """The attention kernel that training runs on a backend ("cpu", "gpu", "tpu").
@@ -161,55 +188,150 @@ class TransformerSpec:
       LmxError: the kernel can't run here, or its values or gradients differ from the reference's.
     """
     name = self.kernel(platform)
-    error = check_kernel(
-      name,
-      heads=self.heads,
-      kv_heads=self.kv_heads,
-      head_width=self.head_width,
-      dtype=self.dtype,
-      window=self.window,
-      extras=self.extras,
+    error = max(
+      check_kernel(
+        name,
+        heads=self.heads,
+        kv_heads=self.kv_heads,
+        head_width=self.head_width,
+        dtype=self.dtype,
+        window=self.window,
+        extras=self.extras,
+        causal=causal,
+      )
+      for causal in self.attention_ways
     )
     return f"{name}, checked here against the reference: values and gradients within {error:.0e}"
 
   @property
-  def vocab_rows(self) -> int:
-    """Rows of the embedding table: the vocabulary, up to a multiple of vocab_multiple."""
-    return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+  def attention_ways(self) -> tuple[bool, ...]:
+    """Whether its attention is causal; both, where it has both."""
+    return (self.causal,)
+
+  # ---------------------------------------------------------------------------------------------------------- sizes
 
   def describe(self) -> str:
     """One line for people: shape and parts."""
     heads = f"{self.heads} heads" + (f" ({self.kv_heads} key-value)" if self.kv_heads != self.heads else "")
     parts = f"{self.position} positions, {self.norm_position}-{self.norm}, {self.activation}"
-    return f"Transformer, {self.layers} layers, width {self.width}, {heads}, MLP {self.mlp_width}; {parts}"
+    mlp = f"{self.experts} experts of {self.expert_width}" if self.experts else f"MLP {self.mlp_width}"
+    return f"{self.name}, {self.layers} layers, width {self.width}, {heads}, {mlp}; {parts}"
 
   def matmul_parameters(self) -> int:
     """Weights that a token is multiplied with: projections and the output table (tied or not), not lookups."""
-    attention = 2 * self.width * self.head_width * (self.heads + self.kv_heads)
-    mlp = self.width * self.mlp_width * (3 if ACTIVATIONS[self.activation].gated else 2)
-    return self.layers * (attention + mlp) + self.vocab_rows * self.width
+    return self.layers * counts.block_matrices(self, active=True) + counts.output_matrices(self)
 
   def parameters(self) -> int:
     """All parameters, padding rows of the vocabulary included, counted without allocating any."""
-    norm_has_bias = self.norm == "layernorm" and self.norm_bias
-    norm = self.width * (2 if norm_has_bias else 1)
-    vectors = 2 * norm
-    if self.qk_norm:
-      vectors += 2 * self.head_width
-    if self.attention_bias:
-      vectors += self.head_width * (self.heads + 2 * self.kv_heads) + self.width
-    if self.mlp_bias:
-      vectors += self.mlp_width * (2 if ACTIVATIONS[self.activation].gated else 1) + self.width
-    total = self.matmul_parameters() + self.layers * vectors
-    total += 0 if self.tied else self.vocab_rows * self.width
-    total += self.context * self.width if self.position == "learned" else 0
-    return total + (norm if self.norm_position == "pre" else 0)
+    return counts.stack_parameters(self, self.layers) + counts.table_parameters(self) + counts.head_parameters(self)
 
   def flops_per_token(self, length: int) -> StepFlops:
     """FLOPs of one training token in rows of `length` tokens; recomputation under remat is not counted."""
-    return transformer_flops_per_token(
-      matmul_parameters=self.matmul_parameters(),
-      layers=self.layers,
-      attention_width=self.heads * self.head_width,
-      length=length if self.window is None else min(length, self.window),
+    return counts.flops(self, self.matmul_parameters(), self.layers, length, causal=self.causal)
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerSpec(StackSpec):
+  """A decoder-only Transformer; fields as in `StackSpec`."""
+
+  mixer: str = "attention"
+  mamba_state: int = 128
+  mamba_head_width: int = 64
+  mamba_expand: int = 2
+  mamba_groups: int = 1
+  mamba_conv: int = 4
+  mamba_chunk: int = 128
+
+  def _check_values(self, problems: Problems) -> None:
+    super()._check_values(problems)
+    check_mamba(self, problems)
+
+  @property
+  def mamba(self) -> MambaShape | None:
+    """As `StackSpec.mamba`."""
+    if self.mixer != "mamba2":
+      return None
+    return MambaShape(
+      width=self.width,
+      heads=self.mamba_expand * self.width // self.mamba_head_width,
+      head_width=self.mamba_head_width,
+      state=self.mamba_state,
+      groups=self.mamba_groups,
+      conv=self.mamba_conv,
+      chunk=self.mamba_chunk,
+      norm_eps=self.norm_eps,
     )
+
+  def kernel(self, platform: str) -> str:
+    """As `StackSpec.kernel`; without attention there is none to choose."""
+    return super().kernel(platform) if self.mamba is None else "none"
+
+  def check_attention(self, platform: str) -> str:
+    """As `StackSpec.check_attention`."""
+    return super().check_attention(platform) if self.mamba is None else "none: Mamba-2 remembers in its state"
+
+  def describe(self) -> str:
+    """As `StackSpec.describe`."""
+    if self.mamba is None:
+      return super().describe()
+    heads = f"{self.mamba.heads} heads of {self.mamba.head_width}, state {self.mamba.state}"
+    mlp = super().describe().split(" heads", 1)[1].split(", ", 1)[1]
+    return f"Mamba-2, {self.layers} layers, width {self.width}, {heads}, {mlp}"
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSpec(StackSpec):
+  """An encoder, whose tokens see both sides; fields as in `StackSpec`."""
+
+  name: ClassVar[str] = "Encoder"
+  causal: ClassVar[bool] = False
+
+  head: str = "masked"
+  token_types: int = 0
+
+  def parameters(self) -> int:
+    """As `StackSpec.parameters`."""
+    return super().parameters() + self.token_types * self.width
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoderSpec(StackSpec):
+  """An encoder, and a decoder that reads what it gives; fields as in `StackSpec`. `layers` are the decoder's."""
+
+  name: ClassVar[str] = "Encoder-decoder"
+
+  encoder_layers: int = _DERIVED
+
+  def _derive(self) -> None:
+    super()._derive()
+    if self.encoder_layers is None:
+      object.__setattr__(self, "encoder_layers", self.layers)
+
+  @property
+  def attention_ways(self) -> tuple[bool, ...]:
+    """As `StackSpec.attention_ways`."""
+    return (True, False)
+
+  def describe(self) -> str:
+    """As `StackSpec.describe`."""
+    return super().describe().replace(f"{self.layers} layers", f"{self.encoder_layers} + {self.layers} layers", 1)
+
+  def matmul_parameters(self) -> int:
+    """As `StackSpec.matmul_parameters`: what a token of the decoder and one of the encoder go through."""
+    both = self.layers + self.encoder_layers
+    cross = self.layers * counts.attention_matrices(self)
+    return both * counts.block_matrices(self, active=True) + cross + counts.output_matrices(self)
+
+  def parameters(self) -> int:
+    """As `StackSpec.parameters`."""
+    stacks = counts.stack_parameters(self, self.layers, cross=True) + counts.stack_parameters(self, self.encoder_layers)
+    return stacks + counts.table_parameters(self) + counts.head_parameters(self)
+
+  def flops_per_token(self, length: int, encoder_length: int | None = None) -> StepFlops:
+    """FLOPs of one training token of the decoder, with its share of the encoder's.
+
+    Args:
+      length: L, tokens in a decoder's row.
+      encoder_length: M, tokens in an encoder's row; None: as many.
+    """
+    return counts.encoder_decoder_flops(self, length, length if encoder_length is None else encoder_length)

@@ -1,55 +1,35 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The decoder-only Transformer, assembled from the parts in lmx/nn."""
 
-import functools
+import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.errors import LmxError, message
+from lmx.models.backbone import Backbone, place_tokens
+from lmx.models.parts import (
+  MIXERS,
+  added_to,
+  check_length,
+  make_head,
+  make_table,
+  make_unembedding,
+  outputs_of,
+  scheme_of,
+)
 from lmx.models.spec import TransformerSpec
-from lmx.nn.activations import ACTIVATIONS
-from lmx.nn.attention import Attention, AttentionShape, Context
-from lmx.nn.block import BLOCKS, PreNormBlock, residual_stream
 from lmx.nn.cache import Cache, KeyValues
-from lmx.nn.dropout import dropout, fold
-from lmx.nn.embedding import Embedding, Unembedding
-from lmx.nn.initializers import make_scheme
-from lmx.nn.losses import Head
-from lmx.nn.mlp import MLP
-from lmx.nn.norm import NORMS
+from lmx.nn.dropout import fold
 from lmx.nn.outputs import Outputs
-from lmx.nn.positions import rope_frequencies, rotary_tables, segment_positions
-from lmx.nn.stack import run_layers, stacked
 from lmx.shapes import check
 
 
-def make_block(spec: TransformerSpec, rngs: nnx.Rngs) -> PreNormBlock:
-  """One block of the model that `spec` describes."""
-  dtype = jnp.dtype(spec.dtype)
-  scheme = make_scheme(spec.init, std=spec.init_std, layers=spec.layers)
-  norm = functools.partial(NORMS[spec.norm], eps=spec.norm_eps, dtype=dtype)
-  shape = AttentionShape(
-    width=spec.width,
-    heads=spec.heads,
-    kv_heads=spec.kv_heads,
-    head_width=spec.head_width,
-    bias=spec.attention_bias,
-    window=spec.window,
-    extras=spec.extras,
-    kernel=spec.attention,
-  )
-  query_norm, key_norm = (norm("head_width", spec.head_width, bias=False) if spec.qk_norm else None for _ in range(2))
-  attention = Attention(shape, query_norm=query_norm, key_norm=key_norm, scheme=scheme, dtype=dtype, rngs=rngs)
-  activation = ACTIVATIONS[spec.activation]
-  mlp = MLP(spec.width, spec.mlp_width, activation, bias=spec.mlp_bias, scheme=scheme, dtype=dtype, rngs=rngs)
-  norms = (norm("embed", spec.width, bias=spec.norm_bias) for _ in range(2))
-  return BLOCKS[spec.norm_position](attention, next(norms), mlp, next(norms), spec.dropout)
+class Transformer(Backbone):
+  """A causal model. Parameters are float32; a forward pass computes in `spec.dtype`."""
 
-
-class Transformer(nnx.Module):
-  """A causal language model. Parameters are float32; a forward pass computes in `spec.dtype`."""
+  inputs: ClassVar[tuple[str, ...]] = ("tokens", "segment_ids", "positions", "prefix")
 
   def __init__(self, spec: TransformerSpec, *, rngs: nnx.Rngs):
     """Makes the weights.
@@ -58,15 +38,12 @@ class Transformer(nnx.Module):
       spec: what to build.
       rngs: the `params` stream is drawn from: `nnx.Rngs(seed)`.
     """
-    scheme = make_scheme(spec.init, std=spec.init_std, layers=spec.layers)
-    table = functools.partial(Embedding, scheme=scheme, dtype=spec.dtype, rngs=rngs)
-    norm = functools.partial(NORMS[spec.norm], eps=spec.norm_eps, bias=spec.norm_bias, dtype=spec.dtype)
-    self.spec = spec
-    self.token_embedding = table("vocab", spec.vocab_rows, spec.width)
-    self.position_embedding = table("position", spec.context, spec.width) if spec.position == "learned" else None
-    self.layers = stacked(functools.partial(make_block, spec), spec.layers, rngs)
-    self.final_norm = norm("embed", spec.width) if spec.norm_position == "pre" else None
-    self.unembedding = None if spec.tied else Unembedding(spec.vocab_rows, spec.width, scheme=scheme, rngs=rngs)
+    scheme = scheme_of(spec, spec.layers)
+    self.token_embedding = make_table(spec, "vocab", spec.vocab_rows, scheme, rngs)
+    super().__init__(spec, layers=spec.layers, causal=True, mixer=spec.mixer, rngs=rngs)
+    self.spec: TransformerSpec = spec
+    self.unembedding = make_unembedding(spec, scheme, rngs)
+    self.head = make_head(spec, scheme, rngs)
 
   def __call__(
     self,
@@ -74,8 +51,10 @@ class Transformer(nnx.Module):
     *,
     segment_ids: jax.Array | None = None,
     positions: jax.Array | None = None,
+    prefix: jax.Array | None = None,
     cache: Cache | None = None,
     dropout_key: jax.Array | None = None,
+    keep_layers: bool = False,
   ) -> Outputs:
     """Runs the model over rows of tokens.
 
@@ -84,30 +63,31 @@ class Transformer(nnx.Module):
       segment_ids: (B, L) int32; a token sees its own segment only. None: a row is one segment. With a cache, a row is
         one document and 0 marks padding at its end.
       positions: (B, L) int32, offsets within the segment; None: counted from segment_ids, or from the cache.
+      prefix: (B, L) int32, 1: a token that every token of its segment may see, also those before it (a prefix LM).
       cache: the state after the tokens before these; the result holds the state after them.
       dropout_key: turns dropout on.
+      keep_layers: whether to return what each block gave, too.
 
     Raises:
       LmxError: a row longer than a learned position table.
       ValueError: shapes that don't fit each other.
     """
-    check("Transformer", "BL ?BL ?BL", tokens, segment_ids, positions)
-    context, positions = self._context(tokens, segment_ids, positions, cache)
-    x_BLD = self._embed(tokens, positions, fold(dropout_key, 0))
-
-    def layer_step(carry, block, number):
-      x_BLD, layer_cache = carry
-      return block(x_BLD, context, layer_cache, number, fold(dropout_key, number + 1))
-
-    carry = (x_BLD, None if cache is None else cache.layers)
+    check("Transformer", "BL ?BL ?BL ?BL", tokens, segment_ids, positions, prefix)
     spec = self.spec
-    x_BLD, layers = run_layers(
-      layer_step, self.layers, carry, layers=spec.layers, loop=spec.layer_loop, remat=spec.remat
-    )
-    hidden_BLD = x_BLD if self.final_norm is None else self.final_norm(x_BLD)
+    check_length(spec, tokens.shape[1])
+    seen, layers, capacity = None, None, 0
+    if cache is not None:
+      seen, layers = cache.length, cache.layers
+      capacity = layers.slots if isinstance(layers, KeyValues) else 0
+    place = place_tokens(tokens, segment_ids, positions, seen, capacity)
+    place = dataclasses.replace(place, prefix=prefix)
+    result = self.run(self._embed(tokens), place, layers, dropout_key, keep_layers)
+    if cache is not None:
+      cache = Cache(added_to(cache.length, tokens, segment_ids), result.cache)
     table = self.token_embedding.embedding if self.unembedding is None else self.unembedding.kernel
-    head = Head(spec.vocab_size, spec.logits_softcap)
-    return Outputs(hidden_BLD, table[...], _advance(cache, layers, tokens, segment_ids), head)
+    key = fold(dropout_key, spec.layers + 1)
+    more = {"cache": cache, "auxiliary": result.auxiliary, "layers": result.layers}
+    return outputs_of(spec, self.head, table[...], result.hidden, segment_ids, key, **more)
 
   def init_cache(self, batch: int, length: int) -> Cache:
     """An empty decoding state for `batch` rows of up to `length` tokens.
@@ -115,44 +95,10 @@ class Transformer(nnx.Module):
     Raises:
       LmxError: more tokens than a learned position table has.
     """
-    self._check_length(length)
-    spec = self.spec
-    layers = KeyValues.empty(spec.layers, batch, length, spec.kv_heads, spec.head_width, spec.dtype)
+    check_length(self.spec, length)
+    layers = MIXERS[self.spec.mixer].empty(self.spec, self.spec.layers, batch, length)
     return Cache(jnp.zeros((batch,), jnp.int32), layers)
 
-  def _check_length(self, length: int) -> None:
-    if self.spec.position == "learned" and length > self.spec.context:
-      allowed = f"at most {self.spec.context}, the rows of the learned position table"
-      raise LmxError(message("length of a row, in tokens", got=length, allowed=allowed, fix="--config.model.context"))
-
-  def _context(self, tokens, segment_ids, positions, cache: Cache | None) -> tuple[Context, jax.Array]:
-    """What the layers need to know about the tokens, and the tokens' positions."""
-    self._check_length(tokens.shape[1])
-    columns = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
-    slots = None if cache is None else cache.length[:, None] + columns
-    if positions is None and slots is not None:
-      positions = slots
-    elif positions is None:
-      positions = jnp.broadcast_to(columns, tokens.shape) if segment_ids is None else segment_positions(segment_ids)
-    rotary = None
-    if self.spec.position == "rotary":
-      spec = self.spec
-      frequencies = rope_frequencies(
-        spec.head_width, spec.rope_theta, spec.rope_scaling, spec.rope_factor, spec.rope_original_context
-      )
-      rotary = rotary_tables(positions, frequencies)
-    return Context(segment_ids, rotary, slots), positions
-
-  def _embed(self, tokens: jax.Array, positions: jax.Array, key: jax.Array | None) -> jax.Array:
-    x_BLD = self.token_embedding(tokens)
-    if self.position_embedding is not None:
-      x_BLD = x_BLD + self.position_embedding(positions)
-    return residual_stream(dropout(x_BLD, self.spec.dropout, key))
-
-
-def _advance(cache: Cache | None, layers: KeyValues | None, tokens, segment_ids) -> Cache | None:
-  """The cache after these tokens: padding isn't counted, so the next token overwrites its slots."""
-  if cache is None or layers is None:
-    return None
-  added = tokens.shape[1] if segment_ids is None else jnp.sum(segment_ids > 0, axis=1, dtype=jnp.int32)
-  return Cache(cache.length + added, layers)
+  def _embed(self, tokens: jax.Array) -> jax.Array:
+    x_BLD, scale = self.token_embedding(tokens), self.spec.embedding_scale
+    return x_BLD if scale == 1 else x_BLD * scale

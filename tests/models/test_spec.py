@@ -2,16 +2,22 @@
 """The record of a Transformer: what it refuses, and what it counts without allocating."""
 
 import dataclasses
+import functools
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
-from specimens import BASE, SPECIMENS
+from specimens import BASE, ENCODER, ENCODER_DECODER, SPECIMENS, build, quick_jit
 
 from lmx.errors import LmxError
+from lmx.mesh import make_mesh
 from lmx.models import MODELS
 from lmx.models.spec import TransformerSpec
 from lmx.models.transformer import Transformer
+from lmx.nn.kernels import Extras
+from lmx.sharding import Layout
+from lmx.training.state import blueprint_of
 from lmx.trees import count, map_variables, named_leaves
 
 IMPOSSIBLE = {
@@ -29,6 +35,19 @@ IMPOSSIBLE = {
   "dtype": ({"dtype": "float16"}, "config.compute.dtype"),
   "kernel": ({"attention": "flash"}, "config.compute.attention"),
   "loop": ({"layer_loop": "rolled"}, "config.compute.layers"),
+  "qk_norm": ({"qk_norm": "heads"}, "config.model.qk_norm.*Did you mean 'head'"),
+  "norm place": ({"norm_position": "sandwhich"}, "config.model.norm_position.*'sandwich'"),
+  "head": ({"head": "classify"}, "head.*classification"),
+  "pooling": ({"pooling": "max"}, "config.model.pooling"),
+  "global layers without local ones": ({"global_every": 2}, "config.model.global_every.*without a window"),
+  "local base without windows": ({"position": "rotary", "rope_local_theta": 1e4}, "config.model.rope_local_theta"),
+  "few buckets": ({"position": "relative", "relative_buckets": 6}, "config.model.relative_buckets.*multiple of 4"),
+  "near limit": ({"position": "relative", "relative_distance": 16}, "config.model.relative_distance.*more than"),
+  "odd sinusoids": ({"position": "sinusoidal", "width": 15, "head_width": 4}, "config.model.width.*even"),
+  "scale": ({"attention_scale": 0.0}, "config.model.attention_scale"),
+  "no experts": ({"experts": 0}, "config.model.experts"),
+  "too many experts per token": ({"experts": 2, "experts_per_token": 3}, "config.model.experts_per_token.*experts = 2"),
+  "mixer": ({"mixer": "mamba"}, "config.model.mixer.*'mamba2'"),
 }
 
 
@@ -47,31 +66,35 @@ def test_everything_that_is_wrong_is_said_at_once():
 def test_a_kernel_that_cannot_run_there_is_refused_and_auto_finds_one():
   with pytest.raises(LmxError, match=r"cudnn.*runs on gpu"):
     dataclasses.replace(BASE, attention="cudnn").kernel("cpu")
-  with pytest.raises(LmxError, match="soft-cap"):
+  with pytest.raises(LmxError, match="no dropout"):
     dataclasses.replace(BASE, attention="xla", dropout=0.1).kernel("cpu")
   assert BASE.kernel("cpu") == "cpu"
   assert BASE.kernel("tpu") == "xla"
   assert dataclasses.replace(BASE, dtype="bfloat16", head_width=8).kernel("gpu") == "cudnn"
   assert dataclasses.replace(BASE, attention_softcap=5.0).kernel("gpu") == "einsum"
+  assert dataclasses.replace(BASE, position="relative").kernel("gpu") == "xla"
+  assert ENCODER.kernel("cpu") == ENCODER_DECODER.kernel("cpu") == "cpu"
+
+
+@functools.cache
+def abstract(name):
+  """A specimen's shapes."""
+  return jax.eval_shape(lambda: build(SPECIMENS[name], nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
 def test_parameters_are_counted_without_being_made(name):
-  spec = SPECIMENS[name]
-  abstract = jax.eval_shape(lambda: Transformer(spec, rngs=nnx.Rngs(0)))
-  assert spec.parameters() == count(abstract)
+  assert SPECIMENS[name].parameters() == count(abstract(name))
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
 def test_every_parameter_is_float32_and_has_a_logical_axis_for_each_dimension(name):
-  abstract = jax.eval_shape(lambda: Transformer(SPECIMENS[name], rngs=nnx.Rngs(0)))
-
   def visit(path, leaf, axes):
     assert leaf.dtype == "float32", path
     assert axes is not None, path
     assert len(axes) == leaf.ndim, path
 
-  map_variables(visit, abstract)
+  map_variables(visit, abstract(name))
 
 
 def test_gpt2_small_has_the_published_size_and_flops():
@@ -91,8 +114,7 @@ def test_a_gated_mlp_left_to_itself_is_eight_thirds_of_the_width():
 
 def test_parameter_names_are_those_that_rules_and_checkpoints_use():
   assert MODELS["transformer"].build is Transformer
-  names = set(named_leaves(jax.eval_shape(lambda: Transformer(SPECIMENS["qwen"], rngs=nnx.Rngs(0)))))
-  assert names == {
+  assert names_of("qwen3") == {
     "token_embedding.embedding",
     "unembedding.kernel",
     "final_norm.scale",
@@ -101,3 +123,96 @@ def test_parameter_names_are_those_that_rules_and_checkpoints_use():
     *(f"layers.{part}_norm.scale" for part in ("attention", "mlp")),
     *(f"layers.mlp.{part}.kernel" for part in ("up", "gate", "down")),
   }
+
+
+def names_of(name):
+  return set(named_leaves(abstract(name)))
+
+
+def test_a_head_begins_with_head_and_the_backbone_keeps_its_names():
+  backbone = {n for n in names_of("bert") if not n.startswith("head.")}
+  assert names_of("bert") - backbone == {
+    *(f"head.transform.{part}" for part in ("kernel", "bias")),
+    *(f"head.norm.{part}" for part in ("scale", "bias")),
+    "head.bias",
+  }
+  classifier = names_of("classifier")
+  assert classifier - backbone == {f"head.{part}.{kind}" for part in ("pooler", "out") for kind in ("kernel", "bias")}
+  assert backbone <= classifier
+  assert {"token_type_embedding.embedding", "embedding_norm.scale", "embedding_norm.bias"} <= backbone
+
+
+def test_the_stacks_of_an_encoder_decoder_have_names_of_their_own():
+  names = names_of("t5")
+  assert {"token_embedding.embedding", "decoder.layers.cross_attention.query.kernel"} <= names
+  for stack in ("encoder", "decoder"):
+    assert {f"{stack}.relative_embedding.embedding", f"{stack}.final_norm.scale"} <= names
+  assert "decoder.layers.cross_attention_norm.scale" in names
+  assert not any(name.startswith("encoder.layers.cross") or name.endswith("bias") for name in names)
+
+
+def test_norms_around_and_after_sub_layers_have_names_of_their_own():
+  parts = {"attention", "mlp"}
+  assert {f"layers.{part}{kind}_norm.scale" for part in parts for kind in ("", "_output")} <= names_of("gemma2")
+  outputs_only = {name for name in names_of("olmo2") if name.startswith(("layers.attention_", "layers.mlp_"))}
+  assert outputs_only == {f"layers.{part}_output_norm.scale" for part in parts}
+  assert named_leaves(abstract("olmo2"))["layers.attention.key_norm.scale"].shape == (2, 2 * 4)
+
+
+def test_published_encoders_and_encoder_decoders_have_their_published_sizes():
+  bert = dataclasses.replace(
+    ENCODER, vocab_size=30522, vocab_multiple=1, layers=12, width=768, heads=12, kv_heads=12, head_width=64,
+    mlp_width=3072, context=512, norm_position="post", token_types=2, embedding_norm=True,
+  )  # fmt: skip
+  assert bert.parameters() == 109_514_298  # Hugging Face's BertForMaskedLM of bert-base-uncased.
+  t5 = dataclasses.replace(
+    ENCODER_DECODER, vocab_size=32128, vocab_multiple=1, layers=6, encoder_layers=6, width=512, heads=8, kv_heads=8,
+    head_width=64, mlp_width=2048, position="relative", norm="rmsnorm", attention_bias=False, attention_out_bias=False,
+    mlp_bias=False,
+  )  # fmt: skip
+  assert t5.parameters() == 60_506_624  # Hugging Face's t5-small.
+
+
+def test_flops_count_the_reach_of_each_layer_and_the_share_of_an_encoder():
+  spec = dataclasses.replace(BASE, layers=4, window=4, global_every=2)
+  matmul = 6 * spec.matmul_parameters()
+  assert spec.flops_per_token(16).full == matmul + 12 * 16 * (2 * 4 + 2 * 16)
+  both_ways = dataclasses.replace(ENCODER, window=4)
+  assert both_ways.flops_per_token(16).causal == 6 * both_ways.matmul_parameters() + 12 * 16 * 2 * 7
+  pair, alone = ENCODER_DECODER, dataclasses.replace(BASE)
+  block = 4 * 16 * 16 + 2 * 16 * 32
+  cross = 4 * 16 * 16
+  expected = alone.flops_per_token(16).full + 2 * (6 * (block + cross) + 12 * 16 * (16 + 16))
+  assert pair.flops_per_token(16, 16).full == expected
+  assert pair.flops_per_token(16, 8).full < pair.flops_per_token(16).full
+
+
+def test_mup_scales_scores_logits_and_first_values_with_the_width():
+  spec = dataclasses.replace(BASE, width=64, head_width=16, mup_base_width=16, logits_scale=0.5)
+  assert spec.extras == Extras(scale=8 / 16)
+  assert spec.output_scale == 0.5 / 4
+  assert dataclasses.replace(spec, mup_base_width=64).output_scale == 0.5
+  assert BASE.extras == Extras()
+  narrow, wide = (made(dataclasses.replace(BASE, init="normal", width=width, mup_base_width=16)) for width in (16, 64))
+  assert np.std(wide["layers.mlp.up.kernel"]) == pytest.approx(np.std(narrow["layers.mlp.up.kernel"]) / 2, rel=0.1)
+  tables = [np.std(parameters["token_embedding.embedding"]) for parameters in (narrow, wide)]
+  assert tables[1] == pytest.approx(tables[0], rel=0.1)
+
+
+def made(spec):
+  return {name: np.asarray(x) for name, x in named_leaves(quick_jit(lambda: build(spec, nnx.Rngs(0)))()).items()}
+
+
+def test_queries_begin_smaller_by_a_scale_of_ones_own():
+  usual, unscaled = (
+    made(dataclasses.replace(BASE, attention_scale=scale))["layers.attention.query.kernel"] for scale in (None, 1.0)
+  )
+  np.testing.assert_allclose(unscaled * 2, usual, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
+def test_every_parameter_has_a_place_on_a_mesh(name):
+  layout = Layout(make_mesh({"data": -1, "fsdp": 2, "tensor": 1}))
+  plan = blueprint_of(abstract(name))
+  split = [name for name, sharding in plan.shardings(layout).items() if "fsdp" in str(sharding.spec)]
+  assert "token_embedding.embedding" in split

@@ -1,0 +1,254 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The LSTM language model: embedding, a stack of LSTM layers, output table; and the record that describes it.
+
+Source: https://arxiv.org/abs/1409.2329 (Zaremba et al.: dropout on what goes between layers, never on what goes from
+token to token).
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lmx.errors import Problems
+from lmx.nn.cache import Cache
+from lmx.nn.dropout import dropout, fold
+from lmx.nn.embedding import Embedding, Unembedding
+from lmx.nn.heads import HEADS, POOLINGS, HeadShape
+from lmx.nn.initializers import INITS, make_scheme
+from lmx.nn.losses import Head
+from lmx.nn.lstm import LSTMLayer
+from lmx.nn.norm import LayerNorm
+from lmx.nn.outputs import Outputs
+from lmx.nn.positions import segment_positions
+from lmx.nn.stack import stacked, unstack
+from lmx.shapes import check
+from lmx.units import StepFlops
+
+DTYPES = ("bfloat16", "float32")
+LSTM_HEADS = tuple(name for name in HEADS if name != "masked")  # It cannot see what follows a mask.
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTMSpec:
+  """An LSTM language model. Fields are keys of `config.model` (their meaning is in configs/base.py), then:
+
+  Attributes:
+    vocab_size: the tokenizer's; tables are padded up to a multiple of vocab_multiple, and padding has no probability.
+    dtype: compute dtype; parameters, gates, c, softmax and loss are float32.
+    head: a row of `HEADS`.
+    outputs: scores of a row or token (labels), for heads that have them.
+
+  Raises:
+    LmxError: names every value that is impossible.
+  """
+
+  vocab_size: int
+  layers: int
+  width: int
+  context: int
+  vocab_multiple: int = 128
+  logits_softcap: float | None = None
+  tied: bool = True
+  dropout: float = 0.0
+  init: str = "gpt2"
+  init_std: float = 0.02
+  pooling: str = "cls"
+  pooler: bool = True
+  carry_state: bool = False
+  dtype: str = "bfloat16"
+  head: str = "language"
+  outputs: int = 1
+
+  def __post_init__(self):
+    problems = Problems()
+    choices = {
+      "config.model.init": (self.init, INITS),
+      "config.model.pooling": (self.pooling, POOLINGS),
+      "config.compute.dtype": (self.dtype, DTYPES),
+      "head of an lstm": (self.head, LSTM_HEADS),
+    }
+    for key, (name, names) in choices.items():
+      if name not in names:
+        problems.add(key, got=name, allowed=names)
+    for key in ("vocab_size", "layers", "width", "context", "vocab_multiple", "outputs"):
+      if getattr(self, key) < 1:
+        problems.add(f"config.model.{key}", got=getattr(self, key), allowed="a positive whole number")
+    if self.init_std <= 0:
+      problems.add("config.model.init_std", got=self.init_std, allowed="a positive number")
+    if self.logits_softcap is not None and self.logits_softcap <= 0:
+      problems.add("config.model.logits_softcap", got=self.logits_softcap, allowed="a positive number, or None")
+    if not 0 <= self.dropout < 1:
+      problems.add("config.model.dropout", got=self.dropout, allowed="a number from 0 up to, but not including, 1")
+    problems.raise_if_any()
+
+  def kernel(self, platform: str) -> str:
+    """There is no attention, so there is no kernel to choose."""
+    return "none"
+
+  def check_attention(self, platform: str) -> str:
+    """A sentence for the run's introduction, where other models say which attention kernel was checked."""
+    return "none: an LSTM remembers in its state"
+
+  @property
+  def unlimited(self) -> bool:
+    """Whether a row may be longer than the context: yes, the context is only what gradients go back over."""
+    return True
+
+  @property
+  def vocab_rows(self) -> int:
+    """Rows of the embedding table: the vocabulary, up to a multiple of vocab_multiple."""
+    return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+  @property
+  def head_shape(self) -> HeadShape:
+    """What its head is made from."""
+    norm = functools.partial(LayerNorm, "embed", self.width, eps=1e-5, bias=True, dtype=self.dtype)
+    return HeadShape(
+      width=self.width,
+      vocab_rows=self.vocab_rows,
+      outputs=self.outputs,
+      pooling=self.pooling,
+      pooler=self.pooler,
+      dropout=self.dropout,
+      function=jnp.tanh,
+      make_norm=norm,
+    )
+
+  def carry_shapes(self, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """What `Outputs.carry` holds for a batch of so many rows: {name: shape and dtype}; it begins as zeros."""
+    shape = (batch, self.layers, self.width)
+    return {"h": jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype)), "c": jax.ShapeDtypeStruct(shape, jnp.float32)}
+
+  def describe(self) -> str:
+    """One line for people: shape and parts."""
+    parts = f"dropout {self.dropout:g}, {'carried' if self.carry_state else 'fresh'} state"
+    return f"LSTM, {self.layers} layers, width {self.width}; {parts}"
+
+  def matmul_parameters(self) -> int:
+    """Weights that a token is multiplied with: gates and the output table (tied or not), not lookups."""
+    table = self.vocab_rows * self.width if HEADS[self.head].vocabulary else 0
+    return self.layers * 8 * self.width**2 + table
+
+  def parameters(self) -> int:
+    """All parameters, padding rows of the vocabulary included, counted without allocating any."""
+    untied = HEADS[self.head].vocabulary and not self.tied
+    tables = self.vocab_rows * self.width * (2 if untied else 1)
+    scores = {"classification": self.outputs, "regression": 1, "span": 2, "tagging": self.outputs}
+    head = (self.width + 1) * scores.get(self.head, 0)
+    if self.pooler and self.head in ("classification", "regression"):
+      head += self.width * (self.width + 1)
+    return tables + self.layers * (8 * self.width**2 + 4 * self.width) + head
+
+  def flops_per_token(self, length: int) -> StepFlops:
+    """FLOPs of one training token, 6 for each weight it is multiplied with, whatever the length."""
+    flops = 6.0 * self.matmul_parameters()
+    return StepFlops(causal=flops, full=flops)
+
+
+class LSTM(nnx.Module):
+  """An LSTM language model. Parameters are float32; products are in `spec.dtype`.
+
+  It is trained on truncated sequences where `carry` goes from batch to batch, and on whole documents where not.
+  """
+
+  inputs: ClassVar[tuple[str, ...]] = ("tokens", "segment_ids", "positions", "carry")
+
+  def __init__(self, spec: LSTMSpec, *, rngs: nnx.Rngs):
+    """Makes the weights.
+
+    Args:
+      spec: what to build.
+      rngs: the `params` stream is drawn from: `nnx.Rngs(seed)`.
+    """
+    scheme = make_scheme(spec.init, std=spec.init_std, layers=spec.layers)
+    self.spec = spec
+    self.token_embedding = Embedding("vocab", spec.vocab_rows, spec.width, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+    make_layer = lambda rngs: LSTMLayer(spec.width, scheme=scheme, dtype=spec.dtype, rngs=rngs)  # noqa: E731
+    self.layers = stacked(make_layer, spec.layers, rngs)
+    untied = HEADS[spec.head].vocabulary and not spec.tied
+    self.unembedding = Unembedding(spec.vocab_rows, spec.width, scheme=scheme, rngs=rngs) if untied else None
+    self.head = HEADS[spec.head](spec.head_shape, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+
+  def __call__(
+    self,
+    tokens: jax.Array,
+    *,
+    segment_ids: jax.Array | None = None,
+    positions: jax.Array | None = None,
+    carry: dict[str, jax.Array] | None = None,
+    cache: Cache | None = None,
+    dropout_key: jax.Array | None = None,
+    keep_layers: bool = False,
+  ) -> Outputs:
+    """Runs the model over rows of tokens.
+
+    Args:
+      tokens: (B, L) int32.
+      segment_ids: (B, L) int32; tokens of segment 0 are padding and leave the state as it was. None: all are real.
+      positions: (B, L) int32; the state is zero before a token of position 0. None: before the first token of each
+        segment, but for a row's first token where there is a carry or a cache.
+      carry: the state before the first token, as `spec.carry_shapes` has it, a constant to the gradient; None: zeros.
+        Where it is given, the result has the state after the last token.
+      cache: the state after the tokens before these, as `carry`, for generation: a row is one document.
+      dropout_key: turns dropout on.
+      keep_layers: whether the result has the hidden states between layers.
+
+    Raises:
+      ValueError: shapes that don't fit each other.
+    """
+    check("LSTM", "BL ?BL ?BL", tokens, segment_ids, positions)
+    spec = self.spec
+    real_BL = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
+    starts_BL = jnp.zeros(tokens.shape, bool)
+    if cache is None:
+      starts_BL = _starts(segment_ids, positions, goes_on=carry is not None, shape=tokens.shape) & real_BL
+    states = self._first_states(tokens.shape[0], carry, cache)
+    x_BLD = dropout(self.token_embedding(tokens), spec.dropout, fold(dropout_key, 0))
+    kept, after = [x_BLD], []
+    for number, layer in enumerate(unstack(self.layers, spec.layers)):
+      y_BLD, last = layer(x_BLD, (states["h"][number], states["c"][number]), starts_BL, real_BL)
+      x_BLD = dropout(y_BLD, spec.dropout, fold(dropout_key, number + 1))
+      kept.append(x_BLD)
+      after.append(last)
+    ending = self.head(x_BLD, segment_ids, fold(dropout_key, spec.layers + 1))
+    layers = {name: jnp.stack(parts) for name, parts in zip(("h", "c"), zip(*after, strict=True), strict=True)}
+    return Outputs(
+      ending.hidden,
+      self._output_table(),
+      None if cache is None else Cache(cache.length + jnp.sum(real_BL, axis=1, dtype=jnp.int32), layers),
+      Head(spec.vocab_size, spec.logits_softcap),
+      bias=ending.bias,
+      scores=ending.scores,
+      layers=jnp.stack(kept) if keep_layers else None,
+      carry=None if carry is None else {name: part.swapaxes(0, 1) for name, part in layers.items()},
+    )
+
+  def init_cache(self, batch: int, length: int) -> Cache:
+    """The state before the first token of `batch` documents; it doesn't grow with `length`."""
+    layers = {name: jnp.zeros(x.shape, x.dtype).swapaxes(0, 1) for name, x in self.spec.carry_shapes(batch).items()}
+    return Cache(jnp.zeros((batch,), jnp.int32), layers)
+
+  def _first_states(self, batch: int, carry, cache: Cache | None) -> dict[str, Any]:
+    """h and c of all layers before the first token, (N, B, D)."""
+    if carry is not None:
+      return {name: jax.lax.stop_gradient(part).swapaxes(0, 1) for name, part in carry.items()}
+    return (self.init_cache(batch, 0) if cache is None else cache).layers
+
+  def _output_table(self) -> jax.Array | None:
+    if not HEADS[self.spec.head].vocabulary:
+      return None
+    return (self.token_embedding.embedding if self.unembedding is None else self.unembedding.kernel)[...]
+
+
+def _starts(segment_ids, positions, *, goes_on: bool, shape: tuple[int, ...]) -> jax.Array:
+  """Where a document starts, (B, L) bool."""
+  if positions is not None:
+    return positions == 0
+  if segment_ids is None:
+    return jnp.zeros(shape, bool)
+  starts_BL = segment_positions(segment_ids) == 0
+  return starts_BL.at[:, 0].set(False) if goes_on else starts_BL

@@ -1,0 +1,202 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""From a spec to the parts of a model: blocks, mixers, tables, heads."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lmx.errors import LmxError, choose, message
+from lmx.models.spec import StackSpec
+from lmx.nn.activations import ACTIVATIONS
+from lmx.nn.attention import Attention, AttentionShape, CrossAttention
+from lmx.nn.block import PLACEMENTS, Block, Feedforward, Mixer
+from lmx.nn.cache import KeyValues
+from lmx.nn.embedding import Embedding, Unembedding
+from lmx.nn.heads import HEADS, HeadModule, HeadShape
+from lmx.nn.initializers import Scheme, make_scheme
+from lmx.nn.losses import Head
+from lmx.nn.mamba2 import Mamba2, MambaState
+from lmx.nn.mlp import MLP
+from lmx.nn.moe import MixtureOfExperts, MixtureShape
+from lmx.nn.norm import NORMS, Norm
+from lmx.nn.outputs import Outputs
+
+
+def scheme_of(spec: StackSpec, layers: int) -> Scheme:
+  """The initialisation of a stack of so many layers."""
+  return make_scheme(spec.init, std=spec.init_std, layers=layers, width_ratio=spec.width_ratio)
+
+
+def norm_of(spec: StackSpec) -> Callable[[], Norm]:
+  """Makes a norm over the model's width."""
+  kind = NORMS[spec.norm]
+  return lambda: kind("embed", spec.width, eps=spec.norm_eps, bias=spec.norm_bias, dtype=spec.dtype)
+
+
+# ------------------------------------------------------------------------------------------------------------ mixers
+
+
+def make_attention(
+  spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs, kind: Callable[..., Any] = Attention, bias: bool = True
+) -> Any:
+  """Self-attention, or with another `kind` attention to a memory; `bias`: with the spec's bias on scores."""
+  extras = spec.extras if bias else dataclasses.replace(spec.extras, bias=False)
+  shape = AttentionShape(
+    width=spec.width,
+    heads=spec.heads,
+    kv_heads=spec.kv_heads,
+    head_width=spec.head_width,
+    bias=spec.attention_bias,
+    out_bias=spec.attention_out_bias,
+    extras=extras,
+    kernel=spec.attention,
+  )
+  norm = functools.partial(NORMS[spec.norm], eps=spec.norm_eps, bias=False, dtype=spec.dtype)
+  query_norm = key_norm = None
+  if spec.qk_norm == "head":
+    query_norm, key_norm = norm("head_width", spec.head_width), norm("head_width", spec.head_width)
+  elif spec.qk_norm == "width":
+    query_norm = norm("heads", spec.heads * spec.head_width)
+    key_norm = norm("kv_heads", spec.kv_heads * spec.head_width)
+  return kind(shape, query_norm=query_norm, key_norm=key_norm, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+
+
+def _no_keys(spec: Any, layers: int, batch: int, slots: int) -> KeyValues:
+  return KeyValues.empty(layers, batch, slots, spec.kv_heads, spec.head_width, spec.dtype)
+
+
+def make_mamba2(spec: Any, scheme: Scheme, rngs: nnx.Rngs) -> Mamba2:
+  """A Mamba-2 mixer."""
+  return Mamba2(spec.mamba, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+
+
+def _no_state(spec: Any, layers: int, batch: int, slots: int) -> MambaState:
+  return MambaState.empty(spec.mamba, layers, batch, spec.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixerRow:
+  """One row of `MIXERS`.
+
+  Attributes:
+    make: (spec, scheme, rngs) -> the mixer of one layer.
+    empty: (spec, layers, batch, slots) -> what the mixers of all layers remember before the first token; (N, B, ...).
+  """
+
+  make: Callable[[Any, Scheme, nnx.Rngs], Mixer]
+  empty: Callable[[Any, int, int, int], Any]
+
+
+MIXERS: dict[str, MixerRow] = {
+  "attention": MixerRow(make_attention, _no_keys),
+  "mamba2": MixerRow(make_mamba2, _no_state),
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ blocks
+
+
+def make_feedforward(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> Feedforward | None:
+  """The MLP or the experts of one layer; None for a block without."""
+  activation = ACTIVATIONS[spec.activation]
+  if spec.experts:
+    shape = MixtureShape(
+      width=spec.width,
+      experts=spec.experts,
+      experts_per_token=spec.experts_per_token,
+      expert_width=spec.expert_width,
+      shared_width=spec.shared_expert_width,
+      normalize=spec.normalize_experts,
+      load_balance=spec.load_balance,
+      router_z=spec.router_z,
+    )
+    return MixtureOfExperts(shape, activation, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+  if not spec.mlp_width:
+    return None
+  return MLP(spec.width, spec.mlp_width, activation, bias=spec.mlp_bias, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+
+
+def make_block(spec: StackSpec, scheme: Scheme, mixer: str, cross: bool, rngs: nnx.Rngs) -> Block:
+  """One block of the model that `spec` describes; `cross`: one that reads a memory."""
+  return Block(
+    PLACEMENTS[spec.norm_position],
+    norm_of(spec),
+    spec.dropout,
+    attention=choose("config.model.mixer", mixer, MIXERS).make(spec, scheme, rngs),
+    cross_attention=make_attention(spec, scheme, rngs, CrossAttention, bias=False) if cross else None,
+    mlp=make_feedforward(spec, scheme, rngs),
+  )
+
+
+# ---------------------------------------------------------------------------------------------------- tables and heads
+
+
+def make_table(spec: StackSpec, axis: str, rows: int, scheme: Scheme, rngs: nnx.Rngs) -> Embedding:
+  """An embedding table as wide as the model."""
+  return Embedding(axis, rows, spec.width, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+
+
+def make_unembedding(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> Unembedding | None:
+  """The output table; None where it is the embedding table, or there is none."""
+  if spec.tied or not HEADS[spec.head].vocabulary:
+    return None
+  return Unembedding(spec.vocab_rows, spec.width, scheme=scheme, rngs=rngs)
+
+
+def make_head(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> HeadModule:
+  """What the model ends in."""
+  shape = HeadShape(
+    width=spec.width,
+    vocab_rows=spec.vocab_rows,
+    outputs=spec.outputs,
+    pooling=spec.pooling,
+    pooler=spec.pooler,
+    dropout=spec.dropout,
+    function=ACTIVATIONS[spec.activation].function,
+    make_norm=norm_of(spec),
+  )
+  return HEADS[spec.head](shape, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+
+
+def outputs_of(
+  spec: StackSpec,
+  head: HeadModule,
+  table_VD: jax.Array,
+  hidden_BLD: jax.Array,
+  segment_ids: jax.Array | None,
+  key: jax.Array | None,
+  **more: Any,
+) -> Outputs:
+  """Final hidden states through the head; `more` are other fields of `Outputs`."""
+  ending = head(hidden_BLD, segment_ids, key)
+  return Outputs(
+    hidden=ending.hidden,
+    unembedding=table_VD if head.vocabulary else None,
+    head=Head(spec.vocab_size, spec.logits_softcap, scale=spec.output_scale),
+    bias=ending.bias,
+    scores=ending.scores,
+    **more,
+  )
+
+
+def check_length(spec: StackSpec, length: int) -> None:
+  """Checks that a row fits.
+
+  Raises:
+    LmxError: more tokens than a learned position table has.
+  """
+  if spec.position == "learned" and length > spec.context:
+    allowed = f"at most {spec.context}, the rows of the learned position table"
+    raise LmxError(message("length of a row, in tokens", got=length, allowed=allowed, fix="--config.model.context"))
+
+
+def added_to(length_B: jax.Array, tokens_BL: jax.Array, segment_ids_BL: jax.Array | None) -> jax.Array:
+  """(B,) tokens seen after these: padding isn't counted, so the next token overwrites its slots."""
+  if segment_ids_BL is None:
+    return length_B + tokens_BL.shape[1]
+  return length_B + jnp.sum(segment_ids_BL > 0, axis=1, dtype=jnp.int32)
