@@ -2,14 +2,23 @@
 """What an objective is: both halves of a task, preparing examples and scoring a model on them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-Batch = dict[str, jax.Array]
-Prepare = Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]]
+from lmx.data.document import TEXT, Wanted
+from lmx.data.encoding import ExampleEncoder
+from lmx.data.vocabulary import Tokenizer
+from lmx.nn.outputs import Outputs
+
+Batch = Mapping[str, Any]
+Arrays = dict[str, np.ndarray]
+# Window objectives: (window of token ids, random generator) -> the row's arrays. Example objectives: (the encoder's
+# fields, random generator) -> the row's arrays.
+Prepare = Callable[[Any, np.random.Generator], Arrays]
+Predictions = dict[str, np.ndarray]
 
 
 @jax.tree_util.register_dataclass
@@ -21,11 +30,40 @@ class Loss:
     sum: what is differentiated.
     weight: what it is divided by.
     metrics: name -> (sum, weight), for the logs.
+    predictions: name -> (B, ...) arrays, one row for each example, for metrics that are not means; read in evaluations
+      only. "weights" (B,) is among them wherever there are any: rows of zero weight are padding.
+    carry: what a recurrent model hands to the next batch, or None.
   """
 
   sum: jax.Array
   weight: jax.Array
   metrics: dict[str, tuple[jax.Array, jax.Array]]
+  predictions: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+  carry: Any = None
+
+
+LossFunction = Callable[[Any, Batch, "jax.Array | None", Any], Loss]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What an objective is made from, beside its own keys of config.objective.
+
+  Attributes:
+    tokenizer: the run's.
+    length: L, places of a row.
+    encoder_length: M, places of an encoder's row.
+    architecture: the model's family: transformer | encoder | encoder_decoder | lstm.
+    labels: of classification and tagging, resolved; () for the others.
+    token_types: rows of the model's table that tells text_a from text_b; 0: it has none.
+  """
+
+  tokenizer: Tokenizer
+  length: int
+  encoder_length: int
+  architecture: str
+  labels: tuple[str, ...] = ()
+  token_types: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +72,63 @@ class Objective:
 
   Attributes:
     name: its row in `OBJECTIVES`.
-    lookahead: tokens that a window holds beyond the row it becomes.
-    prepare: (window of token ids, random generator) -> the row's arrays, numpy.
-    loss: (model outputs, batch) -> Loss.
-    requires: names that a batch must have.
+    prepare: makes a row's arrays, numpy. Arrays of one group have one length: the group "" (`tokens`, `targets`,
+      `loss_weights`, ...), and each group named by a prefix P that has P + "tokens" ("encoder_", "rejected_", "pair_").
+    loss: (model, batch, dropout key or None, reference model or None) -> Loss.
+    lookahead: window objectives: tokens that a window holds beyond the places it fills.
+    window_length: window objectives: places planned for a row's windows; None: `Setting.length`.
+    encoder: example objectives: turns a row of columns into the fields that prepare gets. None: windows of text.
+    per_row: names of arrays with one value (of any shape) for each row, not for each token: they are never padded.
+    score: {name: predictions over the whole split, padding left out} -> metrics; None: there are only means.
+    codes_text: whether the loss is the length of a code for the whole text, so that bits per byte mean something.
   """
 
   name: str
-  lookahead: int
   prepare: Prepare
-  loss: Callable[[Any, Batch], Loss]
-  requires: tuple[str, ...] = ("tokens", "targets", "loss_weights")
+  loss: LossFunction
+  lookahead: int = 0
+  window_length: int | None = None
+  encoder: ExampleEncoder | None = None
+  per_row: tuple[str, ...] = ()
+  score: Callable[[Predictions], dict[str, float]] | None = None
+  codes_text: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveRow:
+  """One row of `OBJECTIVES`: what can be said of an objective without data or tokenizer.
+
+  Attributes:
+    make: (setting, **the keys of config.objective that `options` names) -> Objective.
+    head: what the model must end in, a row of `lmx.nn.heads.HEADS`.
+    families: the model families it can train.
+    options: the keys of config.objective that it reads.
+    packings: the values of config.data.packing that it takes, the best first.
+    reference: "" | "start" (a frozen copy of the first parameters) | "teacher" (another run's model).
+    splits: whether a batch may be run in micro-batches (in-batch negatives may not).
+    texts: the columns whose text a tokenizer is trained on.
+    labelled: whether it reads config.objective.labels, which it gets as `Setting.labels`.
+  """
+
+  make: Callable[..., Objective]
+  head: str
+  families: tuple[str, ...]
+  options: tuple[str, ...] = ()
+  packings: tuple[str, ...] = ("packed", "concatenated", "padded")
+  reference: str = ""
+  splits: bool = True
+  labelled: bool = False
+  texts: Wanted = TEXT
+
+
+def run_model(model: Any, batch: Batch, dropout_key: jax.Array | None, group: str = "") -> Outputs:
+  """The model on one group of a batch: it gets those arrays that it names in `inputs`, and the batch's carry.
+
+  Args:
+    model: its `inputs` are names of batch arrays, "tokens" first.
+    batch: has group + "tokens" and may have the others.
+    dropout_key: turns dropout on.
+    group: prefix of the arrays' names ("rejected_", "pair_").
+  """
+  given = {name: batch[group + name] for name in model.inputs if group + name in batch}
+  return model(given.pop("tokens"), **given, dropout_key=dropout_key)

@@ -1,0 +1,129 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Name the class, or the classes, of a text or of a pair of texts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmx.data.document import Wanted
+from lmx.data.encoding import Encoded
+from lmx.errors import LmxError, message
+from lmx.objectives.base import Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.objectives.columns import label_of, label_set_of, optional_text, text_of
+from lmx.objectives.examples import Frame, prepare_row
+from lmx.objectives.parts import task_scores, with_auxiliary
+from lmx.objectives.scores import classification_scores, multi_label_scores
+
+
+class LabelledTexts:
+  """Rows with a text, maybe a second one, and a label or several; see `Frame` for what the model reads."""
+
+  columns: tuple[str, ...] = ("text", "label")
+  optional: tuple[str, ...] = ("text_b",)
+
+  def __init__(self, setting: Setting, multi_label: bool):
+    self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
+    self._labels, self._multi_label = setting.labels, multi_label
+    self.fingerprint = {
+      "objective": "classification",
+      "family": setting.architecture,
+      "length": setting.length,
+      "token_types": setting.token_types,
+      "labels": list(setting.labels),
+      "multi_label": multi_label,
+    }
+
+  def __call__(self, row: Mapping[str, Any]) -> Encoded:
+    framed = self._frame(*self._tokenizer.encode_batch(texts_of(row)))
+    if self._multi_label:
+      labels = label_set_of(row, "label", self._labels)
+    else:
+      labels = np.array(label_of(row, "label", self._labels), np.int32)
+    return Encoded({**framed.fields, "labels": labels}, framed.truncated)
+
+
+def texts_of(row: Mapping[str, Any]) -> list[str]:
+  """The text of a row, and its second one if it has one."""
+  second = optional_text(row, "text_b")
+  return [text_of(row, "text"), second] if second.strip() else [text_of(row, "text")]
+
+
+def single_label_loss(scores_BC: jax.Array, labels_B: jax.Array) -> jax.Array:
+  """(B,) float32: -log softmax(scores)[label], in nats."""
+  log_probs = jax.nn.log_softmax(scores_BC.astype(jnp.float32))
+  return -jnp.take_along_axis(log_probs, labels_B[:, None], axis=1)[:, 0]
+
+
+def multi_label_loss(scores_BC: jax.Array, labels_BC: jax.Array) -> jax.Array:
+  """(B,) float32: the binary cross-entropy of each label, in nats, averaged over the labels."""
+  scores = scores_BC.astype(jnp.float32)
+  return jnp.mean(jax.nn.softplus(scores) - labels_BC * scores, axis=1)
+
+
+def classification(setting: Setting, *, multi_label: bool) -> Objective:
+  """Classification by scores, one for each label.
+
+  Args:
+    setting: the run's, with the labels.
+    multi_label: each label is there or not, by itself; else a text has exactly one.
+
+  Metrics of a split: `accuracy`, `macro_f1`, `matthews`, and with two labels `f1` of the second; multi-label:
+  `accuracy` (all labels right), `micro_f1` and `macro_f1`, a label being given where its score is over 0.
+
+  Raises:
+    LmxError: fewer than two labels (one for multi-label).
+  """
+  check_labels(setting, 1 if multi_label else 2)
+  row_loss = multi_label_loss if multi_label else single_label_loss
+
+  def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
+    del reference
+    outputs = run_model(model, batch, dropout_key)
+    scores = task_scores(outputs)
+    labels, weights = batch["labels"], batch["loss_weights"]
+    total, weight = jnp.sum(row_loss(scores, labels) * weights), jnp.sum(weights)
+    right = right_answers(scores, labels).astype(jnp.float32)
+    predictions = {"scores": scores, "labels": labels, "weights": weights}
+    metrics = {"accuracy": (jnp.sum(right * weights), weight)}
+    return with_auxiliary(Loss(total, weight, metrics, predictions), outputs)
+
+  return Objective(
+    "classification",
+    prepare=prepare_row,
+    loss=loss,
+    encoder=LabelledTexts(setting, multi_label),
+    per_row=("labels", "loss_weights"),
+    score=multi_label_scores if multi_label else classification_scores,
+  )
+
+
+def right_answers(scores_BC: jax.Array, labels: jax.Array) -> jax.Array:
+  """(B,) bool: whether the label, or every one of the labels, is right."""
+  if labels.ndim == 1:
+    return jnp.argmax(scores_BC, axis=1) == labels
+  return jnp.all((scores_BC > 0) == (labels > 0), axis=1)
+
+
+def check_labels(setting: Setting, least: int) -> None:
+  """Whether there are so many labels, all different.
+
+  Raises:
+    LmxError: there are not.
+  """
+  if len(setting.labels) < least or len(set(setting.labels)) < len(setting.labels):
+    allowed = f"at least {least} different labels, of the config or in the data"
+    raise LmxError(message("config.objective.labels", got=setting.labels, allowed=allowed))
+
+
+ROW = ObjectiveRow(
+  classification,
+  head="classification",
+  families=("encoder", "transformer"),
+  options=("multi_label",),
+  packings=("padded",),
+  labelled=True,
+  texts=Wanted(("text",), ("text_b",)),
+)

@@ -1,0 +1,105 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Reading the columns of a row: text, numbers and labels, each with an error that says what is wrong with the row."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lmx.data.encoding import BadExampleError
+from lmx.errors import nearest
+
+
+def text_of(row: Mapping[str, Any], name: str) -> str:
+  """The text of a column, which must have some.
+
+  Raises:
+    BadExampleError: it is empty, missing or not text.
+  """
+  text = optional_text(row, name)
+  if not text.strip():
+    raise BadExampleError(f"empty column {name!r}")
+  return text
+
+
+def optional_text(row: Mapping[str, Any], name: str) -> str:
+  """The text of a column, "" where the row has none. A JSON number is read as it would be written.
+
+  Raises:
+    BadExampleError: it is a list or an object.
+  """
+  value = row.get(name)
+  if value is None:
+    return ""
+  if isinstance(value, list | dict):
+    raise BadExampleError(f"column {name!r} is not text", f"got {json.dumps(value)[:60]}")
+  return str(value)
+
+
+def number_of(row: Mapping[str, Any], name: str) -> float:
+  """The number in a column.
+
+  Raises:
+    BadExampleError: it is not a finite number.
+  """
+  text = text_of(row, name)
+  try:
+    value = float(text)
+  except ValueError:
+    value = math.nan
+  if not math.isfinite(value):
+    raise BadExampleError(f"column {name!r} is not a number", f"got {text[:60]!r}")
+  return value
+
+
+def words_of(row: Mapping[str, Any], name: str) -> list[str]:
+  """The words of a column: a list, or text with spaces between them.
+
+  Raises:
+    BadExampleError: there are none.
+  """
+  value = row.get(name)
+  words = [str(word) for word in value] if isinstance(value, list) else optional_text(row, name).split()
+  if not words:
+    raise BadExampleError(f"empty column {name!r}")
+  return words
+
+
+def label_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> int:
+  """The place of the row's label among `labels`.
+
+  Raises:
+    BadExampleError: there is none, or it is not one of them.
+  """
+  return place_of(text_of(row, name).strip(), labels)
+
+
+def label_set_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> np.ndarray:
+  """(C,) float32, 1 for each label that the row has: a list, or text with commas between. It may have none.
+
+  Raises:
+    BadExampleError: one is not among `labels`.
+  """
+  value = row.get(name)
+  given = [str(label) for label in value] if isinstance(value, list) else optional_text(row, name).split(",")
+  found = np.zeros(len(labels), np.float32)
+  for label in given:
+    if label.strip():
+      found[place_of(label.strip(), labels)] = 1
+  return found
+
+
+def place_of(label: str, labels: Sequence[str]) -> int:
+  """The place of one label.
+
+  Raises:
+    BadExampleError: it is not one of `labels`.
+  """
+  if label not in labels:
+    close = nearest(label, labels)
+    hint = f"; did you mean {close!r}?" if close else ""
+    shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+    raise BadExampleError("label not in the label set", f"got {label[:60]!r}, the labels are {shown}{hint}")
+  return labels.index(label)

@@ -1,0 +1,114 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Prefer one answer to another: direct preference optimization (https://arxiv.org/abs/2305.18290)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmx.data.document import Wanted
+from lmx.data.encoding import BadExampleError, Encoded
+from lmx.nn.losses import token_log_probs
+from lmx.nn.outputs import Outputs
+from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.objectives.chat import as_messages
+from lmx.objectives.chat_template import find_template
+from lmx.objectives.columns import text_of
+from lmx.objectives.examples import as_encoded, next_token_fields
+from lmx.objectives.parts import check_range, output_table, with_auxiliary
+
+
+class Preferences:
+  """Rows with a `prompt`, and a `chosen` and a `rejected` answer to it, to two chats.
+
+  Each may be text or a list of messages; answers that begin with the prompt's messages are taken for whole chats. Only
+  the last turn is scored. A chat longer than a row loses its end.
+  """
+
+  columns: tuple[str, ...] = ("prompt", "chosen", "rejected")
+  optional: tuple[str, ...] = ()
+
+  def __init__(self, setting: Setting, chat_template: str | None):
+    self._template, self._length = find_template(setting.tokenizer, chat_template), setting.length
+    self.fingerprint = {"objective": "dpo", "length": setting.length, "template": self._template.source}
+
+  def __call__(self, row: Mapping[str, Any]) -> Encoded:
+    prompt = as_messages(row["prompt"] if isinstance(row["prompt"], list) else text_of(row, "prompt"), "prompt")
+    chosen, cut = self._answer(row, "chosen", prompt)
+    rejected, cut_too = self._answer(row, "rejected", prompt)
+    return Encoded({**chosen, **{f"rejected_{name}": values for name, values in rejected.items()}}, cut + cut_too)
+
+  def _answer(self, row: Mapping[str, Any], column: str, prompt: list[dict[str, Any]]) -> tuple[Arrays, int]:
+    """The fields of the chat that ends with a column's answer, and how many of its tokens were cut off."""
+    if isinstance(row[column], list):
+      answer = as_messages(row[column], column)
+      messages = answer if answer[: len(prompt)] == prompt else [*prompt, *answer]
+    else:
+      messages = [*prompt, {"role": "assistant", "content": text_of(row, column)}]
+    if messages[-1]["role"] != "assistant":
+      raise BadExampleError(f"column {column!r} does not end with an assistant turn")
+    ids, answers = self._template.encode(messages)
+    scored = np.zeros(len(ids), bool)
+    scored[answers[-1]] = True
+    kept = min(len(ids), self._length + 1)
+    if not scored[1:kept].any():
+      raise BadExampleError("no answer within a row", f"{len(ids)} tokens, config.data.length={self._length}")
+    return next_token_fields(ids[:kept], scored[:kept]), len(ids) - kept
+
+
+def answer_log_probs(outputs: Outputs, batch: Batch, group: str) -> jax.Array:
+  """(B,) float32: log p of the scored tokens of each row, in nats. No logits are kept for the backward pass."""
+  log_probs = jax.checkpoint(token_log_probs, static_argnums=(3,))(
+    outputs.hidden, output_table(outputs), batch[group + "targets"], outputs.head, outputs.bias
+  )
+  return jnp.sum(log_probs * batch[group + "loss_weights"], axis=1)
+
+
+def dpo(setting: Setting, *, dpo_beta: float, chat_template: str | None) -> Objective:
+  """-log sigmoid of the margin: beta times how much more than the reference the model prefers the chosen answer.
+
+  Args:
+    setting: the run's.
+    dpo_beta: reward = beta * (log p of the answer, less the reference's).
+    chat_template: as in `chat`.
+
+  Metrics: `reward_accuracy` (pairs with a margin over 0), `reward_margin`, `chosen_reward`, `rejected_reward`.
+
+  Raises:
+    LmxError: an option out of range, or a template that is not there or not Jinja.
+  """
+  check_range("dpo_beta", dpo_beta, 0, float("inf"), open_low=True)
+
+  def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
+    weights = jnp.max(batch["loss_weights"], axis=1)
+    rewards, runs = [], []
+    for number, group in enumerate(("", "rejected_")):
+      key = None if dropout_key is None else jax.random.fold_in(dropout_key, number)
+      runs.append(run_model(model, batch, key, group))
+      frozen = jax.lax.stop_gradient(answer_log_probs(run_model(reference, batch, None, group), batch, group))
+      rewards.append(dpo_beta * (answer_log_probs(runs[-1], batch, group) - frozen))
+    margin = rewards[0] - rewards[1]
+    weight = jnp.sum(weights)
+    means = {
+      "reward_accuracy": (margin > 0).astype(jnp.float32),
+      "reward_margin": margin,
+      "chosen_reward": rewards[0],
+      "rejected_reward": rewards[1],
+    }
+    metrics = {name: (jnp.sum(values * weights), weight) for name, values in means.items()}
+    return with_auxiliary(Loss(jnp.sum(jax.nn.softplus(-margin) * weights), weight, metrics), *runs)
+
+  return Objective("dpo", prepare=as_encoded, loss=loss, encoder=Preferences(setting, chat_template))
+
+
+ROW = ObjectiveRow(
+  dpo,
+  head="language",
+  families=("transformer",),
+  options=("dpo_beta", "chat_template"),
+  packings=("padded",),
+  reference="start",
+  texts=Wanted(("prompt", "chosen", "rejected")),
+)

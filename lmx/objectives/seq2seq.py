@@ -1,0 +1,92 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Write a target for a source: translation, summarisation and the like, by an encoder-decoder or by a decoder alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lmx.data.document import Wanted
+from lmx.data.encoding import BadExampleError, Encoded
+from lmx.objectives.base import Objective, ObjectiveRow, Setting
+from lmx.objectives.columns import text_of
+from lmx.objectives.examples import as_encoded, next_token_fields
+from lmx.objectives.parts import check_range, decoder_pair, token_loss
+
+_LEAST_SOURCE = 1  # Tokens of the source that a decoder alone must have room for.
+
+
+class SourceAndTarget:
+  """Rows with a source and a target to examples.
+
+  An encoder-decoder reads the source and the end of a text, and writes the target and the end. A decoder reads
+  "bos source sep target eos" (sep is the end of a text where the tokenizer has none) and is scored on the target and
+  the end. A source that is too long loses its end; a target that is too long is an error.
+  """
+
+  columns: tuple[str, ...] = ("source", "target")
+  optional: tuple[str, ...] = ()
+
+  def __init__(self, setting: Setting):
+    self._setting = setting
+    self.fingerprint = {
+      "objective": "seq2seq",
+      "family": setting.architecture,
+      "length": setting.length,
+      "encoder_length": setting.encoder_length,
+    }
+
+  def __call__(self, row: Mapping[str, Any]) -> Encoded:
+    source, target = self._setting.tokenizer.encode_batch([text_of(row, "source"), text_of(row, "target")])
+    if self._setting.architecture == "encoder_decoder":
+      return self._two_rows(source, target)
+    return self._one_row(source, target)
+
+  def _two_rows(self, source: np.ndarray, target: np.ndarray) -> Encoded:
+    tokenizer, room = self._setting.tokenizer, self._setting.encoder_length - 1
+    self._check_target(len(target), self._setting.length - 1)
+    encoder = np.append(source[:room], tokenizer.eos_id).astype(np.int32)
+    return Encoded({"encoder_tokens": encoder, **decoder_pair(target, tokenizer)}, max(0, len(source) - room))
+
+  def _one_row(self, source: np.ndarray, target: np.ndarray) -> Encoded:
+    tokenizer, length = self._setting.tokenizer, self._setting.length
+    self._check_target(len(target), length - 2 - _LEAST_SOURCE)
+    room = length - 2 - len(target)
+    ids = np.concatenate([[tokenizer.bos_id], source[:room], [tokenizer.sep_id], target, [tokenizer.eos_id]])
+    scored = np.arange(len(ids)) >= len(ids) - len(target) - 1
+    return Encoded(next_token_fields(ids, scored), max(0, len(source) - room))
+
+  def _check_target(self, size: int, room: int) -> None:
+    if size > room:
+      fix = f"raise --config.data.length from {self._setting.length}, or shorten it"
+      raise BadExampleError("target too long", f"{size} tokens, there is room for {room}; {fix}")
+
+
+def seq2seq(setting: Setting, *, z_loss: float, label_smoothing: float) -> Objective:
+  """Cross-entropy of the target.
+
+  Args:
+    setting: the run's.
+    z_loss: weight of log(Z)^2 per token.
+    label_smoothing: this share of the target's probability is spread evenly over the vocabulary, the target's own id
+      included (https://arxiv.org/abs/1512.00567, section 7).
+
+  Metrics: `nll` (not smoothed) and `accuracy` over the target's tokens.
+
+  Raises:
+    LmxError: an option out of range.
+  """
+  check_range("z_loss", z_loss, 0, float("inf"))
+  check_range("label_smoothing", label_smoothing, 0, 1)
+  loss = token_loss(z_loss=z_loss, label_smoothing=label_smoothing)
+  return Objective("seq2seq", prepare=as_encoded, loss=loss, encoder=SourceAndTarget(setting))
+
+
+ROW = ObjectiveRow(
+  seq2seq,
+  head="language",
+  families=("encoder_decoder", "transformer"),
+  options=("z_loss", "label_smoothing"),
+  packings=("packed", "padded"),
+  texts=Wanted(("source", "target")),
+)

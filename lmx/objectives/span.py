@@ -1,0 +1,205 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Find the answer to a question as a span of a text: extractive question answering (https://arxiv.org/abs/1606.05250)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmx.data.document import Wanted
+from lmx.data.encoding import BadExampleError, Encoded
+from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.objectives.columns import number_of, optional_text, text_of
+from lmx.objectives.examples import prepare_row
+from lmx.objectives.parts import task_scores, with_auxiliary
+from lmx.objectives.scores import span_scores
+
+OVERLAP = 128  # Tokens of the context that two windows in a row share, as in BERT's reference code.
+_FAR = -1e30  # The score of what cannot be an answer.
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """A question with as much of its context as a row holds: [CLS] question [SEP] part of the context [SEP].
+
+  Attributes:
+    fields: `tokens`, `context_mask` (1 for the context's tokens), and `token_types` where the model has them.
+    first: the place of the part's first token in the row.
+    start: tokens of the context before the part.
+    offsets: (n, 2) the characters of the context that each of the part's tokens stands for.
+  """
+
+  fields: Arrays
+  first: int
+  start: int
+  offsets: np.ndarray
+
+  def text(self, context: str, span: tuple[int, int]) -> str:
+    """What a span of the row says, first and last token included; "" for one outside of the context."""
+    first, last = (place - self.first for place in span)
+    if not 0 <= first <= last < len(self.offsets):
+      return ""
+    return context[int(self.offsets[first, 0]) : int(self.offsets[last, 1])]
+
+
+class Questions:
+  """Rows with a question and a context, and the answer's text and place, to windows.
+
+  Training takes the window that has the answer farthest from its borders. To answer a question about a long context,
+  run the model on all of `windows` and take the best span among them.
+  """
+
+  columns: tuple[str, ...] = ("question", "context")
+  optional: tuple[str, ...] = ("answer", "answer_start")
+
+  def __init__(self, setting: Setting):
+    self._setting = setting
+    self.fingerprint = {
+      "objective": "span",
+      "family": setting.architecture,
+      "length": setting.length,
+      "token_types": setting.token_types,
+    }
+
+  def windows(self, question: str, context: str) -> list[Window]:
+    """All windows of a context, in order, `OVERLAP` tokens shared (fewer in short rows).
+
+    Raises:
+      BadExampleError: the question leaves no room for the context.
+    """
+    tokenizer = self._setting.tokenizer
+    asked = tokenizer.encode(question)
+    ids, offsets = tokenizer.encode_with_offsets(context)
+    room = self._setting.length - 3 - len(asked)
+    if room < 1:
+      raise BadExampleError("question too long", f"{len(asked)} tokens of config.data.length={self._setting.length}")
+    step = room - min(OVERLAP, room // 2)
+    starts = range(0, max(1, len(ids) - room + step), step)
+    return [self._window(asked, ids[a : a + room], a, offsets[a : a + room]) for a in starts]
+
+  def _window(self, asked: np.ndarray, part: np.ndarray, start: int, offsets: np.ndarray) -> Window:
+    tokenizer = self._setting.tokenizer
+    cls, sep = tokenizer.cls_id, tokenizer.sep_id
+    first = len(asked) + 2
+    tokens = np.concatenate([[cls], asked, [sep], part, [sep]]).astype(np.int32)
+    places = np.arange(len(tokens))
+    fields = {"tokens": tokens, "context_mask": ((places >= first) & (places < len(tokens) - 1)).astype(np.int32)}
+    if self._setting.token_types > 1:
+      fields["token_types"] = (places >= first).astype(np.int32)
+    return Window(fields, first, start, offsets)
+
+  def __call__(self, row: Mapping[str, Any]) -> Encoded:
+    context = text_of(row, "context")
+    windows = self.windows(text_of(row, "question"), context)
+    total = windows[-1].start + len(windows[-1].offsets)
+    characters = answer_characters(row, context)
+    if characters is None:
+      window, span = windows[0], (0, 0)
+    else:
+      window, span = self._with_answer(windows, characters)
+    fields = {**window.fields, "labels": np.array(span, np.int32)}
+    return Encoded(fields, total - len(window.offsets))
+
+  def _with_answer(self, windows: list[Window], characters: tuple[int, int]) -> tuple[Window, tuple[int, int]]:
+    """The window in which the answer is farthest from the borders, and its first and last place there."""
+    begin, end = characters
+    found = []
+    for window in windows:
+      inside = np.flatnonzero((window.offsets[:, 1] > begin) & (window.offsets[:, 0] < end))
+      if len(inside) and window.offsets[inside[0], 0] <= begin and window.offsets[inside[-1], 1] >= end:
+        first, last = int(inside[0]), int(inside[-1])
+        margin = min(first, len(window.offsets) - 1 - last)
+        found.append((margin, -window.start, window, (window.first + first, window.first + last)))
+    if not found:
+      size = f"{end - begin} characters, config.data.length={self._setting.length} tokens"
+      raise BadExampleError("answer fits no window of its context", size)
+    best = max(found, key=lambda one: one[:2])
+    return best[2], best[3]
+
+
+def answer_characters(row: Mapping[str, Any], context: str) -> tuple[int, int] | None:
+  """The characters of the context that are the answer, without spaces around them; None where there is no answer.
+
+  Without `answer_start` the answer's first place in the context is taken.
+
+  Raises:
+    BadExampleError: the answer does not stand there.
+  """
+  answer = optional_text(row, "answer")
+  if not answer.strip():
+    return None
+  given = optional_text(row, "answer_start").strip()
+  start = int(number_of(row, "answer_start")) if given else context.find(answer)
+  if start < 0 or context[start : start + len(answer)] != answer:
+    there = f", there stands {context[start : start + len(answer)][:40]!r}" if start >= 0 else ""
+    raise BadExampleError("answer not in the context", f"got {answer[:40]!r} at character {given or 'any'}{there}")
+  begin = start + len(answer) - len(answer.lstrip())
+  return begin, begin + len(answer.strip())
+
+
+def best_spans(scores_BL2: jax.Array, context_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The span with the highest sum of start and end score, within the context or (0, 0): no answer.
+
+  Args:
+    scores_BL2: start and end scores.
+    context_BL: 1 for tokens of the context.
+
+  Returns:
+    (B, 2) int32 first and last place, and (B,) float32, how much better it is than no answer.
+  """
+  length = context_BL.shape[1]
+  start_BL, end_BL = (jnp.where(context_BL > 0, scores_BL2[..., i].astype(jnp.float32), _FAR) for i in (0, 1))
+  # The best start up to each place, then the best end: linear in the length.
+  best_BL = jax.lax.cummax(start_BL, axis=1)
+  last_B = jnp.argmax(best_BL + end_BL, axis=1)
+  before_BL = jnp.arange(length, dtype=jnp.int32)[None] <= last_B[:, None]
+  first_B = jnp.argmax(jnp.where(before_BL, start_BL, 2 * _FAR), axis=1)
+  score_B = jnp.max(best_BL + end_BL, axis=1) - scores_BL2[:, 0].astype(jnp.float32).sum(axis=-1)
+  spans_B2 = jnp.stack([first_B, last_B], axis=1).astype(jnp.int32)
+  return jnp.where((score_B > 0)[:, None], spans_B2, 0), score_B
+
+
+def border_loss(scores_BL: jax.Array, labels_B: jax.Array, real_BL: jax.Array) -> jax.Array:
+  """(B,) float32: -log softmax over the row's real tokens, at the label."""
+  log_probs = jax.nn.log_softmax(jnp.where(real_BL, scores_BL.astype(jnp.float32), _FAR), axis=1)
+  return -jnp.take_along_axis(log_probs, labels_B[:, None], axis=1)[:, 0]
+
+
+def span(setting: Setting) -> Objective:
+  """Cross-entropy of the answer's first and last token, averaged; no answer is the first token, [CLS].
+
+  Args:
+    setting: the run's.
+
+  Metrics of a split: `exact_match` and `f1` of the tokens of the best span.
+  """
+
+  def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
+    del reference
+    outputs = run_model(model, batch, dropout_key)
+    scores = task_scores(outputs)
+    labels, weights, real = batch["labels"], batch["loss_weights"], batch["segment_ids"] > 0
+    losses = [border_loss(scores[..., i], labels[:, i], real) for i in (0, 1)]
+    total, weight = jnp.sum((losses[0] + losses[1]) / 2 * weights), jnp.sum(weights)
+    spans, _ = best_spans(scores, batch["context_mask"])
+    right = jnp.all(spans == labels, axis=1).astype(jnp.float32)
+    predictions = {"spans": spans, "labels": labels, "weights": weights}
+    metrics = {"exact_match": (jnp.sum(right * weights), weight)}
+    return with_auxiliary(Loss(total, weight, metrics, predictions), outputs)
+
+  return Objective(
+    "span",
+    prepare=prepare_row,
+    loss=loss,
+    encoder=Questions(setting),
+    per_row=("labels", "loss_weights"),
+    score=span_scores,
+  )
+
+
+ROW = ObjectiveRow(
+  span, head="span", families=("encoder",), packings=("padded",), texts=Wanted(("question", "context"))
+)
