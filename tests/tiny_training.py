@@ -14,8 +14,8 @@ from lmx.mesh import make_mesh
 from lmx.optim.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 from lmx.optim.schedules import make_schedule
 from lmx.sharding import Layout, constrain
-from lmx.training.state import Blueprint, TrainState, abstract_state, blueprint, init_state
-from lmx.training.step import StepOptions, make_train_step
+from lmx.training.state import Blueprint, Parts, TrainState, abstract_state, blueprint, init_state
+from lmx.training.step import StepOptions, Task, make_train_step
 
 VOCABULARY, WIDTH, MLP, LAYERS, BATCH, LENGTH = 32, 16, 32, 1, 16, 8
 PLAIN = StepOptions()
@@ -63,15 +63,17 @@ class TinyLoss:
   sum: jax.Array
   weight: jax.Array
   metrics: dict[str, tuple[jax.Array, jax.Array]]
+  predictions: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+  carry: Any = None
 
 
-def loss(model: Tiny, batch: Any, key: jax.Array | None) -> TinyLoss:
+def loss(model: Tiny, batch: Any, key: jax.Array | None, reference: Any = None) -> TinyLoss:
   """Cross-entropy without dropout."""
-  del key
+  del key, reference
   return score(model(batch["tokens"]), batch)
 
 
-def loss_with_dropout(model: Tiny, batch: Any, key: jax.Array | None) -> TinyLoss:
+def loss_with_dropout(model: Tiny, batch: Any, key: jax.Array | None, reference: Any = None) -> TinyLoss:
   return score(model(batch["tokens"], key), batch)
 
 
@@ -150,8 +152,8 @@ def program(
   objective: Any = loss,
 ) -> Program:
   """One compiled step per combination, for the whole test session."""
-  abstract = abstract_state(plan(), optimizer(name), layout(*mesh), ema=options.ema is not None)
-  step = make_train_step(objective, plan(), optimizer(name), layout(*mesh), options, abstract)
+  abstract = abstract_state(plan(), optimizer(name), layout(*mesh), Parts(ema=options.ema is not None))
+  step = make_train_step(Task(objective, plan(), layout(*mesh)), optimizer(name), options, abstract)
   return Program(step, abstract, optimizer(name), layout(*mesh))
 
 

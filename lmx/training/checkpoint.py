@@ -1,8 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Checkpoints: written in the background by Orbax, restored bit for bit, on the same mesh or on any other.
 
-A checkpoint is a folder `checkpoints/<step>` with four parts: `parameters`, `ema` (where the run keeps an average),
-`training` (optimizer and counters) and `extra` (JSON: format version, data position, batch fingerprint, metrics).
+A checkpoint is a folder `checkpoints/<step>` with the parts `parameters`, `ema` (where the run keeps an average),
+`reference` (where the objective has a second model), `training` (optimizer and counters) and `extra` (JSON: format
+version, data position, batch fingerprint, metrics).
 Arrays lie there under dotted names and nothing else, so parameters can be read without knowing the optimizer.
 Shardings are built from the template that is passed at restore, and are never read from disk.
 
@@ -10,8 +11,9 @@ A checkpoint is written under a temporary name and renamed when it is whole; one
 deleted afterwards. So a folder under its final name is always whole, whenever the process dies.
 """
 
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,9 @@ from lmx.training.state import TrainState
 from lmx.trees import named_leaves
 
 FORMAT = 1  # Raised when a checkpoint's parts or names change so that an older lmx would misread it.
-ARRAYS = ("parameters", "ema", "training")
+ARRAYS = ("parameters", "ema", "reference", "training")
 _TRASH = "deleting"
-_PREFIXES = {"params.": "parameters", "ema.": "ema"}
+_PREFIXES = {"params.": "parameters", "ema.": "ema", "reference.": "reference"}
 
 
 def _parts(named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -124,6 +126,17 @@ class Checkpointer:
     items = ocp.args.Composite(extra=ocp.args.JsonSave(record), **arrays)
     return self._manager.save(step, args=items, metrics={"best": loss}, force=True)
 
+  def save_parameters(self, parameters: Mapping[str, jax.Array], extra: Mapping[str, Any]) -> None:
+    """Writes a checkpoint of step 0 with parameters alone: what another program trained, for a run to start from.
+
+    Args:
+      parameters: {dotted name: array}.
+      extra: as in `save`.
+    """
+    record = {"format": FORMAT, "step": 0, "loss": None, "extra": dict(extra)}
+    items = ocp.args.Composite(extra=ocp.args.JsonSave(record), parameters=ocp.args.PyTreeSave(dict(parameters)))
+    self._manager.save(0, args=items, metrics={"best": None}, force=True)
+
   def steps(self) -> list[int]:
     """Steps with a whole checkpoint, or one being written, in order."""
     return sorted(self._manager.all_steps())
@@ -146,6 +159,9 @@ class Checkpointer:
     folder = find_checkpoint(self.directory, step)
     extra = read_extra(self.directory, int(folder.name))
     parts = _parts(named_leaves(abstract))
+    if not (folder / "training").exists():
+      fix = f"train in another folder, with --config.checkpoint.start_from={self.directory.parent}"
+      raise LmxError(f"{folder} holds parameters alone (it was imported), and no training to go on with. Fix: {fix}")
     averaged_anew = "ema" in parts and not (folder / "ema").exists()
     if averaged_anew:  # An average that the run begins to keep only now starts at the parameters.
       del parts["ema"]
@@ -219,7 +235,9 @@ def read_extra(directory: str | Path, step: int) -> dict[str, Any]:
   return _record(Path(directory), step)["extra"]
 
 
-def restore_model(directory: str | Path, abstract_model: Any, step: int | None = None, *, ema: bool = True) -> Any:
+def restore_model(
+  directory: str | Path, abstract_model: Any, step: int | None = None, *, ema: bool = True, part: str = "parameters"
+) -> Any:
   """A model from a run's checkpoints, without any knowledge of how it was trained.
 
   Args:
@@ -228,30 +246,62 @@ def restore_model(directory: str | Path, abstract_model: Any, step: int | None =
       restore onto, or None for the first device here.
     step: None for the newest.
     ema: take the average of the parameters where the run kept one, else the parameters themselves.
+    part: "reference" for the frozen second model of the run.
 
   Raises:
     LmxError: no such checkpoint, or parameters of another model.
   """
   folder = find_checkpoint(directory, step)
   wanted = named_leaves(abstract_model)
-  part = "ema" if ema and (folder / "ema").exists() else "parameters"
+  if ema and part == "parameters" and (folder / "ema").exists():
+    part = "ema"
   values = _read(folder, {part: wanted})[part]
   return jax.tree.unflatten(jax.tree.structure(abstract_model), [values[name] for name in wanted])
 
 
-def _read(folder: Path, parts: Mapping[str, Mapping[str, jax.ShapeDtypeStruct]]) -> dict[str, dict[str, jax.Array]]:
-  """The arrays of some parts, laid out as the templates say, after checking that they are the ones wanted."""
+def restore_shared(
+  directory: str | Path, template: Mapping[str, jax.ShapeDtypeStruct], new: re.Pattern
+) -> tuple[dict[str, jax.Array], list[str]]:
+  """What a model shares with the newest checkpoint of another run, and the names of what it doesn't.
+
+  Args:
+    directory: the other run's `checkpoints` folder.
+    template: {name: shape, dtype and place} of the model's parameters.
+    new: only parameters whose whole name it matches may be missing there, have another shape there, or not be wanted.
+
+  Raises:
+    LmxError: no checkpoint, or one of another model.
+  """
+  folder = find_checkpoint(directory)
+  part = "ema" if (folder / "ema").exists() else "parameters"
+  handler = ocp.PyTreeCheckpointHandler()
+  saved = {name: tuple(leaf.shape) for name, leaf in handler.metadata(epath.Path(folder / part)).tree.items()}
+  handler.close()
+  missing = [name for name, leaf in template.items() if saved.get(name) != leaf.shape and new.fullmatch(name)]
+  wanted = {name: leaf for name, leaf in template.items() if name not in missing}
+  ignored = {name for name in saved if name not in wanted and new.fullmatch(name)}
+  return _read(folder, {part: wanted}, ignored)[part], missing
+
+
+def _read(
+  folder: Path, parts: Mapping[str, Mapping[str, jax.ShapeDtypeStruct]], ignored: Collection[str] = ()
+) -> dict[str, dict[str, jax.Array]]:
+  """The arrays of some parts, laid out as the templates say, after checking that they are the ones wanted.
+
+  What is saved under the names `ignored` is not read.
+  """
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   handler = ocp.PyTreeCheckpointHandler()
   arrays = {}
   for part, wanted in parts.items():
-    _check_same(folder / part, handler.metadata(epath.Path(folder / part)).tree, wanted)
+    saved = handler.metadata(epath.Path(folder / part)).tree
+    _check_same(folder / part, {name: leaf for name, leaf in saved.items() if name not in ignored}, wanted)
     template = {
       name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
       for name, leaf in wanted.items()
     }
     restore_args = ocp.checkpoint_utils.construct_restore_args(template)
-    arguments = ocp.args.PyTreeRestore(item=template, restore_args=restore_args)
+    arguments = ocp.args.PyTreeRestore(item=template, restore_args=restore_args, partial_restore=bool(ignored))
     arrays[part] = handler.restore(epath.Path(folder / part), args=arguments)
   handler.close()
   return arrays

@@ -47,7 +47,7 @@ class Meter:
   one does. Times start anew; the first step, which compiles, is not timed.
 
   Args:
-    tokens_per_step: tokens in a global batch.
+    tokens_per_step: tokens in a global batch, padding included, unless a step says otherwise.
     flops: of one token.
     peak: of all devices.
   """
@@ -58,7 +58,7 @@ class Meter:
     self._weight = 0.0
     self._latest: dict[str, float] = {}
     self._since: float | None = None
-    self._timed = 0
+    self._timed = self._timed_tokens = 0
     self._waited = 0.0
     self._seconds = self._reported_seconds = 0.0
 
@@ -77,10 +77,17 @@ class Meter:
     """Seconds of training, over all parts of the run, pauses for evaluation and saving left out."""
     return self._seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
 
-  def add(self, metrics: Mapping[str, float]) -> None:
-    """Takes in one step's metrics; a skipped step's loss would spoil the mean, and is left out."""
+  def add(self, metrics: Mapping[str, float], tokens: int | None = None) -> None:
+    """Takes in one step's metrics; a skipped step's loss would spoil the mean, and is left out.
+
+    Args:
+      metrics: of the step.
+      tokens: of its batch, where batches differ; None: `tokens_per_step`.
+    """
     self._latest = {name: metrics[name] for name in LATEST}
-    self._timed += self._since is not None
+    if self._since is not None:
+      self._timed += 1
+      self._timed_tokens += self._tokens if tokens is None else tokens
     if metrics["skipped"]:
       return
     weight = metrics["loss_weight"]
@@ -108,13 +115,13 @@ class Meter:
     values |= self._latest
     elapsed = self.seconds - self._reported_seconds
     if self._timed and elapsed > 0:
-      rate = self._timed * self._tokens / elapsed
+      rate = self._timed_tokens / elapsed
       values |= {"tokens_per_second": rate, "step_seconds": elapsed / self._timed,
                  "data_wait_share": min(1.0, self._waited / elapsed)}  # fmt: skip
       if self._peak.flops is not None:
         values["mfu_causal"] = rate * self._flops.causal / self._peak.flops
         values["mfu_full"] = rate * self._flops.full / self._peak.flops
     values |= {"seconds": self.seconds, "peak_memory_bytes": peak_memory(device)}
-    self._sums, self._weight, self._timed, self._waited = {}, 0.0, 0, 0.0
+    self._sums, self._weight, self._timed, self._timed_tokens, self._waited = {}, 0.0, 0, 0, 0.0
     self._reported_seconds = self.seconds
     return values

@@ -2,15 +2,22 @@
 """Where a run's first state comes from. This is the one place that decides it."""
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lmx.optim.optimizers import Optimizer
-from lmx.training.checkpoint import Checkpointer, find_checkpoint, restore_model
-from lmx.training.state import Arrays, Blueprint, MakeModel, TrainState, init_state, start_state
+from lmx.training.checkpoint import Checkpointer, find_checkpoint, restore_shared
+from lmx.training.state import Arrays, Blueprint, MakeModel, TrainState, init_parameters, init_state, start_state
+
+# What a model may have and the run it starts from not, or the other way round: heads, and low-rank adapters.
+NEW_PARTS = re.compile(r"head\..*|unembedding\..*|.*\.lora_[ab]")
+# (template, the run's first parameters) -> the frozen parameters of the second model.
+MakeReference = Callable[[Arrays, Arrays], Arrays]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +29,14 @@ class Start:
     source: what to tell the user: "resumed", "started from" or "fresh".
     extra: what the resumed checkpoint was saved with; None otherwise.
     origin: the checkpoint's folder, or None.
+    new: names of parameters that the origin didn't have, and that are fresh.
   """
 
   state: TrainState
   source: str
   extra: dict[str, Any] | None = None
   origin: Path | None = None
+  new: Sequence[str] = ()
 
 
 def begin(
@@ -39,7 +48,7 @@ def begin(
   key: jax.Array,
   *,
   start_from: str | Path | None = None,
-  imported: Callable[[Arrays], Arrays] | None = None,
+  reference: MakeReference | None = None,
 ) -> Start:
   """The state a run starts with.
 
@@ -48,7 +57,7 @@ def begin(
     abstract, plan, optimizer: the template, and what it was made from.
     make_model, key: for fresh parameters.
     start_from: another run's `checkpoints` folder.
-    imported: given the parameters' template, the parameters from elsewhere (Hugging Face).
+    reference: makes the frozen second model's parameters, where the template has one.
 
   Raises:
     LmxError: a checkpoint that doesn't fit the template, or `start_from` without a checkpoint.
@@ -60,15 +69,26 @@ def begin(
   if step is not None:
     state, extra = checkpointer.restore(abstract, step)
     return Start(state, "resumed", extra, find_checkpoint(checkpointer.directory, step))
-  # 2. Another run's newest whole checkpoint: its averaged parameters where it kept an average, else its parameters;
-  #    never its optimizer, step or data position.
+  # 2. Another run's newest whole checkpoint (an imported model is one): its averaged parameters where it kept an
+  #    average, else its parameters; never its optimizer, step or data position. A new head or adapter is fresh.
   if start_from is not None:
     origin = find_checkpoint(start_from)
-    return Start(
-      start_state(restore_model(start_from, abstract.params), optimizer, abstract), "started from", None, origin
-    )
-  # 3. Parameters from another program.
-  if imported is not None:
-    return Start(start_state(imported(abstract.params), optimizer, abstract), "imported")
-  # 4. Fresh parameters from the seed.
-  return Start(init_state(make_model, key, plan, optimizer, abstract), "fresh")
+    template: Any = abstract.params  # Shapes and places.
+    params, new = restore_shared(start_from, template, NEW_PARTS)
+    params |= init_parameters(make_model, key, plan, abstract.params, new) if new else {}
+    state = start_state({name: params[name] for name in plan.shapes}, optimizer, abstract)
+    return Start(_with_reference(state, abstract, reference), "started from", None, origin, new)
+  # 3. Fresh parameters from the seed.
+  state = init_state(make_model, key, plan, optimizer, abstract)
+  return Start(_with_reference(state, abstract, reference), "fresh")
+
+
+def _with_reference(state: TrainState, abstract: TrainState, make: MakeReference | None) -> TrainState:
+  if abstract.reference is None or make is None:
+    return state
+  return dataclasses.replace(state, reference=make(abstract.reference, state.params))
+
+
+def copy_of_start(template: Arrays, params: Arrays) -> Arrays:
+  """The reference that is the model as it started."""
+  return {name: jnp.copy(params[name]) for name in template}

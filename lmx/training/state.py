@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from lmx.mesh import replicated
+from lmx.mesh import batch_sharding, replicated
 from lmx.optim.optimizers import Optimizer
 from lmx.sharding import Layout
 from lmx.training.guard import Guard, new_guard
+from lmx.training.plateau import Plateau, new_plateau
 from lmx.trees import count, map_variables, named_leaves
 
 Arrays = dict[str, jax.Array]
@@ -50,6 +51,13 @@ class Blueprint:
   def shardings(self, layout: Layout) -> dict[str, NamedSharding]:
     """Where each parameter is stored."""
     return {name: layout.stored(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
+
+  def template(self, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape, dtype and place of each parameter."""
+    places = self.shardings(layout)
+    return {
+      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name]) for name, leaf in self.shapes.items()
+    }
 
   @property
   def dimensions(self) -> dict[str, tuple[int, ...]]:
@@ -96,6 +104,10 @@ class TrainState:
     opt_state: the optimizer's.
     ema: an average of the parameters, by which the run is evaluated, or None.
     guard: what skipping needs to remember.
+    plateau: how far the learning rate has fallen, under the schedule of that name; else None.
+    reference: the frozen parameters of a second model that the objective compares with, or None. They are part of the
+      state so that a run's folder is complete.
+    carry: what a recurrent model hands from batch to batch, {name: (B, ...)}, or None.
   """
 
   step: jax.Array
@@ -103,6 +115,9 @@ class TrainState:
   opt_state: Any
   ema: Arrays | None
   guard: Guard
+  plateau: Plateau | None = None
+  reference: Arrays | None = None
+  carry: Arrays | None = None
 
   @property
   def evaluated(self) -> Arrays:
@@ -110,24 +125,50 @@ class TrainState:
     return self.params if self.ema is None else self.ema
 
 
-def fresh_state(params: Arrays, optimizer: Optimizer, ema: bool) -> TrainState:
-  """The state before the first step. `ema` keeps an average of the parameters, starting at the parameters."""
-  keep_average = ema or optimizer.average is not None
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+  """What a run's state holds beside parameters and optimizer.
+
+  Attributes:
+    ema: an average of the parameters.
+    plateau: the learning rate's fall after evaluations without progress.
+    reference: the blueprint of the frozen second model, or None.
+    carry: {name: shape and dtype, (B, ...)} of what a recurrent model hands on, or None.
+  """
+
+  ema: bool = False
+  plateau: bool = False
+  reference: Blueprint | None = None
+  carry: Mapping[str, jax.ShapeDtypeStruct] | None = None
+
+
+PLAIN = Parts()
+
+
+def fresh_state(params: Arrays, optimizer: Optimizer, parts: Parts = PLAIN) -> TrainState:
+  """The state before the first step, but for the reference, which comes from elsewhere.
+
+  The average of the parameters starts at the parameters, what is carried at zero.
+  """
+  keep_average = parts.ema or optimizer.average is not None
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
-    opt_state=optimizer.init(params),
+    opt_state=optimizer.init(optimizer.trained(params)),
     ema=jax.tree.map(jnp.copy, params) if keep_average else None,
     guard=new_guard(),
+    plateau=new_plateau() if parts.plateau else None,
+    carry=None if parts.carry is None else {k: jnp.zeros(x.shape, x.dtype) for k, x in parts.carry.items()},
   )
 
 
-def abstract_state(plan: Blueprint, optimizer: Optimizer, layout: Layout, *, ema: bool = False) -> TrainState:
+def abstract_state(plan: Blueprint, optimizer: Optimizer, layout: Layout, parts: Parts = PLAIN) -> TrainState:
   """The state as ShapeDtypeStructs with shardings: the template of init, step, checkpoint and memory plan.
 
-  An optimizer's array lies as the parameter whose name and shape it has; anything else is copied to every device.
+  An optimizer's array lies as the parameter whose name and shape it has; what is carried lies as the batch does;
+  anything else is copied to every device.
   """
-  shapes = jax.eval_shape(lambda params: fresh_state(params, optimizer, ema), plan.shapes)
+  shapes = jax.eval_shape(lambda params: fresh_state(params, optimizer, parts), plan.shapes)
   stored = plan.shardings(layout)
 
   def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -136,37 +177,61 @@ def abstract_state(plan: Blueprint, optimizer: Optimizer, layout: Layout, *, ema
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(layout.mesh))
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=stored[name])
 
-  return jax.tree_util.tree_map_with_path(place, shapes)
+  placed = jax.tree_util.tree_map_with_path(place, dataclasses.replace(shapes, carry=None))
+  reference = None if parts.reference is None else parts.reference.template(layout)
+  rows = batch_sharding(layout.mesh)
+  carry = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), shapes.carry)
+  return dataclasses.replace(placed, reference=reference, carry=carry)
 
 
 def shardings_of(abstract: Any) -> Any:
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
+def parts_of(abstract: TrainState) -> Parts:
+  """What `fresh_state` needs to know to make a state like the template."""
+  carry: Any = abstract.carry  # Shapes, in a template.
+  return Parts(abstract.ema is not None, abstract.plateau is not None, None, carry)
+
+
 def init_state(
   make_model: MakeModel, key: jax.Array, plan: Blueprint, optimizer: Optimizer, abstract: TrainState
 ) -> TrainState:
-  """A new run's state, computed where it will lie: no device ever holds more than its part.
+  """A new run's state, computed where it will lie: no device ever holds more than its part. It has no reference.
 
   The same key gives the same parameters on every mesh (jax's partitionable random numbers).
   """
 
   def init(key: jax.Array) -> TrainState:
-    return fresh_state(plan.split(make_model(key)), optimizer, abstract.ema is not None)
+    return fresh_state(plan.split(make_model(key)), optimizer, parts_of(abstract))
 
-  return jax.jit(init, out_shardings=shardings_of(abstract), compiler_options=_options_to_run_once(abstract))(key)
+  shardings = shardings_of(dataclasses.replace(abstract, reference=None))
+  return jax.jit(init, out_shardings=shardings, compiler_options=_options_to_run_once(abstract.step.sharding))(key)
 
 
-def _options_to_run_once(abstract: TrainState) -> dict[str, int]:
+def init_parameters(
+  make_model: MakeModel, key: jax.Array, plan: Blueprint, template: Mapping[str, Any], names: Sequence[str]
+) -> Arrays:
+  """Those of the parameters of a new run; the others are not computed. `template` says where they lie."""
+
+  def init(key: jax.Array) -> Arrays:
+    every = plan.split(make_model(key))
+    return {name: every[name] for name in names}
+
+  places = {name: template[name].sharding for name in names}
+  return jax.jit(init, out_shardings=places, compiler_options=_options_to_run_once(places[names[0]]))(key)
+
+
+def _options_to_run_once(sharding: Any) -> dict[str, int]:
   """XLA's CPU backend takes seconds to optimize a dozen random draws that run once; one level less takes a third."""
-  device: Any = next(iter(abstract.step.sharding.device_set))
+  device: Any = next(iter(sharding.device_set))
   return {"xla_backend_optimization_level": 1} if device.platform == "cpu" else {}
 
 
 def start_state(params: Arrays, optimizer: Optimizer, abstract: TrainState) -> TrainState:
-  """A new run's state around given parameters (another run's, or imported ones)."""
+  """A new run's state around given parameters (another run's, or imported ones). It has no reference."""
 
   def start(params: Arrays) -> TrainState:
-    return fresh_state(params, optimizer, abstract.ema is not None)
+    return fresh_state(params, optimizer, parts_of(abstract))
 
-  return jax.jit(start, out_shardings=shardings_of(abstract))(params)
+  return jax.jit(start, out_shardings=shardings_of(dataclasses.replace(abstract, reference=None)))(params)

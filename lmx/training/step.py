@@ -23,11 +23,11 @@ from lmx.sharding import Layout, use_layout
 from lmx.training.guard import SPIKE_HISTORY, judge
 from lmx.training.state import Arrays, Blueprint, TrainState, shardings_of
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, Any]  # Arrays (B, ...); a recurrent model's `carry` is a dictionary of them.
 
 
 class Loss(Protocol):
-  """What a loss returns. `sum` and `weight` are float32 scalars; `metrics` maps a name to such a pair."""
+  """What a loss returns: see `lmx.objectives.base.Loss`."""
 
   @property
   def sum(self) -> jax.Array: ...
@@ -35,9 +35,14 @@ class Loss(Protocol):
   def weight(self) -> jax.Array: ...
   @property
   def metrics(self) -> Mapping[str, tuple[jax.Array, jax.Array]]: ...
+  @property
+  def predictions(self) -> Mapping[str, jax.Array]: ...
+  @property
+  def carry(self) -> Any: ...
 
 
-LossFunction = Callable[[Any, Batch, jax.Array | None], Loss]  # (model, batch, dropout key or None) -> Loss
+# (model, batch, dropout key or None, frozen reference model or None) -> Loss
+LossFunction = Callable[[Any, Batch, jax.Array | None, Any], Loss]
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 
@@ -73,34 +78,75 @@ def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:
     parted = rows.reshape(rows.shape[0] // parts, parts, *rows.shape[1:]).swapaxes(0, 1)
     return jax.lax.with_sharding_constraint(parted, sharding)
 
-  return {name: split(rows) for name, rows in batch.items()}
+  return jax.tree.map(split, dict(batch))
+
+
+def join_rows(parted: Any, layout: Layout) -> Any:
+  """What `split_rows` took apart, put together again: (K, B/K, ...) arrays as (B, ...)."""
+
+  def join(rows: jax.Array) -> jax.Array:
+    whole = rows.swapaxes(0, 1).reshape(-1, *rows.shape[2:])
+    return jax.lax.with_sharding_constraint(whole, batch_sharding(layout.mesh))
+
+  return jax.tree.map(join, parted)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+  """What is differentiated: a loss of a model, and of a frozen reference model where the objective has one.
+
+  Attributes:
+    loss: see `LossFunction`.
+    plan: of the model.
+    layout: where everything lies.
+    reference: the blueprint of the reference model, or None.
+  """
+
+  loss: LossFunction
+  plan: Blueprint
+  layout: Layout
+  reference: Blueprint | None = None
+
+  def __call__(self, params: Arrays, reference: Arrays | None, batch: Batch, key: jax.Array | None) -> Loss:
+    """The loss of one part of a batch."""
+    other = None if self.reference is None or reference is None else self.reference.join(reference)
+    return self.loss(self.plan.join(params), batch, key, other)
 
 
 def batch_gradients(
-  loss: LossFunction, plan: Blueprint, layout: Layout, parts: int, params: Arrays, batch: Batch, key: jax.Array
-) -> tuple[Arrays, Sums]:
-  """The gradient of the summed loss over the batch, stored as the parameters are, and the sums of all metrics."""
-  stored = plan.shardings(layout)
+  task: Task, state: TrainState, optimizer: Optimizer, batch: Batch, key: jax.Array, parts: int
+) -> tuple[Arrays, Sums, Any]:
+  """The gradient of the summed loss over the batch, stored as the parameters are, the sums of all metrics, the carry.
 
-  def total(params: Arrays, rows: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
-    result = loss(plan.join(params), rows, key)
-    return result.sum, {"loss": (result.sum, result.weight), **result.metrics}
+  Gradients are taken, and kept, for the trained parameters only.
+  """
+  trained = optimizer.trained(state.params)
+  layout, places = task.layout, task.plan.shardings(task.layout)
+  stored = {name: places[name] for name in trained}
 
-  def part(rows: Batch, index: jax.Array | int) -> tuple[Arrays, Sums]:
-    (_, sums), gradients = jax.value_and_grad(total, has_aux=True)(params, rows, jax.random.fold_in(key, index))
-    return jax.lax.with_sharding_constraint(gradients, stored), sums
+  def total(trained: Arrays, rows: Batch, key: jax.Array) -> tuple[jax.Array, tuple[Sums, Any]]:
+    result = task({**state.params, **trained}, state.reference, rows, key)
+    return result.sum, ({"loss": (result.sum, result.weight), **result.metrics}, result.carry)
+
+  def part(rows: Batch, index: jax.Array | int) -> tuple[tuple[Arrays, Sums], Any]:
+    key_here = jax.random.fold_in(key, index)
+    (_, (sums, carry)), gradients = jax.value_and_grad(total, has_aux=True)(trained, rows, key_here)
+    return (jax.lax.with_sharding_constraint(gradients, stored), sums), carry
 
   if parts == 1:
-    return part(batch, 0)
+    (gradients, sums), carry = part(batch, 0)
+    return gradients, sums, carry
   rows = split_rows(batch, parts, layout)
-  shapes = jax.eval_shape(lambda: part({name: value[0] for name, value in rows.items()}, 0))
+  shapes, _ = jax.eval_shape(lambda: part(jax.tree.map(lambda value: value[0], rows), 0))
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-  def add(carry, item):
-    gradients, sums = jax.tree.map(jnp.add, carry, part(*item))
-    return (jax.lax.with_sharding_constraint(gradients, stored), sums), None
+  def add(so_far, item):
+    new, carry = part(*item)
+    gradients, sums = jax.tree.map(jnp.add, so_far, new)
+    return (jax.lax.with_sharding_constraint(gradients, stored), sums), carry
 
-  return jax.lax.scan(add, zeros, (rows, jnp.arange(parts)))[0]
+  (gradients, sums), carry = jax.lax.scan(add, zeros, (rows, jnp.arange(parts)))
+  return gradients, sums, join_rows(carry, layout)
 
 
 def averaged(state: TrainState, params: Arrays, opt_state: Any, optimizer: Optimizer, decay: float | None) -> Any:
@@ -118,9 +164,9 @@ def averaged(state: TrainState, params: Arrays, opt_state: Any, optimizer: Optim
 
 
 def _update(
-  state: TrainState, gradients: Arrays, sums: Sums, optimizer: Optimizer, options: StepOptions
+  state: TrainState, gradients: Arrays, sums: Sums, carry: Any, optimizer: Optimizer, options: StepOptions
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """Applies one update, or leaves parameters, optimizer and average as they were and counts the step as skipped."""
+  """Applies one update, or leaves all but the counts as it was and counts the step as skipped."""
   loss, weight = sums["loss"]
   grad_norm = optax.tree.norm(gradients) / weight
   apply, guard = judge(
@@ -130,9 +176,13 @@ def _update(
   if options.clip_norm:
     factor = factor * jnp.minimum(1.0, options.clip_norm / jnp.maximum(grad_norm, jnp.finfo(jnp.float32).tiny))
   lr = optimizer.schedule(state.step)
+  if state.plateau is not None:
+    lr = lr * state.plateau.scale
   scaled = {name: gradient * factor for name, gradient in gradients.items()}
-  updates, opt_state = optimizer.update(scaled, state.opt_state, state.params, lr, apply)
-  params = keep_if(apply, {name: value + updates[name] for name, value in state.params.items()}, state.params)
+  trained = optimizer.trained(state.params)
+  updates, opt_state = optimizer.update(scaled, state.opt_state, trained, lr, apply)
+  changed = keep_if(apply, {name: value + updates[name] for name, value in trained.items()}, trained)
+  params = {**state.params, **changed}
   ema = keep_if(apply, averaged(state, params, opt_state, optimizer, options.ema), state.ema)
   metrics = {name: total / share for name, (total, share) in sums.items()}
   metrics |= {
@@ -145,7 +195,9 @@ def _update(
     "skipped_in_a_row": guard.skipped_in_a_row,
   }
   metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
-  return TrainState(state.step + 1, params, opt_state, ema, guard), metrics
+  carry = None if state.carry is None else keep_if(apply, carry, state.carry)
+  new = TrainState(state.step + 1, params, opt_state, ema, guard, state.plateau, state.reference, carry)
+  return new, metrics
 
 
 def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, layout: Layout) -> None:
@@ -167,19 +219,16 @@ def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, l
     raise LmxError(message("config.optimizer.ema", got=options.ema, allowed="None: this optimizer keeps an average"))
 
 
-def make_train_step(
-  loss: LossFunction, plan: Blueprint, optimizer: Optimizer, layout: Layout, options: StepOptions, abstract: TrainState
-):
+def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abstract: TrainState):
   """The compiled `(state, batch) -> (state, metrics)`; the old state's memory is used for the new one.
 
   A step whose loss or gradient is not finite, or whose gradient norm is a spike, changes nothing but `step` and the
   counts; metrics["skipped"] says so, and the loop stops or goes on as its policy is.
 
   Args:
-    loss: (model, batch, dropout key) -> Loss.
-    plan: of the model.
-    optimizer, layout, options: see their docstrings.
-    abstract: the state's template, from `abstract_state`, on `layout`'s mesh.
+    task: the loss, the model and the mesh.
+    optimizer, options: see their docstrings.
+    abstract: the state's template, from `abstract_state`, on the task's mesh.
 
   Returns:
     A `jax.jit` function (`.lower(abstract, batch)` plans it). batch: {name: (B, ...)} global arrays or numpy. metrics:
@@ -188,30 +237,37 @@ def make_train_step(
   """
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-    with use_layout(layout):
+    with use_layout(task.layout):
       key = jax.random.fold_in(jax.random.key(options.seed), state.step)
-      gradients, sums = batch_gradients(loss, plan, layout, options.micro_batches, state.params, batch, key)
-    return _update(state, gradients, sums, optimizer, options)
+      batch = batch if state.carry is None else {**batch, "carry": state.carry}
+      gradients, sums, carry = batch_gradients(task, state, optimizer, batch, key, options.micro_batches)
+    return _update(state, gradients, sums, carry, optimizer, options)
 
-  shardings = shardings_of(abstract)
+  mesh, shardings = task.layout.mesh, shardings_of(abstract)
   return jax.jit(
     train_step,
-    in_shardings=(shardings, batch_sharding(layout.mesh)),
-    out_shardings=(shardings, replicated(layout.mesh)),
+    in_shardings=(shardings, batch_sharding(mesh)),
+    out_shardings=(shardings, replicated(mesh)),
     donate_argnums=0,
   )
 
 
-def make_eval_step(loss: LossFunction, plan: Blueprint, layout: Layout):
-  """The compiled `(parameters, batch) -> {name: (sum, weight)}`, without dropout; has "loss"."""
+def make_eval_step(task: Task):
+  """The compiled `(parameters, reference parameters or None, batch) -> (sums, predictions)`, without dropout.
 
-  def eval_step(params: Arrays, batch: Batch) -> Sums:
-    with use_layout(layout):
-      result = loss(plan.join(params), batch, None)
-    return {"loss": (result.sum, result.weight), **result.metrics}
+  The sums are {name: (sum, weight)} and have "loss"; the predictions {name: (B, ...)}, for metrics that aren't means.
+  A recurrent model starts every row from zero.
+  """
 
+  def eval_step(params: Arrays, reference: Arrays | None, batch: Batch) -> tuple[Sums, dict[str, jax.Array]]:
+    with use_layout(task.layout):
+      result = task(params, reference, batch, None)
+    return {"loss": (result.sum, result.weight), **result.metrics}, dict(result.predictions)
+
+  mesh = task.layout.mesh
+  frozen = None if task.reference is None else task.reference.shardings(task.layout)
   return jax.jit(
     eval_step,
-    in_shardings=(plan.shardings(layout), batch_sharding(layout.mesh)),
-    out_shardings=replicated(layout.mesh),
+    in_shardings=(task.plan.shardings(task.layout), frozen, batch_sharding(mesh)),
+    out_shardings=replicated(mesh),
   )

@@ -108,6 +108,15 @@ def test_the_first_step_which_compiles_and_pauses_are_not_timed(clock):
   assert values["seconds"] == pytest.approx(10.0)
 
 
+def test_the_speed_is_of_the_places_that_each_batch_had(clock):
+  window = meter()
+  window.start()
+  for tokens in (40, None):
+    clock(2)
+    window.add(metrics(1.0, 1.0), tokens)
+  assert window.report(device())["tokens_per_second"] == pytest.approx((40 + 100) / 4)
+
+
 def test_the_first_speed_after_a_restart_is_of_the_steps_since_then(clock):
   window = meter()
   window.start()

@@ -15,7 +15,7 @@ from lmx.errors import LmxError
 from lmx.mesh import global_batch
 from lmx.training.guard import judge, new_guard
 from lmx.training.state import TrainState, blueprint_of
-from lmx.training.step import StepOptions, check_options, make_eval_step
+from lmx.training.step import StepOptions, Task, check_options, make_eval_step
 
 EMA = StepOptions(ema=0.9)
 
@@ -164,8 +164,10 @@ def test_evaluation_gives_sums_that_add_up_over_batches_and_meshes():
   sums = []
   for mesh in ((1, 1, 1), (2, 2, 2)):
     chosen = program(mesh=mesh)
-    step = make_eval_step(loss, plan(), chosen.layout)
-    sums.append(step(chosen.fresh().evaluated, global_batch(make_batch(0), chosen.layout.mesh)))
+    step = make_eval_step(Task(loss, plan(), chosen.layout))
+    found, predictions = step(chosen.fresh().evaluated, None, global_batch(make_batch(0), chosen.layout.mesh))
+    assert predictions == {}
+    sums.append(found)
   assert_close(sums[0], sums[1])
   total, weight = sums[0]["loss"]
   _, metrics = program().step(program().fresh(), make_batch(0))
