@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Loss over a whole held-out split, exact whatever the batch size, the padding and the number of devices."""
+"""Loss and scores over a whole held-out split, exact whatever the batch size, the padding and the number of devices."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from lmx.errors import LmxError
 from lmx.mesh import global_batch
 
 Sums = Mapping[str, tuple[jax.Array, jax.Array]]
+Score = Callable[[dict[str, np.ndarray]], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,21 +22,23 @@ class HeldOut:
   """Means over a split.
 
   Attributes:
-    loss: nats per target (a target is a text token, or the end of a document).
-    bits_per_byte: bits over the UTF-8 bytes of the text; the unit that does not depend on the tokenizer.
+    loss: per target: nats per token for language models (a target is a text token, or the end of a document).
+    bits_per_byte: bits over the UTF-8 bytes of the text, the unit that does not depend on the tokenizer; None where the
+      loss is not a code of the whole text.
     targets: how many targets were counted.
     metrics: the objective's other metrics.
   """
 
   loss: float
-  bits_per_byte: float
+  bits_per_byte: float | None
   targets: float
   metrics: dict[str, float]
 
   @property
   def perplexity(self) -> float:
-    """exp(loss), per target; infinite where the exponential overflows."""
-    return math.exp(self.loss) if self.loss < 700 else math.inf
+    """exp of the nats per target, without what else the loss has; infinite where the exponential overflows."""
+    nll = self.metrics.get("nll", self.loss)
+    return math.exp(nll) if nll < 700 else math.inf
 
 
 def bits_per_byte(nats_per_target: float, bytes_per_target: float) -> float:
@@ -44,20 +47,25 @@ def bits_per_byte(nats_per_target: float, bytes_per_target: float) -> float:
 
 
 def evaluate(
-  eval_step: Callable[[Any, Mapping[str, jax.Array]], Sums],
+  eval_step: Callable[[Any, Any, Mapping[str, jax.Array]], tuple[Sums, Mapping[str, jax.Array]]],
   model: Any,
+  reference: Any,
   batches: Iterable[Mapping[str, np.ndarray]],
   *,
-  bytes_per_target: float,
+  bytes_per_target: float | None,
+  score: Score | None,
   mesh: Mesh,
 ) -> HeldOut:
   """Runs `eval_step` over every batch and divides once, at the end.
 
   Args:
-    eval_step: (model, batch) -> {name: (sum, weight)}, float32 scalars on the device; has "loss".
+    eval_step: (model, reference, batch) -> ({name: (sum, weight)}, {name: (B, ...) predictions}) on the device; the
+      sums are float32 scalars and have "loss".
     model: the parameters, on the mesh.
+    reference: those of the frozen second model, or None.
     batches: this process's rows of each batch; padding rows carry zero `loss_weights`.
-    bytes_per_target: UTF-8 bytes of the split over its targets.
+    bytes_per_target: UTF-8 bytes of the split over its targets; None where bits per byte mean nothing.
+    score: metrics of all predictions together; None: there are only means.
     mesh: the mesh that the batches are put on.
 
   Numerics: sums within a batch are float32, sums over batches exact.
@@ -67,15 +75,25 @@ def evaluate(
   """
   # A few float32 scalars a batch stay on the device until the end, so no batch waits for the one before it; they are
   # added exactly on the host, so the number of batches doesn't limit the precision.
-  parts = [eval_step(model, global_batch(dict(batch), mesh)) for batch in batches]
+  parts = [eval_step(model, reference, global_batch(dict(batch), mesh)) for batch in batches]
   if not parts:
     raise LmxError("The held-out split has no rows. Fix: raise --config.data.heldout_fraction, or name "
                    "--config.data.heldout_sources.")  # fmt: skip
   host = jax.device_get(parts)
   sums = {
-    name: (math.fsum(float(part[name][0]) for part in host), math.fsum(float(part[name][1]) for part in host))
-    for name in host[0]
+    name: (math.fsum(float(part[name][0]) for part, _ in host), math.fsum(float(part[name][1]) for part, _ in host))
+    for name in host[0][0]
   }
   means = {name: total / weight if weight else math.nan for name, (total, weight) in sums.items()}
+  if score is not None:
+    means |= score(gathered([predictions for _, predictions in host]))
   loss = means.pop("loss")
-  return HeldOut(loss, bits_per_byte(loss, bytes_per_target), sums["loss"][1], means)
+  bits = None if bytes_per_target is None else bits_per_byte(means.get("nll", loss), bytes_per_target)
+  return HeldOut(loss, bits, sums["loss"][1], means)
+
+
+def gathered(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  """The predictions of all batches as one, without the rows that only fill a batch: those of zero weight."""
+  whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  real = whole["weights"] > 0
+  return {name: values[real] for name, values in whole.items()}

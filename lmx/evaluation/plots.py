@@ -15,10 +15,11 @@ HORIZONTAL = {
   "tokens": ("training tokens", "tokens"),
   "time": ("seconds of training", "seconds"),
 }
-# What the vertical axis can show: (label, key of training lines, key of held-out lines).
+# What the vertical axis can show: (label, key of training lines, key of held-out lines, the corner that stays free).
 VERTICAL = {
-  "bits_per_byte": ("bits per byte", "bits_per_byte", "heldout_bits_per_byte"),
-  "loss": ("loss, nats per token", "loss", "heldout_loss"),
+  "bits_per_byte": ("bits per byte", "bits_per_byte", "heldout_bits_per_byte", "upper right"),
+  "loss": ("loss, nats per token", "loss", "heldout_loss", "upper right"),
+  "accuracy": ("accuracy", "accuracy", "heldout_accuracy", "lower right"),
 }
 
 
@@ -73,7 +74,7 @@ def draw(
   import matplotlib.pyplot as plt
 
   x_label, x_key = choose("--x", x, HORIZONTAL)
-  y_label, train_key, heldout_key = choose("--y", y, VERTICAL)
+  y_label, train_key, heldout_key, corner = choose("--y", y, VERTICAL)
   curves = {name: (curve(lines, x_key, train_key), curve(lines, x_key, heldout_key)) for name, lines in runs.items()}
   if not any(train.x or heldout.x for train, heldout in curves.values()):
     raise LmxError(f"Nothing to plot: no run has {train_key!r} in its metrics.jsonl yet.")
@@ -91,7 +92,7 @@ def draw(
   _frame(axes, [c for pair in curves.values() for c in pair], baselines or {})
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
-  axes.legend(fontsize="small", loc="upper right")  # "best" searches all points, and warns when that is slow.
+  axes.legend(fontsize="small", loc=corner)  # "best" searches all points, and warns when that is slow.
   figure.savefig(path)
   plt.close(figure)
   return Path(path)

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmx.errors import LmxError, message
+from lmx.inference.prompts import Prompts, make_prompts, read_prompts, read_rows, stop_ids, why_it_ended
 from lmx.inference.sampling import Sampling, sample
-
-SMALLEST_BUCKET = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,74 +28,86 @@ class Sample:
   stop: str
 
 
-def bucket(length: int) -> int:
-  """The next power of two, at least 16: programs are compiled for these sizes only."""
-  return max(SMALLEST_BUCKET, 1 << (length - 1).bit_length())
-
-
-def pad_rows(rows: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
-  """Ragged rows as (B, width) int32 with zeros at the end, and their lengths (B,)."""
-  tokens = np.zeros((len(rows), width), np.int32)
-  for row, into in zip(rows, tokens, strict=True):
-    into[: len(row)] = row
-  return tokens, np.array([len(row) for row in rows], np.int32)
-
-
-@dataclasses.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class _Loop:
-  """What the decoding loop carries: everything of B rows after `step` new tokens."""
+  """What the decoding loop carries: everything of B rows after `step` new tokens.
+
+  Attributes:
+    step: tokens drawn so far.
+    token: (B,) the last of them, which the model hasn't read yet.
+    ended: (B,) bool.
+    written: (B, T) int32 new tokens, -1 where there is none.
+    cache: the decoding state.
+    seen: (B, slots) int32, the tokens that the model has read, in the slots of the cache.
+  """
 
   step: jax.Array
   token: jax.Array
   ended: jax.Array
   written: jax.Array
   cache: Any
+  seen: jax.Array
 
 
-jax.tree_util.register_dataclass(_Loop)
-
-
-@functools.partial(jax.jit, static_argnames=("new_slots", "copies"))
-def _generate(model, tokens_BL, lengths_B, room_B, sampling, eos, key, *, new_slots: int, copies: int):
-  """Prompts (B, L) to new tokens (B * copies, new_slots), -1 where none was drawn.
-
-  Args:
-    lengths_B: real tokens of each prompt.
-    room_B: how many new tokens each row may get.
-    eos: the id that ends a row; -1: none.
-    copies: continuations of each prompt, side by side.
-  """
-  B, L = tokens_BL.shape
-  real_BL = (jnp.arange(L, dtype=jnp.int32)[None] < lengths_B[:, None]).astype(jnp.int32)
-  outputs = model(tokens_BL, segment_ids=real_BL, cache=model.init_cache(B, min(L + new_slots, model.spec.context)))
-  last_B1D = jnp.take_along_axis(outputs.hidden, (lengths_B - 1)[:, None, None], axis=1)
-  logits_BV = dataclasses.replace(outputs, hidden=last_B1D).logits()[:, 0]
-  cache = outputs.cache
-  cache = dataclasses.replace(
-    cache,
-    length=jnp.repeat(cache.length, copies, axis=0),
-    layers=jax.tree.map(lambda x: jnp.repeat(x, copies, axis=1), cache.layers),
-  )
-  logits_BV, room_B = jnp.repeat(logits_BV, copies, axis=0), jnp.repeat(room_B, copies, axis=0)
-  row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(B * copies))
+@functools.partial(jax.jit, static_argnames=("copies", "slide"))
+def _generate(model, prompts: Prompts, sampling: Sampling, stops_S, key, *, copies: int, slide: bool):
+  """Prompts (B, L) to new tokens (B * copies, new_slots), -1 where none was drawn."""
+  logits_BV, cache = read_prompts(model, prompts)
+  logits_BV, cache = jnp.repeat(logits_BV, copies, axis=0), cache.repeat(copies)
+  room_B = jnp.repeat(prompts.room, copies, axis=0)
+  rows = jnp.arange(logits_BV.shape[0], dtype=jnp.int32)
+  row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+  seen = jnp.pad(prompts.tokens, ((0, 0), (0, prompts.slots - prompts.tokens.shape[1])))
 
   def draw(logits_BV, step, ended, written):
     keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, step)
     token = sample(logits_BV, sampling, keys)
-    ended = ended | (step >= room_B) | (token == eos)
+    ended = ended | (step >= room_B) | jnp.any(token[:, None] == stops_S[None], axis=1)
     written = jax.lax.dynamic_update_slice_in_dim(written, jnp.where(ended, -1, token)[:, None], step, axis=1)
     return token, ended, written
 
   def decode(loop: _Loop) -> _Loop:
+    seen = loop.seen.at[rows, loop.cache.length].set(loop.token, mode="drop")
     outputs = model(loop.token[:, None], cache=loop.cache)
     token, ended, written = draw(outputs.logits()[:, 0], loop.step, loop.ended, loop.written)
-    return _Loop(loop.step + 1, token, ended, written, outputs.cache)
+    return _Loop(loop.step + 1, token, ended, written, outputs.cache, seen)
 
-  written = jnp.full((B * copies, new_slots), -1, jnp.int32)
-  token, ended, written = draw(logits_BV, 0, jnp.zeros((B * copies,), bool), written)
-  start = _Loop(jnp.int32(1), token, ended, written, cache)
-  more = lambda loop: (loop.step < jnp.max(room_B)) & ~jnp.all(loop.ended)  # noqa: E731
-  return jax.lax.while_loop(more, decode, start).written
+  def full(loop: _Loop) -> jax.Array:
+    return slide & (loop.cache.length >= prompts.slots) & ~loop.ended
+
+  def more(loop: _Loop) -> jax.Array:
+    return (loop.step < jnp.max(room_B)) & ~jnp.all(loop.ended)
+
+  def decode_until_full(loop: _Loop) -> _Loop:
+    return jax.lax.while_loop(lambda loop: more(loop) & ~jnp.any(full(loop)), decode, loop)
+
+  written = jnp.full((rows.size, prompts.new_slots), -1, jnp.int32)
+  token, ended, written = draw(logits_BV, 0, jnp.zeros((rows.size,), bool), written)
+  loop = _Loop(jnp.int32(1), token, ended, written, cache, jnp.repeat(seen, copies, axis=0))
+  loop = decode_until_full(loop)
+  if slide:
+    on = lambda loop: decode_until_full(_without_oldest_half(model, loop, full(loop), bool(prompts.memory)))  # noqa: E731
+    loop = jax.lax.while_loop(more, on, loop)
+  return loop.written
+
+
+def _without_oldest_half(model, loop: _Loop, full_B: jax.Array, encodes: bool) -> _Loop:
+  """Full rows lose their oldest half; the rest is read again, at positions from 0 on. Other rows stay as they are."""
+  rows, slots = loop.seen.shape
+  dropped = slots // 2
+  seen = jnp.where(full_B[:, None], jnp.roll(loop.seen, -dropped, axis=1), loop.seen)
+  lengths = jnp.where(full_B, slots - dropped, jnp.minimum(loop.cache.length, slots))
+  # An encoder's memory is in the cache, and stays; the decoder's stale slots are hidden until they are written again.
+  empty = dataclasses.replace(loop.cache, length=jnp.zeros_like(lengths)) if encodes else model.init_cache(rows, slots)
+  _, read = read_rows(model, seen, lengths, empty)
+
+  def choose(new, old, axis):
+    return jnp.where(full_B.reshape((1,) * axis + (-1,) + (1,) * (new.ndim - axis - 1)), new, old)
+
+  layers = jax.tree.map(functools.partial(choose, axis=1), read.layers, loop.cache.layers)
+  cache = dataclasses.replace(loop.cache, length=choose(read.length, loop.cache.length, 0), layers=layers)
+  return dataclasses.replace(loop, cache=cache, seen=seen)
 
 
 def generate(
@@ -109,71 +120,53 @@ def generate(
   top_k: int | None = None,
   top_p: float | None = None,
   num_samples: int = 1,
-  eos_id: int | None = None,
+  eos_id: int | Sequence[int] | None = None,
+  start_ids: Sequence[int] | None = None,
+  prefix: bool = False,
+  slide: bool = False,
 ) -> list[list[Sample]]:
-  """Continues prompts, all of them in one batch.
+  """Continues prompts, all of them in one batch; with an encoder, answers them.
 
   The program is compiled once for each (number of prompts, bucket of the longest prompt, bucket of max_new_tokens,
-  num_samples). Padding ids of the vocabulary are never drawn. A row stops where prompt and continuation fill the
-  model's context, and says so. A row's draws depend on the key and its place in the batch only.
+  num_samples, number of stop ids). Padding ids of the vocabulary are never drawn. A row's draws depend on the key and
+  its place in the batch only. A row stops where prompt and continuation fill the model's context, and says so; LSTMs
+  and Mamba-2 without learned positions have no such limit, and `slide` lifts it.
 
   Args:
-    model: a causal model.
-    prompts: ids, (n,) each, at least one token; for the start of a document, that is the tokenizer's bos_id.
+    model: a causal model, or one with an encoder and a decoder.
+    prompts: ids, (n,) each, at least one token; for the start of a document, that is the tokenizer's bos_id. A model
+      with an encoder reads them there.
     key: randomness.
     max_new_tokens: tokens to add to each prompt, at most.
     temperature, top_k, top_p: see `Sampling`; temperature 0 always takes the most likely token.
     num_samples: continuations of each prompt.
-    eos_id: the id that ends a continuation; None: none does.
+    eos_id: the id that ends a continuation, or several; None: none does.
+    start_ids: what the decoder of a model with an encoder begins with.
+    prefix: the tokens of a prompt see each other both ways, as a prefix language model was trained.
+    slide: a row that fills the context goes on: its oldest half is dropped and the rest read again, from position 0.
 
   Returns:
     For each prompt, `num_samples` samples.
 
   Raises:
-    LmxError: an empty prompt, one that fills the context, an id outside the vocabulary, or numbers out of range.
+    LmxError: an empty prompt, one that fills the context, an id outside the vocabulary, numbers out of range, or
+      arguments that this model has no use for.
   """
   sampling = Sampling.checked(temperature, top_k, top_p)
-  for name, number in (("max_new_tokens", max_new_tokens), ("num_samples", num_samples)):
-    if number < 1:
-      raise LmxError(message(name, got=number, allowed="a positive whole number"))
+  if num_samples < 1:
+    raise LmxError(message("num_samples", got=num_samples, allowed="a positive whole number"))
   if not prompts:
     return []
-  prompts = [np.asarray(prompt, np.int32) for prompt in prompts]
-  for number, prompt in enumerate(prompts):
-    check_ids(model.spec, prompt, f"prompt {number}", longest=model.spec.context - 1)
-  context = model.spec.context
-  room = np.array([min(max_new_tokens, context - len(prompt)) for prompt in prompts], np.int32)
-  width = min(bucket(max(map(len, prompts))), context)
-  new_slots = min(bucket(max_new_tokens), context)
-  tokens, lengths = pad_rows(prompts, width)
-  eos = np.int32(-1 if eos_id is None else eos_id)
-  written = _generate(model, tokens, lengths, room, sampling, eos, key, new_slots=new_slots, copies=num_samples)
-  rows = np.asarray(written).reshape(len(prompts), num_samples, new_slots)
+  slide = slide and not model.spec.unlimited
+  ready = make_prompts(model, prompts, max_new_tokens=max_new_tokens, start_ids=start_ids, prefix=prefix, slide=slide)
+  written = _generate(model, ready, sampling, stop_ids(eos_id), key, copies=num_samples, slide=slide)
+  rows = np.asarray(written).reshape(len(prompts), num_samples, -1)
   return [
-    [_sample(row, int(limit), max_new_tokens) for row in of_prompt] for of_prompt, limit in zip(rows, room, strict=True)
+    [_sample(row, int(room), max_new_tokens) for row in of_prompt]
+    for of_prompt, room in zip(rows, ready.room, strict=True)
   ]
 
 
 def _sample(row: np.ndarray, room: int, max_new_tokens: int) -> Sample:
   tokens = row[row >= 0]
-  if len(tokens) < room:
-    return Sample(tokens, "eos")
-  return Sample(tokens, "length" if room == max_new_tokens else "context")
-
-
-def check_ids(spec, ids: np.ndarray, subject: str, *, longest: int) -> None:
-  """Checks that a model can read one row of ids.
-
-  Raises:
-    LmxError: not a row, empty, longer than `longest`, or an id outside the vocabulary.
-  """
-  if ids.ndim != 1 or not len(ids):
-    allowed = "one row of at least one token id (bos_id, for the start of a document)"
-    raise LmxError(message(f"{subject}, shape", got=ids.shape, allowed=allowed))
-  if len(ids) > longest:
-    allowed = f"at most {longest} tokens (config.model.context is {spec.context})"
-    raise LmxError(message(f"{subject}, length", got=len(ids), allowed=allowed, fix="pass the end of the text only"))
-  if ids.min() < 0 or ids.max() >= spec.vocab_size:
-    wrong = int(ids[(ids < 0) | (ids >= spec.vocab_size)][0])
-    allowed = f"ids from 0 to {spec.vocab_size - 1}"
-    raise LmxError(message(f"{subject}, token id", got=wrong, allowed=allowed, fix="use the model's own tokenizer"))
+  return Sample(tokens, why_it_ended(len(tokens), room, max_new_tokens))

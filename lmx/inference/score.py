@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from lmx.inference.generate import bucket, check_ids, pad_rows
+from lmx.inference.prompts import bucket, check_ids, pad_rows
 from lmx.nn.losses import token_log_probs
 
 
 @jax.jit
 def _log_probs(model, tokens_BL, targets_BL):
   outputs = model(tokens_BL)
-  return token_log_probs(outputs.hidden, outputs.unembedding, targets_BL, outputs.head)
+  return token_log_probs(outputs.hidden, outputs.unembedding, targets_BL, outputs.head, outputs.bias)
 
 
 def score(model, rows: Sequence[np.ndarray], *, batch_size: int = 8) -> list[np.ndarray]:

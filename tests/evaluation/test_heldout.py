@@ -37,21 +37,28 @@ def batches(size: int) -> list[dict[str, np.ndarray]]:
 
 
 @jax.jit
-def sums(scale, batch):
+def sums(scale, reference, batch):
+  del reference
   weights = batch["loss_weights"]
-  return {"loss": (scale * jnp.sum(batch["values"] * weights), jnp.sum(weights)),
-          "ones": (jnp.sum(weights), jnp.sum(weights))}  # fmt: skip
+  found = {"loss": (scale * jnp.sum(batch["values"] * weights), jnp.sum(weights)),
+           "ones": (jnp.sum(weights), jnp.sum(weights))}  # fmt: skip
+  return found, {"largest": jnp.max(batch["values"], axis=1), "weights": jnp.sum(weights, axis=1)}
 
 
 def measure(size: int, devices: int) -> HeldOut:
   mesh = make_mesh({}, jax.devices()[:devices]) if devices == 1 else make_mesh({"data": -1}, jax.devices()[:devices])
-  return evaluate(sums, np.float32(2.0), batches(size), bytes_per_target=3.0, mesh=mesh)
+  return evaluate(sums, np.float32(2.0), None, batches(size), bytes_per_target=3.0, score=median, mesh=mesh)
+
+
+def median(predictions: dict[str, np.ndarray]) -> dict[str, float]:
+  """Not a mean: it needs every row at once, and none of the padding."""
+  return {"median": float(np.median(predictions["largest"])), "rows": float(len(predictions["weights"]))}
 
 
 def mean_of_means(size: int, devices: int) -> HeldOut:
   """The broken twin: each batch counts the same."""
   del devices
-  parts = [sums(np.float32(2.0), batch)["loss"] for batch in batches(size)]
+  parts = [sums(np.float32(2.0), None, batch)[0]["loss"] for batch in batches(size)]
   loss = float(np.mean([total / max(weight, 1) for total, weight in parts]))
   return HeldOut(loss, bits_per_byte(loss, 3.0), 0.0, {})
 
@@ -72,18 +79,35 @@ def test_the_loss_does_not_depend_on_batch_padding_or_devices():
 def test_counts_and_other_metrics_are_exact_too():
   result = measure(4, 2)
   assert result.targets == rows()["loss_weights"].sum()
-  assert result.metrics == {"ones": 1.0}
+  assert result.metrics["ones"] == 1.0
+
+
+def check_predictions_are_the_split(measure) -> None:
+  all_rows = rows()
+  real = all_rows["loss_weights"].sum(axis=1) > 0
+  expected = float(np.median(all_rows["values"].max(axis=1)[real]))
+  for size, devices in ((1, 1), (4, 1), (16, 1), (8, 8)):
+    assert measure(size, devices).metrics["median"] == pytest.approx(expected), (size, devices)
+
+
+def test_a_metric_that_is_no_mean_sees_every_row_once_and_no_padding():
+  def with_padding(size: int, devices: int) -> HeldOut:
+    values = np.concatenate([batch["values"].max(axis=1) for batch in batches(size)])
+    return HeldOut(0.0, None, 0.0, {"median": float(np.median(values))})
+
+  check_predictions_are_the_split(measure)
+  assert_law_catches(check_predictions_are_the_split, with_padding)
 
 
 def test_many_batches_lose_no_precision():
   """Sums in float32 would be off in the sixth digit."""
   small = {"values": np.full((1, 1), 0.1, np.float32), "loss_weights": np.ones((1, 1), np.float32)}
 
-  def step(scale, batch):
-    return {"loss": (np.float32(0.1), np.float32(1.0))}
+  def step(scale, reference, batch):
+    return {"loss": (np.float32(0.1), np.float32(1.0))}, {}
 
   mesh = make_mesh({}, jax.devices()[:1])
-  result = evaluate(step, None, [small] * 2_000, bytes_per_target=1.0, mesh=mesh)
+  result = evaluate(step, None, None, [small] * 2_000, bytes_per_target=1.0, score=None, mesh=mesh)
   assert result.loss == pytest.approx(float(np.float32(0.1)), rel=1e-14)
 
 
@@ -101,7 +125,7 @@ def test_perplexity_is_the_exponential_and_never_overflows():
 
 def test_an_empty_split_is_one_clear_error():
   with pytest.raises(LmxError, match="The held-out split has no rows"):
-    evaluate(sums, None, [], bytes_per_target=1.0, mesh=make_mesh({}, jax.devices()[:1]))
+    evaluate(sums, None, None, [], bytes_per_target=1.0, score=None, mesh=make_mesh({}, jax.devices()[:1]))
 
 
 def test_xz_is_measured_on_the_text_and_a_long_text_is_cut_and_said_so():

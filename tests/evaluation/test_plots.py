@@ -34,6 +34,11 @@ def test_a_picture_of_two_runs_is_written(tmp_path, x):
   assert file.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_classifier_shows_its_accuracy(tmp_path):
+  lines = [{"step": 1, "accuracy": 0.5, "heldout_accuracy": 0.6}, {"step": 2, "accuracy": 0.7, "heldout_accuracy": 0.8}]
+  assert draw({"classify": lines}, tmp_path / "a.png", y="accuracy").read_bytes().startswith(b"\x89PNG")
+
+
 def test_nothing_to_draw_and_unknown_axes_are_clear_errors(tmp_path):
   with pytest.raises(LmxError, match="Nothing to plot"):
     draw({"one": LINES[3:]}, tmp_path / "a.png")

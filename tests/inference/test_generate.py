@@ -1,10 +1,13 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Generation and scoring against the plain forward pass."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from laws import assert_law_catches
 from specimens import SPECIMENS, model_of, quick_jit
 
@@ -13,6 +16,7 @@ from lmx.inference import generate as generate_module
 from lmx.inference.generate import generate
 from lmx.inference.sampling import Sampling, filtered_logits, sample
 from lmx.inference.score import score
+from lmx.models.lstm import LSTM, LSTMSpec
 
 KEY = jax.random.key(0)
 PROMPTS = [np.array([3, 1, 4, 1, 5]), np.array([9]), np.array([2, 6, 5])]
@@ -99,14 +103,81 @@ def test_top_k_and_top_p_leave_out_the_unlikely():
   np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 2000, np.array([0.5, 0.3, 0.15, 0]) / 0.95, atol=0.05)
 
 
+# ----------------------------------------------------------------------------------- other families, slides, stop ids
+
+WITH_START = {"start_ids": [0, 3]}
+
+
+@quick_jit
+def likeliest(model, tokens, encoder):
+  return jnp.argmax(model(tokens, **encoder).logits(), axis=-1)
+
+
+def by_hand(model, prompt, count: int, window: int | None = None, start_ids=None) -> list[int]:
+  """Greedy decoding without a cache; past `window` tokens the oldest half is forgotten."""
+  encoder = {} if start_ids is None else {"encoder_tokens": np.array([prompt], np.int32)}
+  seen, new = list(prompt if start_ids is None else start_ids), []
+  for _ in range(count):
+    row = np.zeros((1, 16 if len(seen) <= 16 else 32), np.int32)
+    row[0, : len(seen)] = seen
+    new.append(int(likeliest(model, row, encoder)[0, len(seen) - 1]))
+    seen = (seen[window // 2 :] if window and len(seen) == window else seen) + new[-1:]
+  return new
+
+
+@pytest.mark.parametrize("name", ["t5", "original"])
+def test_an_encoder_decoder_answers_ragged_prompts_as_without_a_cache(name):
+  model = model_of(name)
+  answers = generate(model, PROMPTS, key=KEY, max_new_tokens=4, temperature=0, **WITH_START)
+  for prompt, (answer,) in zip(PROMPTS, answers, strict=True):
+    assert answer.tokens.tolist() == by_hand(model, prompt, 4, start_ids=[0, 3])
+    assert answer.stop == "length"
+
+
+@functools.cache
+def lstm() -> LSTM:
+  spec = LSTMSpec(vocab_size=35, layers=2, width=16, context=4, init="xavier", init_std=0.5, dtype="float32")
+  return quick_jit(lambda: LSTM(spec, rngs=nnx.Rngs(0)))()
+
+
+@pytest.mark.parametrize("name", ["lstm", "mamba2"])
+def test_models_with_a_state_go_on_past_the_context(name):
+  model, count = (lstm(), 6) if name == "lstm" else (model_of(name), 14)
+  (first,), *_ = generate(model, PROMPTS, key=KEY, max_new_tokens=count, temperature=0)
+  assert first.tokens.tolist() == by_hand(model, PROMPTS[0], count)
+  assert first.stop == "length"
+
+
+def check_slide(count: int, **changes) -> None:
+  model = model_of("llama")
+  samples = generate(model, PROMPTS, key=KEY, max_new_tokens=count, temperature=0, **changes)
+  for prompt, (continuation,) in zip(PROMPTS[:2], samples[:2], strict=True):
+    assert continuation.tokens.tolist() == by_hand(model, prompt, count, window=16)
+    assert continuation.stop == "length"
+
+
+def test_a_row_that_slides_forgets_the_oldest_half_and_goes_on():
+  check_slide(24, slide=True)
+  assert_law_catches(check_slide, 24, slide=False)
+
+
+def test_any_of_several_stop_ids_ends_a_row():
+  free = greedy(model_of("gpt2"))[0][0].tokens.tolist()
+  unused = next(i for i in range(35) if i not in free)
+  ended = greedy(model_of("gpt2"), eos_id=(unused, free[2]))[0][0]
+  assert ended.stop == "eos"
+  assert ended.tokens.tolist() == free[: free.index(free[2])]
+
+
 BAD = {
   "no token": ({"prompts": [np.array([], np.int32)]}, "at least one token"),
   "prompt too long": ({"prompts": [np.zeros(16, np.int32)]}, "at most 15 tokens"),
-  "padding id": ({"prompts": [np.array([19])]}, "ids from 0 to 18"),
+  "padding id": ({"prompts": [np.array([36])]}, "ids from 0 to 34"),
   "temperature": ({"temperature": -1.0}, "temperature: got -1.0"),
   "top_k": ({"top_k": 0}, "top_k: got 0"),
   "top_p": ({"top_p": 1.5}, "top_p: got 1.5"),
   "nothing to add": ({"max_new_tokens": 0}, "max_new_tokens: got 0"),
+  "start without a decoder of its own": ({"start_ids": [0]}, "start_ids.*without an encoder"),
 }
 
 
@@ -116,6 +187,19 @@ def test_what_cannot_be_generated_is_refused(case):
   arguments = {"prompts": PROMPTS, "max_new_tokens": 4, "key": KEY} | changes
   with pytest.raises(LmxError, match=pattern):
     generate(model_of("gpt2"), **arguments)
+
+
+@pytest.mark.parametrize(
+  ("name", "changes", "pattern"),
+  [
+    ("t5", {}, "start_ids: got None"),
+    ("t5", {**WITH_START, "prefix": True}, "prefix"),
+    ("bert", {}, "head: got 'masked'"),
+  ],
+)
+def test_what_a_family_cannot_do_is_refused(name, changes, pattern):
+  with pytest.raises(LmxError, match=pattern):
+    generate(model_of(name), PROMPTS, key=KEY, max_new_tokens=4, **changes)
 
 
 def test_no_prompts_give_no_samples():
