@@ -1,5 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Hugging Face weights in and out: one file a family, each a map of names that works in both directions.
+"""Hugging Face weights in and out. A family is one file in `families`: a table of settings and a table of names.
 
-Empty so far. A family's import gives `training.start.begin` an `imported` function; its export reads `LoadedRun.model`.
+`importing.import_hf` reads a directory or a hub name onto a mesh; `exporting.export_hf` writes a directory that
+`transformers` reads. The way in: `description` (config.json to keys of config.model), `matching` (tensors to
+parameters), `views` (one tensor to one array), `weights` (the files).
 """

@@ -1,0 +1,229 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a config.json says, in our words: family, keys of config.model, head and labels; and the same backwards."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmx.errors import LmxError, choose, message
+from lmx.hf.families import FAMILIES
+from lmx.hf.family import Family
+from lmx.hf.settings import Keys, Settings
+from lmx.models import MODELS
+
+CONFIG_FILE = "config.json"
+_POOLING_FILE = "1_Pooling/config.json"  # Of sentence-transformers.
+_POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+# Fields of a spec that say how a model is trained or run, not what it computes.
+_OF_TRAINING = frozenset({"dropout", "init", "init_std", "load_balance", "router_z", "mamba_chunk", "carry_state",
+                          "dtype", "attention", "layer_loop", "remat", "vocab_multiple"})  # fmt: skip
+OBJECTIVES = {"language": "causal", "masked": "masked", "classification": "classification", "regression": "regression",
+              "span": "span", "tagging": "tagging", "embedding": "contrastive"}  # fmt: skip
+LABELLED = ("classification", "tagging")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """A model of some family.
+
+  Attributes:
+    family: its row.
+    model: keys of config.model.
+    head: a row of `HEADS`.
+    labels: names of the classes, () for heads without any.
+    multi_label: whether a row may have several.
+    vocab_size: rows of the vocabulary's table.
+    unused: keys of the file that nothing was made of.
+  """
+
+  family: Family
+  model: Keys
+  head: str
+  labels: tuple[str, ...]
+  multi_label: bool
+  vocab_size: int
+  unused: tuple[str, ...]
+
+  @property
+  def outputs(self) -> int:
+    """Scores of the head."""
+    return max(1, len(self.labels))
+
+  @property
+  def objective(self) -> str:
+    """The objective that trains such a model."""
+    return "seq2seq" if self.model["family"] == "encoder_decoder" else OBJECTIVES[self.head]
+
+  def settings(self) -> dict[str, Any]:
+    """Dotted keys of a whole config, as far as the file says them."""
+    labels = {"objective.labels": self.labels, "objective.multi_label": self.multi_label} if self.labels else {}
+    model = {f"model.{key}": value for key, value in self.model.items()}
+    return {**model, "model.vocab_size": self.vocab_size, "objective.name": self.objective, **labels}
+
+
+def read_json(file: Path) -> dict[str, Any]:
+  """A JSON object from a file.
+
+  Raises:
+    LmxError: it isn't there, or is not an object.
+  """
+  if not file.is_file():
+    raise LmxError(message("model directory", got=str(file.parent), allowed=f"a directory with {file.name}"))
+  try:
+    values = json.loads(file.read_text(encoding="utf-8"))
+  except ValueError as error:
+    raise LmxError(f"{file} is not JSON: {error}") from error
+  if not isinstance(values, dict):
+    raise LmxError(f"{file} is not a JSON object.")
+  return values
+
+
+def describe(directory: Path, head: str | None = None, labels: Sequence[str] = ()) -> Description:
+  """Reads a directory's config.json.
+
+  Args:
+    directory: of a Hugging Face model.
+    head: read it as a model with another head than its own; None: its own.
+    labels: with `head`: the names of its classes.
+
+  Raises:
+    LmxError: a family, a class or a setting that lmx doesn't have.
+  """
+  values = read_json(directory / CONFIG_FILE)
+  where = str(directory / CONFIG_FILE)
+  if "vocab_size" not in values and "model_type" not in values:
+    raise LmxError(f"{where}: has no model_type. Fix: give the directory of a Hugging Face model; a run of lmx is "
+                   "loaded with lmx.load, and exported with lmx export.")  # fmt: skip
+  settings = Settings(values, where)
+  family = choose(f"{where}: model_type", settings.take("model_type"), FAMILIES)
+  model: Keys = {}
+  for line in family.lines:
+    line.read(settings, model)
+  vocab_size = int(settings.take("vocab_size"))
+  own, own_labels, multi = _head_of(family, settings)
+  chosen = head or own
+  choose(f"head of a {family.name} model", chosen, dict(family.heads))
+  _check_needs(family, chosen, model, where)
+  model |= family.heads[chosen].ours
+  model |= _pooling(directory) if chosen == "embedding" else {}
+  if chosen != own:
+    own_labels, multi = (), False
+  if chosen in LABELLED and not (labels or own_labels):
+    fix = "--labels=negative,positive"
+    raise LmxError(message(f"labels of a {chosen} head", got=(), allowed="the names of the classes, in order", fix=fix))
+  names = tuple(labels or own_labels) if chosen in LABELLED else ()
+  unused = tuple(sorted(key for key in set(values) - settings.used if not _HARMLESS.fullmatch(key)))
+  return Description(family, model, chosen, names, multi, vocab_size, unused)
+
+
+def _check_needs(family: Family, head: str, model: Keys, where: str) -> None:
+  for key, needed in family.heads[head].needs.items():
+    if model[key] != needed:
+      subject = f"{where}: config.model.{key} of a {family.name} model with a {head} head"
+      raise LmxError(message(subject, got=model[key], allowed=[needed]))
+
+
+# Keys that don't change what the trained model computes, or that repeat others.
+_HARMLESS = re.compile(
+  r"architectures|transformers_version|torch_dtype|dtype|use_cache|_name_or_path|id2label|label2id|problem_type|num_labels|"
+  r"(.*_)?(bos|eos|pad|sep|cls|mask|unk|start)_token_id|init.*|gradient_checkpointing|task_specific_params|_.*|summary_.*|"
+  r"finetuning_task|output_.*|is_(encoder_)?decoder|classifier_dropout|.*layerdrop|residual_in_fp32|time_step_.*|"
+  r"rescale_prenorm_residual|reorder_and_upcast_attn|activation_dropout|max_window_layers|decoder_vocab_size|"
+  r"(max|min)_length|num_beams|bad_words_ids|tokenizer_class|.*cache.*"
+)
+
+
+def _head_of(family: Family, settings: Settings) -> tuple[str, tuple[str, ...], bool]:
+  """(head, labels, whether rows have several) of the class that the file names."""
+  given = settings.take("architectures", None)
+  names = {name: head for head, row in reversed(list(family.heads.items())) for name in row.architectures}
+  if not given:
+    return next(iter(family.heads)), (), False
+  if given[0] not in names:
+    raise settings.refuse("architectures", given[0], list(names))
+  head = names[given[0]]
+  labels = settings.take("id2label", None) or {str(n): f"LABEL_{n}" for n in range(settings.take("num_labels", 2))}
+  problem = settings.take("problem_type", None)
+  ordered = tuple(str(labels[key]) for key in sorted(labels, key=int))
+  if head in ("classification", "regression"):
+    head = "regression" if problem == "regression" or (problem is None and len(ordered) == 1) else "classification"
+    if head == "regression" and len(ordered) > 1:
+      raise settings.refuse("id2label", ordered, "one value for a regression")
+  return head, ordered if head in LABELLED else (), problem == "multi_label_classification"
+
+
+def _pooling(directory: Path) -> Keys:
+  """How sentence-transformers makes one vector of a row; the first token where it doesn't say."""
+  file = directory / _POOLING_FILE
+  if not file.is_file():
+    return {"pooling": "cls"}
+  values = read_json(file)
+  chosen = [ours for theirs, ours in _POOLINGS.items() if values.pop(theirs, False)]
+  others = [key for key, value in values.items() if key.startswith("pooling_mode_") and value is True]
+  if len(chosen) != 1 or others:
+    raise LmxError(message(f"{file}: pooling", got=others or chosen, allowed=f"one of {', '.join(_POOLINGS)}"))
+  return {"pooling": chosen[0]}
+
+
+def make_spec(model: Mapping[str, Any], *, vocab_size: int, head: str, outputs: int, **compute: Any) -> Any:
+  """The spec of a model from keys of config.model; `compute` holds dtype, attention and the like.
+
+  Raises:
+    LmxError: a key that our family doesn't have, unless it turns off what it lacks anyway.
+  """
+  row = choose("config.model.family", model["family"], MODELS)
+  fields = {field.name for field in dataclasses.fields(row.spec)}
+  given = {**model, **compute, "vocab_size": vocab_size, "head": head, "outputs": outputs}
+  for key in set(model) - fields - {"family"}:
+    if model[key] not in (None, False, 0, "none"):
+      raise LmxError(f"config.model.{key} = {model[key]!r}: lmx's {model['family']} has no such setting.")
+  return row.spec(**{key: value for key, value in given.items() if key in fields})
+
+
+def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> Keys:
+  """The config.json of a model as one of a family, without labels and tokens.
+
+  Args:
+    family: what to write it as.
+    model: keys of config.model with every field of the spec, resolved.
+    spec: the same, as a spec.
+
+  Raises:
+    LmxError: the family can't say something about this model; it names what.
+  """
+  if family.ours != model["family"]:
+    raise LmxError(message(f"model.family of a {family.name} model", got=model["family"], allowed=[family.ours]))
+  if spec.head not in family.heads:
+    raise LmxError(message(f"head of a {family.name} model", got=spec.head, allowed=list(family.heads)))
+  written: Keys = {}
+  for line in family.lines:
+    line.write(model, written)
+  understood: Keys = {}
+  settings = Settings(written, f"a {family.name} model")
+  for line in family.lines:
+    line.read(settings, understood)
+  _check_needs(family, spec.head, understood, settings.where)
+  understood |= family.heads[spec.head].ours
+  if spec.head == "embedding":
+    understood["pooling"] = model["pooling"]
+  again = make_spec(understood, vocab_size=spec.vocab_size, head=spec.head, outputs=spec.outputs)
+  for field in dataclasses.fields(spec):
+    ours, theirs = (getattr(one, field.name) for one in (spec, again))
+    if field.name not in _OF_TRAINING and ours != theirs and not _not_read(field.name, spec):
+      raise LmxError(message(f"model.{field.name} of a {family.name} model", got=ours, allowed=[theirs]))
+  return written
+
+
+def _not_read(field: str, spec: Any) -> bool:
+  """Whether a setting makes no difference to this model, given its others."""
+  conditions = {
+    ("rope_theta", "rope_scaling", "rope_factor", "rope_original_context", "rope_local_theta"): spec.position
+    != "rotary",
+    ("relative_buckets", "relative_distance"): spec.position != "relative",
+    ("pooling",): spec.head not in ("classification", "regression", "embedding"),
+    ("pooler",): spec.head not in ("classification", "regression"),
+  }
+  return any(field in fields and unread for fields, unread in conditions.items())

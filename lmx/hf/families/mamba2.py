@@ -1,0 +1,85 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Mamba-2: blocks of a mixer alone, whose input projection and convolution hold several of our parameters each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmx.hf.family import Family, HeadMap, norm, tensor
+from lmx.hf.settings import Also, Always, Keys, Only, Same, Settings
+
+_MIXER, _OURS = "layers.{layer}.mixer.", "layers.attention."
+_IN, _CONV = _MIXER + "in_proj.weight", _MIXER + "conv1d."
+_TRAINED = 2048  # Tokens of the rows that the published models saw; the model itself has no limit.
+
+
+class _Inner:
+  """Heads times their width is the inner width."""
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    heads, inner = theirs.take("num_heads", 128), ours["mamba_expand"] * ours["width"]
+    if heads * ours["mamba_head_width"] != inner:
+      raise theirs.refuse("num_heads", heads, [inner // ours["mamba_head_width"]])
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    theirs["num_heads"] = ours["mamba_expand"] * ours["width"] // ours["mamba_head_width"]
+
+
+class _StepLimit:
+  """time_step_limit: steps aren't limited; infinity has had two spellings in JSON."""
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    given = theirs.take("time_step_limit", None)
+    low, high = given or (0.0, float("inf"))
+    if low > 0 or (high if isinstance(high, int | float) else float(high["__float__"])) != float("inf"):
+      raise theirs.refuse("time_step_limit", given, "[0.0, Infinity]")
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    pass  # Theirs by default.
+
+
+MAMBA2 = Family(
+  name="mamba2",
+  lines=(
+    Always({"family": "transformer", "mixer": "mamba2", "position": "none", "norm": "rmsnorm", "norm_bias": False,
+            "norm_position": "pre", "heads": 1, "mlp_width": 0, "context": _TRAINED}),
+    Same("num_hidden_layers", "layers", 64),
+    Same("hidden_size", "width", 4096),
+    Same("head_dim", "mamba_head_width", 64),
+    Same("state_size", "mamba_state", 128),
+    Same("expand", "mamba_expand", 2),
+    Same("n_groups", "mamba_groups", 8),
+    Same("conv_kernel", "mamba_conv", 4),
+    Same("layer_norm_epsilon", "norm_eps", 1e-5),
+    Same("tie_word_embeddings", "tied", False),
+    _Inner(),
+    _StepLimit(),
+    Also("chunk_size", "mamba_chunk"),
+    Only("hidden_act", ("silu", "swish")),
+    Only("use_bias", (False,)),
+    Only("use_conv_bias", (True,)),
+  ),
+  prefix="backbone.",
+  backbone=(
+    *tensor("token_embedding.embedding", "embeddings.weight", "v d -> v d"),
+    *norm("layers.attention_norm", "layers.{layer}.norm"),
+    *norm("final_norm", "norm_f"),
+    *tensor(_OURS + "gate.kernel", _IN, "(h p) d -> d h p", along=0),
+    *tensor(_OURS + "value.kernel", _IN, "(h p) d -> d h p", along=0),
+    *tensor(_OURS + "write.kernel", _IN, "(g s) d -> d g s", along=0),
+    *tensor(_OURS + "read.kernel", _IN, "(g s) d -> d g s", along=0),
+    *tensor(_OURS + "step.kernel", _IN, "h d -> d h", along=0),
+    *tensor(_OURS + "value_conv.kernel", _CONV + "weight", "(h p) 1 w -> w h p", along=0),
+    *tensor(_OURS + "write_conv.kernel", _CONV + "weight", "(g s) 1 w -> w g s", along=0),
+    *tensor(_OURS + "read_conv.kernel", _CONV + "weight", "(g s) 1 w -> w g s", along=0),
+    *tensor(_OURS + "value_conv.bias", _CONV + "bias", "(h p) -> h p", along=0),
+    *tensor(_OURS + "write_conv.bias", _CONV + "bias", "(g s) -> g s", along=0),
+    *tensor(_OURS + "read_conv.bias", _CONV + "bias", "(g s) -> g s", along=0),
+    *tensor(_OURS + "step.bias", _MIXER + "dt_bias", "h -> h"),
+    *tensor(_OURS + "log_rate.scale", _MIXER + "A_log", "h -> h"),
+    *tensor(_OURS + "skip.scale", _MIXER + "D", "h -> h"),
+    *tensor(_OURS + "norm.scale", _MIXER + "norm.weight", "(h p) -> h p"),
+    *tensor(_OURS + "out.kernel", _MIXER + "out_proj.weight", "d (h p) -> h p d"),
+  ),
+  heads={"language": HeadMap(("Mamba2ForCausalLM",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"))},
+  renamed=((r"^backbone\.embedding\.weight$", "backbone.embeddings.weight"),),
+)  # fmt: skip

@@ -1,0 +1,83 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Marian, the first Transformer as the OPUS translation models have it: norms after each sum, sinusoidal positions."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lmx.hf.families.common import attention, mlp
+from lmx.hf.family import Family, HeadMap, Rule, norm, tensor
+from lmx.hf.settings import Also, Always, Keys, Only, Same, Settings
+
+_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "swish": "silu", "silu": "silu", "gelu_new": "gelu_tanh"}
+
+
+def _stack(side: str) -> tuple[Rule, ...]:
+  ours, layer = f"{side}.layers", f"model.{side}.layers.{{layer}}."
+  return (
+    *attention(f"{ours}.attention", layer + "self_attn", out="out_proj"),
+    *norm(f"{ours}.attention_norm", layer + "self_attn_layer_norm"),
+    *mlp(f"{ours}.mlp", layer, gate="", up="fc1", down="fc2"),
+    *norm(f"{ours}.mlp_norm", layer + "final_layer_norm"),
+  )
+
+
+class _EmbeddingScale:
+  """scale_embedding: embeddings times sqrt(width)."""
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    ours["embedding_scale"] = math.sqrt(ours["width"]) if theirs.take("scale_embedding", False) else 1.0
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    theirs["scale_embedding"] = ours["embedding_scale"] != 1.0
+
+
+class _BothSides:
+  """A key that the encoder and the decoder have each, and that must be the same for both."""
+
+  def __init__(self, theirs: str, ours: str):
+    self.theirs, self.ours = theirs, ours
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    ours[self.ours] = theirs.take(f"decoder_{self.theirs}")
+    if (other := theirs.take(f"encoder_{self.theirs}")) != ours[self.ours]:
+      raise theirs.refuse(f"encoder_{self.theirs}", other, [ours[self.ours]])
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    theirs |= dict.fromkeys((f"encoder_{self.theirs}", f"decoder_{self.theirs}"), ours[self.ours])
+
+
+MARIAN = Family(
+  name="marian",
+  lines=(
+    Always({"family": "encoder_decoder", "position": "sinusoidal", "norm": "layernorm", "norm_bias": True,
+            "norm_position": "post", "attention_bias": True, "mlp_bias": True, "norm_eps": 1e-5}),
+    Same("encoder_layers", "encoder_layers", 12),
+    Same("decoder_layers", "layers", 12),
+    Same("d_model", "width", 1024),
+    _BothSides("attention_heads", "heads"),
+    _BothSides("ffn_dim", "mlp_width"),
+    Same("max_position_embeddings", "context", 1024),
+    Same("activation_function", "activation", "gelu", _ACTIVATIONS),
+    Same("tie_word_embeddings", "tied", True),
+    Same("dropout", "dropout", 0.1),
+    Also("attention_dropout", "dropout"),
+    _EmbeddingScale(),
+    Only("share_encoder_decoder_embeddings", (True,)),
+    Only("normalize_before", (False,)),
+    Only("normalize_embedding", (False,)),
+    Only("add_final_layer_norm", (False,)),
+    Only("static_position_embeddings", (True,)),
+  ),
+  prefix="",
+  backbone=(
+    *tensor("token_embedding.embedding", "model.shared.weight", "v d -> v d"),
+    *_stack("encoder"),
+    *_stack("decoder"),
+    *attention("decoder.layers.cross_attention", "model.decoder.layers.{layer}.encoder_attn", out="out_proj"),
+    *norm("decoder.layers.cross_attention_norm", "model.decoder.layers.{layer}.encoder_attn_layer_norm"),
+  ),
+  heads={"language": HeadMap(("MarianMTModel",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"))},
+  ignored=(r"model\.(encoder|decoder)\.embed_(tokens|positions)\.weight",),
+  zeros={"final_logits_bias": "1 v -> v"},
+)  # fmt: skip

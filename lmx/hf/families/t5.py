@@ -1,0 +1,115 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""T5 and T5 v1.1: buckets of relative positions, unscaled scores, RMSNorm, a gated MLP in v1.1."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lmx.hf.family import Family, HeadMap, Rule, norm, tensor
+from lmx.hf.settings import Also, Always, Keys, Only, Same, Settings
+
+_ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu", "gated-silu": "swiglu", "gelu": "gelu"}
+
+
+def _attention(ours: str, theirs: str) -> tuple[Rule, ...]:
+  return (
+    *tensor(f"{ours}.query.kernel", f"{theirs}.q.weight", "(h k) d -> d h k"),
+    *tensor(f"{ours}.key.kernel", f"{theirs}.k.weight", "(g k) d -> d g k"),
+    *tensor(f"{ours}.value.kernel", f"{theirs}.v.weight", "(g k) d -> d g k"),
+    *tensor(f"{ours}.out.kernel", f"{theirs}.o.weight", "d (h k) -> h k d"),
+  )
+
+
+def _stack(side: str, parts: int) -> tuple[Rule, ...]:
+  """One side's names; the MLP is the last of the parts of a layer."""
+  ours, layer = f"{side}.layers", f"{side}.block.{{layer}}.layer."
+  mlp = f"{layer}{parts - 1}.DenseReluDense"
+  table = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+  return (
+    *_attention(f"{ours}.attention", f"{layer}0.SelfAttention"),
+    *norm(f"{ours}.attention_norm", f"{layer}0.layer_norm"),
+    *tensor(f"{ours}.mlp.gate.kernel", f"{mlp}.wi_0.weight", "f d -> d f"),
+    *tensor(f"{ours}.mlp.up.kernel", f"{mlp}.wi_1.weight", "f d -> d f", beside=f"{ours}.mlp.gate.kernel"),
+    *tensor(f"{ours}.mlp.up.kernel", f"{mlp}.wi.weight", "f d -> d f"),
+    *tensor(f"{ours}.mlp.down.kernel", f"{mlp}.wo.weight", "d f -> f d"),
+    *norm(f"{ours}.mlp_norm", f"{layer}{parts - 1}.layer_norm"),
+    *norm(f"{side}.final_norm", f"{side}.final_layer_norm"),
+    *tensor(f"{side}.relative_embedding.embedding", table, "b h -> b h"),
+  )
+
+
+_BACKBONE = (
+  *tensor("token_embedding.embedding", "shared.weight", "v d -> v d"),
+  *_stack("encoder", 2),
+  *_stack("decoder", 3),
+  *_attention("decoder.layers.cross_attention", "decoder.block.{layer}.layer.1.EncDecAttention"),
+  *norm("decoder.layers.cross_attention_norm", "decoder.block.{layer}.layer.1.layer_norm"),
+)
+
+
+class _Output:
+  """A tied table's logits are scaled by 1 / sqrt(width); v1.1 has a table of its own, unscaled."""
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    ours["tied"] = theirs.take("tie_word_embeddings", True)
+    scaled = theirs.take("scale_decoder_outputs", ours["tied"])
+    ours["logits_scale"] = ours["width"] ** -0.5 if scaled else 1.0
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    theirs["tie_word_embeddings"] = ours["tied"]
+    theirs["scale_decoder_outputs"] = ours["logits_scale"] != 1.0
+
+
+class _Layers:
+  """The decoder has as many as the encoder where it doesn't say."""
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    ours["encoder_layers"] = theirs.take("num_layers", 6)
+    ours["layers"] = theirs.take("num_decoder_layers", None) or ours["encoder_layers"]
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    theirs |= {"num_layers": ours["encoder_layers"], "num_decoder_layers": ours["layers"]}
+
+
+class _Activation:
+  """feed_forward_proj says it; newer files repeat it as dense_act_fn and is_gated_act, which say the same."""
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    Same("feed_forward_proj", "activation", "relu", _ACTIVATIONS).read(theirs, ours)
+    theirs.take("dense_act_fn", None)
+    theirs.take("is_gated_act", None)
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    Same("feed_forward_proj", "activation", "relu", _ACTIVATIONS).write(ours, theirs)
+
+
+T5 = Family(
+  name="t5",
+  lines=(
+    Always({"family": "encoder_decoder", "position": "relative", "norm": "rmsnorm", "norm_bias": False,
+            "norm_position": "pre", "attention_bias": False, "mlp_bias": False, "attention_scale": 1.0,
+            "context": 512}),
+    _Layers(),
+    Same("d_model", "width", 512),
+    Same("num_heads", "heads", 8),
+    Same("d_kv", "head_width", 64),
+    Same("d_ff", "mlp_width", 2048),
+    Same("relative_attention_num_buckets", "relative_buckets", 32),
+    Same("relative_attention_max_distance", "relative_distance", 128),
+    Same("layer_norm_epsilon", "norm_eps", 1e-6),
+    Same("dropout_rate", "dropout", 0.1),
+    _Activation(),
+    _Output(),
+    Also("n_positions", "context"),
+    Only("is_decoder", (False,)),
+  ),
+  prefix="",
+  backbone=_BACKBONE,
+  heads={
+    "language": HeadMap(
+      ("T5ForConditionalGeneration",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d")
+    )
+  },
+  # Copies of the shared table, and a table that v1.1's first files have for attention to the encoder, which reads none.
+  ignored=(r"(encoder|decoder)\.embed_tokens\.weight",
+           r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"),
+)  # fmt: skip

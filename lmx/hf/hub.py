@@ -1,0 +1,50 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""A model by its directory, or by its name on the Hugging Face hub where there is a network."""
+
+import importlib
+import re
+from pathlib import Path
+
+from lmx.errors import LmxError, message
+
+# Weights, configs and tokenizers; nothing that could be run.
+_WANTED = (
+  "*.safetensors",
+  "*.safetensors.index.json",
+  "*.json",
+  "*.txt",
+  "*.model",
+  "*.jinja",
+  "1_Pooling/config.json",
+)
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def model_directory(path_or_name: str | Path) -> Path:
+  """The directory of a model; a name is fetched from the hub, into its own cache.
+
+  Raises:
+    LmxError: no such directory, and no name either; or the hub can't be reached.
+  """
+  path = Path(path_or_name).expanduser()
+  if path.is_dir():
+    return path
+  if path.is_file():
+    raise LmxError(message("model", got=str(path), allowed=f"its directory, {path.parent}"))
+  name = str(path_or_name)
+  if not _NAME.fullmatch(name):
+    raise LmxError(message("model", got=name, allowed="a directory that exists, or a name on the hub such as gpt2"))
+  try:
+    hub = importlib.import_module("huggingface_hub")
+  except ModuleNotFoundError as error:
+    fix = f"pip install huggingface_hub, or fetch the files of {name} and give their directory"
+    raise LmxError(message("model", got=name, allowed="a directory that exists; hub names need huggingface_hub",
+                           fix=fix)) from error  # fmt: skip
+  try:
+    return Path(hub.snapshot_download(name, allow_patterns=list(_WANTED)))
+  except Exception as error:  # Whatever the network, the hub or its client has to say.
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    fix = "give the directory of a model that is here"
+    raise LmxError(
+      f"There is no directory {name!r}, and the hub gave no model of that name: {reason}. Fix: {fix}"
+    ) from error

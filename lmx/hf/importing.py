@@ -1,0 +1,230 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""A Hugging Face model as parameters of ours, read slice by slice from its files straight onto a mesh."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from lmx.data.tokenizer import Tokenizer, open_tokenizer
+from lmx.errors import LmxError, message
+from lmx.hf.description import Description, describe, make_spec
+from lmx.hf.family import VOCABULARY, Bound
+from lmx.hf.hub import model_directory
+from lmx.hf.matching import Matching, match, really_tied
+from lmx.hf.weights import WeightFiles
+from lmx.mesh import make_mesh
+from lmx.models import MODELS
+from lmx.sharding import Layout
+from lmx.training.state import Blueprint, blueprint, init_parameters
+
+_LENGTH = 1024  # Tokens of a row in the config of an imported run, or its context where that is less.
+_TOKENIZER_FILES = {
+  "tokenizer.json": "huggingface",
+  "tokenizer.model": "sentencepiece",
+  "spiece.model": "sentencepiece",
+  "vocab.txt": "huggingface",
+  "vocab.json": "huggingface",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Imported:
+  """A model from elsewhere.
+
+  Attributes:
+    directory: where it was read from.
+    description: what it is.
+    settings: dotted keys of a config; the rest of it is as in configs/base.py.
+    spec: the model's.
+    plan: names, shapes and axes of its parameters.
+    layout: the mesh they lie on.
+    parameters: {dotted name: array}.
+    tokenizer: None where the directory has none that lmx reads.
+    fresh: names of parameters that the files didn't have, and that were drawn from the seed.
+    left_out: names of tensors that nothing was made of.
+    bytes: size of the files.
+  """
+
+  directory: Path
+  description: Description
+  settings: dict[str, Any]
+  spec: Any
+  plan: Blueprint
+  layout: Layout
+  parameters: dict[str, jax.Array]
+  tokenizer: Tokenizer | None
+  fresh: tuple[str, ...]
+  left_out: tuple[str, ...]
+  bytes: int
+
+  @property
+  def model(self) -> Any:
+    """The Flax module with these parameters."""
+    return self.plan.join(self.parameters)
+
+
+def import_hf(
+  path_or_name: str | Path,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  head: str | None = None,
+  labels: tuple[str, ...] = (),
+  dtype: str | None = None,
+  tokenizer: str | Path | None = None,
+  as_stored: bool = False,
+  seed: int = 0,
+) -> Imported:
+  """Reads a model: its config, its tokenizer, and its weights onto a mesh.
+
+  Every parameter is made shard by shard through `jax.make_array_from_callback`: host memory holds one shard of one
+  parameter at a time beside the result, never a whole file.
+
+  Args:
+    path_or_name: a directory with config.json and safetensors, or a name on the hub where there is a network.
+    mesh: None: the first device.
+    head: a row of `HEADS` to end the model in instead of its own; what the files lack of it is drawn from the seed.
+    labels: with `head`: the names of its classes.
+    tokenizer: the directory of another tokenizer than the model's own.
+    dtype: what the model computes in; None: bfloat16 where the files hold that, else float32.
+    as_stored: keep the files' dtype; by default parameters are float32, whatever the files hold.
+    seed: of what is drawn.
+
+  Raises:
+    LmxError: no such model; weights that are pickled; a family or setting that lmx lacks; tensors that are missing,
+      have no place or have another shape; a tokenizer with more ids than the model's table.
+  """
+  directory = model_directory(path_or_name)
+  with WeightFiles(directory) as files:
+    description = really_tied(describe(directory, head, labels), files)
+    reads = read_tokenizer(directory if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
+    return _import(files, description, reads, mesh, head is not None, dtype, as_stored, seed)
+
+
+def _import(
+  files: WeightFiles,
+  description: Description,
+  tokenizer: Tokenizer | None,
+  mesh: jax.sharding.Mesh | None,
+  fresh_head: bool,
+  dtype: str | None,
+  as_stored: bool,
+  seed: int,
+) -> Imported:
+  """The rest of `import_hf`, with the files open."""
+  layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh)
+  spec = make_spec(
+    description.model,
+    vocab_size=description.vocab_size,
+    head=description.head,
+    outputs=description.outputs,
+    dtype=dtype or ("bfloat16" if files.kinds == {"BF16"} else "float32"),
+  )
+  build = MODELS[description.model["family"]].build
+  make = lambda key: build(spec, rngs=nnx.Rngs(key))  # noqa: E731
+  plan = blueprint(make)
+  matching = match(description, plan, files, fresh_head=fresh_head)
+  fresh: dict[str, jax.Array] = {}
+  if matching.fresh:
+    fresh = init_parameters(make, jax.random.key(seed), plan, plan.template(layout), matching.fresh)
+  parameters = fresh | load_tensors(files, matching, plan, layout, as_stored=as_stored)
+  settings = description.settings() | {
+    "compute.dtype": spec.dtype,
+    "data.length": min(_LENGTH, description.model["context"]),
+  }
+  return Imported(
+    directory=files.directory,
+    description=description,
+    settings=settings,
+    spec=spec,
+    plan=plan,
+    layout=layout,
+    parameters={name: parameters[name] for name in plan.shapes},
+    tokenizer=tokenizer,
+    fresh=tuple(fresh),
+    left_out=matching.left_out,
+    bytes=files.bytes,
+  )
+
+
+def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer | None:
+  """The tokenizer of a model's directory, or None.
+
+  Raises:
+    LmxError: it has more ids than the model's table has rows.
+  """
+  found = next((file for file in _TOKENIZER_FILES if (directory / file).is_file()), None)
+  if found is None:
+    return None
+  tokenizer = open_tokenizer(_TOKENIZER_FILES[found], str(directory / found), subject=str(directory / found))
+  if tokenizer.vocab_size > vocab_size:
+    allowed = f"at most {vocab_size}, the vocab_size of config.json: ids beyond it have no embedding"
+    fix = "the tokenizer that belongs to this model"
+    subject = f"{directory / found}: number of ids"
+    raise LmxError(message(subject, got=tokenizer.vocab_size, allowed=allowed, fix=fix))
+  return tokenizer
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def load_tensors(
+  files: WeightFiles, matching: Matching, plan: Blueprint, layout: Layout, *, as_stored: bool = False
+) -> dict[str, jax.Array]:
+  """Every parameter that the files have, on the mesh: {dotted name: array}.
+
+  Args:
+    files: the weights.
+    matching: of the same files.
+    plan: names, shapes and axes of the parameters.
+    layout: the mesh.
+    as_stored: keep the files' dtype; else float32.
+  """
+  loaded: dict[str, jax.Array] = {}
+  for name, bound in matching.bound.items():
+    if name in matching.fresh:
+      continue
+    first = next((their_name for their_name, _ in bound.tensors()), None)
+    dtype = files.dtype(matching.stored[first]) if as_stored and first is not None else np.dtype(np.float32)
+    sharding = layout.stored(name, bound.shape, plan.axes[name])
+    read = functools.partial(read_shard, bound, files, matching.stored, dtype=dtype)
+    loaded[name] = jax.make_array_from_callback(bound.shape, sharding, read, dtype=dtype)
+  return loaded
+
+
+def read_shard(
+  bound: Bound, files: WeightFiles, stored: Mapping[str, str], index: tuple[slice, ...], dtype: Any
+) -> np.ndarray:
+  """One rectangle of one parameter: rows of padding are zero.
+
+  Args:
+    bound: the parameter's rule.
+    files: the weights.
+    stored: name in the family's table -> name in the files.
+    index: a slice of each of our dimensions.
+    dtype: of the result.
+  """
+  ranges = [part.indices(size)[:2] for part, size in zip(index, bound.shape, strict=True)]
+  shard = np.zeros([stop - start for start, stop in ranges], dtype)
+  if bound.rule.theirs is None:
+    return shard
+  stacked, inner = ranges[: len(bound.leading)], ranges[len(bound.leading) :]
+  view = bound.rule.view
+  real = {
+    letter: (start, min(stop, bound.sizes[letter]) if letter == VOCABULARY else stop)
+    for letter, (start, stop) in zip(view.ours, inner, strict=True)
+  }
+  if any(stop <= start for start, stop in real.values()):
+    return shard  # Nothing but padding.
+  place = tuple(slice(0, stop - start) for start, stop in real.values())
+  for position in itertools.product(*(range(start, stop) for start, stop in stacked)):
+    read = functools.partial(files.read, stored[bound.rule.their_name(position)])
+    piece = view.read(read, real, bound.sizes, bound.start)
+    shard[tuple(at - start for at, (start, _) in zip(position, stacked, strict=True)) + place] = piece
+  return shard

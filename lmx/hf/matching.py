@@ -1,0 +1,131 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Pairs the tensors of a model's files with our parameters: every one on either side has its place, or is named."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lmx.errors import LmxError, message, nearest
+from lmx.hf.description import Description
+from lmx.hf.family import Bound, Family, bind
+from lmx.hf.weights import WeightFiles
+from lmx.training.state import Blueprint
+
+_FRESH = "head."  # Parameters under this name may be missing from the files, when another head is asked for.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Matching:
+  """Which tensors each parameter is made of.
+
+  Attributes:
+    bound: parameter -> its rule with sizes.
+    stored: name in the family's table -> name in the files.
+    fresh: parameters that the files lack and may lack.
+    left_out: tensors without a parameter, known to be harmless.
+  """
+
+  bound: dict[str, Bound]
+  stored: dict[str, str]
+  fresh: tuple[str, ...]
+  left_out: tuple[str, ...]
+
+
+def match(description: Description, plan: Blueprint, files: WeightFiles, *, fresh_head: bool) -> Matching:
+  """Pairs tensors and parameters; every one on either side has its place, and the right shape.
+
+  Raises:
+    LmxError: it names the first tensor that is missing, has no place, or has another shape.
+  """
+  family = description.family
+  stored = _names(family, files)
+  rules = family.rules(description.head, prefix=_has_prefix(family, stored))
+  bound = bind(rules, plan.dimensions, description.vocab_size, family.name)
+  fresh = []
+  wanted: dict[str, tuple[int, ...]] = {}
+  for name, one in bound.items():
+    tensors = {their_name: one.their_shape for their_name, _ in one.tensors()}
+    if fresh_head and name.startswith(_FRESH) and not all(their_name in stored for their_name in tensors):
+      fresh.append(name)
+    else:
+      wanted |= tensors
+  extra = {name for name in stored if name not in wanted}
+  unknown = sorted(name for name in extra if not _may_be_left_out(description, bound, name, fresh_head))
+  _check_names(files.directory, wanted, stored, unknown, family.name)
+  _check_zeros(files, family, stored)
+  for name, shape in wanted.items():
+    got = files.tensors[stored[name]].shape
+    if got != shape:
+      raise LmxError(message(f"{files.tensors[stored[name]].file}: shape of {stored[name]}", got=list(got),
+                             allowed=f"{list(shape)}, by config.json"))  # fmt: skip
+  return Matching(bound, stored, tuple(fresh), tuple(sorted(extra)))
+
+
+def _names(family: Family, files: WeightFiles) -> dict[str, str]:
+  """Name in the family's table -> name in the files."""
+  return {family.old_name(name): name for name in files.tensors}
+
+
+def _has_prefix(family: Family, names: Iterable[str]) -> bool:
+  return not family.prefix or any(name.startswith(family.prefix) for name in names)
+
+
+_CHUNK = 4096  # Rows of a table that are compared at once.
+
+
+def really_tied(description: Description, files: WeightFiles) -> Description:
+  """The description, untied where the files hold an output table that differs from the embedding.
+
+  transformers 5 decides so too: it writes tie_word_embeddings: true for every T5, those with two tables included.
+  """
+  family, names = description.family, _names(description.family, files)
+  rules = {rule.ours: rule for rule in family.rules(description.head, prefix=_has_prefix(family, names))}
+  tables = [rules[ours].theirs for ours in ("token_embedding.embedding", "unembedding.kernel") if ours in rules]
+  if not description.model["tied"] or len(tables) < 2 or not all(table in names for table in tables):
+    return description
+  embedding, output = (names[str(table)] for table in tables)
+  shape = files.tensors[embedding].shape
+  if files.tensors[output].shape != shape:
+    return description  # `match` says so.
+  for start in range(0, shape[0], _CHUNK):
+    part = (slice(start, min(start + _CHUNK, shape[0])), slice(0, shape[1]))
+    if not np.array_equal(files.read(embedding, part), files.read(output, part)):
+      return dataclasses.replace(description, model=description.model | {"tied": False})
+  return description
+
+
+def _may_be_left_out(description: Description, bound: Mapping[str, Bound], name: str, fresh_head: bool) -> bool:
+  """Whether a tensor without a parameter is known to be harmless.
+
+  It is a buffer or a copy, the copy of a tied table, or belongs to the head that isn't wanted.
+  """
+  family = description.family
+  if family.is_ignored(name) or name in family.zeros:
+    return True
+  others = {rule.theirs: rule.ours for row in family.heads.values() for rule in row.rules if rule.theirs is not None}
+  return name in others and (fresh_head or (others[name] == "unembedding.kernel" and description.model["tied"]))
+
+
+def _check_zeros(files: WeightFiles, family: Family, stored: Mapping[str, str]) -> None:
+  for name in family.zeros:
+    if name in stored and np.any(files.read(stored[name])):
+      raise LmxError(f"{files.directory}: {name} isn't zero, and lmx's model has no place for it.")
+
+
+def _check_names(directory: Path, wanted: Mapping, stored: Mapping, unknown: list[str], family: str) -> None:
+  missing = [name for name in wanted if name not in stored]
+  if missing:
+    close = nearest(missing[0], stored)
+    hint = f" The nearest there is {close!r}." if close else ""
+    raise LmxError(
+      f"{directory}: {len(missing)} of the {len(wanted)} tensors of a {family} model are missing, first {missing[0]!r}."
+      f"{hint} Fix: check that these are the weights of the model in config.json."
+    )
+  if unknown:
+    shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+    raise LmxError(
+      f"{directory}: {len(unknown)} tensors have no place in a {family} model of lmx: {shown}. Fix: check that these "
+      "are the weights of the model in config.json, and that it has no adapters or quantization."
+    )

@@ -1,0 +1,189 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Safetensors files, one or many: read slice by slice, written tensor by tensor.
+
+Format: https://huggingface.co/docs/safetensors. A header (JSON with names, types, shapes and offsets) and then the
+numbers. Pickle-based files (.bin, .pt) are refused: reading one can run any program that its author put into it.
+"""
+
+import dataclasses
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from lmx.errors import LmxError, message
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
+_FLOATS = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
+WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # Names of dtypes in the header.
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """Where a tensor lies: its file, its shape, and the name of its type in the header ("BF16")."""
+
+  file: Path
+  shape: tuple[int, ...]
+  kind: str
+
+
+class WeightFiles:
+  """The tensors of a directory by name; opened for reading, nothing is read until it is asked for."""
+
+  def __init__(self, directory: Path):
+    """Reads the headers.
+
+    Raises:
+      LmxError: no safetensors here, a broken file, or an index that names what is not there.
+    """
+    self.directory = directory
+    self._open = {}
+    self.tensors: dict[str, Stored] = {}
+    for file in weight_files(directory):
+      try:
+        handle = self._open[file] = safetensors.safe_open(file, framework="numpy")
+      except Exception as error:  # The library's own SafetensorError, or OSError.
+        raise LmxError(f"{file} is not a whole safetensors file: {error}. Fix: fetch it again.") from error
+      for name in handle.keys():  # noqa: SIM118 (not a dictionary)
+        part = handle.get_slice(name)
+        self.tensors[name] = Stored(file, tuple(part.get_shape()), part.get_dtype())
+
+  @property
+  def kinds(self) -> set[str]:
+    """Types in use, as the header names them."""
+    return {stored.kind for stored in self.tensors.values()}
+
+  @property
+  def bytes(self) -> int:
+    """Size of the files."""
+    return sum(file.stat().st_size for file in self._open)
+
+  def dtype(self, name: str) -> np.dtype:
+    """The type of a tensor's numbers.
+
+    Raises:
+      LmxError: it isn't floating point.
+    """
+    stored = self.tensors[name]
+    if stored.kind not in _FLOATS:
+      fix = "use a checkpoint that isn't quantized"
+      raise LmxError(message(f"type of {name} in {stored.file}", got=stored.kind, allowed=list(_FLOATS), fix=fix))
+    return np.dtype(_FLOATS[stored.kind])
+
+  def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+    """A rectangle of one tensor, as it is stored; only the slice is read from the file.
+
+    Raises:
+      LmxError: numbers of a kind that isn't floating point.
+    """
+    self.dtype(name)
+    stored = self.tensors[name]
+    whole = tuple(slice(0, size) for size in stored.shape)
+    return np.asarray(self._open[stored.file].get_slice(name)[index or whole])
+
+  def close(self) -> None:
+    self._open.clear()
+
+  def __enter__(self) -> "WeightFiles":
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.close()
+
+
+def weight_files(directory: Path) -> list[Path]:
+  """The safetensors files of a model: the one, or those that its index names.
+
+  Raises:
+    LmxError: there are none, or one is missing.
+  """
+  if (directory / INDEX).is_file():
+    try:
+      named = sorted(set(json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+      raise LmxError(f"{directory / INDEX} is not an index of safetensors files: {error!r}.") from error
+    files = [directory / Path(name).name for name in named]
+  else:
+    files = [directory / SINGLE]
+  missing = [file.name for file in files if not file.is_file()]
+  if not missing:
+    return files
+  pickles = [file.name for pattern in _PICKLES for file in sorted(directory.glob(pattern))]
+  if pickles:
+    raise LmxError(
+      f"{directory}: has {', '.join(pickles[:3])}, and no {missing[0]}. lmx reads safetensors only: a pickled file can "
+      f"run any program when it is opened. Fix: fetch the model's safetensors, or convert the file where you trust it: "
+      f'from transformers import AutoModel; AutoModel.from_pretrained("{directory.name}").save_pretrained("converted")'
+    )
+  raise LmxError(message(f"{directory}", got=f"no {missing[0]}", allowed=f"a directory with {SINGLE} or {INDEX}"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A tensor to be written."""
+
+  name: str
+  shape: tuple[int, ...]
+
+  def bytes(self, dtype: str) -> int:
+    return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(_FLOATS[WRITTEN[dtype]]).itemsize
+
+
+def shards(planned: Iterable[Planned], dtype: str, max_bytes: int) -> list[list[Planned]]:
+  """The tensors in order, cut into files of at most `max_bytes`; a larger tensor gets a file of its own."""
+  groups: list[list[Planned]] = [[]]
+  size = 0
+  for tensor in planned:
+    if groups[-1] and size + tensor.bytes(dtype) > max_bytes:
+      groups.append([])
+      size = 0
+    groups[-1].append(tensor)
+    size += tensor.bytes(dtype)
+  return groups
+
+
+def write_weights(
+  directory: Path, groups: list[list[Planned]], arrays: Iterator[tuple[str, np.ndarray]], dtype: str
+) -> list[Path]:
+  """Writes the files, and an index where there is more than one.
+
+  Args:
+    directory: exists.
+    groups: of `shards`.
+    arrays: (name, array) in the order of the groups; each is written and let go before the next is asked for.
+    dtype: a key of `WRITTEN`.
+  """
+  count = len(groups)
+  names = [SINGLE] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+  for name, group in zip(names, groups, strict=True):
+    with open(directory / name, "wb") as file:
+      file.write(_header(group, dtype))
+      for tensor in group:
+        given, array = next(arrays)
+        if (given, array.shape) != (tensor.name, tensor.shape):
+          raise ValueError(f"{given} {array.shape} came where {tensor} was planned")
+        numbers = np.ascontiguousarray(array, dtype=_FLOATS[WRITTEN[dtype]])
+        numbers.tofile(file)
+  if count > 1:
+    total = sum(tensor.bytes(dtype) for group in groups for tensor in group)
+    weight_map = {tensor.name: name for name, group in zip(names, groups, strict=True) for tensor in group}
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+  return [directory / name for name in names]
+
+
+def _header(group: list[Planned], dtype: str) -> bytes:
+  entries: dict[str, Mapping] = {"__metadata__": {"format": "pt"}}  # transformers asks for this entry.
+  offset = 0
+  for tensor in group:
+    end = offset + tensor.bytes(dtype)
+    entries[tensor.name] = {"dtype": WRITTEN[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+    offset = end
+  text = json.dumps(entries).encode()
+  text += b" " * (-len(text) % 8)  # The numbers start at a multiple of eight bytes.
+  return struct.pack("<Q", len(text)) + text
