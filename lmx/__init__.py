@@ -1,7 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """lmx: pretrain and study language models in JAX and Flax.
 
-`lmx.load(path)` opens a finished run, on any number of devices. Importing lmx imports nothing heavy; it looks up
+`lmx.load(path)` opens a finished run, on any number of devices; `lmx.from_hf(path)` a Hugging Face model, and
+`lmx.to_hf(run, folder)` writes one. Importing lmx imports nothing heavy; it looks up
 whether the installed jax, flax and orbax fit each other, and warns with the way out when they don't.
 """
 
@@ -13,9 +14,10 @@ from lmx.errors import LmxError
 from lmx.versions import FIX, version_problems
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["from_hf", "load", "to_hf"]
 
-_LAZY = {"load": "lmx.notebook"}  # Attribute -> the module that has it, imported on first use.
+# Attribute -> the module that has it, imported on first use.
+_LAZY = {"load": "lmx.notebook", "from_hf": "lmx.notebook", "to_hf": "lmx.notebook"}
 _problem = "; ".join(version_problems())
 if _problem:
   warnings.warn(f"lmx: {_problem}. Fix: {FIX}", RuntimeWarning, stacklevel=2)

@@ -6,32 +6,34 @@ that the loop needs. Both call the same `parts` below, so what passes one passes
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
 from ml_collections.config_dict import ConfigDict
 from rich.console import Console
 
 from lmx.backend import first_process_first, is_first_process
 from lmx.config import flatten, to_json
 from lmx.console import console
-from lmx.data.corpus import Corpus, DataSpec, EpochFacts, epoch_facts, make_tokenizer, prepare_corpus
+from lmx.data.corpus import (
+  Corpus,
+  DataSpec,
+  EpochFacts,
+  column_values,
+  epoch_facts,
+  make_tokenizer,
+  prepare_corpus,
+)
+from lmx.data.encoding import Needs
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
 from lmx.errors import ConfigError, LmxError, Problems, choose, message
-from lmx.mesh import make_mesh, whole_batch
-from lmx.models import MODELS
-from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Loss, Objective
-from lmx.optim.optimizers import Optimizer, make_optimizer
-from lmx.optim.schedules import make_schedule
-from lmx.run_folder import TOKENIZER_DIR
+from lmx.mesh import whole_batch
+from lmx.network import Network, make_layout, make_network, make_objective, model_spec, objective_row
+from lmx.objectives.base import Objective
+from lmx.optim.optimizers import OPTIMIZERS
+from lmx.run_config import TOKENIZER_DIR, read_labels
 from lmx.sharding import Layout
-from lmx.training.state import Blueprint, TrainState, abstract_state, blueprint
-from lmx.training.step import StepOptions, check_options
 from lmx.units import Pace, duration_steps, human
 
 
@@ -95,34 +97,13 @@ class Policy:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
-  """A model on a mesh, and how it is trained.
-
-  Attributes:
-    spec: its sizes and choices.
-    make: key -> the module.
-    loss: (model, batch, dropout key) -> Loss.
-    plan: names, shapes and axes of its parameters.
-    optimizer, layout, options: of the step.
-    abstract: the training state's template.
-  """
-
-  spec: Any
-  make: Callable[[jax.Array], Any]
-  loss: Callable[[Any, Any, Any], Loss]
-  plan: Blueprint
-  optimizer: Optimizer
-  layout: Layout
-  options: StepOptions
-  abstract: TrainState
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
   """All that the loop needs; nothing below it reads a config.
 
   Attributes:
     command: how the run was started, without its folder; it is repeated in hints.
+    labels: what the scores of a head for labels stand for, in order; () for the others.
+    needs: what the objective asks of the data.
   """
 
   name: str
@@ -135,6 +116,8 @@ class Experiment:
   tokenizer: Tokenizer
   corpus: Corpus
   objective: Objective
+  labels: tuple[str, ...]
+  needs: Needs
   network: Network
   rows: Rows
   cadence: Cadence
@@ -146,52 +129,9 @@ class Experiment:
 # ---------------------------------------------------------------- parts
 
 
-def model_spec(config: ConfigDict, vocab_size: int) -> Any:
-  """The frozen record of the model's sizes and choices."""
-  family = choose("config.model.family", config.model.family, MODELS)
-  keys = {key: value for key, value in config.model.items() if key != "family"}
-  return family.spec(
-    vocab_size=vocab_size,
-    dtype=config.compute.dtype,
-    attention=config.compute.attention,
-    layer_loop=config.compute.layers,
-    remat=config.compute.remat,
-    **keys,
-  )
-
-
-def model_maker(family: str, spec: Any) -> Callable[[jax.Array], Any]:
-  """key -> the module that `spec` describes."""
-  build_model = choose("config.model.family", family, MODELS).build
-  return lambda key: build_model(spec, rngs=nnx.Rngs(key))
-
-
-def make_objective(config: ConfigDict) -> Objective:
-  family = choose("config.model.family", config.model.family, MODELS)
-  name = config.objective.name
-  objective = choose("config.objective.name", name, OBJECTIVES)(z_loss=config.objective.z_loss)
-  if name not in family.objectives:
-    raise LmxError(message("config.objective.name", got=name, allowed=family.objectives))
-  return objective
-
-
-def run_model(objective: Objective, model: Any, batch: Any, dropout_key: jax.Array | None) -> Loss:
-  """The model on a batch, scored by the objective."""
-  outputs = model(
-    batch["tokens"], segment_ids=batch["segment_ids"], positions=batch["positions"], dropout_key=dropout_key
-  )
-  return objective.loss(outputs, batch)
-
-
-def make_layout(config: ConfigDict) -> Layout:
-  """The mesh over every device of every process, and the sharding tables."""
-  return Layout(make_mesh(dict(config.mesh)))
-
-
 def make_cadence(config: ConfigDict, pace: Pace) -> Cadence:
-  """Every duration of the config in steps."""
-  total = duration_steps(config.train.duration, pace, "config.train.duration")
-  pace = dataclasses.replace(pace, total_steps=total)
+  """Every duration of the config in steps; `pace` knows the total."""
+  total = pace.total_steps or 0
 
   def steps(key: str) -> int:
     return max(1, duration_steps(config[key], pace, f"config.{key}"))
@@ -201,50 +141,22 @@ def make_cadence(config: ConfigDict, pace: Pace) -> Cadence:
 
 
 def make_pace(config: ConfigDict, rows_per_epoch: int | None) -> Pace:
+  """What durations are converted by, the length of the run included."""
   rows = config.train.batch_size
   epoch = None if rows_per_epoch is None else rows_per_epoch / rows
-  return Pace(examples_per_step=rows, tokens_per_step=rows * config.data.length, steps_per_epoch=epoch)
+  pace = Pace(examples_per_step=rows, tokens_per_step=rows * config.data.length, steps_per_epoch=epoch)
+  return dataclasses.replace(pace, total_steps=duration_steps(config.train.duration, pace, "config.train.duration"))
 
 
-def make_network(config: ConfigDict, spec: Any, objective: Objective, pace: Pace) -> Network:
-  """The model's blueprint on the mesh with its optimizer: everything but the numbers."""
-  layout = make_layout(config)
-  make = model_maker(config.model.family, spec)
-  plan = blueprint(make)
-  chosen = config.optimizer
-  total = make_cadence(config, pace).total
-  pace = dataclasses.replace(pace, total_steps=total)
-  steps = {key: duration_steps(chosen[key], pace, f"config.optimizer.{key}") for key in ("warmup", "decay")}
-  schedule = make_schedule(
-    chosen.schedule,
-    peak_lr=chosen.peak_lr,
-    total_steps=total,
-    warmup_steps=steps["warmup"],
-    decay_steps=steps["decay"],
-    final_lr_ratio=chosen.final_lr_ratio,
+def data_needs(objective: Objective) -> Needs:
+  """What an objective asks of the data room."""
+  return Needs(
+    prepare=objective.prepare,
+    lookahead=objective.lookahead,
+    window_length=objective.window_length,
+    encoder=objective.encoder,
+    per_row=objective.per_row,
   )
-  optimizer = make_optimizer(
-    chosen.name,
-    schedule=schedule,
-    b1=chosen.b1,
-    b2=chosen.b2,
-    eps=chosen.eps,
-    weight_decay=chosen.weight_decay,
-    decay_rules=chosen.decay_rules,
-    axes=plan.axes,
-    shapes={name: leaf.shape for name, leaf in plan.shapes.items()},
-  )
-  options = StepOptions(
-    micro_batches=config.train.micro_batches,
-    clip_norm=chosen.clip_norm,
-    spike_factor=config.train.spike_factor,
-    ema=chosen.ema,
-    seed=config.seed,
-  )
-  check_options(options, optimizer, config.train.batch_size, layout)
-  abstract = abstract_state(plan, optimizer, layout, ema=chosen.ema is not None)
-  loss = functools.partial(run_model, objective)
-  return Network(spec, make, loss, plan, optimizer, layout, options, abstract)
 
 
 def tokenizer_spec(config: ConfigDict) -> TokenizerSpec:
@@ -273,15 +185,38 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochFacts) -> Rows:
 def check(config: ConfigDict) -> list[str]:
   """What is wrong with a config on the devices here: model, mesh, shardings, rules. Reads no data, compiles nothing."""
   problems = Problems()
-  vocab_size = config.tokenizer.vocab_size  # A tokenizer from a file may differ; its tables are padded all the same.
+  # A tokenizer from a file may have another size, and the data other labels; what depends on them is checked later.
+  vocab_size, labels = config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
   with problems.collect():
-    objective = make_objective(config)
-    spec = model_spec(config, vocab_size)
+    objective_row(config)
+  with problems.collect():
+    spec = model_spec(config, vocab_size, labels)
     spec.kernel(jax.default_backend())
-    make_network(config, spec, objective, make_pace(config, rows_per_epoch=1_000_000))
+    if not problems.messages:
+      make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000))
+  with problems.collect():
+    choose("config.optimizer.name", config.optimizer.name, OPTIMIZERS)
   with problems.collect():
     make_layout(config)
   return list(dict.fromkeys(problems.messages))
+
+
+def _no_loss(*arguments: Any) -> Any:
+  raise AssertionError("a config is checked without running anything")
+
+
+def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ...]:
+  """The labels that scores stand for: the run's own, the config's, or those found in the training data."""
+  row = objective_row(config)
+  if not row.labelled:
+    return ()
+  known = read_labels(run_dir) or config.objective.labels
+  if known:
+    return tuple(known)
+  column = "tags" if row.head == "tagging" else "label"
+  found = tuple(column_values(data_spec(config), column, several=config.objective.multi_label))
+  out.print(f"labels: {', '.join(found[:20])}{' ...' if len(found) > 20 else ''}", markup=False)
+  return found
 
 
 def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
@@ -290,16 +225,19 @@ def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
     return load_tokenizer(run_dir / TOKENIZER_DIR)
   if tokenizer_spec(config).needs_training:
     out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} pieces, unless it is in {config.data.cache_dir}")
-  return make_tokenizer(tokenizer_spec(config), data_spec(config))
+  tokenizer = make_tokenizer(tokenizer_spec(config), data_spec(config), objective_row(config).texts)
+  if config.objective.chat_template is not None:  # Kept with the tokenizer, the run needs the file no more.
+    tokenizer.chat_template = Path(config.objective.chat_template).expanduser().read_text(encoding="utf-8")
+  return tokenizer
 
 
-def read_text(config: ConfigDict, tokenizer: Tokenizer, out: Console) -> Corpus:
-  """The tokenized corpus, from the cache or made now with a line for each few megabytes."""
+def read_data(config: ConfigDict, tokenizer: Tokenizer, needs: Needs, out: Console) -> Corpus:
+  """The tokenized text or examples, from the cache or made now with a line for each few megabytes."""
 
   def progress(name: str, done: int, total: int | None) -> None:
     out.print(f"tokenizing {name}: {human(done)}B" + (f" of {human(total)}B" if total else ""), markup=False)
 
-  return prepare_corpus(data_spec(config), tokenizer, progress)
+  return prepare_corpus(data_spec(config), tokenizer, progress, encoder=needs.encoder)
 
 
 def check_prompts(prompts: tuple[str, ...], tokenizer: Tokenizer, context: int) -> None:
@@ -334,12 +272,15 @@ def build(
     raise ConfigError(problems)
   out = console(quiet=not is_first_process())
   tokenizer = first_process_first(lambda: run_tokenizer(config, run_dir, out))
-  check_prompts(config.evaluation.prompts, tokenizer, config.model.context)
-  corpus = first_process_first(lambda: read_text(config, tokenizer, out))
-  objective = make_objective(config)
-  epoch = epoch_facts(corpus, lookahead=objective.lookahead)
+  labels = run_labels(config, run_dir, out)
+  objective = make_objective(config, tokenizer, labels)
+  if objective.codes_text:
+    check_prompts(config.evaluation.prompts, tokenizer, config.model.context)
+  spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
+  corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
+  epoch = epoch_facts(corpus, needs, batch_size=config.train.batch_size)
   pace = make_pace(config, epoch.rows)
-  network = make_network(config, model_spec(config, tokenizer.vocab_size), objective, pace)
+  network = make_network(config, spec, objective.loss, pace, tokenizer)
   evaluation, saving = config.evaluation, config.checkpoint
   return Experiment(
     name=config.name,
@@ -352,6 +293,8 @@ def build(
     tokenizer=tokenizer,
     corpus=corpus,
     objective=objective,
+    labels=labels,
+    needs=needs,
     network=network,
     rows=make_rows(config, network.layout, epoch),
     cadence=make_cadence(config, pace),

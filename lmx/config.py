@@ -18,7 +18,7 @@ import importlib.util
 import inspect
 import json
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,7 @@ __all__ = [
   "diff",
   "flatten",
   "from_json",
+  "from_values",
   "load",
   "to_json",
   "try_load",
@@ -219,10 +220,18 @@ def _typed_item(item: Any, kind: str, subject: str) -> Any:
     return float(item)
   if kind == "rule" and isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str):
     return (item[0], _typed_item(item[1], "float", subject))
+  if kind == "triple" and isinstance(item, list | tuple) and len(item) == 3:
+    return tuple(_typed_item(number, "float", subject) for number in item)
   raise LmxError(message(subject, got=item, allowed=f"items that are {_ITEMS[kind]}"))
 
 
-_ITEMS = {"str": "text", "text": "text", "float": "numbers", "rule": '(regex, multiplier) pairs: ((".*", 1.0),)'}
+_ITEMS = {
+  "str": "text",
+  "text": "text",
+  "float": "numbers",
+  "rule": '(regex, multiplier) pairs: ((".*", 1.0),)',
+  "triple": "three numbers each: ((1.0, 0.15, 3.0),)",
+}
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -264,7 +273,7 @@ def _parse(text: str, kind: type) -> Any:
 
 
 def _parse_tuple(text: str, kind: str) -> Any:
-  if text.strip()[:1] in ("(", "[") or kind == "rule":
+  if text.strip()[:1] in ("(", "[") or kind in ("rule", "triple"):
     try:
       return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError):
@@ -300,6 +309,20 @@ def from_json(text: str) -> ConfigDict:
   for key, value in _leaves(values, config):
     with problems.collect():
       _assign(config, key, value, f"config.json (another version of lmx?): config.{key}")
+  problems.raise_if_any()
+  return config
+
+
+def from_values(values: Mapping[str, Any]) -> ConfigDict:
+  """base.py's config with some keys set: {"model.width": 768, ...}.
+
+  Raises:
+    ConfigError: with every key or type that the config doesn't have.
+  """
+  problems, config = Problems(), _fresh_base()
+  for key, value in values.items():
+    with problems.collect():
+      _assign(config, key, value, f"config.{key}")
   problems.raise_if_any()
   return config
 

@@ -16,12 +16,16 @@ from lmx.units import parse_duration
 
 # Each enumerated key and its values; the comments of configs/base.py list the same (a test compares them).
 CHOICES: dict[str, tuple[str, ...]] = {
-  "model.position": ("learned", "rotary", "none"),
+  "model.family": ("transformer", "encoder", "encoder_decoder", "lstm"),
+  "model.position": ("learned", "rotary", "sinusoidal", "relative", "none"),
   "model.rope_scaling": ("none", "linear", "ntk", "llama3"),
-  "model.norm": ("layernorm", "rmsnorm"),
-  "model.norm_position": ("pre", "post"),
-  "model.activation": ("gelu", "gelu_tanh", "relu", "swiglu", "geglu"),
-  "model.init": ("gpt2", "normal", "xavier", "lecun"),
+  "model.norm": ("layernorm", "rmsnorm", "zero_centered_rmsnorm"),
+  "model.norm_position": ("pre", "post", "output", "sandwich"),
+  "model.activation": ("gelu", "gelu_tanh", "relu", "silu", "swiglu", "geglu", "geglu_exact"),
+  "model.qk_norm": ("none", "head", "width"),
+  "model.pooling": ("cls", "mean", "last"),
+  "model.mixer": ("attention", "mamba2"),
+  "model.init": ("gpt2", "normal", "xavier", "lecun", "uniform"),
   "compute.dtype": ("bfloat16", "float32"),
   "compute.attention": ("auto", "reference", "einsum", "xla", "cpu", "cudnn"),
   "compute.layers": ("auto", "scanned", "unrolled"),
@@ -29,10 +33,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "tokenizer.kind": ("bytes", "sentencepiece", "huggingface"),
   "tokenizer.model_type": ("bpe", "unigram", "char"),
   "data.heldout_split": ("document", "tail"),
-  "data.packing": ("packed", "concatenated", "padded"),
+  "data.packing": ("packed", "concatenated", "padded", "streams"),
   "data.bad_documents": ("error", "skip"),
   "train.nonfinite": ("stop", "skip"),
-  "optimizer.schedule": ("constant", "cosine", "linear", "inverse_sqrt", "wsd"),
+  "optimizer.schedule": ("constant", "cosine", "linear", "inverse_sqrt", "wsd", "plateau"),
 }
 
 # What the items of a tuple are: "str" items may be typed as a comma list, a "text" item may contain commas.
@@ -41,7 +45,10 @@ TUPLE_ITEMS = {
   "data.weights": "float",
   "data.heldout_sources": "str",
   "evaluation.prompts": "text",
+  "objective.denoisers": "triple",
+  "objective.labels": "str",
   "optimizer.decay_rules": "rule",
+  "optimizer.lr_rules": "rule",
 }
 
 DURATIONS = {
@@ -57,6 +64,7 @@ DURATIONS = {
 
 Rule = tuple[Callable[[Any], bool], str]
 _COUNT: Rule = (lambda x: x >= 1, "a whole number of at least 1")
+_WHOLE: Rule = (lambda x: x >= 0, "a whole number of at least 0")
 _POSITIVE: Rule = (lambda x: math.isfinite(x) and x > 0, "a number above 0")
 _NOT_NEGATIVE: Rule = (lambda x: math.isfinite(x) and x >= 0, "a number of at least 0")
 _BELOW_ONE: Rule = (lambda x: 0 <= x < 1, "a number from 0 up to, not including, 1")
@@ -77,25 +85,41 @@ _RANGES = (
   (_SEED, "seed"),
   (
     _COUNT,
-    """model.layers model.width model.heads model.kv_heads model.head_width model.mlp_width model.context
-    model.vocab_multiple model.rope_original_context model.window tokenizer.vocab_size tokenizer.train_bytes
-    data.length data.max_document_bytes data.prefetch_batches data.threads train.batch_size train.micro_batches
+    """model.layers model.width model.heads model.kv_heads model.head_width model.context
+    model.vocab_size model.vocab_multiple model.rope_original_context model.window tokenizer.vocab_size
+    tokenizer.train_bytes
+    model.relative_buckets model.relative_distance model.global_every model.encoder_layers model.mup_base_width
+    model.experts model.experts_per_token model.expert_width model.shared_expert_width model.mamba_state
+    model.mamba_head_width model.mamba_expand model.mamba_groups model.mamba_conv model.mamba_chunk
+    data.length data.encoder_length data.pad_multiple
+    data.max_document_bytes data.prefetch_batches data.threads train.batch_size train.micro_batches
     train.max_skipped evaluation.max_rows evaluation.batch_size evaluation.sample_tokens checkpoint.keep_last""",
   ),
   (
     _POSITIVE,
     """model.rope_theta model.rope_factor model.norm_eps model.attention_softcap model.logits_softcap
-    model.init_std optimizer.peak_lr optimizer.eps""",
+    model.init_std model.rope_local_theta model.attention_scale model.embedding_scale model.logits_scale
+    objective.span_length objective.dpo_beta objective.temperature
+    objective.teacher_temperature lora.alpha optimizer.peak_lr optimizer.eps""",
   ),
-  (_NOT_NEGATIVE, "objective.z_loss optimizer.weight_decay optimizer.clip_norm evaluation.temperature"),
-  (_BELOW_ONE, "model.dropout optimizer.b1 optimizer.b2"),
-  (_BETWEEN, "data.heldout_fraction optimizer.ema"),
-  (_UP_TO_ONE, "optimizer.final_lr_ratio"),
+  (
+    _NOT_NEGATIVE,
+    """model.load_balance model.router_z objective.z_loss optimizer.weight_decay optimizer.clip_norm
+    evaluation.temperature""",
+  ),
+  (_WHOLE, "model.mlp_width model.token_types tokenizer.extra_ids lora.rank"),
+  (_BELOW_ONE, "model.dropout objective.label_smoothing optimizer.b1 optimizer.b2"),
+  (
+    _BETWEEN,
+    """data.heldout_fraction objective.mask_rate objective.corrupted optimizer.ema optimizer.plateau_factor""",
+  ),
+  (_UP_TO_ONE, "objective.fim_rate objective.fim_spm objective.distilled optimizer.final_lr_ratio"),
   (_FACTOR, "train.spike_factor"),
   (
     _FILLED,
-    """tokenizer.path data.sources data.separator data.tfds_split data.tfds_dir data.cache_dir data.columns.text
-    optimizer.decay_rules checkpoint.start_from log.wandb_project""",
+    """tokenizer.path data.sources data.separator data.tfds_split data.tfds_dir data.cache_dir optimizer.decay_rules
+    optimizer.lr_rules objective.denoisers objective.chat_template objective.teacher lora.targets checkpoint.start_from
+    log.wandb_project""",
   ),
   (_MESH, "mesh.data mesh.fsdp mesh.tensor"),
 )
@@ -141,8 +165,15 @@ def _check_durations(config: Any, problems: Problems) -> None:
 
 def _check_model(config: Any, problems: Problems) -> None:
   model = config.model
-  if min(model.heads, model.width) < 1:
-    return  # Already reported.
+  if config.data.length > model.context:
+    problems.add(
+      "config.data.length",
+      got=config.data.length,
+      allowed=f"at most config.model.context = {model.context}",
+      fix=f"--config.model.context={config.data.length}",
+    )
+  if min(model.heads, model.width) < 1 or model.family == "lstm":
+    return  # Already reported, or without heads.
   if model.head_width is None and model.width % model.heads:
     good = [n for n in range(1, model.width + 1) if model.width % n == 0]
     problems.add(
@@ -161,13 +192,6 @@ def _check_model(config: Any, problems: Problems) -> None:
   head_width = model.head_width or model.width // model.heads
   if model.position == "rotary" and head_width % 2:
     problems.add("config.model.head_width", got=head_width, allowed="an even number, as rotary positions turn pairs")
-  if config.data.length > model.context:
-    problems.add(
-      "config.data.length",
-      got=config.data.length,
-      allowed=f"at most config.model.context = {model.context}",
-      fix=f"--config.model.context={config.data.length}",
-    )
 
 
 def _check_rope(config: Any, problems: Problems) -> None:
@@ -253,19 +277,26 @@ def _check_data(config: Any, problems: Problems) -> None:
 
 
 def _check_rules(config: Any, problems: Problems) -> None:
-  for pattern, multiplier in config.optimizer.decay_rules:
-    try:
-      re.compile(pattern)
-    except re.error as error:
-      problems.add("config.optimizer.decay_rules", got=pattern, allowed=f"a regular expression ({error})")
-    if not (math.isfinite(multiplier) and multiplier >= 0):
-      problems.add("config.optimizer.decay_rules", got=multiplier, allowed="a multiplier of at least 0")
+  for key in ("optimizer.decay_rules", "optimizer.lr_rules"):
+    for pattern, multiplier in config[key]:
+      _check_pattern(f"config.{key}", pattern, problems)
+      if not (math.isfinite(multiplier) and multiplier >= 0):
+        problems.add(f"config.{key}", got=multiplier, allowed="a multiplier of at least 0")
+  for key in ("lora.targets", "lora.train_also"):
+    _check_pattern(f"config.{key}", config[key], problems)
+
+
+def _check_pattern(subject: str, pattern: str, problems: Problems) -> None:
+  try:
+    re.compile(pattern)
+  except re.error as error:
+    problems.add(subject, got=pattern, allowed=f"a regular expression ({error})")
 
 
 def check_files(config: Any) -> list[str]:
   """The files and folders that a config names and that are not there. Loading a finished run needs none of them."""
   problems = Problems()
-  for key in ("tokenizer.path", "checkpoint.start_from"):
+  for key in ("tokenizer.path", "checkpoint.start_from", "objective.chat_template", "objective.teacher"):
     path = config[key]
     if path is not None and not os.path.exists(os.path.expanduser(path)):
       problems.add(f"config.{key}", got=path, allowed="a path that exists", fix=_where(path))

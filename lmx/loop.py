@@ -44,9 +44,10 @@ from lmx.run_folder import CHECKPOINT_DIR, finished_step, write_run_files
 from lmx.training.checkpoint import Checkpointer
 from lmx.training.continuity import check_data, fingerprint
 from lmx.training.meter import Meter, peak_of
+from lmx.training.plateau import after_evaluation
 from lmx.training.signals import StopSignals
 from lmx.training.start import Start, begin
-from lmx.training.state import TrainState
+from lmx.training.state import TrainState, shardings_of
 from lmx.training.step import make_eval_step, make_train_step
 
 
@@ -77,13 +78,13 @@ def train(experiment: Experiment) -> Result:
     LmxError: a checkpoint that doesn't fit, or data that doesn't continue where the run stopped.
   """
   out = console(quiet=not is_first_process())
-  sampled = bool(experiment.samples.prompts) and jax.process_count() == 1
+  sampled = bool(experiment.samples.prompts) and experiment.objective.codes_text and jax.process_count() == 1
   step = finished_step(experiment.run_dir, experiment.cadence.total, sampled=sampled)
   if step is not None:
     say_finished_before(out, experiment, step)
     return Result(step, True, None)
   use_compilation_cache(experiment.compilation_cache)
-  write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer)
+  write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels)
   introduce(out, experiment, experiment.network.spec.check_attention(jax.default_backend()))
   with open_run(experiment, out) as run:
     while run.step < experiment.cadence.total and not run.asked_to_stop():
@@ -101,8 +102,7 @@ def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
   index, count = process_rows(x.network.layout.mesh)
   loader = make_loader(
     x.corpus,
-    x.objective.prepare,
-    lookahead=x.objective.lookahead,
+    x.needs,
     batch_size=x.rows.batch_size,
     seed=x.seed,
     process_index=index,
@@ -110,8 +110,7 @@ def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
   )
   heldout = make_eval_batches(
     x.corpus,
-    x.objective.prepare,
-    lookahead=x.objective.lookahead,
+    x.needs,
     batch_size=x.rows.eval_batch_size,
     max_rows=x.rows.eval_rows,
     process_index=index,
@@ -176,14 +175,13 @@ class Run:
     self._tokens_per_step = x.rows.batch_size * x.rows.length
     flops = network.spec.flops_per_token(x.rows.length)
     self._meter = Meter(self._tokens_per_step, flops, peak_of(list(self._mesh.devices.flat)))
-    self._train_step = make_train_step(
-      network.loss, network.plan, network.optimizer, network.layout, network.options, network.abstract
-    )
-    self._eval_step = make_eval_step(network.loss, network.plan, network.layout)
-    self._outstanding: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+    self._train_step = make_train_step(network.task, network.optimizer, network.options, network.abstract)
+    self._eval_step = make_eval_step(network.task)
+    self._outstanding: collections.deque[tuple[int, int, dict[str, jax.Array]]] = collections.deque()
     self._evaluated: HeldOut | None = None
     self._evaluated_at = self._saved_at = -1
-    self._baseline = xz_baseline(heldout_text(x.corpus)) if is_first_process() else None
+    compares = is_first_process() and x.objective.codes_text
+    self._baseline = xz_baseline(heldout_text(x.corpus)) if compares else None
 
   def begin(self) -> None:
     """Finds the state to go on from, and puts data, metrics and progress there."""
@@ -192,7 +190,7 @@ class Run:
     network = x.network
     start: Start = begin(
       self._checkpointer, network.abstract, network.plan, network.optimizer, network.make, jax.random.key(x.seed),
-      start_from=origin,
+      start_from=origin, reference=network.reference,
     )  # fmt: skip
     self._state: TrainState = start.state
     self.step, verdict = 0, ""
@@ -203,7 +201,7 @@ class Run:
       verdict = check_data(self._loader, self._part, self.step, start.extra["fingerprint"], accept_other=accept)
     if self._writer is not None:
       self._writer.truncate_after(self.step)
-    write_run_files(x.run_dir, x.config_json, x.tokenizer, new_config=True)
+    write_run_files(x.run_dir, x.config_json, x.tokenizer, x.labels, new_config=True)
     say_start(self._out, start, self.step, verdict)
     self.bar: Reporter = reporter(self._out, "step", x.cadence.total, self.step, "compiling")
 
@@ -226,7 +224,7 @@ class Run:
     """Starts the step on the devices, and does not wait for it."""
     self._state, metrics = self._train_step(self._state, batch)
     self.step += 1
-    self._outstanding.append((self.step, metrics))
+    self._outstanding.append((self.step, batch["tokens"].size, metrics))
 
   def log(self) -> None:
     """Takes in the metrics of the step before the one just started, while the devices work on that."""
@@ -239,6 +237,7 @@ class Run:
       self._settle()
       self._evaluated = self._measure()
       self._evaluated_at = self.step
+      self._fall_on_plateau(self._evaluated.loss)
       self._meter.start()
 
   def save(self) -> None:
@@ -275,10 +274,10 @@ class Run:
   def _take_in(self, *, leave: int) -> None:
     """Reads the metrics of all but the last `leave` steps that were started, and reports where a report is due."""
     while len(self._outstanding) > leave:
-      step, on_device = self._outstanding.popleft()
+      step, tokens, on_device = self._outstanding.popleft()
       metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
       self._judge(step, metrics)
-      self._meter.add(metrics)
+      self._meter.add(metrics, tokens)
       self._meter.start()  # From the end of the first step on: that one compiled.
       if step % self._x.cadence.log == 0 or step == self._x.cadence.total:
         self._report(step)
@@ -286,8 +285,9 @@ class Run:
   def _report(self, step: int) -> None:
     values = self._meter.report(jax.local_devices()[0])
     values["tokens"] = step * self._tokens_per_step
-    if "nll" in values:
-      values["bits_per_byte"] = bits_per_byte(values["nll"], self._x.rows.epoch.bytes_per_target)
+    ratio = self._x.rows.epoch.bytes_per_target
+    if "nll" in values and self._x.objective.codes_text and ratio is not None:
+      values["bits_per_byte"] = bits_per_byte(values["nll"], ratio)
     if self._writer is not None:
       self._writer.write(step, values)
     self.bar.update(step, progress_note(values))
@@ -312,16 +312,30 @@ class Run:
 
   def _measure(self) -> HeldOut:
     batches = self._heldout_batches
+    objective = self._x.objective
     result = evaluate(
-      self._eval_step, self._state.evaluated, batches, bytes_per_target=batches.bytes_per_target, mesh=self._mesh
-    )
+      self._eval_step, self._state.evaluated, self._state.reference, batches,
+      bytes_per_target=batches.bytes_per_target if objective.codes_text else None, score=objective.score,
+      mesh=self._mesh,
+    )  # fmt: skip
     if self._writer is not None:
-      values = {"heldout_loss": result.loss, "heldout_bits_per_byte": result.bits_per_byte}
+      values = {"heldout_loss": result.loss}
+      values |= {} if result.bits_per_byte is None else {"heldout_bits_per_byte": result.bits_per_byte}
       values |= {f"heldout_{name}": value for name, value in result.metrics.items()}
       values |= {"tokens": self.step * self._tokens_per_step, "seconds": self._meter.seconds}
       self._writer.write(self.step, values)
     self.bar.say(heldout_line(self.step, result, self._baseline))
     return result
+
+  def _fall_on_plateau(self, loss: float) -> None:
+    """Under the plateau schedule, lowers the learning rate after an evaluation that was no better than the best."""
+    factor, plateau = self._x.network.plateau_factor, self._state.plateau
+    if factor is not None and plateau is not None:
+      fallen = after_evaluation(plateau, loss, factor)
+      if float(fallen.scale) < float(plateau.scale):
+        self.bar.say(f"step {self.step:,}: no progress; the learning rate is multiplied by {factor:g}")
+      fallen = jax.device_put(fallen, shardings_of(self._x.network.abstract.plateau))
+      self._state = dataclasses.replace(self._state, plateau=fallen)
 
   def _checkpoint(self) -> None:
     extra = {
@@ -336,7 +350,7 @@ class Run:
   def _sample(self) -> None:
     """Continues the config's prompts. With several processes, `lmx generate` does that afterwards."""
     x, samples = self._x, self._x.samples
-    if jax.process_count() > 1 or not samples.prompts:
+    if jax.process_count() > 1 or not samples.prompts or not x.objective.codes_text:
       return
     start = np.array([x.tokenizer.bos_id], np.int32)
     prompts = [np.concatenate([start, x.tokenizer.encode(prompt)]) for prompt in samples.prompts]

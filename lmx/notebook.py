@@ -5,13 +5,13 @@ import lmx
 run = lmx.load("runs/cpu")
 print(run.generate("The with statement", max_new_tokens=40)[0])
 print(run.loss("The with statement is used to wrap the execution of a block.").bits_per_byte)
+print(lmx.load("runs/classify").classify("a moving film"))
 """
 
 import dataclasses
-import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,29 @@ import jax
 import numpy as np
 from ml_collections.config_dict import ConfigDict
 
-from lmx.build import data_spec, make_objective, model_maker, model_spec, run_model
-from lmx.config import from_json
+from lmx import tasks
+from lmx.build import data_needs, data_spec
+from lmx.config import from_json, from_values, to_json
 from lmx.data.corpus import make_eval_batches, prepare_corpus
 from lmx.data.tokenizer import Tokenizer, load_tokenizer
 from lmx.errors import LmxError, message
 from lmx.evaluation.heldout import HeldOut, evaluate
+from lmx.hf.exporting import Exported, export_hf
+from lmx.hf.importing import import_hf
+from lmx.inference.beam import beam_search
 from lmx.inference.generate import Sample, generate
 from lmx.inference.score import score
 from lmx.mesh import make_mesh, process_rows, whole_batch
-from lmx.run_folder import CHECKPOINT_DIR, CONFIG_FILE, TOKENIZER_DIR
+from lmx.network import load_reference, lora_spec, make_objective, make_setting, model_maker, model_spec
+from lmx.nn.lora import merge_lora
+from lmx.objectives.base import Setting
+from lmx.objectives.chat_template import find_template
+from lmx.run_config import IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
+from lmx.run_folder import CHECKPOINT_DIR
 from lmx.sharding import Layout, use_layout
 from lmx.training.checkpoint import find_checkpoint, restore_model
 from lmx.training.state import blueprint, blueprint_of
-from lmx.training.step import make_eval_step
+from lmx.training.step import Task, make_eval_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +82,8 @@ class LoadedRun:
     config: the run's, as it was trained.
     step: updates that the checkpoint has seen.
     layout: the mesh it lies on.
+    labels: what the scores of a head for labels stand for, in order; () for the others.
+    folder: the run directory, or None for a model that has none.
   """
 
   model: Any
@@ -80,6 +91,26 @@ class LoadedRun:
   config: ConfigDict
   step: int
   layout: Layout
+  labels: tuple[str, ...] = ()
+  folder: Path | None = None
+
+  @property
+  def setting(self) -> Setting:
+    """What texts are framed by."""
+    return make_setting(self.config, self.tokenizer, self.labels)
+
+  def merged(self) -> "LoadedRun":
+    """The run with its low-rank adapters added to the weights; itself where it has none."""
+    spec = lora_spec(self.config)
+    if spec is None:
+      return self
+    config = from_json(to_json(self.config))
+    config.lora.rank = 0
+    arrays = merge_lora(blueprint_of(self.model).split(self.model), spec)
+    plan = blueprint(model_maker(config, self.model.spec))
+    return dataclasses.replace(self, model=plan.join(arrays), config=config)
+
+  # ---------------------------------------------------------------- text
 
   def generate(
     self,
@@ -91,8 +122,9 @@ class LoadedRun:
     top_p: float | None = None,
     num_samples: int = 1,
     seed: int = 0,
+    slide: bool = False,
   ) -> list[str]:
-    """Continuations of `text`, without the text itself.
+    """Continuations of `text`, without the text itself; of a model with an encoder, or trained as seq2seq, its answers.
 
     Args:
       text: a prompt, or several; "" is the start of a document.
@@ -100,21 +132,117 @@ class LoadedRun:
       temperature, top_k, top_p: 0 temperature always takes the likeliest token; top_k and top_p cut the tail.
       num_samples: continuations of each prompt.
       seed: the same seed gives the same text.
+      slide: go on where the context is full, without the oldest half of the text.
 
     Returns:
       All samples of the first prompt, then of the next, and so on.
     """
     prompts = [text] if isinstance(text, str) else list(text)
     samples = self.continuations(prompts, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k,
-                                 top_p=top_p, num_samples=num_samples, seed=seed)  # fmt: skip
+                                 top_p=top_p, num_samples=num_samples, seed=seed, slide=slide)  # fmt: skip
     return [self.tokenizer.decode(sample.tokens) for of_prompt in samples for sample in of_prompt]
 
   def continuations(self, prompts: Sequence[str], *, seed: int, **settings: Any) -> list[list[Sample]]:
     """Like `generate`, as tokens with the reason each one stopped; `num_samples` of each prompt."""
-    start = np.array([self.tokenizer.bos_id], np.int32)
-    rows = [np.concatenate([start, self.tokenizer.encode(prompt)]) for prompt in prompts]
+    framed = self._prompts(prompts)
     with use_layout(self.layout):
-      return generate(self.model, rows, key=jax.random.key(seed), eos_id=self.tokenizer.eos_id, **settings)
+      return generate(self.model, framed.ids, key=jax.random.key(seed), **framed.settings(), **settings)
+
+  def translate(
+    self, text: str | Sequence[str], *, beams: int = 4, length_penalty: float = 0.6, max_new_tokens: int = 100,
+    batch_size: int = 32,
+  ) -> list[str]:  # fmt: skip
+    """The likeliest answer to each text by beam search: translations, summaries, continuations.
+
+    Args:
+      text: one, or several.
+      beams: hypotheses kept at each step; 1 is greedy.
+      length_penalty: 0 ranks by probability, more favours longer answers.
+      max_new_tokens: of an answer, at most.
+      batch_size: texts at once; the result does not depend on it.
+    """
+    framed = self._prompts([text] if isinstance(text, str) else list(text))
+    found: list[str] = []
+    for start in range(0, len(framed.ids), batch_size):
+      some = framed.ids[start : start + batch_size]
+      with use_layout(self.layout):
+        results = beam_search(self.model, some, max_new_tokens=max_new_tokens, beams=beams,
+                              length_penalty=length_penalty, **framed.settings())  # fmt: skip
+      found += [self.tokenizer.decode(one[0].tokens) for one in results]
+    return found
+
+  def chat(
+    self, messages: str | Sequence[Mapping[str, Any]], *, max_new_tokens: int = 200, temperature: float = 0.8,
+    top_k: int | None = None, top_p: float | None = None, seed: int = 0, slide: bool = False,
+  ) -> str:  # fmt: skip
+    """The assistant's next turn.
+
+    Args:
+      messages: [{"role": "user", "content": "Hello"}], or a text: one message of the user's.
+      max_new_tokens, temperature, top_k, top_p, seed, slide: as in `generate`.
+
+    Raises:
+      LmxError: the chat template refuses the messages.
+    """
+    asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+    template = find_template(self.tokenizer, None)
+    framed = tasks.chat_prompt(asked, template, self.tokenizer)
+    with use_layout(self.layout):
+      rows = generate(self.model, framed.ids, key=jax.random.key(seed), max_new_tokens=max_new_tokens, top_k=top_k,
+                      temperature=temperature, top_p=top_p, slide=slide, **framed.settings())  # fmt: skip
+    return self.tokenizer.decode(rows[0][0].tokens).strip()
+
+  def _prompts(self, texts: Sequence[str]) -> tasks.Prompts:
+    return tasks.text_prompts(texts, self.tokenizer, self.config.objective.name, self.config.model.family)
+
+  # ---------------------------------------------------------------- labels, numbers, answers, vectors
+
+  def classify(self, text: str | Sequence[str], text_b: str | Sequence[str] | None = None) -> list[dict[str, float]]:
+    """For each text, or pair of texts, the probability of each label, the likeliest first."""
+    multi_label = self.config.objective.multi_label
+    with use_layout(self.layout):
+      return tasks.classify(self.model, _rows(text, text_b), self.setting, multi_label=multi_label)
+
+  def regress(self, text: str | Sequence[str], text_b: str | Sequence[str] | None = None) -> list[float]:
+    """A number for each text, or pair of texts."""
+    with use_layout(self.layout):
+      return tasks.regress(self.model, _rows(text, text_b), self.setting)
+
+  def answer(self, question: str, context: str) -> tasks.Answer:
+    """The span of the context that answers the question."""
+    with use_layout(self.layout):
+      return tasks.answer(self.model, [{"question": question, "context": context}], self.setting)[0]
+
+  def tag(self, words: str | Sequence[str]) -> list[str]:
+    """A tag for each word."""
+    with use_layout(self.layout):
+      return tasks.tag(self.model, [{"tokens": words}], self.setting)[0]
+
+  def embed(self, text: str | Sequence[str], *, normalize: bool = True) -> np.ndarray:
+    """(n, D) float32 vectors, of length 1 so that a dot product is the cosine; whatever the model's head is."""
+    with use_layout(self.layout):
+      return tasks.vectors(self.model, [text] if isinstance(text, str) else text, self.setting, normalize=normalize)
+
+  def predict(self, rows: Sequence[Mapping[str, Any]], *, beams: int = 1) -> list[dict[str, Any]]:
+    """What the model was trained to say of each row of columns: {"label": ...}, {"answer": ...}, {"target": ...}.
+
+    Args:
+      rows: the columns of the training data, without what is to be predicted.
+      beams: of beam search, for models that write.
+
+    Raises:
+      LmxError: the model was trained for none of `lmx.tasks.COLUMNS`.
+    """
+    name = "multi_label" if self.config.objective.multi_label else self.config.objective.name
+    tasks.wanted_columns(name)
+    if name == "seq2seq":
+      return [{"target": text} for text in self.translate([row["source"] for row in rows], beams=beams)]
+    if name == "chat":
+      return [{"completion": self.chat(tasks.unanswered(row), temperature=0.0)} for row in rows]
+    with use_layout(self.layout):
+      return tasks.PREDICTIONS[name](self.model, rows, self.setting)
+
+  # ---------------------------------------------------------------- loss
 
   def loss(self, text: str) -> TextLoss:
     """How likely the model finds `text` as a whole document, its end included.
@@ -135,36 +263,53 @@ class LoadedRun:
     return TextLoss(nats, len(document) - 1, len(text.encode()))
 
   def evaluate(self, *, sources: Sequence[str] = (), max_rows: int | None = None, batch_size: int = 16) -> HeldOut:
-    """Loss over the text that the run held out, or over all of some other text.
+    """Loss and metrics over what the run held out, or over all of some other data.
 
-    The run's own held-out text is found as it was at training: from its sources, or the cache.
+    The run's own held-out data is found as it was at training: from its sources, or the cache.
 
     Args:
-      sources: as in config.data.sources; (): the run's held-out text.
-      max_rows: rows of text, spread evenly over it; None: all.
-      batch_size: rows at once; the result does not depend on it.
+      sources: as in config.data.sources; (): what the run held out.
+      max_rows: rows, spread evenly over it; None: all.
+      batch_size: rows at once; the result does not depend on it (but for the loss of contrastive models).
 
     Raises:
-      LmxError: text that is not there, or yields nothing.
+      LmxError: data that is not there, or yields nothing.
     """
     spec = data_spec(self.config)
     if sources:
       spec = dataclasses.replace(spec, sources=tuple(sources), heldout_sources=tuple(sources), weights=())
-    objective = make_objective(self.config)
+    objective = make_objective(self.config, self.tokenizer, self.labels)
+    needs = data_needs(objective)
     index, count = process_rows(self.layout.mesh)
     batches = make_eval_batches(
-      prepare_corpus(spec, self.tokenizer),
-      objective.prepare,
-      lookahead=objective.lookahead,
+      prepare_corpus(spec, self.tokenizer, encoder=needs.encoder),
+      needs,
       batch_size=whole_batch(batch_size, self.layout.mesh),
       max_rows=max_rows,
       process_index=index,
       process_count=count,
     )
     plan = blueprint_of(self.model)
-    step = make_eval_step(functools.partial(run_model, objective), plan, self.layout)
-    mesh, ratio = self.layout.mesh, batches.bytes_per_target
-    return evaluate(step, plan.split(self.model), batches, bytes_per_target=ratio, mesh=mesh)
+    other, reference = load_reference(self.config, plan, self.layout, self.folder, self.step)
+    step = make_eval_step(Task(objective.loss, plan, self.layout, other))
+    ratio = batches.bytes_per_target if objective.codes_text else None
+    return evaluate(step, plan.split(self.model), reference, batches, bytes_per_target=ratio, score=objective.score,
+                    mesh=self.layout.mesh)  # fmt: skip
+
+
+def _rows(text: str | Sequence[str], text_b: str | Sequence[str] | None) -> list[dict[str, str]]:
+  """Texts, or pairs of them, as rows of columns.
+
+  Raises:
+    LmxError: not as many second texts as first ones.
+  """
+  first = [text] if isinstance(text, str) else list(text)
+  if text_b is None:
+    return [{"text": one} for one in first]
+  second = [text_b] if isinstance(text_b, str) else list(text_b)
+  if len(first) != len(second):
+    raise LmxError(message("text_b", got=f"{len(second)} texts", allowed=f"as many as text: {len(first)}"))
+  return [{"text": one, "text_b": other} for one, other in zip(first, second, strict=True)]
 
 
 def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, int] | None = None) -> LoadedRun:
@@ -179,25 +324,66 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
     LmxError: not a run, no whole checkpoint, or one that this version of lmx can't read.
   """
   run_dir = Path(path).expanduser()
-  file = run_dir / CONFIG_FILE
-  if not file.is_file():
-    allowed = f"a folder that holds {CONFIG_FILE}; lmx train makes them"
-    raise LmxError(message("run directory", got=str(path), allowed=allowed))
-  try:
-    config = from_json(file.read_text(encoding="utf-8"))
-  except LmxError as error:
-    raise LmxError(f"{file}: {error}") from error
+  config = read_run_config(run_dir)
   tokenizer = load_tokenizer(run_dir / TOKENIZER_DIR)
+  labels = read_labels(run_dir) or tuple(config.objective.labels)
   # The kernel that a run was trained with may not exist on the machine at hand; every kernel computes the same.
   config.compute.attention = "auto"
-  make_model = model_maker(config.model.family, model_spec(config, tokenizer.vocab_size))
+  config.objective.chat_template = None  # It lies with the tokenizer.
+  make_model = model_maker(config, model_spec(config, tokenizer.vocab_size, len(labels)))
   checkpoints = run_dir / CHECKPOINT_DIR
   found = find_checkpoint(checkpoints, step)
   plan = blueprint(make_model)
   layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else make_mesh(mesh))
-  places = plan.shardings(layout)
-  shapes = {
-    name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name]) for name, leaf in plan.shapes.items()
-  }
-  model = restore_model(checkpoints, plan.join(shapes), int(found.name))
-  return LoadedRun(model, tokenizer, config, int(found.name), layout)
+  model = restore_model(checkpoints, plan.join(plan.template(layout)), int(found.name))
+  return LoadedRun(model, tokenizer, config, int(found.name), layout, labels, run_dir)
+
+
+def from_hf(path_or_name: str | os.PathLike, *, mesh: dict[str, int] | None = None, head: str | None = None,
+            labels: Sequence[str] = ()) -> LoadedRun:  # fmt: skip
+  """A Hugging Face model, read from its safetensors straight onto the devices; nothing is written.
+
+  Args:
+    path_or_name: a folder with config.json and safetensors, or a name on the hub where there is a network.
+    mesh: as in `load`.
+    head: a row of `lmx.nn.heads.HEADS` to end the model in instead of its own ("embedding"); None: its own.
+    labels: with `head`: the names of its classes.
+
+  Raises:
+    LmxError: see `lmx.hf.importing.import_hf`; or a model without a tokenizer that lmx reads.
+  """
+  layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else make_mesh(mesh))
+  found = import_hf(Path(path_or_name) if Path(path_or_name).expanduser().is_dir() else str(path_or_name),
+                    mesh=layout.mesh, head=head, labels=tuple(labels))  # fmt: skip
+  if found.tokenizer is None:
+    raise LmxError(message("tokenizer", got=f"none in {found.directory}", allowed="one that lmx reads",
+                           fix="lmx import MODEL --tokenizer=FOLDER"))  # fmt: skip
+  config = from_values(found.settings)
+  plan = blueprint(model_maker(config, found.spec))
+  return LoadedRun(plan.join(found.parameters), found.tokenizer, config, 0, layout, found.description.labels)
+
+
+def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, **options: Any) -> Exported:
+  """Writes a run, its adapters merged, as a folder that `transformers` reads.
+
+  Args:
+    run: a loaded run, or the folder of one.
+    directory: new or empty.
+    **options: family, dtype, max_shard_size: see `lmx.hf.exporting.export_hf`.
+
+  Raises:
+    LmxError: see there.
+  """
+  run = (run if isinstance(run, LoadedRun) else load(run)).merged()
+  kept = None if run.folder is None else run.folder / IMPORTED_DIR
+  return export_hf(
+    blueprint_of(run.model).split(run.model),
+    run.model.spec,
+    dict(run.config.model),
+    Path(directory),
+    labels=run.labels,
+    multi_label=run.config.objective.multi_label,
+    tokenizer=run.tokenizer,
+    carried=kept if kept is not None and kept.is_dir() else None,
+    **options,
+  )

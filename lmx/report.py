@@ -20,9 +20,11 @@ from lmx.evaluation.heldout import HeldOut
 from lmx.evaluation.plots import draw
 from lmx.metrics import FILE as METRICS_FILE
 from lmx.metrics import read_metrics
+from lmx.network import Network
 from lmx.run_folder import samples_file
 from lmx.training.meter import peak_of
 from lmx.training.start import Start
+from lmx.trees import count
 from lmx.units import human, human_time
 
 PLOT_FILE = "loss.png"
@@ -39,7 +41,7 @@ def introduce(out: Console, x: Experiment, attention: str) -> None:
   epochs = x.cadence.total * rows.batch_size / rows.epoch.rows
   facts(
     out,
-    f"{x.name}: {x.network.plan.parameters:,} parameters",
+    f"{x.name}: {network.plan.parameters:,} parameters{_frozen_note(network)}",
     {
       "model": spec.describe(),
       "data": x.corpus.describe(),
@@ -54,6 +56,12 @@ def introduce(out: Console, x: Experiment, attention: str) -> None:
       "folder": str(x.run_dir),
     },
   )
+
+
+def _frozen_note(network: Network) -> str:
+  """How many of the parameters are trained, where some are frozen."""
+  trained = count([shape for name, shape in network.plan.shapes.items() if name in network.optimizer.multipliers])
+  return "" if trained == network.plan.parameters else f", {trained:,} of them trained"
 
 
 def describe_mesh(mesh: Mesh) -> str:
@@ -76,7 +84,8 @@ def say_start(out: Console, start: Start, step: int, verdict: str) -> None:
   if start.source == "resumed":
     out.print(f"resumed at step {step:,} from {start.origin}; {verdict}", markup=False)
   elif start.origin is not None:
-    out.print(f"{start.source} {start.origin}", markup=False)
+    new = f"; new and untrained: {', '.join(start.new)}" if start.new else ""
+    out.print(f"{start.source} {start.origin}{new}", markup=False)
 
 
 def progress_note(values: Mapping[str, float]) -> str:
@@ -84,7 +93,10 @@ def progress_note(values: Mapping[str, float]) -> str:
   parts = []
   if "loss" in values:
     parts.append(f"loss {values['loss']:.3f}")
+  if "bits_per_byte" in values:
     parts.append(f"{values['bits_per_byte']:.3f} bits/byte")
+  elif "accuracy" in values:
+    parts.append(f"accuracy {values['accuracy']:.1%}")
   if "tokens_per_second" in values:
     parts.append(f"{human(values['tokens_per_second'])} tokens/s")
     parts.append(f"MFU {values['mfu_causal']:.1%}" if "mfu_causal" in values else "MFU n/a")
@@ -94,11 +106,19 @@ def progress_note(values: Mapping[str, float]) -> str:
 
 
 def heldout_line(step: int, heldout: HeldOut, baseline: Baseline | None) -> str:
-  beside = f" (xz {baseline.bits_per_byte:.4f})" if baseline else ""
-  return (
-    f"step {step:,}: held out {heldout.bits_per_byte:.4f} bits/byte{beside}, loss {heldout.loss:.4f} nats/token, "
-    f"perplexity {heldout.perplexity:.2f}"
-  )
+  return f"step {step:,}: held out {heldout_numbers(heldout, baseline)}"
+
+
+def heldout_numbers(heldout: HeldOut, baseline: Baseline | None = None) -> str:
+  """The numbers of an evaluation in one line, those first that the objective's field looks at."""
+  if heldout.bits_per_byte is not None:
+    beside = f" (xz {baseline.bits_per_byte:.4f})" if baseline else ""
+    loss = f"loss {heldout.loss:.4f} nats/token, perplexity {heldout.perplexity:.2f}"
+    return f"{heldout.bits_per_byte:.4f} bits/byte{beside}, {loss}"
+  metrics = {name: value for name, value in heldout.metrics.items() if name != "nll"}
+  numbers = [f"{name} {value:.4f}" for name, value in metrics.items()]
+  perplexity = [f"perplexity {heldout.perplexity:.2f}"] if "nll" in heldout.metrics else []
+  return ", ".join([*numbers, f"loss {heldout.loss:.4f}", *perplexity])
 
 
 def write_plot(x: Experiment, baseline: Baseline | None) -> Path | None:
@@ -132,7 +152,7 @@ def finish(
   """Where everything is, and what to try next."""
   rows = {
     "run": str(x.run_dir),
-    "held out": f"{heldout.bits_per_byte:.4f} bits/byte" if heldout else "",
+    "held out": heldout_numbers(heldout) if heldout else "",
     "loss curve": str(plot or ""),
     "metrics": str(x.run_dir / METRICS_FILE),
   }
@@ -160,9 +180,14 @@ def _again(x: Experiment, flags: str) -> str:
 
 
 def _next(out: Console, x: Experiment, more: Mapping[str, str]) -> None:
-  """Commands to try."""
-  commands = {
-    "sample": _typed(f'lmx generate {x.run_dir} --prompt "def main" --samples 3'),
-    "measure": _typed(f"lmx evaluate {x.run_dir}"),
-  }
-  facts(out, "Next", {**commands, **more})
+  """Commands to try: what such a run is for first."""
+  if x.objective.name in ("chat", "dpo"):
+    use = {"chat": f"lmx chat {x.run_dir}"}
+  elif x.objective.name == "masked":
+    use = {"fine-tune": f"lmx train --config=configs/classify.py:{x.run_dir} --config.data.sources=FILE"}
+  elif x.objective.encoder is not None:
+    use = {"use": f"lmx predict {x.run_dir} FILE"}
+  else:
+    use = {"sample": f'lmx generate {x.run_dir} --prompt "def main" --samples 3'}
+  commands = {**use, "measure": f"lmx evaluate {x.run_dir}"}
+  facts(out, "Next", {**{name: _typed(command) for name, command in commands.items()}, **more})

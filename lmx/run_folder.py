@@ -1,14 +1,17 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """What a run directory holds beside metrics.jsonl and its plots, and how it is made so that a kill never spoils it."""
 
+import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from lmx.backend import is_first_process, wait_for_all
 from lmx.data.tokenizer import Tokenizer
+from lmx.run_config import CONFIG_FILE, LABELS_FILE, TOKENIZER_DIR
 from lmx.training.checkpoint import whole_steps
 
-CONFIG_FILE, TOKENIZER_DIR, CHECKPOINT_DIR, SAMPLE_DIR = "config.json", "tokenizer", "checkpoints", "samples"
+CHECKPOINT_DIR, SAMPLE_DIR = "checkpoints", "samples"
 PARTIAL = ".partial"  # A name's ending while its file or folder is not whole.
 
 
@@ -31,8 +34,10 @@ def finished_step(run_dir: Path, total_steps: int, *, sampled: bool) -> int | No
   return steps[-1] if not sampled or samples_file(run_dir, steps[-1]).exists() else None
 
 
-def write_run_files(run_dir: Path, config_json: str, tokenizer: Tokenizer, *, new_config: bool = False) -> None:
-  """Makes the folder complete before the first step: config and tokenizer, so that any checkpoint loads.
+def write_run_files(
+  run_dir: Path, config_json: str, tokenizer: Tokenizer, labels: Sequence[str] = (), *, new_config: bool = False
+) -> None:
+  """Makes the folder complete before the first step: config, tokenizer and labels, so that any checkpoint loads.
 
   Each appears whole or not at all, whenever the process is killed; the config first, since it makes a folder a run.
 
@@ -40,17 +45,24 @@ def write_run_files(run_dir: Path, config_json: str, tokenizer: Tokenizer, *, ne
     run_dir: the run's folder; made where it is missing.
     config_json: the config as text.
     tokenizer: the run's.
+    labels: what the scores of a head for labels stand for, in order.
     new_config: write the config over an earlier one; only once nothing speaks against going on with it.
   """
   if is_first_process():
     run_dir.mkdir(parents=True, exist_ok=True)
     if new_config or not (run_dir / CONFIG_FILE).exists():
-      partial = run_dir / f"{CONFIG_FILE}{PARTIAL}"
-      partial.write_text(config_json, encoding="utf-8")
-      partial.replace(run_dir / CONFIG_FILE)
+      _write_whole(run_dir / CONFIG_FILE, config_json)
+    if labels and not (run_dir / LABELS_FILE).exists():
+      _write_whole(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
     if not (run_dir / TOKENIZER_DIR).exists():
       partial = run_dir / f"{TOKENIZER_DIR}{PARTIAL}"
       shutil.rmtree(partial, ignore_errors=True)
       tokenizer.save(partial)
       partial.replace(run_dir / TOKENIZER_DIR)
   wait_for_all("run files written")
+
+
+def _write_whole(file: Path, text: str) -> None:
+  partial = file.with_name(f"{file.name}{PARTIAL}")
+  partial.write_text(text, encoding="utf-8")
+  partial.replace(file)

@@ -9,7 +9,8 @@ names, through `constrain`, under the layout that `use_layout` makes active whil
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,7 +31,14 @@ STORAGE: Mapping[str, MeshAxes] = {
   "head_width": None,
   "mlp": "tensor",
   "vocab": "tensor",
+  "expert": None,
+  "gates": None,
+  "groups": None,
+  "state": None,
   "position": None,
+  "embed_out": None,
+  "labels": None,
+  "buckets": None,
   "layers": None,
 }
 # Where activations live while they are computed. The width of an activation is whole: FSDP gathers the weights.
@@ -43,7 +51,14 @@ COMPUTE: Mapping[str, MeshAxes] = {
   "head_width": None,
   "mlp": "tensor",
   "vocab": "tensor",
+  "expert": None,
+  "gates": None,
+  "groups": None,
+  "state": None,
   "position": None,
+  "embed_out": None,
+  "labels": None,
+  "buckets": None,
   "layers": None,
 }
 
@@ -130,6 +145,38 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return x
   spec = partition_spec(axes, layout.compute, "activation")
   return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
+
+
+def over_batch_shards(
+  function: Callable[..., jax.Array],
+  rows: Sequence[jax.Array],
+  weights: Mapping[str, jax.Array],
+  axes: Mapping[str, Axes],
+) -> jax.Array:
+  """function(*rows, weights), run by each device on its own rows, so that rows never travel between devices.
+
+  It is for work whose rows depend on no other rows but whose layout does (sorting tokens by expert), which the
+  compiler could not keep apart by itself.
+
+  Args:
+    function: gives one row (T, ...) for each row; a sum over whatever the weights' axes split.
+    rows: arrays (T, ...), T tokens of the batch.
+    weights: name -> what every row needs.
+    axes: name -> the logical axes of a weight.
+  """
+  layout = _active.get()
+  batch = PartitionSpec(BATCH_AXES)
+  shards = 1 if layout is None else math.prod(layout.mesh.shape[axis] for axis in BATCH_AXES)
+  if layout is None or layout.mesh.size == 1 or rows[0].shape[0] % shards:
+    return function(*rows, weights)
+  specs = {name: partition_spec(axes[name], layout.compute, name) for name in weights}
+  split = tuple({axis for spec in specs.values() for axis in spec if axis is not None})
+
+  def local(weights, *rows):
+    y = function(*rows, weights)
+    return jax.lax.psum(y, split) if split else y
+
+  return jax.shard_map(local, mesh=layout.mesh, in_specs=(specs, *[batch] * len(rows)), out_specs=batch)(weights, *rows)
 
 
 def unknown_axes(table: Mapping[str, MeshAxes]) -> list[str]:

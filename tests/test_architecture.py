@@ -20,16 +20,16 @@ TABLES = ("configs.base.get_config",)  # One key a line, nothing to follow: its 
 # A file imports from rows above its own, or from files earlier in its own row. Rooms of a set never import each other.
 ROWS: tuple[tuple[str, ...], ...] = (
   ("errors", "shapes", "versions", "", "trees", "units"),  # "" is lmx/__init__.py, which everything imports first.
-  ("config_check", "config", "mesh", "sharding", "metrics", "console", "backend"),
+  ("config_check", "config", "mesh", "sharding", "metrics", "run_config", "console", "backend"),
   ("nn", "data", "optim"),
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),
-  ("run_folder", "build", "report", "plan", "loop", "notebook"),
+  ("run_folder", "network", "build", "report", "plan", "loop", "tasks", "notebook"),
   ("cli", "sweep", "launch", "__main__"),
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})
 PLACE = {room: (row, column) for row, rooms in enumerate(ROWS) for column, room in enumerate(rooms)}
-READS_CONFIGS = ("config", "config_check", "build", "cli", "notebook")
+READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", "cli", "notebook")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 

@@ -8,10 +8,11 @@ import pytest
 from tiny_runs import ROOT, experiment, overrides
 
 import lmx.build
-from lmx.build import build, check, make_cadence, make_network, make_objective, make_pace, model_spec
+from lmx.build import build, check, make_cadence, make_pace
 from lmx.config import load
 from lmx.errors import ConfigError, LmxError
 from lmx.mesh import make_mesh, whole_batch
+from lmx.network import make_network, model_spec
 from lmx.trees import count
 from lmx.units import Pace
 
@@ -43,6 +44,12 @@ def test_a_good_config_passes_without_data(tmp_path, no_data):
     ({"train__batch_size": 12}, "a multiple of mesh.data * mesh.fsdp * train.micro_batches = 8 * 1"),
     ({"train__micro_batches": 2}, "= 8 * 2"),
     ({"objective__name": "causl"}, "Did you mean 'causal'"),
+    ({"objective__name": "masked"}, "with config.model.family=transformer. Fix: --config.model.family=encoder"),
+    ({"objective__mask_rate": 0.2}, "Allowed: 0.15, since causal doesn't read it"),
+    ({"model__token_types": 2}, "Allowed: 0, since transformer doesn't read it"),
+    ({"data__packing": "streams", "objective__name": "prefix"}, "config.data.packing: got 'streams'"),
+    ({"lora__rank": 2, "lora__targets": "layers.atention.*"}, "config.lora.targets"),
+    ({"optimizer__lr_rules": "(('.*', 0.0),)"}, "config.optimizer.lr_rules"),
     ({"model__family": "transfromer"}, "Did you mean 'transformer'"),
     ({"optimizer__name": "adamv"}, "Did you mean 'adam"),
     ({"model__heads": 3}, "a divisor of width = 16"),
@@ -58,6 +65,10 @@ def test_what_does_not_fit_is_said_before_any_data_is_read(tmp_path, no_data, ch
   assert not (tmp_path / "run").exists()
 
 
+def test_a_wrong_optimizer_does_not_hide_behind_a_wrong_size(tmp_path, no_data):
+  assert len(check(tiny_config(tmp_path, optimizer__name="adamv", model__heads=3))) == 2
+
+
 def test_problems_of_the_mesh_and_of_the_model_are_said_together(tmp_path, no_data):
   problems = check(tiny_config(tmp_path, mesh__data=3, model__heads=3))
   assert len(problems) == 2
@@ -69,7 +80,7 @@ def test_durations_become_steps(tmp_path):
     checkpoint__every="0.5 epochs", checkpoint__keep_every="0.001 epochs",
   )  # fmt: skip
   pace = make_pace(config, rows_per_epoch=80)
-  assert pace == Pace(examples_per_step=8, tokens_per_step=256, steps_per_epoch=10.0)
+  assert pace == Pace(examples_per_step=8, tokens_per_step=256, steps_per_epoch=10.0, total_steps=4)
   cadence = make_cadence(config, pace)
   assert (cadence.total, cadence.log, cadence.evaluate, cadence.save, cadence.keep) == (4, 3, 2, 5, 1)
   config.checkpoint.keep_every = None
@@ -85,8 +96,7 @@ def test_batches_for_evaluation_are_rounded_up_to_what_the_mesh_divides(tiny_tex
 def test_a_network_is_planned_without_allocating_it(tmp_path, no_data):
   """70 billion parameters and their optimizer, as shapes."""
   config = tiny_config(tmp_path, model__layers=80, model__width=8192, model__heads=64, mesh__fsdp=8, mesh__data=1)
-  objective = make_objective(config)
-  network = make_network(config, model_spec(config, 128_000), objective, make_pace(config, 1000))
+  network = make_network(config, model_spec(config, 128_000), lambda *given: None, make_pace(config, 1000))
   assert network.plan.parameters > 60e9
   assert count(network.abstract.params) == network.plan.parameters
   assert network.spec.parameters() == network.plan.parameters

@@ -195,6 +195,7 @@ def broken_run(whole: Path, folder: Path, what: str) -> Path:
     ("no tokenizer", r"tokenizer directory: got '.*tokenizer'"),
   ],
 )
-def test_a_run_that_cannot_be_loaded_is_one_clear_error(whole, tmp_path, what, expected):
+def test_a_run_that_cannot_be_loaded_is_one_clear_error(whole, tmp_path, monkeypatch, what, expected):
+  monkeypatch.chdir(tmp_path)  # The runs of the folder where the tests are started would be proposed.
   with pytest.raises(LmxError, match=expected):
     lmx.load(broken_run(whole, tmp_path, what))

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-import lmx.build
-from lmx.build import Experiment
+import lmx.network
+from lmx.build import Experiment, build
 from lmx.config import load
 from lmx.mesh import make_mesh
 from lmx.metrics import read_metrics
@@ -70,8 +70,8 @@ def experiment(text: Path, run_dir: Path, *, devices: int = 1, **changes: Any) -
   """The tiny experiment on the first few of the simulated devices; fewer compile faster."""
   config = load(str(ROOT / "configs" / "base.py"), overrides(text, **changes))
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(lmx.build, "make_mesh", lambda sizes: make_mesh(sizes, jax.devices()[:devices]))
-    return lmx.build.build(config, run_dir)
+    patch.setattr(lmx.network, "make_mesh", lambda sizes: make_mesh(sizes, jax.devices()[:devices]))
+    return build(config, run_dir)
 
 
 def start(text: Path, run_dir: Path, *flags: str, devices: int = 1, **changes: Any) -> subprocess.Popen:

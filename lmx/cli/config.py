@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lmx.cli.arguments import add_config
-from lmx.cli.given_config import checked_config, config_and_problems, run_config
+from lmx.cli.given_config import checked_config, config_and_problems
 from lmx.config import ConfigDict, config_dir, diff, flatten, load, to_json
 from lmx.errors import ConfigError
+from lmx.run_config import read_run_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,8 +78,8 @@ def _show(args: argparse.Namespace) -> int:
 def _either(name: str) -> ConfigDict:
   path = Path(name).expanduser()
   if path.name == "config.json":
-    return run_config(path.parent)
-  return run_config(path) if path.is_dir() or ".py" not in name else load(name)
+    return read_run_config(path.parent)
+  return read_run_config(path) if path.is_dir() or ".py" not in name else load(name)
 
 
 def _diff(args: argparse.Namespace) -> int:

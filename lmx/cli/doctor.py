@@ -63,7 +63,11 @@ def _versions(config: ConfigDict) -> Iterator[Finding]:
   yield Finding(OK, "packages", ", ".join(f"{name} {installed(name) or 'MISSING'}" for name in names))
   for text in version_problems():
     yield Finding(PROBLEM, "versions", f"{text}. Fix: {FIX}")
-  optional = {"safetensors": "Hugging Face weights", "tensorboard": "TensorBoard files", "wandb": "Weights & Biases"}
+  optional = {
+    "huggingface_hub": "models by their name on the hub",
+    "tensorboard": "TensorBoard files",
+    "wandb": "Weights & Biases",
+  }
   missing = [f"{name} ({use})" for name, use in optional.items() if installed(name) is None]
   if missing:
     yield Finding(NOTE, "optional", f"not installed: {', '.join(missing)}")

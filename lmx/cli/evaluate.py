@@ -34,10 +34,12 @@ def run(args: argparse.Namespace) -> int:
   if args.json:
     print(json.dumps(values))
     return 0
-  print(f"{args.run}, step {step}, on {', '.join(sources) or 'its held-out text'}")
-  print(f"  bits per byte  {result.bits_per_byte:.4f}")
-  print(f"  loss           {result.loss:.4f} nats per token (perplexity {result.perplexity:.2f})")
-  print(f"  tokens         {result.targets:,.0f}")
+  print(f"{args.run}, step {step}, on {', '.join(sources) or 'what it held out'}")
+  if result.bits_per_byte is not None:
+    print(f"  bits per byte  {result.bits_per_byte:.4f}")
+  perplexity = f" (perplexity {result.perplexity:.2f})" if "nll" in result.metrics else ""
+  print(f"  loss           {result.loss:.4f} nats per target{perplexity}")
+  print(f"  targets        {result.targets:,.0f}")
   for name, value in result.metrics.items():
     print(f"  {name:14} {value:.4f}")
   return 0

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.cli.given_config import run_config
 from lmx.errors import LmxError
 from lmx.evaluation.heldout import HeldOut
 from lmx.mesh import make_mesh
 from lmx.notebook import load
+from lmx.run_config import read_run_config
 
 
 def _mesh_sizes(config: ConfigDict) -> dict[str, int]:
@@ -30,7 +30,7 @@ def evaluate_run(run: str, step: int | None, sources: Sequence[str], max_rows: i
     sources: text to evaluate on, all of it; (): what the run held out.
     max_rows: rows spread evenly over the text; None: all of `sources`, or what the run's config says.
   """
-  config = run_config(run)
+  config = read_run_config(run)
   loaded = load(run, step, mesh=_mesh_sizes(config))
   result = loaded.evaluate(
     sources=sources,

@@ -2,13 +2,12 @@
 """From the flags to a checked config, and from a config to its run directory."""
 
 import argparse
-import os
 from pathlib import Path
 
-from lmx.config import ConfigDict, check, check_files, diff, from_json, try_load
+from lmx.config import ConfigDict, check, check_files, diff, try_load
 from lmx.errors import ConfigError, LmxError, message
+from lmx.run_config import CONFIG_FILE, read_run_config
 
-CONFIG_FILE = "config.json"
 PARTIAL = ".partial"  # Left by a process that was killed while it wrote the first file of a run.
 # Keys, or sections with a dot at the end, that a resumed run may change freely: they don't change what is learnt.
 FREE = (
@@ -46,22 +45,6 @@ def checked_config(args: argparse.Namespace) -> ConfigDict:
   return config
 
 
-def run_config(run: str | os.PathLike) -> ConfigDict:
-  """The config that a run was started with.
-
-  Raises:
-    LmxError: not a run, or one that this version of lmx can't read.
-  """
-  file = Path(run).expanduser() / CONFIG_FILE
-  if not file.exists():
-    near = [str(p.parent) for p in sorted(Path("runs").glob(f"*/{CONFIG_FILE}"))]
-    raise LmxError(message("run", got=str(run), allowed=near or f"a folder with a {CONFIG_FILE}; lmx train makes them"))
-  try:
-    return from_json(file.read_text(encoding="utf-8"))
-  except LmxError as error:
-    raise LmxError(f"{file}: {error}") from error
-
-
 def working_directory(config: ConfigDict, workdir: str | None, *, accept_changes: bool) -> tuple[Path, str]:
   """Where the run lives, and a sentence saying whether it is new, continued, or continued with changes.
 
@@ -79,7 +62,7 @@ def working_directory(config: ConfigDict, workdir: str | None, *, accept_changes
       fix = f"--workdir={path / config.name}"
       raise LmxError(message("--workdir", got=str(path), allowed="a new or empty folder, or a run", fix=fix))
     return path, f"new run in {path}"
-  changes = diff(run_config(path), config)
+  changes = diff(read_run_config(path), config)
   kept = [change for change in changes if not any(f"{change[0]}." == k or change[0].startswith(k) for k in FREE)]
   if kept and not accept_changes:
     lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, old, new in kept)

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("runs", nargs="+", metavar="RUN", help="the folders of runs")
   parser.add_argument("--out", metavar="FILE.png", help="the picture (default: RUN/loss.png, or ./runs.png for many)")
   parser.add_argument("--x", default="steps", help="steps, tokens or time (default: steps)")
-  parser.add_argument("--y", default="bits_per_byte", help="bits_per_byte or loss (default: bits_per_byte)")
+  parser.add_argument("--y", default="bits_per_byte", help="bits_per_byte, loss or accuracy (default: bits_per_byte)")
 
 
 def _names(folders: list[Path]) -> list[str]:

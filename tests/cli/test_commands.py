@@ -65,7 +65,7 @@ def test_a_run_is_evaluated_on_its_own_text_and_on_other_text(run, text, tmp_pat
   assert main.main(["evaluate", str(run), "--sources", str(other)]) == 0
   lines = capsys.readouterr().out.splitlines()
   assert float(next(line for line in lines if "bits per byte" in line).split()[-1]) > own["bits_per_byte"]
-  assert any(line.split() == ["tokens", "601"] for line in lines), lines
+  assert any(line.split() == ["targets", "601"] for line in lines), lines
 
 
 def test_samples_begin_with_their_prompt_and_repeat_with_their_seed(run, capsys):

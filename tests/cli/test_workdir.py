@@ -5,8 +5,9 @@ import pytest
 from laws import assert_law_catches
 
 from lmx import config as configs
-from lmx.cli.given_config import FREE, run_config, working_directory
+from lmx.cli.given_config import FREE, working_directory
 from lmx.errors import LmxError
+from lmx.run_config import read_run_config
 
 
 def config_with(*overrides: str):
@@ -68,9 +69,9 @@ def test_a_run_of_another_version_is_named(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)  # Where no runs/ could be offered instead.
   (tmp_path / "config.json").write_text('{"colour": 3}')
   with pytest.raises(LmxError, match=r"config\.json: .*config\.colour: no such key"):
-    run_config(tmp_path)
-  with pytest.raises(LmxError, match=r"a folder with a config\.json"):
-    run_config(tmp_path / "nowhere")
+    read_run_config(tmp_path)
+  with pytest.raises(LmxError, match=r"a folder that holds config\.json"):
+    read_run_config(tmp_path / "nowhere")
 
 
 def test_keys_that_a_resumed_run_may_change_exist():

@@ -1,0 +1,45 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""A run as a Hugging Face directory that transformers reads: config.json, safetensors, tokenizer.
+
+lmx export runs/classify --output=exported
+lmx export runs/small --output=exported --family=llama --dtype=bfloat16 --max-shard-size=2GB
+"""
+
+import argparse
+import importlib
+
+from lmx.cli.arguments import add_run
+from lmx.console import console, facts
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add_run(parser)
+  parser.add_argument("--output", required=True, metavar="FOLDER", help="a new or empty folder")
+  parser.add_argument(
+    "--family", help="write it as this family (default: the one it came from, or the first that fits)"
+  )
+  parser.add_argument("--dtype", default="float32", help="float32 (default), bfloat16 or float16")
+  parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of one file (default: 5GB)")
+
+
+def run(args: argparse.Namespace) -> int:
+  output = importlib.import_module("lmx.hf.exporting").new_folder(args.output)
+  notebook = importlib.import_module("lmx.notebook")
+  loaded = notebook.load(args.run, step=args.step)
+  sizes = {"dtype": args.dtype, "max_shard_size": args.max_shard_size}
+  exported = notebook.to_hf(loaded, output, family=args.family, **sizes)
+  out = console()
+  files = f"{len(exported.files)} file{'s' if len(exported.files) > 1 else ''}"
+  facts(
+    out,
+    str(exported.directory),
+    {
+      "model": f"{exported.family}, {exported.architecture}",
+      "weights": f"{exported.parameters:,} numbers in {exported.tensors} tensors, {args.dtype}, "
+      f"{exported.bytes / 1e6:,.1f} MB in {files}",
+      "tokenizer": "written" if exported.tokenizer else "not written: it has no form that transformers reads",
+      "step": f"{loaded.step:,}",
+    },
+  )
+  out.print(f'use it: transformers.{exported.architecture}.from_pretrained("{exported.directory}")', markup=False)
+  return 0

@@ -1,0 +1,234 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a trained model is used for: labels, numbers, tags, answers, chats, translations, vectors.
+
+Each function frames its input exactly as the objective that the model was trained with does.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lmx.data.document import Wanted
+from lmx.data.encoding import BadExampleError
+from lmx.data.tokenizer import Tokenizer
+from lmx.errors import LmxError, message
+from lmx.inference import predict
+from lmx.inference.embed import embed
+from lmx.objectives.base import Setting
+from lmx.objectives.chat import as_messages
+from lmx.objectives.chat_template import ChatTemplate
+from lmx.objectives.classification import texts_of
+from lmx.objectives.columns import words_of
+from lmx.objectives.examples import Frame
+from lmx.objectives.span import Questions
+from lmx.objectives.tagging import first_tokens
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What a text says to a question.
+
+  Attributes:
+    text: the span of the context; "" where the model finds no answer.
+    score: its logits less those of no answer; over 0: there is an answer.
+  """
+
+  text: str
+  score: float
+
+
+def framed(rows: Sequence[Row], setting: Setting) -> tuple[list[np.ndarray], dict[str, Any]]:
+  """(ids, {"token_types": ...} for models that have them) of rows with `text`, maybe `text_b`; cut to fit."""
+  frame = Frame.of(setting)
+  fields = [frame(*setting.tokenizer.encode_batch(texts_of(row))).fields for row in rows]
+  beside = {"token_types": [one["token_types"] for one in fields]} if frame.token_types else {}
+  return [one["tokens"] for one in fields], beside
+
+
+def classify(model: Any, rows: Sequence[Row], setting: Setting, *, multi_label: bool) -> list[dict[str, float]]:
+  """For each row the probability of each label, the likeliest first."""
+  ids, beside = framed(rows, setting)
+  found = []
+  for probabilities in predict.classify(model, ids, multi_label=multi_label, **beside):
+    order = np.argsort(-probabilities, kind="stable")
+    found.append({setting.labels[i]: float(probabilities[i]) for i in order})
+  return found
+
+
+def regress(model: Any, rows: Sequence[Row], setting: Setting) -> list[float]:
+  """A number for each row."""
+  ids, beside = framed(rows, setting)
+  return [float(value) for value in predict.regress(model, ids, **beside)]
+
+
+def vectors(model: Any, texts: Sequence[str], setting: Setting, *, normalize: bool) -> np.ndarray:
+  """(n, D) float32 embeddings."""
+  ids, beside = framed([{"text": text} for text in texts], setting)
+  return embed(model, ids, normalize=normalize, **beside)
+
+
+def tag(model: Any, rows: Sequence[Row], setting: Setting) -> list[list[str]]:
+  """For each row (`tokens`: words, or words with spaces between) a tag for each word.
+
+  A word that the row had no room for gets "".
+  """
+  frame, ids, firsts = Frame.of(setting), [], []
+  for row in rows:
+    words = words_of(row, "tokens")
+    pieces, offsets = setting.tokenizer.encode_with_offsets(" ".join(words))
+    ids.append(frame(pieces).fields["tokens"])
+    firsts.append((len(words), *first_tokens(offsets, np.array([len(word) for word in words]))))
+  tags = []
+  for row_tags, (count, places, found) in zip(predict.tag(model, ids), firsts, strict=True):
+    words_tags = [""] * count
+    for place, word in zip(places.tolist(), found.tolist(), strict=True):
+      if place + 2 < len(row_tags):  # [CLS] before the words, [SEP] after them.
+        words_tags[word] = setting.labels[int(row_tags[place + 1])]
+    tags.append(words_tags)
+  return tags
+
+
+def answer(model: Any, rows: Sequence[Row], setting: Setting) -> list[Answer]:
+  """For each row (`question`, `context`) the best span of the whole context, read in windows where it is long."""
+  questions = Questions(setting)
+  windows = [(number, one) for number, row in enumerate(rows)
+             for one in questions.windows(row["question"], row["context"])]  # fmt: skip
+  ids, masks = ([one.fields[name] for _, one in windows] for name in ("tokens", "context_mask"))
+  types = [one.fields["token_types"] for _, one in windows if "token_types" in one.fields]
+  spans = predict.find_spans(model, ids, context_mask=masks, **({"token_types": types} if types else {}))
+  best: dict[int, Answer] = {}
+  for (number, window), span in zip(windows, spans, strict=True):
+    text = window.text(rows[number]["context"], (span.first, span.last)) if span.score > 0 else ""
+    if number not in best or span.score > best[number].score:
+      best[number] = Answer(text, float(span.score))
+  return [best[number] for number in range(len(rows))]
+
+
+# ---------------------------------------------------------------- generation
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+  """What generation starts from.
+
+  Attributes:
+    ids: of each prompt; an encoder's input for a model that has one.
+    stops: ids that end a continuation.
+    start_ids: what a decoder with an encoder begins with; None without one.
+    prefix: the tokens of a prompt see each other both ways.
+  """
+
+  ids: list[np.ndarray]
+  stops: tuple[int, ...]
+  start_ids: tuple[int, ...] | None = None
+  prefix: bool = False
+
+  def settings(self) -> dict[str, Any]:
+    """The arguments of `generate` and `beam_search` that follow from it."""
+    return {"eos_id": self.stops, "start_ids": self.start_ids, "prefix": self.prefix}
+
+
+def text_prompts(texts: Sequence[str], tokenizer: Tokenizer, objective: str, family: str) -> Prompts:
+  """Texts to be continued, or sources to be answered, framed as `objective` frames them."""
+  ids = tokenizer.encode_batch(list(texts))
+  bos, sep, eos = tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id
+  if family == "encoder_decoder":
+    return Prompts([np.append(one, eos).astype(np.int32) for one in ids], (eos,), (tokenizer.pad_id,))
+  if objective == "seq2seq":
+    return Prompts([np.concatenate([[bos], one, [sep]]).astype(np.int32) for one in ids], (eos,))
+  framed_ids = [np.concatenate([[bos], one]).astype(np.int32) for one in ids]
+  return Prompts(framed_ids, (eos,), prefix=objective == "prefix")
+
+
+def chat_prompt(messages: Sequence[Mapping[str, Any]], template: ChatTemplate, tokenizer: Tokenizer) -> Prompts:
+  """A chat up to where the assistant's next answer begins.
+
+  Raises:
+    LmxError: the template refuses the chat.
+  """
+  asked = [dict(one) for one in messages]
+  try:
+    ids, _ = template.encode(asked, ask=True)
+    answered, places = template.encode([*asked, {"role": "assistant", "content": "x"}])
+  except BadExampleError as error:
+    raise LmxError(message("messages", got=asked, allowed=f"a chat that the template takes: {error}")) from error
+  # What ends an answer is the last token that the model was trained to write in one.
+  end = int(answered[places[-1][-1]]) if places and len(places[-1]) else tokenizer.eos_id
+  return Prompts([ids], tuple(dict.fromkeys((end, tokenizer.eos_id))))
+
+
+def unanswered(row: Row) -> list[dict[str, Any]]:
+  """The chat of a row with `messages` or `prompt`, without the answer that ends it, if one does."""
+  messages = as_messages(row["messages"], "messages") if row.get("messages") else as_messages(row["prompt"], "prompt")
+  while messages and messages[-1]["role"] == "assistant":
+    messages = messages[:-1]
+  return messages
+
+
+# ---------------------------------------------------------------- whatever the model was trained for
+
+Predict = Callable[[Any, Sequence[Row], Setting], list[dict[str, Any]]]
+
+
+def _labels(model: Any, rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
+  return [{"label": next(iter(found)), "probabilities": found}
+          for found in classify(model, rows, setting, multi_label=False)]  # fmt: skip
+
+
+def _label_sets(model: Any, rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
+  found = classify(model, rows, setting, multi_label=True)
+  return [{"label": [name for name, p in one.items() if p > 0.5], "probabilities": one} for one in found]
+
+
+def _numbers(model: Any, rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
+  return [{"label": value} for value in regress(model, rows, setting)]
+
+
+def _tags(model: Any, rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
+  return [{"tags": tags} for tags in tag(model, rows, setting)]
+
+
+def _answers(model: Any, rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
+  return [{"answer": one.text, "score": one.score} for one in answer(model, rows, setting)]
+
+
+def _vectors(model: Any, rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
+  found = vectors(model, [row["text"] for row in rows], setting, normalize=True)
+  return [{"embedding": vector.tolist()} for vector in found]
+
+
+PREDICTIONS: dict[str, Predict] = {
+  "classification": _labels,
+  "multi_label": _label_sets,
+  "regression": _numbers,
+  "tagging": _tags,
+  "span": _answers,
+  "contrastive": _vectors,
+}
+_TEXTS = Wanted(("text",), ("text_b",))
+# What of a row each kind of prediction reads; the last two are written by the model.
+COLUMNS: dict[str, Wanted] = {
+  "classification": _TEXTS,
+  "multi_label": _TEXTS,
+  "regression": _TEXTS,
+  "tagging": Wanted(("tokens",)),
+  "span": Wanted(("question", "context")),
+  "contrastive": Wanted(("text",)),
+  "seq2seq": Wanted(("source",)),
+  "chat": Wanted((), ("messages", "prompt")),
+}
+
+
+def wanted_columns(objective: str) -> Wanted:
+  """The columns that predictions of a run with this objective read.
+
+  Raises:
+    LmxError: such runs predict nothing of rows.
+  """
+  if objective not in COLUMNS:
+    raise LmxError(message("the run's objective", got=objective, allowed=COLUMNS, fix="lmx generate continues text"))
+  return COLUMNS[objective]
