@@ -1,0 +1,37 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Preference tuning by DPO (https://arxiv.org/abs/2305.18290) on a table with the columns prompt, chosen and rejected.
+
+The reference is the model that the run starts from; it is kept frozen in the checkpoints.
+
+Command:   lmx train --config=configs/dpo.py:runs/sft --config.data.sources=preferences.jsonl
+Hardware:  1B parameters: one GPU of 80 GB
+Time:      not measured
+Expected:  not measured
+"""
+
+from ml_collections.config_dict import ConfigDict
+
+from lmx.config import base_config
+from lmx.run_config import start_from
+
+
+def get_config(run: str = "") -> ConfigDict:
+  config = base_config()
+  if run:
+    start_from(config, run)
+  else:  # From scratch: a small decoder, to see the task work.
+    model = config.model
+    model.layers, model.width, model.heads, model.context = 4, 256, 4, 512
+    model.position, model.norm, model.activation = "rotary", "rmsnorm", "swiglu"
+    model.norm_bias = model.attention_bias = model.mlp_bias = False
+    config.compute.dtype = "float32"
+    config.tokenizer.vocab_size = 8000
+  config.name = "dpo"
+  config.objective.name = "dpo"
+  config.data.length, config.data.packing = 512, "padded"
+  config.train.duration, config.train.batch_size = "1 epochs", 16
+  config.optimizer.peak_lr = 5e-7 if run else 1e-4
+  config.optimizer.weight_decay = 0.0
+  config.optimizer.schedule, config.optimizer.final_lr_ratio, config.optimizer.warmup = "linear", 0.0, "10%"
+  config.evaluation.every = config.checkpoint.every = "1 epochs"
+  return config

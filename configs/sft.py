@@ -1,0 +1,38 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Fine-tune a decoder (a Llama, say) on chats: the column messages, or prompt and completion; loss on the answers only.
+
+Chats are rendered by the template of the tokenizer, else by ChatML. With low-rank adapters, everything else is frozen:
+add --config.lora.rank=16 --config.optimizer.peak_lr=2e-4; `lmx export` merges them into the weights.
+
+Command:   lmx train --config=configs/sft.py:runs/llama --config.data.sources=chats.jsonl
+Hardware:  1B parameters: one GPU of 80 GB
+Time:      see experiments/chat for a small model
+Expected:  see experiments/chat
+"""
+
+from ml_collections.config_dict import ConfigDict
+
+from lmx.config import base_config
+from lmx.run_config import start_from
+
+
+def get_config(run: str = "") -> ConfigDict:
+  config = base_config()
+  if run:
+    start_from(config, run)
+  else:  # From scratch: a small decoder, to see the task work.
+    model = config.model
+    model.layers, model.width, model.heads, model.context = 4, 256, 4, 512
+    model.position, model.norm, model.activation = "rotary", "rmsnorm", "swiglu"
+    model.norm_bias = model.attention_bias = model.mlp_bias = False
+    config.compute.dtype = "float32"
+    config.tokenizer.vocab_size = 8000
+  config.name = "sft"
+  config.objective.name = "chat"
+  config.data.length, config.data.packing = 512, "packed"
+  config.train.duration, config.train.batch_size = "3 epochs", 16
+  config.optimizer.peak_lr = 2e-5 if run else 1e-3
+  config.optimizer.weight_decay = 0.0
+  config.optimizer.schedule, config.optimizer.final_lr_ratio, config.optimizer.warmup = "cosine", 0.0, "3%"
+  config.evaluation.every = config.checkpoint.every = "1 epochs"
+  return config
