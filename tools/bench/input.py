@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmx.data.encoding import Needs
 from lmx.data.pipeline import BatchShape, Loader
 from lmx.data.rows import Rows, make_rows
 from lmx.data.store import StoreWriter, TokenStore, token_dtype
@@ -43,8 +44,8 @@ def write_cache(folder: Path, documents: int) -> TokenStore:
 
 
 def make_loader(rows: Rows, threads: int) -> Loader:
-  shape = BatchShape(length=LENGTH, batch_size=BATCH, pad_id=VOCABULARY - 1, threads=threads, prefetch=4)
-  return Loader([rows], prepare, shape, seed=0)
+  shape = BatchShape(LENGTH, LENGTH, batch_size=BATCH, pad_id=VOCABULARY - 1, threads=threads, prefetch=4)
+  return Loader([rows], Needs(prepare, lookahead=1), shape, seed=0)
 
 
 def rate(loader: Loader, seconds: float) -> float:

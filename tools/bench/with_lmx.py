@@ -51,7 +51,7 @@ class Step:
   def __init__(self, shape: Shape, folder: Path, batches: Batches):
     x = experiment(shape, folder, "step").network
     self._mesh = x.layout.mesh
-    self._step = make_train_step(x.loss, x.plan, x.optimizer, x.layout, x.options, x.abstract)
+    self._step = make_train_step(x.task, x.optimizer, x.options, x.abstract)
     self._state = init_state(x.make, jax.random.key(0), x.plan, x.optimizer, x.abstract)
     self._batches = batches
     self._losses: list[jax.Array] = []
