@@ -10,20 +10,11 @@ Expected:  not measured
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
-from lmx.run_config import start_from
+from lmx.run_config import fine_tuning
 
 
 def get_config(run: str = "") -> ConfigDict:
-  config = base_config()
-  if run:
-    start_from(config, run)
-  else:  # From scratch: a small encoder, to see the task work.
-    config.model.family, config.model.position, config.model.norm_position = "encoder", "rotary", "pre"
-    config.model.layers, config.model.width, config.model.heads = 4, 256, 4
-    config.compute.dtype = "float32"
-    config.model.pooling = "mean"
-    config.tokenizer.vocab_size = 8000
+  config = fine_tuning(run, "encoder")
   config.name = "embed"
   config.objective.name = "contrastive"
   config.model.pooling = "mean"
@@ -31,6 +22,4 @@ def get_config(run: str = "") -> ConfigDict:
   config.train.duration, config.train.batch_size = "1 epochs", 64
   config.optimizer.peak_lr = 3e-5 if run else 5e-4
   config.optimizer.weight_decay, config.optimizer.b2 = 0.01, 0.999
-  config.optimizer.schedule, config.optimizer.final_lr_ratio, config.optimizer.warmup = "linear", 0.0, "10%"
-  config.evaluation.every = config.checkpoint.every = "1 epochs"
   return config

@@ -12,27 +12,16 @@ Expected:  see experiments/chat
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
-from lmx.run_config import start_from
+from lmx.run_config import fine_tuning
 
 
 def get_config(run: str = "") -> ConfigDict:
-  config = base_config()
-  if run:
-    start_from(config, run)
-  else:  # From scratch: a small decoder, to see the task work.
-    model = config.model
-    model.layers, model.width, model.heads, model.context = 4, 256, 4, 512
-    model.position, model.norm, model.activation = "rotary", "rmsnorm", "swiglu"
-    model.norm_bias = model.attention_bias = model.mlp_bias = False
-    config.compute.dtype = "float32"
-    config.tokenizer.vocab_size = 8000
+  config = fine_tuning(run, "transformer")
   config.name = "sft"
   config.objective.name = "chat"
   config.data.length, config.data.packing = 512, "packed"
   config.train.duration, config.train.batch_size = "3 epochs", 16
   config.optimizer.peak_lr = 2e-5 if run else 1e-3
   config.optimizer.weight_decay = 0.0
-  config.optimizer.schedule, config.optimizer.final_lr_ratio, config.optimizer.warmup = "cosine", 0.0, "3%"
-  config.evaluation.every = config.checkpoint.every = "1 epochs"
+  config.optimizer.schedule, config.optimizer.warmup = "cosine", "3%"
   return config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import from_json
+from lmx.config import base_config, from_json
 from lmx.errors import LmxError, message
 
 CONFIG_FILE, TOKENIZER_DIR, LABELS_FILE = "config.json", "tokenizer", "labels.json"
@@ -47,6 +47,36 @@ def start_from(config: ConfigDict, run: str | os.PathLike) -> ConfigDict:
   config.tokenizer.kind = _saved_kind(Path(run).expanduser() / TOKENIZER_DIR, other.tokenizer.kind)
   config.tokenizer.path = None if config.tokenizer.kind == "bytes" else str(Path(run) / TOKENIZER_DIR)
   config.checkpoint.start_from = str(run)
+  return config
+
+
+def fine_tuning(run: str, family: str) -> ConfigDict:
+  """The base config for a fine-tune: it starts from a run, or without one trains a small model, to see the task work.
+
+  What most fine-tunes share is set: a rate that falls linearly to zero, an evaluation and a checkpoint each epoch.
+
+  Args:
+    run: the run's folder; "": a small model from scratch.
+    family: of the small model: encoder | transformer.
+
+  Raises:
+    LmxError: as `read_run_config`.
+  """
+  config = base_config()
+  if run:
+    start_from(config, run)
+  else:
+    model = config.model
+    model.family, model.position, model.layers, model.width, model.heads = family, "rotary", 4, 256, 4
+    if family == "encoder":
+      model.pooling = "mean"
+    else:
+      model.norm, model.activation, model.context = "rmsnorm", "swiglu", 512
+      model.norm_bias = model.attention_bias = model.mlp_bias = False
+    config.compute.dtype = "float32"
+    config.tokenizer.vocab_size = 8000
+  config.optimizer.schedule, config.optimizer.final_lr_ratio, config.optimizer.warmup = "linear", 0.0, "10%"
+  config.evaluation.every = config.checkpoint.every = "1 epochs"
   return config
 
 

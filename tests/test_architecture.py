@@ -19,7 +19,15 @@ TABLES = ("configs.base.get_config",)  # One key a line, nothing to follow: its 
 
 # A file imports from rows above its own, or from files earlier in its own row. Rooms of a set never import each other.
 ROWS: tuple[tuple[str, ...], ...] = (
-  ("errors", "shapes", "versions", "", "trees", "units"),  # "" is lmx/__init__.py, which everything imports first.
+  (
+    "errors",
+    "shapes",
+    "versions",
+    "",
+    "trees",
+    "units",
+    "allocator",
+  ),  # "" is lmx/__init__.py, which everything imports first.
   ("config_check", "config", "mesh", "sharding", "metrics", "run_config", "console", "backend"),
   ("nn", "data", "optim"),
   ("models", "objectives"),

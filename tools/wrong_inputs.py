@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Makes thirty mistakes that people make, and prints the message that each one gets, as a Markdown table.
+"""Makes forty-five mistakes that people make, and prints the message that each one gets, as a Markdown table.
 
 Command:  python tools/wrong_inputs.py
 """
@@ -23,6 +23,12 @@ TRAIN = (
   "--config.tokenizer.kind=bytes --config.data.cache_dir=cache --config.train.duration=2steps "
   "--config.data.heldout_split=tail --config.evaluation.sample_tokens=4 "
 )
+
+SMALL = (
+  "--config.model.layers=1 --config.model.width=16 --config.model.heads=2 --config.data.length=16 "
+  "--config.tokenizer.kind=bytes --config.data.cache_dir=cache --config.train.duration=2steps --config.data.heldout_split=tail --workdir=runs/new "
+)
+CLASSIFY = f"train --config=configs/classify.py {SMALL}--config.data.sources="
 
 # What went wrong -> the command line after `lmx`.
 MISTAKES = {
@@ -58,6 +64,20 @@ MISTAKES = {
   "a folder that is no run": TRAIN + "--config.data.sources=fine.txt --workdir=cluttered",
   "another config in an old run": TRAIN + "--config.data.sources=fine.txt --workdir=old --config.seed=1",
   "a checkpoint that is not there": "generate old --step=7",
+  "a label that is not among the labels": CLASSIFY + "labels.tsv --config.objective.labels=good,bad",
+  "an empty column": CLASSIFY + "gap.tsv",
+  "a table with one label": CLASSIFY + "one_label.tsv",
+  "a word where a number belongs": CLASSIFY.replace("classify", "regress") + "labels.tsv",
+  "a target longer than the context": CLASSIFY.replace("classify", "translation")
+  + "pairs.tsv --config.model.context=16 --config.data.encoder_length=16 --config.optimizer.warmup=10%",
+  "a chat without an assistant's turn": CLASSIFY.replace("classify", "sft") + "chats.jsonl",
+  "an answer that does not stand in its context": CLASSIFY.replace("classify", "span") + "questions.jsonl",
+  "an objective that the family cannot learn": "train --config.objective.name=masked",
+  "an option that the objective does not read": "train --config.objective.mask_rate=0.3",
+  "a checkpoint of another family": CLASSIFY + "good.tsv --config.checkpoint.start_from=old",
+  "a tokenizer with more ids than the table": "train --config.tokenizer.kind=bytes --config.model.vocab_size=100",
+  "pickled weights": "import pickled --workdir=runs/imported",
+  "an export without a family": "export old --output=exported --family=bert",
 }
 
 
@@ -70,6 +90,18 @@ def make_files() -> None:
   Path("empty.txt").write_text("")
   Path("long.jsonl").write_text('{"text": "' + "x" * 60_000_000 + '"}\n')
   Path("fine.txt").write_text("All happy families are alike. " * 200)
+  Path("labels.tsv").write_text("text\tlabel\na fine film\tgood\na dull film\tbda\n")
+  Path("gap.tsv").write_text("text\tlabel\na fine film\tgood\n\tbad\n")
+  Path("one_label.tsv").write_text("text\tlabel\na fine film\tgood\na good one\tgood\n")
+  Path("good.tsv").write_text("text\tlabel\n" + "a fine film\tgood\na dull film\tbad\n" * 40)
+  Path("pairs.tsv").write_text("source\ttarget\nguten Tag\tgood day\nja\tyes, without any doubt at all\n")
+  Path("chats.jsonl").write_text('{"messages": [{"role": "user", "content": "Hello?"}]}\n')
+  Path("questions.jsonl").write_text(
+    '{"question": "Who?", "context": "It was Anna.", "answer": "Bert", "answer_start": 7}\n'
+  )
+  Path("pickled").mkdir()
+  Path("pickled/config.json").write_text('{"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1}')
+  Path("pickled/pytorch_model.bin").write_bytes(b"\x80\x04")
   Path("cluttered").mkdir()
   Path("cluttered/notes.txt").write_text("mine")
 

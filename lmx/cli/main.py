@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import lmx
+from lmx.allocator import keep_freed_memory
 from lmx.cli.arguments import Parser, split_overrides
 from lmx.errors import LmxError, message
 from lmx.versions import FIX, version_problems
@@ -82,6 +83,8 @@ def run(argv: Sequence[str]) -> int:
     print(f"lmx {lmx.__version__}")
     return 0
   module, args = parse(argv)
+  if argv[0] not in _WITHOUT_JAX:
+    keep_freed_memory()  # Before anything starts threads.
   return module.run(args)
 
 
