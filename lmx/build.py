@@ -29,7 +29,7 @@ from lmx.data.encoding import Needs
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
 from lmx.errors import ConfigError, LmxError, Problems, choose, message
 from lmx.mesh import whole_batch
-from lmx.network import Network, make_layout, make_network, make_objective, model_spec, objective_row
+from lmx.network import Network, check_start, make_layout, make_network, make_objective, model_spec, objective_row
 from lmx.objectives.base import Objective
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.run_config import TOKENIZER_DIR, read_labels
@@ -190,6 +190,8 @@ def check(config: ConfigDict) -> list[str]:
   with problems.collect():
     objective_row(config)
   with problems.collect():
+    check_start(config)
+  with problems.collect():
     spec = model_spec(config, vocab_size, labels)
     spec.kernel(jax.default_backend())
     if not problems.messages:
@@ -235,7 +237,9 @@ def read_data(config: ConfigDict, tokenizer: Tokenizer, needs: Needs, out: Conso
   """The tokenized text or examples, from the cache or made now with a line for each few megabytes."""
 
   def progress(name: str, done: int, total: int | None) -> None:
-    out.print(f"tokenizing {name}: {human(done)}B" + (f" of {human(total)}B" if total else ""), markup=False)
+    # Rows of a table are counted with the names of their columns, so they may come to more than the file.
+    of = f" of {human(total)}B" if total and done <= total else ""
+    out.print(f"tokenizing {name}: {human(done)}B{of}", markup=False)
 
   return prepare_corpus(data_spec(config), tokenizer, progress, encoder=needs.encoder)
 

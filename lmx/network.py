@@ -179,6 +179,23 @@ def model_maker(config: ConfigDict, spec: Any) -> Callable[[jax.Array], Any]:
   return make
 
 
+def check_start(config: ConfigDict) -> None:
+  """Checks that the run which this one starts from has a model of the same family.
+
+  Raises:
+    LmxError: it has another; or it is no run.
+  """
+  run = config.checkpoint.start_from
+  if run is None or not Path(run).expanduser().exists():
+    return  # A run that goes on needs its origin no more; one that starts was told by `lmx.config` what is missing.
+  family = read_run_config(run).model.family
+  if family != config.model.family:
+    raise LmxError(message("config.checkpoint.start_from", got=f"{run}, whose model is of the family {family}",
+                           allowed=f"a run with config.model.family={config.model.family}",
+                           fix=f"--config=configs/classify.py:{run}, or another config that takes a run and its model "
+                           "with it"))  # fmt: skip
+
+
 # ---------------------------------------------------------------- optimizer
 
 

@@ -2,6 +2,7 @@
 """From a config to an experiment: what is found wrong before any data is read, and durations and batches in steps."""
 
 import dataclasses
+import shutil
 
 import jax
 import pytest
@@ -9,7 +10,7 @@ from tiny_runs import ROOT, experiment, overrides
 
 import lmx.build
 from lmx.build import build, check, make_cadence, make_pace
-from lmx.config import load
+from lmx.config import load, to_json
 from lmx.errors import ConfigError, LmxError
 from lmx.mesh import make_mesh, whole_batch
 from lmx.network import make_network, model_spec
@@ -67,6 +68,16 @@ def test_what_does_not_fit_is_said_before_any_data_is_read(tmp_path, no_data, ch
 
 def test_a_wrong_optimizer_does_not_hide_behind_a_wrong_size(tmp_path, no_data):
   assert len(check(tiny_config(tmp_path, optimizer__name="adamv", model__heads=3))) == 2
+
+
+def test_a_run_of_another_family_to_start_from_is_refused(tmp_path, no_data):
+  run = tmp_path / "encoder"
+  run.mkdir()
+  (run / "config.json").write_text(to_json(tiny_config(tmp_path, model__family="encoder", objective__name="masked")))
+  (problem,) = check(tiny_config(tmp_path, checkpoint__start_from=run))
+  assert "whose model is of the family encoder'. Allowed: a run with config.model.family=transformer" in problem
+  shutil.rmtree(run)  # A run that goes on needs its origin no more.
+  assert check(tiny_config(tmp_path, checkpoint__start_from=run)) == []
 
 
 def test_problems_of_the_mesh_and_of_the_model_are_said_together(tmp_path, no_data):

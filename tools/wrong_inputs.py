@@ -26,7 +26,8 @@ TRAIN = (
 
 SMALL = (
   "--config.model.layers=1 --config.model.width=16 --config.model.heads=2 --config.data.length=16 "
-  "--config.tokenizer.kind=bytes --config.data.cache_dir=cache --config.train.duration=2steps --config.data.heldout_split=tail --workdir=runs/new "
+  "--config.tokenizer.kind=bytes --config.data.cache_dir=cache --config.train.duration=2steps "
+  "--config.data.heldout_split=tail --workdir=runs/new "
 )
 CLASSIFY = f"train --config=configs/classify.py {SMALL}--config.data.sources="
 

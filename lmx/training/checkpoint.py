@@ -280,11 +280,14 @@ def restore_shared(
   missing = [name for name, leaf in template.items() if saved.get(name) != leaf.shape and new.fullmatch(name)]
   wanted = {name: leaf for name, leaf in template.items() if name not in missing}
   ignored = {name for name in saved if name not in wanted and new.fullmatch(name)}
-  return _read(folder, {part: wanted}, ignored)[part], missing
+  return _read(folder, {part: wanted}, ignored, fix=_FIX_START)[part], missing
 
 
 def _read(
-  folder: Path, parts: Mapping[str, Mapping[str, jax.ShapeDtypeStruct]], ignored: Collection[str] = ()
+  folder: Path,
+  parts: Mapping[str, Mapping[str, jax.ShapeDtypeStruct]],
+  ignored: Collection[str] = (),
+  fix: str | None = None,
 ) -> dict[str, dict[str, jax.Array]]:
   """The arrays of some parts, laid out as the templates say, after checking that they are the ones wanted.
 
@@ -295,7 +298,7 @@ def _read(
   arrays = {}
   for part, wanted in parts.items():
     saved = handler.metadata(epath.Path(folder / part)).tree
-    _check_same(folder / part, {name: leaf for name, leaf in saved.items() if name not in ignored}, wanted)
+    _check_same(folder / part, {name: leaf for name, leaf in saved.items() if name not in ignored}, wanted, fix or _FIX)
     template = {
       name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
       for name, leaf in wanted.items()
@@ -307,18 +310,21 @@ def _read(
   return arrays
 
 
-def _check_same(where: Path, metadata: Any, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+def _check_same(where: Path, metadata: Any, wanted: Mapping[str, jax.ShapeDtypeStruct], fix: str) -> None:
   """Orbax would cast and cut silently; a checkpoint of another model or optimizer is an error instead."""
   saved = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in metadata.items()}
   asked = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
   for name in [*asked, *saved]:
     if name not in saved:
       close = nearest(name, saved.keys() - asked.keys())
-      raise LmxError(f"{where}: the checkpoint has no {name!r}." + (f" It has {close!r}." if close else "") + _FIX)
+      raise LmxError(f"{where}: the checkpoint has no {name!r}." + (f" It has {close!r}." if close else "") + fix)
     if name not in asked:
-      raise LmxError(f"{where}: the checkpoint has {name!r}, which this model or optimizer lacks.{_FIX}")
+      raise LmxError(f"{where}: the checkpoint has {name!r}, which this model or optimizer lacks.{fix}")
     if saved[name] != asked[name]:
-      raise LmxError(f"{where}: {name} is {saved[name]} in the checkpoint and {asked[name]} here.{_FIX}")
+      raise LmxError(f"{where}: {name} is {saved[name]} in the checkpoint and {asked[name]} here.{fix}")
 
 
 _FIX = " Fix: use the config that the run was started with (config.json in the run directory)."
+_FIX_START = (
+  " Fix: give the model that the run has; a config that takes a run does (lmx train --config=configs/classify.py:RUN)."
+)
