@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lmx.models.backbone import Backbone, place_tokens
-from lmx.models.parts import check_length, make_head, make_table, make_unembedding, outputs_of, scheme_of
+from lmx.models.parts import check_length, embed_tokens, make_head, make_table, make_unembedding, outputs_of, scheme_of
 from lmx.models.spec import EncoderSpec
 from lmx.nn.dropout import fold
 from lmx.nn.outputs import Outputs
@@ -68,14 +68,13 @@ class Encoder(Backbone):
     check_length(spec, tokens.shape[1])
     place = place_tokens(tokens, segment_ids, positions)
     result = self.run(self._embed(tokens, token_types), place, None, dropout_key, keep_layers)
-    table = self.token_embedding.embedding if self.unembedding is None else self.unembedding.kernel
     key = fold(dropout_key, spec.layers + 1)
     more = {"cache": None, "auxiliary": result.auxiliary, "layers": result.layers}
-    return outputs_of(spec, self.head, table[...], result.hidden, segment_ids, key, **more)
+    tables = (self.token_embedding, self.unembedding)
+    return outputs_of(spec, self.head, tables, result.hidden, segment_ids, key, **more)
 
   def _embed(self, tokens: jax.Array, token_types: jax.Array | None) -> jax.Array:
-    x_BLD, scale = self.token_embedding(tokens), self.spec.embedding_scale
-    x_BLD = x_BLD if scale == 1 else x_BLD * scale
+    x_BLD = embed_tokens(self.spec, self.token_embedding, tokens)
     if self.token_type_embedding is None:
       return x_BLD
     return x_BLD + self.token_type_embedding(jnp.zeros_like(tokens) if token_types is None else token_types)

@@ -13,6 +13,7 @@ from lmx.models.parts import (
   MIXERS,
   added_to,
   check_length,
+  embed_tokens,
   make_head,
   make_table,
   make_unembedding,
@@ -102,17 +103,19 @@ class EncoderDecoder(nnx.Module):
       memory = Memory(encoded.hidden, *_matched(tokens, segment_ids, encoder_tokens, encoder_segment_ids))
     place = dataclasses.replace(place, memory=memory)
     layers = None if cache is None else cache.layers
-    result = self.decoder.run(self._embed(tokens), place, layers, fold(dropout_key, 0), keep_layers)
+    result = self.decoder.run(
+      embed_tokens(self.spec, self.token_embedding, tokens), place, layers, fold(dropout_key, 0), keep_layers
+    )
     if cache is not None:
       cache = Cache(added_to(cache.length, tokens, segment_ids), result.cache, cache.memory_segments)
-    table = self.token_embedding.embedding if self.unembedding is None else self.unembedding.kernel
     more: dict[str, Any] = {
       "cache": cache,
       "auxiliary": _added(result.auxiliary, {} if encoded is None else encoded.auxiliary),
       "layers": result.layers,
       "encoder_layers": None if encoded is None else encoded.layers,
     }
-    return outputs_of(self.spec, self.head, table[...], result.hidden, segment_ids, fold(dropout_key, 2), **more)
+    tables = (self.token_embedding, self.unembedding)
+    return outputs_of(self.spec, self.head, tables, result.hidden, segment_ids, fold(dropout_key, 2), **more)
 
   def encode(
     self,
@@ -155,11 +158,7 @@ class EncoderDecoder(nnx.Module):
     check("EncoderDecoder, encoder", "BM ?BM ?BM", tokens, segment_ids, positions)
     check_length(self.spec, tokens.shape[1])
     place = place_tokens(tokens, segment_ids, positions)
-    return self.encoder.run(self._embed(tokens), place, None, key, keep_layers)
-
-  def _embed(self, tokens: jax.Array) -> jax.Array:
-    x_BLD, scale = self.token_embedding(tokens), self.spec.embedding_scale
-    return x_BLD if scale == 1 else x_BLD * scale
+    return self.encoder.run(embed_tokens(self.spec, self.token_embedding, tokens), place, None, key, keep_layers)
 
 
 def _matched(tokens, segment_ids, encoder_tokens, encoder_segment_ids) -> tuple[jax.Array | None, jax.Array | None]:

@@ -163,16 +163,32 @@ def make_head(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> HeadModule:
   return HEADS[spec.head](shape, scheme=scheme, dtype=spec.dtype, rngs=rngs)
 
 
+def embed_tokens(spec: StackSpec, table: Embedding, tokens: jax.Array) -> jax.Array:
+  """(B, L, D): what the stack is told of the tokens, without their positions."""
+  x_BLD = table(tokens)
+  return x_BLD if spec.embedding_scale == 1 else x_BLD * spec.embedding_scale
+
+
 def outputs_of(
   spec: StackSpec,
   head: HeadModule,
-  table_VD: jax.Array,
+  tables: tuple[Embedding, Unembedding | None],
   hidden_BLD: jax.Array,
   segment_ids: jax.Array | None,
   key: jax.Array | None,
   **more: Any,
 ) -> Outputs:
-  """Final hidden states through the head; `more` are other fields of `Outputs`."""
+  """Final hidden states through the head.
+
+  Args:
+    spec, head: the model's.
+    tables: of token embeddings and, where it is another, of the output.
+    hidden_BLD, segment_ids: of the last block.
+    key: turns dropout on.
+    **more: other fields of `Outputs`.
+  """
+  embedding, unembedding = tables
+  table_VD = (embedding.embedding if unembedding is None else unembedding.kernel)[...]
   ending = head(hidden_BLD, segment_ids, key)
   return Outputs(
     hidden=ending.hidden,

@@ -13,6 +13,7 @@ from lmx.models.parts import (
   MIXERS,
   added_to,
   check_length,
+  embed_tokens,
   make_head,
   make_table,
   make_unembedding,
@@ -81,13 +82,13 @@ class Transformer(Backbone):
       capacity = layers.slots if isinstance(layers, KeyValues) else 0
     place = place_tokens(tokens, segment_ids, positions, seen, capacity)
     place = dataclasses.replace(place, prefix=prefix)
-    result = self.run(self._embed(tokens), place, layers, dropout_key, keep_layers)
+    result = self.run(embed_tokens(self.spec, self.token_embedding, tokens), place, layers, dropout_key, keep_layers)
     if cache is not None:
       cache = Cache(added_to(cache.length, tokens, segment_ids), result.cache)
-    table = self.token_embedding.embedding if self.unembedding is None else self.unembedding.kernel
     key = fold(dropout_key, spec.layers + 1)
     more = {"cache": cache, "auxiliary": result.auxiliary, "layers": result.layers}
-    return outputs_of(spec, self.head, table[...], result.hidden, segment_ids, key, **more)
+    tables = (self.token_embedding, self.unembedding)
+    return outputs_of(spec, self.head, tables, result.hidden, segment_ids, key, **more)
 
   def init_cache(self, batch: int, length: int) -> Cache:
     """An empty decoding state for `batch` rows of up to `length` tokens.
@@ -98,7 +99,3 @@ class Transformer(Backbone):
     check_length(self.spec, length)
     layers = MIXERS[self.spec.mixer].empty(self.spec, self.spec.layers, batch, length)
     return Cache(jnp.zeros((batch,), jnp.int32), layers)
-
-  def _embed(self, tokens: jax.Array) -> jax.Array:
-    x_BLD, scale = self.token_embedding(tokens), self.spec.embedding_scale
-    return x_BLD if scale == 1 else x_BLD * scale
