@@ -92,7 +92,9 @@ def get_config() -> config_dict.ConfigDict:
   compute.dtype = "bfloat16"  # bfloat16 | float32. Parameters, softmax, norms and loss stay in float32.
   compute.attention = "auto"  # auto | reference | einsum | xla | cpu | cudnn. auto: the fastest that passes its check.
   compute.layers = "auto"  # auto | scanned | unrolled. Unrolled is faster for few layers, scanned compiles faster.
-  compute.remat = "none"  # none | full: recompute each block in the backward pass to save memory.
+  # Memory against time: none (a block's activations are kept) | full (only its input is, the block is computed again
+  # in the backward pass) | dots (what its matmuls give is kept too) | offload (that, in the host's memory)
+  compute.remat = "none"
   compute.compilation_cache = "~/.cache/lmx/xla"  # Compiled programs are kept here between runs; "" turns it off.
 
   # ---------------------------------------------------------------- tokenizer

@@ -29,7 +29,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "compute.dtype": ("bfloat16", "float32"),
   "compute.attention": ("auto", "reference", "einsum", "xla", "cpu", "cudnn"),
   "compute.layers": ("auto", "scanned", "unrolled"),
-  "compute.remat": ("none", "full"),
+  "compute.remat": ("none", "full", "dots", "offload"),
   "tokenizer.kind": ("bytes", "sentencepiece", "huggingface"),
   "tokenizer.model_type": ("bpe", "unigram", "char"),
   "data.heldout_split": ("document", "tail"),

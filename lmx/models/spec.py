@@ -30,7 +30,7 @@ class StackSpec:
     dtype: compute dtype; parameters, softmax, norms and loss are float32.
     attention: a row of `KERNELS`, or auto.
     layer_loop: auto | scanned | unrolled.
-    remat: none | full.
+    remat: a row of `REMATS`.
     head: a row of `HEADS`.
     outputs: scores of a row or token (labels), for heads that have them.
 

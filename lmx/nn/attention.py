@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from lmx.nn.cache import KeyValues
 from lmx.nn.context import Context, Memory
@@ -94,6 +95,8 @@ class Attention(nnx.Module):
     k_BLGK, v_BLGK = self.keys_and_values(x_BLD)
     if context.rotary is not None:
       q_BLHK, k_BLGK = rotate(q_BLHK, context.rotary), rotate(k_BLGK, context.rotary)
+    q_BLHK = checkpoint_name(q_BLHK, "queries")
+    k_BLGK, v_BLGK = checkpoint_name(k_BLGK, "keys"), checkpoint_name(v_BLGK, "values")
     if cache is None or context.slots is None:
       mask = Mask(
         context.segment_ids,
@@ -120,7 +123,8 @@ class Attention(nnx.Module):
     return k_BSGK if self.key_norm is None else _normalised(self.key_norm, k_BSGK), v_BSGK
 
   def output(self, mixed_BLHK: jax.Array) -> jax.Array:
-    return self.out(constrain(mixed_BLHK, "batch", "length", "heads", "head_width"))
+    mixed_BLHK = constrain(mixed_BLHK, "batch", "length", "heads", "head_width")
+    return self.out(checkpoint_name(mixed_BLHK, "mixed"))
 
   def attend(self, q_BLHK, k_BSGK, v_BSGK, mask: Mask, key, bias=None) -> jax.Array:
     """The fastest kernel that applies, (B, L, H, K)."""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from lmx.nn.activations import Activation
 from lmx.nn.context import Context, Sums
@@ -34,8 +35,8 @@ class MLP(nnx.Module):
 
   def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Sums]:
     """(B, L, D) to (B, L, D), and no losses; each token goes its own way, whatever the context."""
-    up_BLF = constrain(self.up(x_BLD), "batch", "length", "mlp")
+    up_BLF = checkpoint_name(constrain(self.up(x_BLD), "batch", "length", "mlp"), "up")
     if self.gate is None:
       return self.down(self.function(up_BLF)), {}
-    gate_BLF = constrain(self.gate(x_BLD), "batch", "length", "mlp")
+    gate_BLF = checkpoint_name(constrain(self.gate(x_BLD), "batch", "length", "mlp"), "gate")
     return self.down(self.function(gate_BLF) * up_BLF), {}

@@ -14,7 +14,21 @@ from lmx.trees import is_variable
 
 UNROLL_LIMIT = 12  # Under "auto", more layers than this are scanned: compile time grows with every unrolled layer.
 LAYER_LOOPS = ("auto", "scanned", "unrolled")
-REMATS = ("none", "full")
+# What the matmuls of a block give, by the names that `checkpoint_name` gave them: all else is cheap to compute again.
+NAMED = ("queries", "keys", "values", "mixed", "up", "gate")
+_POLICIES = jax.checkpoint_policies
+# What the backward pass finds of a layer beside its input, and computes the rest of again. None: nothing.
+REMATS: dict[str, Callable[..., Any] | None] = {
+  "none": None,  # All of it: nothing is computed again.
+  "full": None,
+  "dots": _POLICIES.save_only_these_names(*NAMED),
+  "offload": _POLICIES.save_and_offload_only_these_names(
+    names_which_can_be_saved=[],
+    names_which_can_be_offloaded=list(NAMED),
+    offload_src="device",
+    offload_dst="pinned_host",
+  ),
+}
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs) -> Any:
@@ -70,7 +84,8 @@ def run_layers(
     carry: a pytree; its structure and shapes stay the same.
     layers: N.
     loop: a name of `LAYER_LOOPS`. The result is the same.
-    remat: "full" keeps each layer's input only, and computes the layer again in the backward pass; "none" keeps all.
+    remat: a name of `REMATS`: "none" keeps all of a layer for the backward pass; "full" its input only, and computes
+      the layer again; "dots" keeps what its matmuls give, too; "offload" keeps that in the host's memory.
     period: every so many layers the kinds of layers repeat; a scan goes over whole periods, what is left is unrolled.
     keep: (carry) -> an array to return for each layer.
 
@@ -81,8 +96,8 @@ def run_layers(
 
   def step(carry, layer, number, place):
     run: Callable[..., Any] = functools.partial(layer_step, place=place)
-    if remat == "full":
-      run = jax.checkpoint(run, prevent_cse=unrolled)  # A scan already keeps the two passes apart.
+    if remat != "none":  # A scan already keeps the two passes apart.
+      run = jax.checkpoint(run, prevent_cse=unrolled, policy=REMATS[remat])
     carry = run(carry, layer, number)
     return carry, None if keep is None else keep(carry)
 

@@ -34,12 +34,30 @@ UNROLLED = ("gpt2", "llama", "gemma2", "gemma3", "post_norm", "modern_encoder", 
 LOOP_CASES = [
   *((name, "unrolled", "none") for name in UNROLLED),
   *((name, loop, "full") for name in ("gemma3", "post_norm") for loop in ("scanned", "unrolled")),
+  ("gemma3", "scanned", "dots"),
+  ("post_norm", "unrolled", "dots"),
 ]
 
 
 @pytest.mark.parametrize(("name", "loop", "remat"), LOOP_CASES)
 def test_unrolled_layers_equal_scanned_ones_and_rematerialised_equal_kept(name, loop, remat):
   check_loops(functools.partial(with_spec, layer_loop=loop, remat=remat), name)
+
+
+def test_what_is_kept_of_a_layer_is_not_computed_again():
+  model, batch = model_of("llama"), without_prefix(packed_and_apart(SPECIMENS["llama"])[0])
+
+  def products(remat: str) -> int:
+    traced = loss_and_gradient.trace(with_spec(model, remat=remat), batch, None)
+    return str(traced.jaxpr).count("dot_general")
+
+  none, dots, full = (products(remat) for remat in ("none", "dots", "full"))
+  assert none < dots < full
+  assert dots - none <= 2  # Those within the attention kernel, which keeps its own.
+  assert products("offload") == dots
+  offloaded = str(loss_and_gradient.trace(with_spec(model, remat="offload"), batch, None).jaxpr)
+  assert "MemorySpace.Host" in offloaded
+  assert "MemorySpace.Device" in offloaded
 
 
 def reversed_layers(model):
