@@ -95,6 +95,7 @@ def get_config() -> config_dict.ConfigDict:
   # Memory against time: none (a block's activations are kept) | full (only its input is, the block is computed again
   # in the backward pass) | dots (what its matmuls give is kept too) | offload (that, in the host's memory)
   compute.remat = "none"
+  compute.loss_chunks = 1  # Parts that the loss over the vocabulary is computed in: one part's logits exist at a time.
   compute.compilation_cache = "~/.cache/lmx/xla"  # Compiled programs are kept here between runs; "" turns it off.
 
   # ---------------------------------------------------------------- tokenizer

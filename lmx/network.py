@@ -156,6 +156,7 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
     "attention": config.compute.attention,
     "layer_loop": config.compute.layers,
     "remat": config.compute.remat,
+    "loss_chunks": config.compute.loss_chunks,
     "head": row.head,
     "outputs": max(labels, 1),
   }

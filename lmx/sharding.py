@@ -147,6 +147,12 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
 
 
+def batch_shards() -> int:
+  """Parts that the batch is split into under the active layout."""
+  layout = _active.get()
+  return 1 if layout is None else math.prod(layout.mesh.shape[axis] for axis in BATCH_AXES)
+
+
 def over_batch_shards(
   function: Callable[..., jax.Array],
   rows: Sequence[jax.Array],
@@ -166,8 +172,7 @@ def over_batch_shards(
   """
   layout = _active.get()
   batch = PartitionSpec(BATCH_AXES)
-  shards = 1 if layout is None else math.prod(layout.mesh.shape[axis] for axis in BATCH_AXES)
-  if layout is None or layout.mesh.size == 1 or rows[0].shape[0] % shards:
+  if layout is None or layout.mesh.size == 1 or rows[0].shape[0] % batch_shards():
     return function(*rows, weights)
   specs = {name: partition_spec(axes[name], layout.compute, name) for name in weights}
   split = tuple({axis for spec in specs.values() for axis in spec if axis is not None})

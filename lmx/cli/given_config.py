@@ -18,6 +18,7 @@ FREE = (
   "compute.attention",
   "compute.layers",
   "compute.remat",
+  "compute.loss_chunks",
   "compute.compilation_cache",
   "data.cache_dir",
   "data.tfds_dir",

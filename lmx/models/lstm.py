@@ -60,6 +60,7 @@ class LSTMSpec:
   pooler: bool = True
   carry_state: bool = False
   dtype: str = "bfloat16"
+  loss_chunks: int = 1
   head: str = "language"
   outputs: int = 1
 
@@ -220,7 +221,7 @@ class LSTM(nnx.Module):
       ending.hidden,
       self._output_table(),
       None if cache is None else Cache(cache.length + jnp.sum(real_BL, axis=1, dtype=jnp.int32), layers),
-      Head(spec.vocab_size, spec.logits_softcap),
+      Head(spec.vocab_size, spec.logits_softcap, chunks=spec.loss_chunks),
       bias=ending.bias,
       scores=ending.scores,
       layers=jnp.stack(kept) if keep_layers else None,

@@ -193,7 +193,7 @@ def outputs_of(
   return Outputs(
     hidden=ending.hidden,
     unembedding=table_VD if head.vocabulary else None,
-    head=Head(spec.vocab_size, spec.logits_softcap, scale=spec.output_scale),
+    head=Head(spec.vocab_size, spec.logits_softcap, scale=spec.output_scale, chunks=spec.loss_chunks),
     bias=ending.bias,
     scores=ending.scores,
     **more,

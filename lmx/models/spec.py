@@ -31,6 +31,7 @@ class StackSpec:
     attention: a row of `KERNELS`, or auto.
     layer_loop: auto | scanned | unrolled.
     remat: a row of `REMATS`.
+    loss_chunks: parts that the loss over the vocabulary is computed in: see `lmx.nn.losses.Head`.
     head: a row of `HEADS`.
     outputs: scores of a row or token (labels), for heads that have them.
 
@@ -93,6 +94,7 @@ class StackSpec:
   attention: str = "auto"
   layer_loop: str = "auto"
   remat: str = "none"
+  loss_chunks: int = 1
   head: str = "language"
   outputs: int = 1
 

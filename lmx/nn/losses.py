@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from lmx.nn.kernels import soft_cap
 from lmx.shapes import check
-from lmx.sharding import constrain
+from lmx.sharding import batch_shards, constrain
 
 _HIDDEN = -1e30  # The logit of a padding row of the vocabulary; its probability is exactly 0.
 
@@ -45,6 +45,8 @@ class Head:
     scale: the product of hidden state and table is multiplied by it.
     label_smoothing: share of the target's probability that is spread evenly over the real vocabulary
       (https://arxiv.org/abs/1512.00567, section 7).
+    chunks: parts that the tokens are taken in, one after the other, so that only the logits of one part exist at a
+      time; where they don't divide the tokens of a device, the largest number below that does. The result is the same.
   """
 
   vocab_size: int
@@ -52,6 +54,7 @@ class Head:
   z_loss: float = 0.0
   scale: float = 1.0
   label_smoothing: float = 0.0
+  chunks: int = 1
 
 
 def logits(hidden: jax.Array, table_VD: jax.Array, head: Head, bias_V: jax.Array | None = None) -> jax.Array:
@@ -73,6 +76,33 @@ def _is_real(logits_V: jax.Array, head: Head) -> jax.Array:
 
 def _forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradient: bool):
   """Sums over T tokens, and with `gradient` those of `total` with respect to hidden, table and bias."""
+  tokens = targets_T.shape[0]
+  parts = next(n for n in range(max(1, head.chunks), 0, -1) if n == 1 or tokens % (n * batch_shards()) == 0)
+  if parts == 1:
+    return _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head, gradient)
+
+  def split(x_T):
+    """Every n-th token goes into one part, so that each stays on its device."""
+    x_PT = x_T.reshape(tokens // parts, parts, *x_T.shape[1:]).swapaxes(0, 1)
+    return constrain(x_PT, None, "batch", *[None] * (x_T.ndim - 1))
+
+  def step(totals, part):
+    hidden_TD, targets_T, weights_T = part
+    sums, gradients = _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head, gradient)
+    dhidden_TD, *of_tables = gradients or (None,)
+    return jax.tree.map(jnp.add, totals, (sums, of_tables)), dhidden_TD
+
+  zeros = [None if table is None else jnp.zeros(table.shape, jnp.float32) for table in (table_VD, bias_V)]
+  start = ((jnp.zeros((), jnp.float32),) * 4, zeros if gradient else [])
+  (sums, of_tables), dhidden_PTD = jax.lax.scan(step, start, tuple(map(split, (hidden_TD, targets_T, weights_T))))
+  if not gradient:
+    return sums, None
+  dhidden_TD = constrain(dhidden_PTD.swapaxes(0, 1).reshape(hidden_TD.shape), "batch", "embed")
+  return sums, (dhidden_TD, *of_tables)
+
+
+def _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradient: bool):
+  """`_forward` with the logits of all the tokens at once."""
   logits_TV = constrain(logits(hidden_TD, table_VD, head, bias_V), "batch", "vocab")
   largest_T1 = jnp.max(logits_TV, axis=-1, keepdims=True)
   exponentials_TV = jnp.exp(logits_TV - largest_T1)

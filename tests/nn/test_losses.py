@@ -2,15 +2,19 @@
 """The fused cross-entropy against the textbook's, values and gradients."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from laws import assert_law_catches
 from specimens import quick_jit
 
+from lmx.mesh import batch_sharding, make_mesh
 from lmx.nn.losses import Head, cross_entropy, token_log_probs
+from lmx.sharding import Layout, use_layout
 
 B, L, D, V = 2, 5, 8, 12
 HEADS = {
@@ -19,6 +23,8 @@ HEADS = {
   "soft_capped": Head(V, softcap=1.5),
   "z_loss": Head(9, softcap=2.0, z_loss=0.1),
   "scaled_and_smoothed": Head(9, softcap=2.0, scale=0.3, label_smoothing=0.2, z_loss=0.1),
+  "in_chunks": Head(9, softcap=2.0, scale=0.3, label_smoothing=0.2, z_loss=0.1, chunks=5),
+  "in_chunks_that_do_not_divide": Head(V, chunks=4),
 }
 
 
@@ -55,13 +61,45 @@ def check_loss(loss, head: Head, bias=None) -> None:
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
-def total(*args):
-  return cross_entropy(*args).total
+def total(*args, **kwargs):
+  return cross_entropy(*args, **kwargs).total
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_fused_loss_and_its_gradients_equal_the_textbook(name):
   check_loss(total, HEADS[name])
+
+
+def test_in_chunks_the_logits_are_never_whole():
+  hidden, table, targets, weights = inputs()
+
+  def arrays(chunks: int) -> str:
+    loss = functools.partial(total, head=Head(V, chunks=chunks))
+    return str(jax.make_jaxpr(jax.grad(loss))(hidden, table, targets, weights))
+
+  assert f"f32[{B * L},{V}]" in arrays(1)
+  assert f"f32[{B * L},{V}]" not in arrays(5)
+  assert f"f32[2,{V}]" in arrays(5)
+
+
+def test_chunks_stay_on_their_devices_and_change_nothing_on_a_mesh():
+  layout = Layout(make_mesh({"data": 2, "fsdp": 2, "tensor": 2}))
+  generator = np.random.default_rng(0)
+  hidden, table = generator.standard_normal((8, 6, D), np.float32), generator.standard_normal((V, D), np.float32)
+  targets, weights = generator.integers(0, V, (8, 6)).astype(np.int32), generator.random((8, 6), np.float32)
+  places = (batch_sharding(layout.mesh), NamedSharding(layout.mesh, PartitionSpec("tensor", "fsdp")))
+
+  def loss(hidden, table, chunks):
+    with use_layout(layout):
+      return cross_entropy(hidden, table, targets, weights, Head(V, chunks=chunks)).total
+
+  def result(chunks):
+    step = jax.jit(jax.value_and_grad(functools.partial(loss, chunks=chunks), (0, 1)), in_shardings=places)
+    assert "all-to-all" not in step.lower(hidden, table).compile().as_text()
+    return jax.tree.leaves(step(hidden, table))
+
+  for got, expected in zip(result(4), result(1), strict=True):
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_bias_on_the_logits_counts_in_the_loss_and_has_a_gradient():
