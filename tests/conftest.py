@@ -21,9 +21,9 @@ DEVICES = 8
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Compiled programs are kept between runs; everything that took some time to compile is worth keeping.
-jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+# Everything that took some time to compile is worth keeping.
+jax.config.update("jax_compilation_cache_dir", str(tiny_runs.COMPILED))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 

@@ -4,8 +4,10 @@
 Each law is run on the real thing, and once on a twin broken on purpose: a check that cannot fail proves nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
+
+import pytest
 
 
 def assert_law_catches(check: Callable[..., None], mutant: Any, *args: Any, **kwargs: Any) -> None:
@@ -19,3 +21,18 @@ def assert_law_catches(check: Callable[..., None], mutant: Any, *args: Any, **kw
     return
   name = getattr(check, "__name__", str(check))
   raise AssertionError(f"the law {name} did not notice the broken twin {mutant!r}")
+
+
+def slow_but(default: Collection[Any], cases: Iterable[Any]) -> list[Any]:
+  """All cases of a test; those that are not among `default` are left to `pytest -m slow`.
+
+  The ones by default are chosen so that each way in which cases differ is among them.
+  """
+  cases = list(cases)
+  missing = [case for case in default if case not in cases]
+  assert not missing, f"no such cases: {missing}"
+
+  def marked(case: Any) -> Any:
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+
+  return [case if case in default else marked(case) for case in cases]

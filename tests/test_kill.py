@@ -18,7 +18,7 @@ from tiny_runs import assert_same_run, end, experiment, lines, start
 from lmx.training.checkpoint import whole_steps
 
 KILLS = int(os.environ.get("LMX_KILLS", "0"))
-SECONDS, AT_LEAST = 20, 3
+SECONDS, AT_LEAST = 10, 2
 # Long enough to be killed in, with checkpoints so often that most kills find one being written.
 RUN = {
   "train__duration": "60 steps",

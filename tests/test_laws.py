@@ -4,7 +4,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from laws import assert_law_catches
+from laws import assert_law_catches, slow_but
 
 
 def is_even(number: int) -> None:
@@ -29,3 +29,11 @@ def test_tests_run_on_eight_devices_and_refuse_silent_broadcasting():
   assert jax.device_count() == 8
   with pytest.raises(ValueError, match="rank"):
     jnp.ones((2, 3)) + jnp.ones(3)
+
+
+def test_every_case_is_run_by_default_or_marked_slow():
+  cases = slow_but(["a"], ["a", "b"])
+  assert cases[0] == "a"
+  assert (cases[1].values, [mark.name for mark in cases[1].marks]) == (("b",), ["slow"])
+  with pytest.raises(AssertionError, match=r"no such cases: \['c'\]"):
+    slow_but(["a", "c"], ["a", "b"])

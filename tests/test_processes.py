@@ -80,6 +80,7 @@ def test_two_processes_begin_a_run_agree_on_a_signal_and_one_process_ends_it(alo
   check_same_losses(run, alone.run_dir)
 
 
+@pytest.mark.slow
 def test_one_process_begins_a_run_and_two_processes_end_it(alone, tiny_text, tmp_path, monkeypatch):
   run = tmp_path / "run"
   monkeypatch.setattr(loop.Run, "asked_to_stop", lambda self: self.step == 55)

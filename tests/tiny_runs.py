@@ -22,6 +22,8 @@ from lmx.run_folder import CHECKPOINT_DIR
 from lmx.training.checkpoint import Checkpointer
 
 ROOT = Path(__file__).resolve().parent.parent
+# Compiled programs are kept between runs of the tests, those of other clones too: most of a first run is compiling.
+COMPILED = Path(os.environ.get("LMX_TEST_CACHE", "~/.cache/lmx/tests")).expanduser()
 WORDS = ("a", "batch", "of", "text", "is", "in", "the", "loss", "and", "step", "to", "run", "with", "data", "model")
 # What differs between two runs that computed the same: when, how fast, and in how much memory.
 TIMES = ("time", "seconds", "tokens_per_second", "step_seconds", "data_wait_share", "peak_memory_bytes")
@@ -76,7 +78,7 @@ def experiment(text: Path, run_dir: Path, *, devices: int = 1, **changes: Any) -
 
 def start(text: Path, run_dir: Path, *flags: str, devices: int = 1, **changes: Any) -> subprocess.Popen:
   """`lmx train` of the tiny config in a process of its own, which can be killed."""
-  cache = {"compute.compilation_cache": str(ROOT / ".cache" / "xla_processes")}
+  cache = {"compute.compilation_cache": str(COMPILED / "processes")}
   settings = overrides(text, **{name.replace(".", "__"): value for name, value in cache.items()}, **changes)
   command = [sys.executable, "-m", "lmx", "train", f"--config={ROOT / 'configs' / 'base.py'}", f"--workdir={run_dir}"]
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from laws import assert_law_catches
+from laws import assert_law_catches, slow_but
 from specimens import SPECIMENS, model_of, quick_jit, with_spec
 from tiny_rows import assert_close, loss_of, packed_and_apart, without_prefix
 
@@ -37,9 +37,14 @@ LOOP_CASES = [
   ("gemma3", "scanned", "dots"),
   ("post_norm", "unrolled", "dots"),
 ]
+BY_DEFAULT = [
+  *((name, "unrolled", "none") for name in ("gpt2", "gemma3", "bart")),
+  ("post_norm", "scanned", "full"),
+  ("gemma3", "scanned", "dots"),
+]
 
 
-@pytest.mark.parametrize(("name", "loop", "remat"), LOOP_CASES)
+@pytest.mark.parametrize(("name", "loop", "remat"), slow_but(BY_DEFAULT, LOOP_CASES))
 def test_unrolled_layers_equal_scanned_ones_and_rematerialised_equal_kept(name, loop, remat):
   check_loops(functools.partial(with_spec, layer_loop=loop, remat=remat), name)
 

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from laws import assert_law_catches
+from tiny_runs import COMPILED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,8 +19,8 @@ def bench(*arguments: str) -> str:
   environment = {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"),  # As conftest.py has it for the tests themselves.
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    "JAX_COMPILATION_CACHE_DIR": str(COMPILED),  # As conftest.py has it for the tests themselves.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
   }
   return subprocess.run(
@@ -26,6 +28,7 @@ def bench(*arguments: str) -> str:
   ).stdout
 
 
+@pytest.mark.slow
 def test_the_step_of_lmx_and_the_hand_written_one_are_timed_and_their_losses_agree():
   printed = bench(
     "tools.bench.step", "--shapes", "tiny", "--rounds", "3", "--contestants", "lmx step", "hand-written", "torch",
