@@ -28,13 +28,13 @@ from lmx.data.corpus import (
 from lmx.data.encoding import Needs
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
 from lmx.errors import ConfigError, LmxError, Problems, choose, message
-from lmx.mesh import whole_batch
+from lmx.mesh import imagined_mesh, whole_batch
 from lmx.network import Network, check_start, make_layout, make_network, make_objective, model_spec, objective_row
 from lmx.objectives.base import Objective
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.run_config import TOKENIZER_DIR, read_labels
 from lmx.sharding import Layout
-from lmx.units import Pace, duration_steps, human
+from lmx.units import Pace, duration_steps, human_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +203,25 @@ def check(config: ConfigDict) -> list[str]:
   return list(dict.fromkeys(problems.messages))
 
 
+def imagine(config: ConfigDict, devices: int | None) -> tuple[Network, dict[str, int]]:
+  """The network of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
+
+  Args:
+    config: checked.
+    devices: so many that need not exist; None: those here.
+
+  Raises:
+    LmxError: what does not fit.
+  """
+  objective_row(config)
+  vocab_size, labels = config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
+  spec = model_spec(config, vocab_size, labels)
+  layout = make_layout(config) if devices is None else Layout(imagined_mesh(dict(config.mesh), devices))
+  network = make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout)
+  rows, length = config.train.batch_size // config.train.micro_batches, config.data.length
+  return network, {"rows": rows, "length": length, "encoder_length": config.data.encoder_length or length}
+
+
 def _no_loss(*arguments: Any) -> Any:
   raise AssertionError("a config is checked without running anything")
 
@@ -238,8 +257,8 @@ def read_data(config: ConfigDict, tokenizer: Tokenizer, needs: Needs, out: Conso
 
   def progress(name: str, done: int, total: int | None) -> None:
     # Rows of a table are counted with the names of their columns, so they may come to more than the file.
-    of = f" of {human(total)}B" if total and done <= total else ""
-    out.print(f"tokenizing {name}: {human(done)}B{of}", markup=False)
+    of = f" of {human_bytes(total)}" if total and done <= total else ""
+    out.print(f"tokenizing {name}: {human_bytes(done)}{of}", markup=False)
 
   return prepare_corpus(data_spec(config), tokenizer, progress, encoder=needs.encoder)
 

@@ -3,10 +3,11 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, message
 
@@ -56,6 +57,13 @@ def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device]
   return jax.make_mesh(
     tuple(full.values()), tuple(full), axis_types=(AxisType.Auto,) * len(full), devices=devices
   )  # Explicit, because the default of axis_types differs between jax releases.
+
+
+def imagined_mesh(sizes: dict[str, int], devices: int) -> Mesh:
+  """The mesh that `make_mesh` would make of so many devices, which need not exist: to plan with, not to compute on."""
+  full = axis_sizes(sizes, devices)
+  mesh = AbstractMesh(tuple(full.values()), tuple(full), axis_types=(AxisType.Auto,) * len(full))
+  return cast(Mesh, mesh)  # It has all of one but the devices.
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -248,7 +248,12 @@ def make_layout(config: ConfigDict) -> Layout:
 
 
 def make_network(
-  config: ConfigDict, spec: Any, loss: Callable[..., Any], pace: Pace, tokenizer: Tokenizer | None = None
+  config: ConfigDict,
+  spec: Any,
+  loss: Callable[..., Any],
+  pace: Pace,
+  tokenizer: Tokenizer | None = None,
+  layout: Layout | None = None,
 ) -> Network:
   """The model's blueprint on the mesh with its optimizer: everything but the numbers.
 
@@ -258,8 +263,9 @@ def make_network(
     loss: the objective's.
     pace: with the run's total steps.
     tokenizer: a teacher must have the same; None: not checked.
+    layout: None: the config's mesh over the devices here.
   """
-  layout, make = make_layout(config), model_maker(config, spec)
+  layout, make = layout or make_layout(config), model_maker(config, spec)
   plan = blueprint(make)
   optimizer = make_the_optimizer(config, plan, pace.total_steps or 0, pace)
   options = StepOptions(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, choose, message
 from lmx.mesh import AXES, BATCH_AXES
@@ -99,13 +99,15 @@ class Layout:
     spec = partition_spec(axes, self.storage, name)
     for dimension, (size, part) in enumerate(zip(shape, spec, strict=True)):
       for mesh_axis in (part,) if isinstance(part, str) else part or ():
-        if size % self.mesh.shape[mesh_axis]:
+        devices = self.mesh.shape[mesh_axis]
+        if size % devices:
+          fewer = max(number for number in range(1, devices) if size % number == 0)
           raise LmxError(
             message(
               f"{name}, dimension {dimension} ({axes[dimension]})",
               got=size,
-              allowed=f"a multiple of config.mesh.{mesh_axis} = {self.mesh.shape[mesh_axis]}",
-              fix=f"change the size, or --config.mesh.{mesh_axis}=1",
+              allowed=f"a multiple of config.mesh.{mesh_axis} = {devices}",
+              fix=f"--config.mesh.{mesh_axis}={fewer}, or a size of {-(-size // devices) * devices}",
             )
           )
     return NamedSharding(self.mesh, spec)
@@ -135,12 +137,31 @@ def platform() -> str:
   A plan lowers for a machine that isn't there, so the default backend alone would pick the wrong kernels.
   """
   layout = _active.get()
-  return jax.default_backend() if layout is None else layout.mesh.devices.flat[0].platform
+  if layout is None or isinstance(layout.mesh, AbstractMesh):
+    return jax.default_backend()
+  return layout.mesh.devices.flat[0].platform
+
+
+Note = Callable[[tuple[str | None, ...], jax.Array], None]
+_notes: contextvars.ContextVar[Note | None] = contextvars.ContextVar("notes", default=None)
+
+
+@contextlib.contextmanager
+def noting_activations(note: Note) -> Iterator[None]:
+  """Calls note(logical axes, array) for every activation that `constrain` is told of, and leaves it as it is."""
+  token = _notes.set(note)
+  try:
+    yield
+  finally:
+    _notes.reset(token)
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """Says how an activation lies on the mesh; without an active layout, or on one device, `x` as it is."""
-  layout = _active.get()
+  layout, note = _active.get(), _notes.get()
+  if note is not None:
+    note(axes, x)
+    return x
   if layout is None or layout.mesh.size == 1:
     return x
   spec = partition_spec(axes, layout.compute, "activation")

@@ -139,6 +139,11 @@ def human(number: float, unit: str = "") -> str:
   return f"{number:.4g}{unit}"
 
 
+def human_bytes(number: float) -> str:
+  """1234567890 -> "1.23GB"."""
+  return human(number, "B").replace("BB", "GB")
+
+
 def human_time(seconds: float) -> str:
   """Seconds as 8s, 2m05s, 1h07m or 3d04h."""
   total = max(0, round(seconds))

@@ -32,7 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
   ("nn", "data", "optim"),
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),
-  ("run_folder", "network", "build", "report", "plan", "loop", "tasks", "notebook"),
+  ("run_folder", "network", "build", "explain", "report", "plan", "loop", "tasks", "notebook"),
   ("cli", "sweep", "launch", "__main__"),
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})

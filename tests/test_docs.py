@@ -37,7 +37,7 @@ def documents() -> list[Path]:
 
 # The runs that documents speak of, as the configs they would have been trained with.
 RUNS = {"bert": "configs/bert.py:base", "minilm": "configs/bert.py:base", "llama": "configs/llama.py:125m",
-        "sft": "configs/llama.py:125m"}  # fmt: skip
+        "sft": "configs/llama.py:125m", "bert_small": "configs/bert.py:small", "pretrained": "configs/cpu.py"}  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")

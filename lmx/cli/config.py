@@ -1,9 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Show a config with what each key means, compare two, or check one.
+"""Show a config with what each key means, compare two, check one, or explain how it lies on a mesh.
 
 lmx config show --config=configs/gpt2.py:small
 lmx config diff configs/cpu.py runs/cpu
-lmx config check --config=configs/mine.py --config.model.heads=5
+lmx config check --config=configs/gpt2.py:small --config.model.heads=6
+lmx config explain --config=configs/llama.py:1b --config.mesh.tensor=4 --devices=64
 """
 
 import argparse
@@ -15,12 +16,13 @@ from typing import Any
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, config_and_problems
 from lmx.config import ConfigDict, config_dir, diff, flatten, load, to_json
-from lmx.errors import ConfigError
+from lmx.errors import ConfigError, LmxError, message
 from lmx.run_config import read_run_config
+from lmx.units import human_bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  commands = parser.add_subparsers(dest="action", required=True, metavar="show|diff|check")
+  commands = parser.add_subparsers(dest="action", required=True, metavar="show|diff|check|explain")
   show = commands.add_parser("show", help="every key, its value, and what it means")
   add_config(show)
   show.add_argument("--changed", action="store_true", help="only keys that differ from base.py")
@@ -29,10 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   compare.add_argument("first", help="a config file or the folder of a run")
   compare.add_argument("second", help="a config file or the folder of a run")
   add_config(commands.add_parser("check", help="everything that is wrong with a config, at once"))
+  place = commands.add_parser("explain", help="every parameter and activation: its axes, the mesh's, bytes per device")
+  add_config(place)
+  place.add_argument("--devices", type=int, metavar="N", help="as if there were so many (default: those here)")
 
 
 def run(args: argparse.Namespace) -> int:
-  return {"show": _show, "diff": _diff, "check": _check}[args.action](args)
+  return {"show": _show, "diff": _diff, "check": _check, "explain": _explain}[args.action](args)
 
 
 def help_texts() -> dict[str, str]:
@@ -89,6 +94,34 @@ def _diff(args: argparse.Namespace) -> int:
   if not differences:
     print("no difference")
   return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+  config = checked_config(args)
+  if args.devices is not None and args.devices < 1:
+    raise LmxError(message("--devices", got=args.devices, allowed="at least 1"))
+  network, shapes = importlib.import_module("lmx.build").imagine(config, args.devices)
+  found = importlib.import_module("lmx.explain").explain(network, **shapes)
+  mesh = network.layout.mesh
+  print(f"{config.name} on {mesh.size} devices: {', '.join(f'{axis} {size}' for axis, size in mesh.shape.items())}")
+  print("\nParameters, as they are stored; bytes are those of one device")
+  _print_places([(f"{one.name} {_sizes(one)}", one) for one in found.parameters])
+  parameters, optimizer = human_bytes(found.parameter_bytes), human_bytes(found.optimizer)
+  print(f"  {parameters} of parameters, as many of gradients, {optimizer} of optimizer state")
+  print("\nActivations of a micro-batch that are told their place, the largest first (those of a scan: of one layer)")
+  _print_places([(f"{one.count} x {_sizes(one)}", one) for one in found.activations])
+  return 0
+
+
+def _sizes(one: Any) -> str:
+  axes = ", ".join(f"{axis or '-'} {size}" for axis, size in zip(one.axes, one.shape, strict=True))
+  return f"({axes}) {one.dtype}"
+
+
+def _print_places(rows: list[tuple[str, Any]]) -> None:
+  width = max(len(text) for text, _ in rows)
+  for text, one in rows:
+    print(f"  {text:{width}}  {human_bytes(one.bytes):>7}  {one.why}")
 
 
 def _check(args: argparse.Namespace) -> int:

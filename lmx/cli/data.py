@@ -27,7 +27,7 @@ from lmx.cli.given_config import checked_config
 from lmx.cli.row_view import RowView
 from lmx.console import console
 from lmx.errors import LmxError, message
-from lmx.units import human
+from lmx.units import human_bytes
 
 _NO_RUN = Path("/nonexistent")  # There is no run whose tokenizer and labels would be taken.
 
@@ -82,7 +82,7 @@ def _read(args: argparse.Namespace, out: Console) -> _Read:
 def _progress(out: Console) -> Iterator[Callable[[str, int, int | None], None]]:
   """A bar for each source on a terminal, a line for each few megabytes elsewhere."""
   if not out.is_terminal:
-    yield lambda name, done, total: out.print(f"tokenized {human(done)}B of {name}", markup=False)
+    yield lambda name, done, total: out.print(f"tokenized {human_bytes(done)} of {name}", markup=False)
     return
   columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
   with Progress(*columns, console=out) as bar:
@@ -189,7 +189,7 @@ def _build(args: argparse.Namespace) -> int:
     bad_documents=data.bad_documents,
   )
   for split, documents in report.documents.items():
-    out.print(f"{report.folder}: {split}, {documents:,} documents, {human(report.bytes[split])}B", markup=False)
+    out.print(f"{report.folder}: {split}, {documents:,} documents, {human_bytes(report.bytes[split])}", markup=False)
   for reason, count in report.skipped.items():
     out.print(f"skipped {count} ({reason})", markup=False)
   place = f" --config.data.tfds_dir={data.tfds_dir}" if data.tfds_dir else ""

@@ -5,7 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from lmx.units import human
+from lmx.units import human, human_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,4 +88,4 @@ def describe(train: Iterable[PartFacts], heldout: Iterable[PartFacts], notes: It
 
 def _sizes(parts: list[PartFacts]) -> str:
   documents, tokens, size = (sum(getattr(part, name) for part in parts) for name in ("documents", "tokens", "bytes"))
-  return f"{documents:,} {parts[0].unit}{'s' * (documents != 1)}, {human(tokens)} tokens, {human(size)}B"
+  return f"{documents:,} {parts[0].unit}{'s' * (documents != 1)}, {human(tokens)} tokens, {human_bytes(size)}"
