@@ -36,8 +36,14 @@ def documents() -> list[Path]:
 
 
 # The runs that documents speak of, as the configs they would have been trained with.
-RUNS = {"bert": "configs/bert.py:base", "minilm": "configs/bert.py:base", "llama": "configs/llama.py:125m",
-        "sft": "configs/llama.py:125m", "bert_small": "configs/bert.py:small", "pretrained": "configs/cpu.py"}  # fmt: skip
+RUNS = {
+  "bert": "configs/bert.py:base",
+  "bert_small": "configs/bert.py:small",
+  "llama": "configs/llama.py:125m",
+  "minilm": "configs/bert.py:base",
+  "pretrained": "configs/gpt2.py:small",
+  "sft": "configs/llama.py:125m",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
