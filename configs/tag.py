@@ -9,13 +9,14 @@ Expected:  not measured
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.run_config import fine_tuning
+from lmx.run_config import fine_tuning, labels_of
 
 
 def get_config(run: str = "") -> ConfigDict:
   config = fine_tuning(run, "encoder")
   config.name = "tag"
   config.objective.name = "tagging"
+  config.objective.labels = labels_of(run, "tagging")  # A head that is taken over keeps their order.
   config.model.dropout = 0.1
   config.data.length, config.data.packing = 128, "padded"
   config.train.duration, config.train.batch_size = "3 epochs", 16

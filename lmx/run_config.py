@@ -80,6 +80,18 @@ def fine_tuning(run: str, family: str) -> ConfigDict:
   return config
 
 
+def labels_of(run: str, objective: str) -> tuple[str, ...]:
+  """The labels of a run that was trained for an objective, in the order of its head's scores; () where it has none.
+
+  Args:
+    run: the run's folder; "": none.
+    objective: classification | tagging; the labels of a run with another stand for something else.
+  """
+  if not run or read_run_config(run).objective.name != objective:
+    return ()
+  return read_labels(Path(run).expanduser()) or tuple(read_run_config(run).objective.labels)
+
+
 def _saved_kind(directory: Path, otherwise: str) -> str:
   file = directory / "lmx_tokenizer.json"
   return json.loads(file.read_text(encoding="utf-8"))["kind"] if file.is_file() else otherwise

@@ -14,6 +14,7 @@ from laws import assert_law_catches
 import lmx
 from lmx import loop
 from lmx.cli.main import main
+from lmx.config import load
 from lmx.errors import ConfigError, LmxError
 from lmx.notebook import LoadedRun
 from lmx.tasks import COLUMNS
@@ -121,6 +122,14 @@ def test_labels_found_in_the_data_are_kept_with_the_run(trained):
 
 
 # ---------------------------------------------------------------- what a fine-tune starts from
+
+
+def test_a_fine_tune_of_a_classifier_keeps_the_order_of_its_labels(trained):
+  classifier, tagger = trained("classification")[0], trained("tagging")[0]
+  assert load(f"configs/classify.py:{classifier.folder}").objective.labels == ("bad", "good")
+  assert load(f"configs/tag.py:{tagger.folder}").objective.labels == tagger.labels
+  assert load(f"configs/classify.py:{tagger.folder}").objective.labels == ()  # They stand for something else.
+  assert load("configs/classify.py").objective.labels == ()
 
 
 def start(text: Path, run_dir: Path, name: str, origin: Path, **more):

@@ -112,6 +112,10 @@ def _facts(imported: Any) -> dict[str, str]:
   return shown
 
 
+# Head -> the config that trains a model with it.
+_CONFIGS = {"classification": "classify", "regression": "regress", "span": "span", "tagging": "tag", "language": "sft"}
+
+
 def _advice(imported: Any, run_dir: Path) -> list[str]:
   """What to do next."""
   head = imported.description.head
@@ -119,7 +123,10 @@ def _advice(imported: Any, run_dir: Path) -> list[str]:
   if imported.description.objective in ("causal", "seq2seq"):
     lines.append(f'  lmx generate {run_dir} --prompt "..."')
   if imported.description.model["family"] == "encoder" and head in ("embedding", "masked"):
-    lines.append(f"  lmx train --config=configs/classify.py:{run_dir} --config.data.sources=train.tsv")
+    lines.append(f"  lmx train --config=configs/embed.py:{run_dir} --config.data.sources=pairs.tsv")
+    lines.append(f"  lmx import {imported.directory} --head=classification --labels=0,1 --workdir={run_dir}_classifier")
+  elif head in _CONFIGS and imported.description.model["family"] != "encoder_decoder":
+    lines.append(f"  lmx train --config=configs/{_CONFIGS[head]}.py:{run_dir} --config.data.sources=FILE")
   else:
     lines.append(f"  lmx train --config.checkpoint.start_from={run_dir} ...   (any config with the same model)")
   lines.append(f'  python -c "import lmx; run = lmx.load({str(run_dir)!r})"')

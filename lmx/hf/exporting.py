@@ -137,14 +137,15 @@ def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None =
     origin: the one that the model was imported as, tried first.
 
   Raises:
-    LmxError: the one asked for, or every one, can't express the model; it says why for each.
+    LmxError: the one asked for, or every one with models of its kind, can't express the model; it says why for each.
   """
   if name is not None:
     family = choose("family", name, FAMILIES)
     return family, write_settings(family, model, spec)
   reasons = []
   names = [origin, *FAMILIES] if origin in FAMILIES else list(FAMILIES)
-  for family in (FAMILIES[each] for each in dict.fromkeys(names)):
+  kin = [name for name in dict.fromkeys(names) if FAMILIES[name].ours == model["family"]]
+  for family in map(FAMILIES.__getitem__, kin):
     try:
       return family, write_settings(family, model, spec)
     except LmxError as error:
