@@ -2,10 +2,8 @@
 """The command line itself: fast help, flags as in ml_collections, mistakes without tracebacks."""
 
 import os
-import statistics
 import subprocess
 import sys
-import time
 
 import pytest
 from laws import assert_law_catches
@@ -44,15 +42,6 @@ def test_help_and_mistyped_flags_import_nothing_heavy():
     assert not (HEAVY - allowed) & loaded, arguments
   imports_nothing_heavy("from lmx.cli.main import main; main(['--help'])")
   assert_law_catches(imports_nothing_heavy, "import numpy")
-
-
-def test_help_answers_in_half_a_second():
-  def measure() -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "lmx", "--help"], check=True, capture_output=True)
-    return time.perf_counter() - start
-
-  assert statistics.median(measure() for _ in range(5)) < 0.5
 
 
 def test_help_lists_every_command(capsys):
