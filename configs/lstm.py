@@ -33,6 +33,7 @@ def _medium(config: ConfigDict) -> None:
 def _small(config: ConfigDict) -> None:
   config.model.width = 222  # 818,736 parameters; configs/shakespeare_char.py has 820,352 with a context of 128.
   config.model.context = config.data.length = 64
+  config.model.init = "xavier"  # With a standard deviation of 0.02 it was 0.2 nats behind after 250 steps.
   config.tokenizer.model_type = "char"
   config.data.heldout_split, config.data.heldout_fraction = "tail", 0.1
   config.train.duration, config.train.batch_size = "2000 steps", 16
