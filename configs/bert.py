@@ -9,8 +9,8 @@ trained on the sources, and its last id is the mask.
 
 Command:   lmx train --config=configs/bert.py:base --config.data.sources="corpus/*.jsonl"
 Hardware:  base: 8 GPUs of 40 GB or 8 TPU v4; small: a few CPU cores
-Time:      small: see experiments/masked_pretraining
-Expected:  small: see experiments/masked_pretraining
+Time:      small: 20 minutes on one core
+Expected:  small: perplexity 106 of masked tokens after 1,500 steps on IMDb's reviews (experiments/masked_pretraining)
 """
 
 from ml_collections.config_dict import ConfigDict
