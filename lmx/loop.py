@@ -312,11 +312,12 @@ class Run:
 
   def _measure(self) -> HeldOut:
     batches = self._heldout_batches
-    objective = self._x.objective
+    objective, network = self._x.objective, self._x.network
+    rows = self._x.rows.eval_batch_size
     result = evaluate(
       self._eval_step, self._state.evaluated, self._state.reference, batches,
       bytes_per_target=batches.bytes_per_target if objective.codes_text else None, score=objective.score,
-      mesh=self._mesh,
+      mesh=self._mesh, carry=None if network.abstract.carry is None else network.spec.carry_shapes(rows),
     )  # fmt: skip
     if self._writer is not None:
       values = {"heldout_loss": result.loss}

@@ -270,7 +270,8 @@ class LoadedRun:
     Args:
       sources: as in config.data.sources; (): what the run held out.
       max_rows: rows, spread evenly over it; None: all.
-      batch_size: rows at once; the result does not depend on it (but for the loss of contrastive models).
+      batch_size: rows at once; the result does not depend on it, but for the loss of contrastive models, and a little
+        for models that carry a state, which begin so many times.
 
     Raises:
       LmxError: data that is not there, or yields nothing.
@@ -293,8 +294,10 @@ class LoadedRun:
     other, reference = load_reference(self.config, plan, self.layout, self.folder, self.step)
     step = make_eval_step(Task(objective.loss, plan, self.layout, other))
     ratio = batches.bytes_per_target if objective.codes_text else None
+    rows = whole_batch(batch_size, self.layout.mesh)
+    carry = self.model.spec.carry_shapes(rows) if self.config.model.carry_state else None
     return evaluate(step, plan.split(self.model), reference, batches, bytes_per_target=ratio, score=objective.score,
-                    mesh=self.layout.mesh)  # fmt: skip
+                    mesh=self.layout.mesh, carry=carry)  # fmt: skip
 
 
 def _rows(text: str | Sequence[str], text_b: str | Sequence[str] | None) -> list[dict[str, str]]:

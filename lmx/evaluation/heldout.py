@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from lmx.errors import LmxError
-from lmx.mesh import global_batch
+from lmx.mesh import batch_sharding, global_batch
 
 Sums = Mapping[str, tuple[jax.Array, jax.Array]]
 Score = Callable[[dict[str, np.ndarray]], dict[str, float]]
@@ -47,7 +48,7 @@ def bits_per_byte(nats_per_target: float, bytes_per_target: float) -> float:
 
 
 def evaluate(
-  eval_step: Callable[[Any, Any, Mapping[str, jax.Array]], tuple[Sums, Mapping[str, jax.Array]]],
+  eval_step: Callable[[Any, Any, Mapping[str, Any]], tuple[Sums, Mapping[str, jax.Array], Any]],
   model: Any,
   reference: Any,
   batches: Iterable[Mapping[str, np.ndarray]],
@@ -55,18 +56,21 @@ def evaluate(
   bytes_per_target: float | None,
   score: Score | None,
   mesh: Mesh,
+  carry: Mapping[str, jax.ShapeDtypeStruct] | None = None,
 ) -> HeldOut:
   """Runs `eval_step` over every batch and divides once, at the end.
 
   Args:
-    eval_step: (model, reference, batch) -> ({name: (sum, weight)}, {name: (B, ...) predictions}) on the device; the
-      sums are float32 scalars and have "loss".
+    eval_step: (model, reference, batch) -> ({name: (sum, weight)}, {name: (B, ...) predictions}, carry) on the device;
+      the sums are float32 scalars and have "loss".
     model: the parameters, on the mesh.
     reference: those of the frozen second model, or None.
     batches: this process's rows of each batch; padding rows carry zero `loss_weights`.
     bytes_per_target: UTF-8 bytes of the split over its targets; None where bits per byte mean nothing.
     score: metrics of all predictions together; None: there are only means.
     mesh: the mesh that the batches are put on.
+    carry: {name: shape and dtype, (B, ...)} of what a recurrent model hands from batch to batch, as in training: it
+      begins at zero. The result then depends a little on the batch size, which is the number of such beginnings.
 
   Numerics: sums within a batch are float32, sums over batches exact.
 
@@ -75,7 +79,14 @@ def evaluate(
   """
   # A few float32 scalars a batch stay on the device until the end, so no batch waits for the one before it; they are
   # added exactly on the host, so the number of batches doesn't limit the precision.
-  parts = [eval_step(model, reference, global_batch(dict(batch), mesh)) for batch in batches]
+  parts = []
+  state = (
+    None if carry is None else {k: jnp.zeros(x.shape, x.dtype, device=batch_sharding(mesh)) for k, x in carry.items()}
+  )
+  for batch in batches:
+    arrays: dict[str, Any] = global_batch(dict(batch), mesh)
+    *found, state = eval_step(model, reference, arrays if state is None else {**arrays, "carry": state})
+    parts.append(found)
   if not parts:
     raise LmxError("The held-out split has no rows. Fix: raise --config.data.heldout_fraction, or name "
                    "--config.data.heldout_sources.")  # fmt: skip

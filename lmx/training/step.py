@@ -253,21 +253,21 @@ def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abst
 
 
 def make_eval_step(task: Task):
-  """The compiled `(parameters, reference parameters or None, batch) -> (sums, predictions)`, without dropout.
+  """The compiled `(parameters, reference parameters or None, batch) -> (sums, predictions, carry)`, without dropout.
 
   The sums are {name: (sum, weight)} and have "loss"; the predictions {name: (B, ...)}, for metrics that aren't means.
-  A recurrent model starts every row from zero.
+  A recurrent model starts its rows from the batch's `carry`, where it has one, and gives the state after them.
   """
 
-  def eval_step(params: Arrays, reference: Arrays | None, batch: Batch) -> tuple[Sums, dict[str, jax.Array]]:
+  def eval_step(params: Arrays, reference: Arrays | None, batch: Batch) -> tuple[Sums, dict[str, jax.Array], Any]:
     with use_layout(task.layout):
       result = task(params, reference, batch, None)
-    return {"loss": (result.sum, result.weight), **result.metrics}, dict(result.predictions)
+    return {"loss": (result.sum, result.weight), **result.metrics}, dict(result.predictions), result.carry
 
   mesh = task.layout.mesh
   frozen = None if task.reference is None else task.reference.shardings(task.layout)
   return jax.jit(
     eval_step,
     in_shardings=(task.plan.shardings(task.layout), frozen, batch_sharding(mesh)),
-    out_shardings=replicated(mesh),
+    out_shardings=(replicated(mesh), replicated(mesh), batch_sharding(mesh)),
   )

@@ -42,7 +42,7 @@ def sums(scale, reference, batch):
   weights = batch["loss_weights"]
   found = {"loss": (scale * jnp.sum(batch["values"] * weights), jnp.sum(weights)),
            "ones": (jnp.sum(weights), jnp.sum(weights))}  # fmt: skip
-  return found, {"largest": jnp.max(batch["values"], axis=1), "weights": jnp.sum(weights, axis=1)}
+  return found, {"largest": jnp.max(batch["values"], axis=1), "weights": jnp.sum(weights, axis=1)}, None
 
 
 def measure(size: int, devices: int) -> HeldOut:
@@ -104,11 +104,34 @@ def test_many_batches_lose_no_precision():
   small = {"values": np.full((1, 1), 0.1, np.float32), "loss_weights": np.ones((1, 1), np.float32)}
 
   def step(scale, reference, batch):
-    return {"loss": (np.float32(0.1), np.float32(1.0))}, {}
+    return {"loss": (np.float32(0.1), np.float32(1.0))}, {}, None
 
   mesh = make_mesh({}, jax.devices()[:1])
   result = evaluate(step, None, None, [small] * 2_000, bytes_per_target=1.0, score=None, mesh=mesh)
   assert result.loss == pytest.approx(float(np.float32(0.1)), rel=1e-14)
+
+
+def check_state_goes_on(carry) -> None:
+  """A model that adds up what it has read gives the same over four batches as over the rows in one piece."""
+  values = np.random.default_rng(0).random((2, 20)).astype(np.float32)
+
+  @jax.jit
+  def step(model, reference, batch):
+    del model, reference
+    before = batch["carry"]["total"] if "carry" in batch else jnp.zeros(2)
+    totals = before[:, None] + jnp.cumsum(batch["values"], axis=1)
+    after = {"total": totals[:, -1]} if "carry" in batch else None
+    return {"loss": (jnp.sum(totals), jnp.float32(totals.size))}, {}, after
+
+  mesh, parts = make_mesh({"data": -1}, jax.devices()[:2]), np.split(values, 4, axis=1)
+  found = evaluate(step, None, None, [{"values": part} for part in parts], bytes_per_target=None, score=None,
+                   mesh=mesh, carry=carry)  # fmt: skip
+  assert found.loss == pytest.approx(np.cumsum(values, axis=1).mean(), rel=1e-5)
+
+
+def test_what_a_model_carries_goes_from_batch_to_batch():
+  check_state_goes_on({"total": jax.ShapeDtypeStruct((2,), jnp.float32)})
+  assert_law_catches(check_state_goes_on, None)
 
 
 def test_bits_per_byte_by_hand():
