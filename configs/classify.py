@@ -6,8 +6,8 @@ fixes their order. A table without a header counts columns: --config.data.column
 
 Command:   lmx train --config=configs/classify.py:runs/minilm --config.data.sources=train.tsv
 Hardware:  two CPU cores for a small model
-Time:      MiniLM (22M) on 6,920 sentences, 3 epochs: see experiments/sentiment
-Expected:  SST-2: see experiments/sentiment
+Time:      MiniLM (22M) on 6,920 sentences, 3 epochs: half an hour on one core
+Expected:  SST-2, test: 88.5 % (experiments/sentiment)
 """
 
 from ml_collections.config_dict import ConfigDict
