@@ -8,8 +8,8 @@ configs/shakespeare_char.py with a context of 128, and AdamW.
 
 Command:   lmx train --config=configs/lstm.py:small --config.data.sources=input.txt
 Hardware:  medium: one GPU, or a few CPU cores for a day; small: two CPU cores
-Time:      small: see experiments/lstm_transformer
-Expected:  small on tinyshakespeare: see experiments/lstm_transformer
+Time:      small: five minutes on one core
+Expected:  small on tinyshakespeare: 1.753 nats per character held out (experiments/lstm_transformer)
 """
 
 from ml_collections.config_dict import ConfigDict
