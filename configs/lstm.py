@@ -8,7 +8,7 @@ configs/shakespeare_char.py with a context of 128, and AdamW.
 
 Command:   lmx train --config=configs/lstm.py:small --config.data.sources=input.txt
 Hardware:  medium: one GPU, or a few CPU cores for a day; small: two CPU cores
-Time:      small: five minutes on one core
+Time:      small: ten minutes on one core
 Expected:  small on tinyshakespeare: 1.753 nats per character held out (experiments/lstm_transformer)
 """
 
