@@ -6,7 +6,7 @@ add --config.lora.rank=16 --config.optimizer.peak_lr=2e-4; `lmx export` merges t
 
 Command:   lmx train --config=configs/sft.py:runs/llama --config.data.sources=chats.jsonl
 Hardware:  1B parameters: one GPU of 80 GB
-Time:      see experiments/chat for a small model
+Time:      1B: not measured; 2.6M parameters on 2,034 chats: two minutes an epoch on a few CPU cores
 Expected:  see experiments/chat
 """
 

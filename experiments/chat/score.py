@@ -23,6 +23,7 @@ def as_chat(run: LoadedRun, length: int) -> LoadedRun:
     return run
   config = run.config.copy_and_resolve_references()
   config.objective.name, config.data.length, config.data.packing = "chat", length, "packed"
+  config.data.bad_documents = "skip"  # Chats without an answer within a row, as in the training of the others.
   return dataclasses.replace(run, config=config)
 
 
