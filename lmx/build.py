@@ -185,8 +185,7 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochFacts) -> Rows:
 def check(config: ConfigDict) -> list[str]:
   """What is wrong with a config on the devices here: model, mesh, shardings, rules. Reads no data, compiles nothing."""
   problems = Problems()
-  # A tokenizer from a file may have another size, and the data other labels; what depends on them is checked later.
-  vocab_size, labels = config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
+  vocab_size, labels = assumed_sizes(config)
   with problems.collect():
     objective_row(config)
   with problems.collect():
@@ -203,6 +202,14 @@ def check(config: ConfigDict) -> list[str]:
   return list(dict.fromkeys(problems.messages))
 
 
+def assumed_sizes(config: ConfigDict) -> tuple[int, int]:
+  """(ids, labels) of a model whose data has not been read.
+
+  A tokenizer from a file may have another size, and the data other labels; what depends on them is checked later.
+  """
+  return config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
+
+
 def imagine(config: ConfigDict, devices: int | None) -> tuple[Network, dict[str, int]]:
   """The network of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
 
@@ -214,8 +221,7 @@ def imagine(config: ConfigDict, devices: int | None) -> tuple[Network, dict[str,
     LmxError: what does not fit.
   """
   objective_row(config)
-  vocab_size, labels = config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
-  spec = model_spec(config, vocab_size, labels)
+  spec = model_spec(config, *assumed_sizes(config))
   layout = make_layout(config) if devices is None else Layout(imagined_mesh(dict(config.mesh), devices))
   network = make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout)
   rows, length = config.train.batch_size // config.train.micro_batches, config.data.length

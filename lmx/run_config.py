@@ -87,9 +87,10 @@ def labels_of(run: str, objective: str) -> tuple[str, ...]:
     run: the run's folder; "": none.
     objective: classification | tagging; the labels of a run with another stand for something else.
   """
-  if not run or read_run_config(run).objective.name != objective:
+  if not run:
     return ()
-  return read_labels(Path(run).expanduser()) or tuple(read_run_config(run).objective.labels)
+  other = read_run_config(run).objective
+  return (read_labels(Path(run).expanduser()) or tuple(other.labels)) if other.name == objective else ()
 
 
 def _saved_kind(directory: Path, otherwise: str) -> str:
