@@ -30,7 +30,7 @@ from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
 from lmx.errors import ConfigError, LmxError, Problems, choose, message
 from lmx.mesh import imagined_mesh, whole_batch
 from lmx.network import Network, check_start, make_layout, make_network, make_objective, model_spec, objective_row
-from lmx.objectives.base import Objective
+from lmx.objectives.base import LossFunction, Objective
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.run_config import TOKENIZER_DIR, read_labels
 from lmx.sharding import Layout
@@ -210,12 +210,17 @@ def assumed_sizes(config: ConfigDict) -> tuple[int, int]:
   return config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
 
 
-def imagine(config: ConfigDict, devices: int | None) -> tuple[Network, dict[str, int]]:
+def _no_loss(*arguments: Any) -> Any:
+  raise AssertionError("a config is checked without running anything")
+
+
+def imagine(config: ConfigDict, devices: int | None, loss: LossFunction = _no_loss) -> tuple[Network, dict[str, int]]:
   """The network of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
 
   Args:
     config: checked.
     devices: so many that need not exist; None: those here.
+    loss: of the objective, for those who run the step.
 
   Raises:
     LmxError: what does not fit.
@@ -223,13 +228,9 @@ def imagine(config: ConfigDict, devices: int | None) -> tuple[Network, dict[str,
   objective_row(config)
   spec = model_spec(config, *assumed_sizes(config))
   layout = make_layout(config) if devices is None else Layout(imagined_mesh(dict(config.mesh), devices))
-  network = make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout)
+  network = make_network(config, spec, loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout)
   rows, length = config.train.batch_size // config.train.micro_batches, config.data.length
   return network, {"rows": rows, "length": length, "encoder_length": config.data.encoder_length or length}
-
-
-def _no_loss(*arguments: Any) -> Any:
-  raise AssertionError("a config is checked without running anything")
 
 
 def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ...]:

@@ -66,6 +66,11 @@ def imagined_mesh(sizes: dict[str, int], devices: int) -> Mesh:
   return cast(Mesh, mesh)  # It has all of one but the devices.
 
 
+def platform_of(mesh: Mesh) -> str:
+  """The backend of a mesh's devices; for an imagined mesh, JAX's default."""
+  return jax.default_backend() if isinstance(mesh, AbstractMesh) else mesh.devices.flat[0].platform
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """How a (B, ...) batch lies on the mesh: rows over data and fsdp, copied over the other axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))

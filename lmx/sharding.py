@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, choose, message
-from lmx.mesh import AXES, BATCH_AXES
+from lmx.mesh import AXES, BATCH_AXES, platform_of
 from lmx.trees import map_variables
 
+GPU = ("gpu", "cuda", "rocm")  # The names that jax has for the platform.
 MeshAxes = str | tuple[str, ...] | None
 Axes = Sequence[str | None]
 
@@ -137,9 +138,20 @@ def platform() -> str:
   A plan lowers for a machine that isn't there, so the default backend alone would pick the wrong kernels.
   """
   layout = _active.get()
-  if layout is None or isinstance(layout.mesh, AbstractMesh):
-    return jax.default_backend()
-  return layout.mesh.devices.flat[0].platform
+  return jax.default_backend() if layout is None else platform_of(layout.mesh)
+
+
+def on_gpu() -> bool:
+  """Whether a program traced now is for a GPU."""
+  return platform() in GPU
+
+
+def split_over(logical: str) -> int:
+  """Parts that an activation's dimension is split into under the active layout."""
+  layout = _active.get()
+  part = None if layout is None else layout.compute[logical]
+  axes = (part,) if isinstance(part, str) else part or ()
+  return 1 if layout is None else math.prod(layout.mesh.shape[axis] for axis in axes)
 
 
 Note = Callable[[tuple[str | None, ...], jax.Array], None]
@@ -170,39 +182,43 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 def batch_shards() -> int:
   """Parts that the batch is split into under the active layout."""
-  layout = _active.get()
-  return 1 if layout is None else math.prod(layout.mesh.shape[axis] for axis in BATCH_AXES)
+  return split_over("batch")
 
 
-def over_batch_shards(
-  function: Callable[..., jax.Array],
-  rows: Sequence[jax.Array],
-  weights: Mapping[str, jax.Array],
-  axes: Mapping[str, Axes],
+def on_each_device(
+  function: Callable[..., jax.Array], inputs: Sequence[tuple[jax.Array, Axes]], out: Axes, *, add: bool = False
 ) -> jax.Array:
-  """function(*rows, weights), run by each device on its own rows, so that rows never travel between devices.
+  """function(*arrays), run by each device on its own parts, for work that the compiler can't or shouldn't split itself.
 
-  It is for work whose rows depend on no other rows but whose layout does (sorting tokens by expert), which the
-  compiler could not keep apart by itself.
+  A dimension that its devices don't divide, a batch of one row say, is whole on each of them.
 
   Args:
-    function: gives one row (T, ...) for each row; a sum over whatever the weights' axes split.
-    rows: arrays (T, ...), T tokens of the batch.
-    weights: name -> what every row needs.
-    axes: name -> the logical axes of a weight.
+    function: gives an array; what it computes must not need other devices' parts.
+    inputs: arrays, with the logical axes of their dimensions.
+    out: those of the result.
+    add: the result is summed over the devices whose inputs differ where `out` is not split.
   """
-  layout = _active.get()
-  batch = PartitionSpec(BATCH_AXES)
-  if layout is None or layout.mesh.size == 1 or rows[0].shape[0] % batch_shards():
-    return function(*rows, weights)
-  specs = {name: partition_spec(axes[name], layout.compute, name) for name in weights}
-  split = tuple({axis for spec in specs.values() for axis in spec if axis is not None})
+  layout, arrays = _active.get(), [array for array, _ in inputs]
+  if layout is None or layout.mesh.size == 1:
+    return function(*arrays)
+  whole = {name for x, axes in inputs for size, name in zip(x.shape, axes, strict=True)
+           if name is not None and size % split_over(name)}  # fmt: skip
 
-  def local(weights, *rows):
-    y = function(*rows, weights)
+  def spec(axes: Axes) -> PartitionSpec:
+    return partition_spec([None if name in whole else name for name in axes], layout.compute, "activation")
+
+  specs, result = tuple(spec(axes) for _, axes in inputs), spec(out)
+  split = tuple({axis for one in specs for axis in _mesh_axes(one)} - set(_mesh_axes(result))) if add else ()
+
+  def local(*arrays):
+    y = function(*arrays)
     return jax.lax.psum(y, split) if split else y
 
-  return jax.shard_map(local, mesh=layout.mesh, in_specs=(specs, *[batch] * len(rows)), out_specs=batch)(weights, *rows)
+  return jax.shard_map(local, mesh=layout.mesh, in_specs=specs, out_specs=result, check_vma=False)(*arrays)
+
+
+def _mesh_axes(spec: PartitionSpec) -> list[str]:
+  return [axis for part in spec for axis in ((part,) if isinstance(part, str) else part or ())]
 
 
 def unknown_axes(table: Mapping[str, MeshAxes]) -> list[str]:

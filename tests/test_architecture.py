@@ -28,7 +28,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "units",
     "allocator",
   ),  # "" is lmx/__init__.py, which everything imports first.
-  ("config_check", "config", "mesh", "sharding", "metrics", "run_config", "console", "backend"),
+  ("config_check", "config", "mesh", "sharding", "metrics", "run_config", "console", "backend", "compiler_options"),
   ("nn", "data", "optim"),
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),

@@ -3,6 +3,8 @@
 
 JAX's own GELU keeps several arrays as large as its input between the passes; computing the derivative from the input
 again is cheaper on a CPU (memory traffic) and on an accelerator (memory). They compute in the dtype they are given.
+A derivative is written with another transcendental function than its activation where it can be: the compiler would
+find the common one, and keep that array, as large as the input, from one pass to the other.
 """
 
 import dataclasses
@@ -29,8 +31,8 @@ def _gelu_tanh(x):
 
 
 def _gelu_tanh_derivative(x):
-  t = jnp.tanh(_SQRT_2_OVER_PI * (x + _CUBIC * x * x * x))
-  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * _SQRT_2_OVER_PI * (1 + 3 * _CUBIC * x * x)
+  s = jax.nn.sigmoid(2 * _SQRT_2_OVER_PI * (x + _CUBIC * x * x * x))  # (1 + tanh) / 2
+  return s + x * s * (1 - s) * (2 * _SQRT_2_OVER_PI) * (1 + 3 * _CUBIC * x * x)
 
 
 def _gelu(x):
@@ -39,7 +41,7 @@ def _gelu(x):
 
 def _gelu_derivative(x):
   density = jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-  return 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5))) + x * density
+  return 0.5 * jax.lax.erfc(-x * math.sqrt(0.5)) + x * density
 
 
 def _silu(x):
@@ -47,7 +49,7 @@ def _silu(x):
 
 
 def _silu_derivative(x):
-  s = jax.nn.sigmoid(x)
+  s = 0.5 * (1 + jnp.tanh(0.5 * x))
   return s * (1 + x * (1 - s))
 
 

@@ -123,8 +123,7 @@ class Attention(nnx.Module):
     return k_BSGK if self.key_norm is None else _normalised(self.key_norm, k_BSGK), v_BSGK
 
   def output(self, mixed_BLHK: jax.Array) -> jax.Array:
-    mixed_BLHK = constrain(mixed_BLHK, "batch", "length", "heads", "head_width")
-    return self.out(checkpoint_name(mixed_BLHK, "mixed"))
+    return self.out(constrain(mixed_BLHK, "batch", "length", "heads", "head_width"))
 
   def attend(self, q_BLHK, k_BSGK, v_BSGK, mask: Mask, key, bias=None) -> jax.Array:
     """The fastest kernel that applies, (B, L, H, K)."""
@@ -136,7 +135,9 @@ class Attention(nnx.Module):
       head_width=shape.head_width,
       extras=shape.extras,
     )
-    return KERNELS[name].attend(q_BLHK, k_BSGK, v_BSGK, mask, shape.extras, key, bias)
+    kernel = KERNELS[name]
+    mixed_BLHK = kernel.attend(q_BLHK, k_BSGK, v_BSGK, mask, shape.extras, key, bias)
+    return mixed_BLHK if kernel.fused else checkpoint_name(mixed_BLHK, "mixed")  # Fused: see REMATS in stack.py.
 
   def _attend_cached(self, q_BLHK, k_BSGK, v_BSGK, context: Context) -> jax.Array:
     """A few queries against every slot: bound by reading the cache, so the plain kernel serves everywhere."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import jax
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from lmx.nn.attention import CrossAttention
 from lmx.nn.cache import WithMemory
@@ -133,6 +134,7 @@ class Block(nnx.Module):
   ) -> tuple[jax.Array, Any]:
     """The residual stream after one sub-layer, and what else the sub-layer returned."""
     y_BLD, more = sublayer(norm(x_BLD) if self.placement.before else x_BLD)
+    y_BLD = checkpoint_name(y_BLD, "branch")
     if output_norm is not None:
       y_BLD = output_norm(y_BLD)
     x_BLD = x_BLD + dropout(y_BLD, self.dropout_rate, key)

@@ -8,6 +8,7 @@ Every row of `KERNELS` computes, for each query head h and its key-value head h 
 
 import dataclasses
 import functools
+import importlib.util
 import math
 from collections.abc import Callable
 
@@ -16,8 +17,10 @@ import jax.numpy as jnp
 
 from lmx.errors import LmxError, choose, message
 from lmx.nn.dropout import dropout
+from lmx.nn.flash_attention import splash_attention, tokamax_attention
 from lmx.nn.masks import Mask
 from lmx.nn.saved_attention import attend_saving_probabilities
+from lmx.sharding import GPU
 
 _HIDDEN = -1e30  # A masked score. Finite, so that no NaN can come of it; its exponential is exactly 0.
 
@@ -106,6 +109,19 @@ def _cudnn(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   return attend(q_BLHK, k_BSGK, v_BSGK, mask=mask.dense(q_BLHK.shape[1], k_BSGK.shape[1]))
 
 
+def _mosaic(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+  """tokamax's flash attention."""
+  scale = extras.score_scale(q_BLHK.shape[-1])
+  return tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask, scale, extras.softcap)
+
+
+def _splash(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+  """Splash attention; it knows no prefixes, whose rows go the plain way."""
+  if mask.key_prefix is not None:
+    return _einsum(q_BLHK, k_BSGK, v_BSGK, mask, extras, key)
+  return splash_attention(q_BLHK, k_BSGK, v_BSGK, mask, extras.score_scale(q_BLHK.shape[-1]), extras.softcap)
+
+
 @dataclasses.dataclass(frozen=True)
 class Kernel:
   """One way to compute attention, and where it applies.
@@ -117,7 +133,9 @@ class Kernel:
     dtypes: the compute dtypes it takes.
     special: what it can do of `Extras.special`.
     unpacked_way: it goes another way for rows that are not packed, which needs a check of its own.
+    fused: it is one operation for the compiler, which keeps what its gradient needs.
     head_multiple, head_limit: K must be a multiple of the one and at most the other.
+    package: one that must be installed.
   """
 
   attend: Callable[..., jax.Array]
@@ -125,8 +143,10 @@ class Kernel:
   dtypes: tuple[str, ...] = ("float32", "bfloat16")
   special: frozenset[str] = frozenset()
   unpacked_way: bool = False
+  fused: bool = False
   head_multiple: int = 1
   head_limit: int | None = None
+  package: str | None = None
 
   def obstacle(self, platform: str, dtype: str, head_width: int, extras: Extras) -> str | None:
     """Why this kernel can't run there, as the end of a sentence; None when it can."""
@@ -138,19 +158,45 @@ class Kernel:
       return "it has no " + " and no ".join(_SPECIAL[name].removeprefix("a ") for name in sorted(missing))
     if head_width % self.head_multiple or (self.head_limit is not None and head_width > self.head_limit):
       return f"head_width must be a multiple of {self.head_multiple} up to {self.head_limit}, and is {head_width}"
+    if self.package is not None and importlib.util.find_spec(self.package) is None:
+      return f"it needs the package {self.package}: pip install {self.package}"
     return None
 
 
-_GPU = ("gpu", "cuda")
 KERNELS: dict[str, Kernel] = {
   "reference": Kernel(_reference, special=frozenset(_SPECIAL)),
   "einsum": Kernel(_einsum, special=frozenset(_SPECIAL)),
   "xla": Kernel(_xla, special=frozenset({"bias"})),
   "cpu": Kernel(_cpu, platforms=("cpu",)),
-  "cudnn": Kernel(_cudnn, platforms=_GPU, dtypes=("bfloat16",), unpacked_way=True, head_multiple=8, head_limit=128),
+  "cudnn": Kernel(
+    _cudnn, platforms=GPU, dtypes=("bfloat16",), unpacked_way=True, fused=True, head_multiple=8, head_limit=128
+  ),
+  "mosaic": Kernel(
+    _mosaic,
+    platforms=GPU,
+    dtypes=("bfloat16",),
+    special=frozenset({"softcap"}),
+    unpacked_way=True,
+    fused=True,
+    head_multiple=64,
+    head_limit=256,
+    package="tokamax",
+  ),
+  "splash": Kernel(
+    _splash, platforms=("tpu",), special=frozenset({"softcap"}), unpacked_way=True, fused=True, head_multiple=64
+  ),
 }
 # What "auto" tries, best first; the last does everything.
-PREFERENCE = {"cpu": ("cpu", "einsum"), "tpu": ("xla", "einsum"), "gpu": ("cudnn", "xla", "einsum")}
+PREFERENCE = {
+  "cpu": ("cpu", "einsum"),
+  "tpu": ("splash", "xla", "einsum"),
+  "gpu": (
+    "mosaic",
+    "cudnn",
+    "xla",
+    "einsum",
+  ),  # Both are as fast on plain rows; on packed ones cuDNN takes 3 times as long.
+}
 KERNEL_CHOICES = ("auto", *KERNELS)
 
 
@@ -161,7 +207,7 @@ def resolve_kernel(name: str, *, platform: str, dtype: str, head_width: int, ext
     LmxError: an unknown name, or a named kernel that doesn't apply. Nothing falls back silently.
   """
   if name == "auto":
-    order = PREFERENCE["gpu" if platform in _GPU else platform if platform in PREFERENCE else "tpu"]
+    order = PREFERENCE["gpu" if platform in GPU else platform if platform in PREFERENCE else "tpu"]
     return next(n for n in order if KERNELS[n].obstacle(platform, dtype, head_width, extras) is None)
   obstacle = choose("config.compute.attention", name, KERNELS).obstacle(platform, dtype, head_width, extras)
   if obstacle is not None:

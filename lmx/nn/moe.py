@@ -20,8 +20,9 @@ from lmx.nn.context import Context, Sums
 from lmx.nn.initializers import Fan, Scheme
 from lmx.nn.linear import Linear
 from lmx.nn.mlp import MLP
-from lmx.sharding import over_batch_shards, platform
+from lmx.sharding import on_each_device, platform
 
+_UP, _DOWN = ("expert", "embed", "mlp"), ("expert", "mlp", "embed")
 BLOCK = 64  # Rows that a CPU multiplies with one expert's weights at once, at most.
 
 
@@ -170,27 +171,32 @@ class MixtureOfExperts(nnx.Module):
       x_BLD: normalised residual stream.
       context: tokens of its segment 0 are padding and count in no loss.
     """
-    B, L, D = x_BLD.shape
+    B, L, _ = x_BLD.shape
     logits_BLE = self.router(x_BLD)
     probs_BLE = jax.nn.softmax(logits_BLE, axis=-1)
     weights_BLk, chosen_BLk = jax.lax.top_k(probs_BLE, self.shape.experts_per_token)
     if self.shape.normalize:
       weights_BLk = weights_BLk / jnp.sum(weights_BLk, axis=-1, keepdims=True)
     kernels = self.experts.kernels()
-    axes = {name: ("expert", "mlp", "embed") if name == "down" else ("expert", "embed", "mlp") for name in kernels}
-    flat = lambda x: x.reshape(B * L, -1)  # noqa: E731
-    y_TD = over_batch_shards(
-      functools.partial(run_experts, self.function),
-      (flat(x_BLD.astype(self.dtype)), flat(weights_BLk), flat(chosen_BLk)),
-      kernels,
-      axes,
-    )
-    y_BLD = y_TD.reshape(B, L, D)
+    rows = ("batch", "length", None)
+    tokens = [(x_BLD.astype(self.dtype), rows), (weights_BLk, rows), (chosen_BLk, rows)]
+    weights = [(kernel, _DOWN if name == "down" else _UP) for name, kernel in kernels.items()]
+
+    def local(x, weights, chosen, *kernels_here):
+      """Each device sorts its own tokens by expert, so that none travels."""
+      own = dict(zip(kernels, kernels_here, strict=True))
+      return run_experts(self.function, _flat(x), _flat(weights), _flat(chosen), own).reshape(x.shape)
+
+    y_BLD = on_each_device(local, [*tokens, *weights], rows, add=True)
     if self.shared is not None and self.shared_gate is not None:
       y_BLD = y_BLD + jax.nn.sigmoid(self.shared_gate(x_BLD)) * self.shared(x_BLD, context)[0]
     segments_BL = context.segment_ids
     real_BL = jnp.ones((B, L), bool) if segments_BL is None else segments_BL > 0
     return y_BLD, router_losses(logits_BLE, probs_BLE, chosen_BLk, real_BL, self.shape)
+
+
+def _flat(x_BLX: jax.Array) -> jax.Array:
+  return x_BLX.reshape(-1, x_BLX.shape[-1])
 
 
 def router_losses(logits_BLE, probs_BLE, chosen_BLk, real_BL, shape: MixtureShape) -> Sums:

@@ -15,13 +15,21 @@ from lmx.trees import is_variable
 UNROLL_LIMIT = 12  # Under "auto", more layers than this are scanned: compile time grows with every unrolled layer.
 LAYER_LOOPS = ("auto", "scanned", "unrolled")
 # What the matmuls of a block give, by the names that `checkpoint_name` gave them: all else is cheap to compute again.
-NAMED = ("queries", "keys", "values", "mixed", "up", "gate")
+NAMED = ("queries", "keys", "values", "mixed", "up", "gate", "branch")
+# Kernels that are one operation, cuDNN's attention and Pallas's: what they give, and what they keep for their gradient.
+KERNELS = ("dot_product_attention_fwd_wrapper", "pallas_call")
 _POLICIES = jax.checkpoint_policies
+
+
+def _kernel_results(primitive: Any, *_: Any, **__: Any) -> bool:
+  return primitive.name in KERNELS
+
+
 # What the backward pass finds of a layer beside its input, and computes the rest of again. None: nothing.
 REMATS: dict[str, Callable[..., Any] | None] = {
   "none": None,  # All of it: nothing is computed again.
   "full": None,
-  "dots": _POLICIES.save_only_these_names(*NAMED),
+  "dots": _POLICIES.save_from_both_policies(_POLICIES.save_only_these_names(*NAMED), _kernel_results),
   "offload": _POLICIES.save_and_offload_only_these_names(
     names_which_can_be_saved=[],
     names_which_can_be_offloaded=list(NAMED),
@@ -85,7 +93,8 @@ def run_layers(
     layers: N.
     loop: a name of `LAYER_LOOPS`. The result is the same.
     remat: a name of `REMATS`: "none" keeps all of a layer for the backward pass; "full" its input only, and computes
-      the layer again; "dots" keeps what its matmuls give, too; "offload" keeps that in the host's memory.
+      the layer again; "dots" keeps what its matmuls and attention give, too; "offload" keeps what its matmuls give in the
+      host's memory.
     period: every so many layers the kinds of layers repeat; a scan goes over whole periods, what is left is unrolled.
     keep: (carry) -> an array to return for each layer.
 

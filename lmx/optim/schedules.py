@@ -76,16 +76,18 @@ def make_schedule(
         fix='--config.optimizer.warmup="2%"',
       )
     )
-  start = total_steps - decay_steps if name == "wsd" else warmup_steps
+  # Floats, since runs may be planned with more steps than int32 counts.
+  start, warmup = float(total_steps - decay_steps if name == "wsd" else warmup_steps), float(warmup_steps)
+  falling = max(float(total_steps) - start, 1.0)
   shape = DECAYS["linear" if name == "wsd" else name] if name != "inverse_sqrt" else None
 
   def schedule(step: ArrayLike) -> jax.Array:
     n = jnp.asarray(step, jnp.float32) + 1.0
     if shape is None:
-      after = jnp.maximum(jnp.sqrt(max(warmup_steps, 1) / n), final_lr_ratio)
+      after = jnp.maximum(jnp.sqrt(max(warmup, 1.0) / n), final_lr_ratio)
     else:
-      after = shape(jnp.clip((n - start) / max(total_steps - start, 1), 0.0, 1.0), final_lr_ratio)
-    warm = jnp.minimum(n / max(warmup_steps, 1), 1.0)
-    return peak_lr * jnp.where(n < warmup_steps, warm, after)
+      after = shape(jnp.clip((n - start) / falling, 0.0, 1.0), final_lr_ratio)
+    warm = jnp.minimum(n / max(warmup, 1.0), 1.0)
+    return peak_lr * jnp.where(n < warmup, warm, after)
 
   return schedule

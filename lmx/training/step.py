@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from lmx.compiler_options import compiler_options
 from lmx.errors import LmxError, message
-from lmx.mesh import BATCH_AXES, batch_sharding, replicated
+from lmx.mesh import BATCH_AXES, batch_sharding, platform_of, replicated
 from lmx.optim.optimizers import Optimizer, keep_if
 from lmx.sharding import Layout, use_layout
 from lmx.training.guard import SPIKE_HISTORY, judge
@@ -249,6 +250,7 @@ def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abst
     in_shardings=(shardings, batch_sharding(mesh)),
     out_shardings=(shardings, replicated(mesh)),
     donate_argnums=0,
+    compiler_options=compiler_options(platform_of(mesh)),
   )
 
 
@@ -270,4 +272,5 @@ def make_eval_step(task: Task):
     eval_step,
     in_shardings=(task.plan.shardings(task.layout), frozen, batch_sharding(mesh)),
     out_shardings=(replicated(mesh), replicated(mesh), batch_sharding(mesh)),
+    compiler_options=compiler_options(platform_of(mesh)),
   )
