@@ -90,7 +90,9 @@ def get_config() -> config_dict.ConfigDict:
   # ---------------------------------------------------------------- precision and speed
   compute = config.compute = config_dict.ConfigDict()
   compute.dtype = "bfloat16"  # bfloat16 | float32. Parameters, softmax, norms and loss stay in float32.
-  compute.attention = "auto"  # auto | reference | einsum | xla | cpu | cudnn. auto: the fastest that passes its check.
+  compute.attention = (
+    "auto"  # auto (the first of its platform that applies) | reference | einsum | xla | cpu | cudnn | mosaic | splash.
+  )
   compute.layers = "auto"  # auto | scanned | unrolled. Unrolled is faster for few layers, scanned compiles faster.
   # Memory against time: none (a block's activations are kept) | full (only its input is, the block is computed again
   # in the backward pass) | dots (what its matmuls give is kept too) | offload (that, in the host's memory)
