@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lmx.nn.masks import Mask
-from lmx.sharding import on_each_device
+from lmx.sharding import on_each_device, platform
 
 _ROWS = ("batch", "length")
 _QUERIES, _KEYS = (*_ROWS, "heads", "head_width"), (*_ROWS, "kv_heads", "head_width")
@@ -71,7 +71,10 @@ def tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap:
 
 
 def splash_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap: float | None) -> jax.Array:
-  """JAX's Pallas kernel for TPUs, jax/experimental/pallas/ops/tpu/splash_attention; (B, L, H, K)."""
+  """JAX's Pallas kernel for TPUs, jax/experimental/pallas/ops/tpu/splash_attention; (B, L, H, K).
+
+  Elsewhere it is interpreted, which is for tests.
+  """
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
   def local(q, k, v, mask: Mask):
@@ -83,6 +86,7 @@ def splash_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap: 
       q_seq_shards=1,
       block_sizes=_block_sizes(queries, keys),
       attn_logits_soft_cap=softcap,
+      interpret=platform() != "tpu",
     )
     segments = None
     if mask.query_segments is not None:

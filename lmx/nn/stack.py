@@ -93,8 +93,8 @@ def run_layers(
     layers: N.
     loop: a name of `LAYER_LOOPS`. The result is the same.
     remat: a name of `REMATS`: "none" keeps all of a layer for the backward pass; "full" its input only, and computes
-      the layer again; "dots" keeps what its matmuls and attention give, too; "offload" keeps what its matmuls give in the
-      host's memory.
+      the layer again; "dots" keeps what its matmuls and attention give, too; "offload" keeps what its matmuls give in
+      the host's memory.
     period: every so many layers the kinds of layers repeat; a scan goes over whole periods, what is left is unrolled.
     keep: (carry) -> an array to return for each layer.
 
