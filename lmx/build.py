@@ -6,6 +6,7 @@ that the loop needs. Both call the same `parts` below, so what passes one passes
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from lmx.data.corpus import (
 from lmx.data.encoding import Needs
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
 from lmx.errors import ConfigError, LmxError, Problems, choose, message
-from lmx.mesh import imagined_mesh, whole_batch
+from lmx.mesh import imagined_mesh, make_mesh, whole_batch
 from lmx.network import Network, check_start, make_layout, make_network, make_objective, model_spec, objective_row
 from lmx.objectives.base import LossFunction, Objective
 from lmx.optim.optimizers import OPTIMIZERS
@@ -214,12 +215,14 @@ def _no_loss(*arguments: Any) -> Any:
   raise AssertionError("a config is checked without running anything")
 
 
-def imagine(config: ConfigDict, devices: int | None, loss: LossFunction = _no_loss) -> tuple[Network, dict[str, int]]:
+def imagine(
+  config: ConfigDict, devices: int | Sequence[Any] | None, loss: LossFunction = _no_loss
+) -> tuple[Network, dict[str, int]]:
   """The network of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
 
   Args:
     config: checked.
-    devices: so many that need not exist; None: those here.
+    devices: so many that need not exist, or devices to compile for; None: those here.
     loss: of the objective, for those who run the step.
 
   Raises:
@@ -227,7 +230,11 @@ def imagine(config: ConfigDict, devices: int | None, loss: LossFunction = _no_lo
   """
   objective_row(config)
   spec = model_spec(config, *assumed_sizes(config))
-  layout = make_layout(config) if devices is None else Layout(imagined_mesh(dict(config.mesh), devices))
+  sizes = dict(config.mesh)
+  if devices is None:
+    layout = make_layout(config)
+  else:
+    layout = Layout(imagined_mesh(sizes, devices) if isinstance(devices, int) else make_mesh(sizes, devices))
   network = make_network(config, spec, loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout)
   rows, length = config.train.batch_size // config.train.micro_batches, config.data.length
   return network, {"rows": rows, "length": length, "encoder_length": config.data.encoder_length or length}

@@ -141,6 +141,15 @@ def platform() -> str:
   return jax.default_backend() if layout is None else platform_of(layout.mesh)
 
 
+def place(x: jax.Array, table: str, axes: Axes) -> jax.Array:
+  """Says how an array lies on the mesh, by the layout's "storage" or "compute" table."""
+  layout = _active.get()
+  if layout is None or layout.mesh.size == 1:
+    return x
+  spec = partition_spec(axes, getattr(layout, table), "array")
+  return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
+
+
 def on_gpu() -> bool:
   """Whether a program traced now is for a GPU."""
   return platform() in GPU
@@ -170,14 +179,11 @@ def noting_activations(note: Note) -> Iterator[None]:
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """Says how an activation lies on the mesh; without an active layout, or on one device, `x` as it is."""
-  layout, note = _active.get(), _notes.get()
+  note = _notes.get()
   if note is not None:
     note(axes, x)
     return x
-  if layout is None or layout.mesh.size == 1:
-    return x
-  spec = partition_spec(axes, layout.compute, "activation")
-  return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
+  return place(x, "compute", axes)
 
 
 def batch_shards() -> int:
@@ -215,6 +221,39 @@ def on_each_device(
     return jax.lax.psum(y, split) if split else y
 
   return jax.shard_map(local, mesh=layout.mesh, in_specs=specs, out_specs=result, check_vma=False)(*arrays)
+
+
+def summed_over_rows(
+  function: Callable[..., jax.Array], inputs: Sequence[tuple[jax.Array, Axes]], out: Axes
+) -> jax.Array:
+  """The sum over all devices of function(their rows), such as a weight's gradient, left where the weight is stored.
+
+  It is scattered as it is reduced. Left to itself, XLA's TPU backend reduces it whole on every device and cuts it then.
+
+  Args:
+    function: of arrays like `inputs`, to an array with the logical axes `out`; a sum over all dimensions of the inputs
+      that the result has not.
+    inputs: arrays with the logical axes of their dimensions.
+    out: those of the result.
+  """
+  layout, arrays = _active.get(), [array for array, _ in inputs]
+  sizes = [(size, name) for x, axes in inputs for size, name in zip(x.shape, axes, strict=True) if name is not None]
+  if layout is None or layout.mesh.size == 1 or any(size % split_over(name) for size, name in sizes):
+    return place(function(*arrays), "storage", out)
+  specs = tuple(partition_spec(axes, layout.compute, "activation") for _, axes in inputs)
+  stored, kept = partition_spec(out, layout.storage, "weight"), partition_spec(out, layout.compute, "weight")
+  reduced = {axis for one in specs for axis in _mesh_axes(one)} - set(_mesh_axes(kept))
+
+  def local(*arrays):
+    y, left = function(*arrays), set(reduced)
+    for dimension, part in enumerate(stored):
+      for axis in (part,) if isinstance(part, str) else part or ():
+        if axis in left:
+          y = jax.lax.psum_scatter(y, axis, scatter_dimension=dimension, tiled=True)
+          left.remove(axis)
+    return jax.lax.psum(y, tuple(sorted(left))) if left else y
+
+  return jax.shard_map(local, mesh=layout.mesh, in_specs=specs, out_specs=stored, check_vma=False)(*arrays)
 
 
 def _mesh_axes(spec: PartitionSpec) -> list[str]:

@@ -68,26 +68,43 @@ def duration_steps(text: str, pace: Pace, subject: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """Dense bf16 peak of one device in FLOP/s, its memory in bytes and bandwidth in bytes/s, and the source."""
+  """What is published of one device, dense and without structured sparsity.
+
+  Attributes:
+    name: for people.
+    bf16_flops: peak, FLOP/s.
+    hbm_bytes, hbm_bandwidth: memory, and bytes/s.
+    source: of the above.
+    clock: cycles/s, for TPUs; inferred from the peak and the number of multipliers.
+    link_bandwidth: bytes/s one way over one link to a neighbour
+      (https://jax-ml.github.io/scaling-book/tpus, table of section 2).
+    wraps: a torus dimension of a multiple of so many chips is a ring; a shorter one is a line.
+  """
 
   name: str
   bf16_flops: float
   hbm_bytes: float
   hbm_bandwidth: float
   source: str
+  clock: float = 0.0
+  link_bandwidth: float = 0.0
+  wraps: int = 0
 
 
 _TPU = "https://cloud.google.com/tpu/docs/"
 _NV = "https://www.nvidia.com/en-us/data-center/"
-# Dense peaks, without structured sparsity. Keys are matched against jax's `device_kind`, lower case, longest first.
+_V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16)
+_V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4)
+_V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16)
+# Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
-  "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4"),
-  "tpu v5 lite": Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e"),
-  "tpu v5e": Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e"),
-  "tpu v5": Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p"),
-  "tpu v5p": Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p"),
-  "tpu v6 lite": Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e"),
-  "tpu v6e": Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e"),
+  "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4),
+  "tpu v5 lite": _V5E,
+  "tpu v5e": _V5E,
+  "tpu v5": _V5P,
+  "tpu v5p": _V5P,
+  "tpu v6 lite": _V6E,
+  "tpu v6e": _V6E,
   "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/"),
   "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/"),
   "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/"),

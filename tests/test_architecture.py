@@ -28,7 +28,19 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "units",
     "allocator",
   ),  # "" is lmx/__init__.py, which everything imports first.
-  ("config_check", "config", "mesh", "sharding", "metrics", "run_config", "console", "backend", "compiler_options"),
+  (
+    "config_check",
+    "config",
+    "mesh",
+    "sharding",
+    "metrics",
+    "run_config",
+    "console",
+    "backend",
+    "compiler_options",
+    "hlo",
+    "topology",
+  ),
   ("nn", "data", "optim"),
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),
@@ -37,7 +49,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})
 PLACE = {room: (row, column) for row, rooms in enumerate(ROWS) for column, room in enumerate(rooms)}
-READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", "cli", "notebook")
+READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", "plan", "cli", "notebook")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 

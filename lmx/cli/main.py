@@ -31,6 +31,7 @@ COMMANDS = {
   "tokenizer": ("lmx.cli.tokenizer", "train a tokenizer; show how one cuts a text"),
   "data": ("lmx.cli.data", "show batches as they enter the model; count tokens"),
   "config": ("lmx.cli.config", "show, compare and check configs"),
+  "plan": ("lmx.cli.plan", "memory, speed and cost of a config on a machine that isn't here"),
   "plot": ("lmx.cli.plot", "the loss curves of one or many runs as a picture"),
   "doctor": ("lmx.cli.doctor", "what is installed, what works, what would go wrong"),
 }

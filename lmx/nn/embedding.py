@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Tables looked up by id: tokens, positions, distances, and the output projection of an embedding's shape."""
 
+import functools
 from typing import Any
 
 import jax
@@ -10,7 +11,34 @@ from flax import nnx
 
 from lmx.nn.initializers import Scheme
 from lmx.nn.positions import relative_buckets
-from lmx.sharding import constrain
+from lmx.sharding import constrain, place, split_over, summed_over_rows
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def look_up(table: jax.Array, ids: jax.Array, axis: str) -> jax.Array:
+  """Rows (..., D) of a table (rows, D), whose first logical axis is `axis`, for ids (B or 1, L)."""
+  table = constrain(table, axis, "embed")  # Gathered over fsdp before the lookup, not after it.
+  return jnp.take(table, ids, axis=0, mode="fill")
+
+
+def _look_up_forward(table, ids, axis):
+  return look_up(table, ids, axis), (table, ids)
+
+
+def _look_up_backward(axis, saved, dy):
+  table, ids = saved
+
+  def scatter(dy, ids):
+    """Ids beyond the table are dropped; negative ones count from its end, as they do in the lookup."""
+    return jnp.zeros(table.shape, table.dtype).at[ids].add(dy.astype(table.dtype), mode="drop")
+
+  rows = ("batch" if ids.shape[0] > 1 else None, "length")
+  if split_over(axis) > 1:  # Parts of the table on different devices: the compiler knows which rows go where.
+    return place(scatter(dy, ids), "storage", (axis, "embed")), None
+  return summed_over_rows(scatter, [(dy, (*rows, None)), (ids, rows)], (axis, "embed")), None
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 class Embedding(nnx.Module):
@@ -23,8 +51,7 @@ class Embedding(nnx.Module):
 
   def __call__(self, ids: jax.Array) -> jax.Array:
     """ids (B, L) int32 to rows (B, L, D). An id beyond the table gives NaN, never another id's row."""
-    table = constrain(self.embedding[...], self.axis, "embed")  # Gathered over fsdp before the lookup, not after it.
-    return jnp.take(table, ids, axis=0, mode="fill").astype(self.dtype)
+    return look_up(self.embedding[...], ids, self.axis).astype(self.dtype)
 
 
 class Unembedding(nnx.Module):

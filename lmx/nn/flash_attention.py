@@ -115,8 +115,8 @@ def _block_sizes(queries: int, keys: int) -> Any:
 
   q, k = (next(block for block in _SPLASH_BLOCKS if size % block == 0) for size in (queries, keys))
   return splash.BlockSizes(
-    block_q=q, block_kv=k, block_kv_compute=k, block_q_dkv=q, block_kv_dkv=k, block_kv_dkv_compute=k,
-    use_fused_bwd_kernel=True,
+    block_q=q, block_kv=k, block_kv_compute=k, block_q_dkv=q, block_kv_dkv=k, block_kv_dkv_compute=k, block_q_dq=q,
+    block_kv_dq=k,
   )  # fmt: skip
 
 

@@ -43,22 +43,26 @@ def contract(x: jax.Array, kernel: jax.Array, inputs: int, dtype: Any, bias: jax
 
   Args:
     x: activations, whose last `inputs` dimensions are summed over.
-    kernel: float32 weights; their first `inputs` dimensions are those of x.
+    kernel: weights; their first `inputs` dimensions are those of x.
     inputs: how many dimensions are summed over.
     dtype: what all are cast to; sums are float32 inside the product.
     bias: float32 (*out), or None.
   """
   x = x.astype(dtype)
   if platform() != "cpu":
-    y = jnp.tensordot(x, kernel.astype(dtype), inputs)
-    if bias is None:
-      return y
-    return add_bias(y, bias) if on_gpu() else y + over_rows(bias.astype(dtype), y)
+    return with_bias(jnp.tensordot(x, kernel.astype(dtype), inputs), bias)
   size = math.prod(kernel.shape[:inputs])
   y = _matmul_2d(x.reshape(-1, size), kernel.reshape(size, -1), dtype)
   if bias is not None:
     y = y + bias.astype(dtype).reshape(1, -1)  # Before y is unfolded: see `flat_rows`.
   return y.reshape(*x.shape[:-inputs], *kernel.shape[inputs:])
+
+
+def with_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
+  """y (..., *out), plus a float32 bias (*out) in y's dtype."""
+  if bias is None:
+    return y
+  return add_bias(y, bias) if on_gpu() else y + over_rows(bias.astype(y.dtype), y)
 
 
 @jax.custom_vjp

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lmx.nn.kernels import soft_cap
 from lmx.shapes import check
-from lmx.sharding import batch_shards, constrain, on_gpu, split_over
+from lmx.sharding import batch_shards, constrain, on_gpu, split_over, summed_over_rows
 
 _GPU_ROW = 16_384
 _HIDDEN = -1e30  # The logit of a padding row of the vocabulary; its probability is exactly 0.
@@ -148,7 +148,9 @@ def _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradien
   dlogits_TV = dlogits_TV if head.scale == 1 else dlogits_TV * head.scale
   dlogits_TV = dlogits_TV.astype(hidden_TD.dtype)
   dhidden_TD = jnp.dot(dlogits_TV, table_VD.astype(hidden_TD.dtype))
-  dtable_VD = jnp.dot(dlogits_TV.T, hidden_TD, preferred_element_type=jnp.float32)
+  product = lambda dlogits, hidden: jnp.dot(dlogits.T, hidden, preferred_element_type=jnp.float32)  # noqa: E731
+  rows = [(dlogits_TV, ("batch", "vocab")), (hidden_TD, ("batch", None))]
+  dtable_VD = summed_over_rows(product, rows, ("vocab", "embed"))
   return sums, (dhidden_TD, dtable_VD, dbias_V)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lmx.nn.linear import flat_rows, over_rows
-from lmx.sharding import on_gpu
+from lmx.sharding import platform
 
 
 class LayerNorm(nnx.Module):
@@ -24,7 +24,7 @@ class LayerNorm(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """(..., D) of any dtype to (..., D) in the compute dtype."""
-    if on_gpu():
+    if platform() != "cpu":
       return fused_layer_norm(x, self.scale[...], None if self.bias is None else self.bias[...], self.eps, self.dtype)
     shape, x = x.shape, flat_rows(x.astype(jnp.float32))
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
@@ -40,10 +40,10 @@ def _normalised(x, mean, inverse):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def fused_layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: float, dtype: Any) -> jax.Array:
-  """LayerNorm for GPUs: both statistics in one pass, as flax has them, and kept for the backward pass.
+  """LayerNorm for accelerators: both statistics in one pass, as flax has them, and kept for the backward pass.
 
-  XLA would otherwise compute them again in one kernel with the products that the scale's gradient sums up, and write
-  those out in float32.
+  XLA's GPU backend would otherwise compute them again in one kernel with the products that the scale's gradient sums
+  up, and write those out in float32; its TPU backend would read x twice.
   """
   return _layer_norm_forward(x, scale, bias, eps, dtype)[0]
 

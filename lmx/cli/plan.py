@@ -1,0 +1,128 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Plans a config for a machine that isn't here: whether it fits, how fast it will be, what it will cost.
+
+  lmx plan --config=configs/gpt3.py:1.3b --topology=v5e:4x4
+  lmx plan --config=configs/llama.py:8b --topology=v5p:4x4x4 --tokens="300B" --price=4.2
+
+TPU slices are compiled for, ahead of time, with the package libtpu: memory, collectives and matmuls are the compiler's
+own figures, the rest is added by calculation, and the output says which is whose. GPUs (h100:8) are calculated only.
+"""
+
+import argparse
+import importlib
+import json
+from typing import Any
+
+from lmx.cli.arguments import add_config
+from lmx.cli.config import checked_config
+from lmx.errors import LmxError, message
+from lmx.units import human, human_bytes, human_time
+
+_SHOWN = 12  # Collectives; the others are small.
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  add_config(parser)
+  parser.add_argument("--topology", required=True, help="a TPU slice (v5e:4x4, v5p:4x4x4, v6e:16x16) or GPUs (h200:8)")
+  parser.add_argument("--tokens", default="", help='also the time and cost of training on so many, as "300B"')
+  parser.add_argument("--price", type=float, help="of one device for an hour, in any currency")
+  parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+  tokens = parse_tokens(args.tokens)
+  if args.price is not None and args.price < 0:
+    raise LmxError(message("--price", got=args.price, allowed="a price of an hour, at least 0"))
+  topology = importlib.import_module("lmx.topology")
+  kind, shape = topology.parse_topology(args.topology)
+  config = checked_config(args)
+  plans = importlib.import_module("lmx.plan")
+  if kind in topology.GPUS:
+    plan = plans.make_gpu_plan(config, kind, int(shape))
+  else:
+    plan = plans.make_plan(config, topology.tpu_devices(kind, shape))
+  print(json.dumps(as_json(plan, args.topology)) if args.json else as_text(plan, plans, config.name, args.topology))
+  if tokens and not args.json:
+    print(cost_text(plan, tokens, args.price))
+  return 0
+
+
+def parse_tokens(text: str) -> float:
+  """300e9 of "300B"; 0 of "".
+
+  Raises:
+    LmxError: it is no number of tokens.
+  """
+  scale = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+  number, factor = (text[:-1], scale[text[-1].upper()]) if text[-1:].upper() in scale and text else (text, 1.0)
+  try:
+    return float(number) * factor if text else 0.0
+  except ValueError as error:
+    raise LmxError(message("--tokens", got=text, allowed="a number, with K, M, B or T", fix="--tokens=300B")) from error
+
+
+def _seconds(one: Any) -> str:
+  return f"{1000 * one.likely:8.1f} ms  ({1000 * one.low:.1f} to {1000 * one.high:.1f})"
+
+
+def as_text(plan: Any, plans: Any, name: str, topology: str) -> str:
+  """The plan on one page."""
+  mesh = ", ".join(f"{axis} {size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
+  lines = [f"{name} on {topology}: {plan.devices} x {plan.chip.name}, {mesh}",
+           f"memory of a device  {plans.describe_memory(plan.memory)}", "", "time of a step"]  # fmt: skip
+  width = max(len(what) for what, _, _ in plan.parts)
+  lines += [f"  {what:{width}} {_seconds(one)}  {who}" for what, who, one in plan.parts]
+  lines += [f"  {'together':{width}} {_seconds(plan.step)}",
+            f"  {'roofline':{width}} {1000 * plan.roofline:8.1f} ms  the model's FLOPs at the bf16 peak"]  # fmt: skip
+  step = plan.step
+  lines += [
+    "",
+    f"tokens/s  {human(plan.rate(step.likely))}  ({human(plan.rate(step.high))} to {human(plan.rate(step.low))}), "
+    f"{human(plan.rate(step.likely) / plan.devices)} on a device",
+    "MFU       {:.1f} %  ({:.1f} to {:.1f}), ".format(*(100 * plan.mfu(x) for x in (step.likely, step.high, step.low)))
+    + f"attention counted causally; {plan.flops.causal / 1e9:.3g} GFLOP a token",
+  ]
+  if plan.program is not None:
+    lines += ["", "between devices, in a step"]
+    lines += [
+      f"  {one.count:5} x {one.kind:18} {human_bytes(one.bytes):>8}  along {', '.join(one.axes) or 'nothing'}"
+      + ("" if one.overlapped else ", waited for")
+      for one in plan.program.collectives[:_SHOWN]
+    ]
+    cycles = f"{plan.program.matmul_cycles / 1e6:.0f} + {plan.program.other_cycles / 1e6:.0f}"
+    lines.append(f"the compiler's estimate: {cycles} Mcycles in matmuls and in what is bound by memory")
+  return "\n".join(lines)
+
+
+def as_json(plan: Any, topology: str) -> dict[str, Any]:
+  """The plan's numbers."""
+  seconds = lambda one: {"low": one.low, "likely": one.likely, "high": one.high}  # noqa: E731
+  memory = {"parameters": plan.memory.parameters, "optimizer": plan.memory.optimizer, "batch": plan.memory.batch,
+            "rest": plan.memory.rest, "program": plan.memory.program, "total": plan.memory.total,
+            "limit": plan.memory.limit}  # fmt: skip
+  result = {"topology": topology, "devices": plan.devices, "mesh": dict(plan.mesh), "tokens": plan.tokens,
+            "memory": memory, "parts": {what: seconds(one) for what, _, one in plan.parts},
+            "step_seconds": seconds(plan.step), "tokens_per_second": plan.rate(plan.step.likely),
+            "mfu_causal": plan.mfu(plan.step.likely), "roofline_seconds": plan.roofline}  # fmt: skip
+  if plan.program is not None:
+    result |= {
+      "matmul_cycles": plan.program.matmul_cycles,
+      "other_cycles": plan.program.other_cycles,
+      "kernels": dict(plan.program.kernels),
+      "collectives": [
+        {"kind": one.kind, "axes": list(one.axes), "bytes": one.bytes, "count": one.count, "hidden": one.overlapped}
+        for one in plan.program.collectives
+      ],
+    }
+  return result
+
+
+def cost_text(plan: Any, tokens: float, price: float | None) -> str:
+  """Device-hours of training on so many tokens, and what they cost."""
+  lines = ["", f"training on {human(tokens)} tokens"]
+  for what, seconds in (("likely", plan.step.likely), ("at best", plan.step.low), ("at worst", plan.step.high)):
+    duration = tokens / plan.rate(seconds)
+    hours = duration / 3600 * plan.devices
+    cost = "" if price is None else f"  {hours * price:,.0f} at {price:g} an hour"
+    lines.append(f"  {what:9} {human_time(duration):>8}  {hours:,.0f} device-hours{cost}")
+  return "\n".join(lines)

@@ -1,0 +1,240 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Reads the text of a compiled program: what it does how often, and what travels between devices.
+
+Loops count as often as they run, whose number stands only as the constant in their condition. TPU programs carry
+`estimated_cycles` for what XLA itself compiles, and none for kernels and collectives.
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+COLLECTIVES = ("all-reduce", "reduce-scatter", "all-gather", "all-to-all", "ragged-all-to-all", "collective-permute")
+_BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s64": 8, "u64": 8, "f64": 8}
+_BYTES |= {f"{kind}8": 1 for kind in "su"} | {f"{kind}32": 4 for kind in ("s", "u", "f")}
+_ARRAY = re.compile(r"\b(\w+)\[([\d,]*)\](\{[^{}]*\})?")
+_INSTRUCTION = re.compile(r"^  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(")
+_MATMULS = ("convolution", "dot")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+  """One operation: its name, the text of its result's shape, its opcode, and what follows the bracket."""
+
+  name: str
+  shape: str
+  opcode: str
+  rest: str
+
+  def attribute(self, name: str) -> str | None:
+    """The name of a computation that it calls."""
+    found = re.search(rf"\b{name}=%?([\w.\-]+)", self.rest)
+    return found.group(1) if found else None
+
+  @property
+  def operands(self) -> list[str]:
+    return re.findall(r"%([\w.\-]+)", self.rest.partition("), ")[0])
+
+  @property
+  def cycles(self) -> int | None:
+    found = re.search(r'"estimated_cycles":"(\d+)"', self.rest)
+    return int(found.group(1)) if found else None
+
+
+def array_bytes(shape: str, *, memory: bool = False) -> float:
+  """Bytes of all arrays in a shape's text; `memory`: only those in the main memory, not in a TPU's vector memory."""
+  return sum(
+    _BYTES.get(dtype, 1) * math.prod(int(size) for size in sizes.split(",") if size)
+    for dtype, sizes, layout in _ARRAY.findall(shape)
+    if not (memory and "S(1)" in layout)
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+  """What travels between devices, alike instructions together.
+
+  Attributes:
+    kind: of `COLLECTIVES`.
+    axes: of the mesh, that it goes along.
+    bytes: of the whole array at one device (gathered, or before it is scattered), once.
+    count: times in a step.
+    overlapped: whether something else is computed meanwhile.
+  """
+
+  kind: str
+  axes: tuple[str, ...]
+  bytes: float
+  count: int
+  overlapped: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What one device does in one run of a program.
+
+  Attributes:
+    matmul_cycles, other_cycles: the compiler's own estimates, of fusions with a matmul in them and of all others.
+    other_bytes: that those others read from and write to the main memory.
+    kernels: name of a hand-written kernel -> times it runs.
+    collectives: the largest first.
+    loops: trip count of each loop.
+  """
+
+  matmul_cycles: int
+  other_cycles: int
+  other_bytes: float
+  kernels: Mapping[str, int]
+  collectives: Sequence[Collective]
+  loops: Sequence[int]
+
+
+class Module:
+  """The computations of a program's text."""
+
+  def __init__(self, text: str):
+    self.entry = ""
+    self._computations: dict[str, list[Instruction]] = {}
+    here: list[Instruction] = []
+    for line in text.splitlines():
+      if line[:1] not in (" ", "}", "") and line.rstrip().endswith("{") and (header := _HEADER.match(line)):
+        here = self._computations.setdefault(header.group(2), [])
+        self.entry = header.group(2) if header.group(1) else self.entry
+      elif found := _INSTRUCTION.match(line):
+        here.append(Instruction(*found.groups()))
+
+  def __getitem__(self, name: str) -> list[Instruction]:
+    return self._computations.get(name, [])
+
+  def trips(self, condition: str) -> int:
+    """How often a loop runs: the one integer constant that its condition compares with."""
+    found = [int(i.rest.partition(")")[0]) for i in self._within(condition)
+             if i.opcode == "constant" and re.match(r"[su]32\[\]", i.shape)]  # fmt: skip
+    return max(found, default=1)
+
+  def _within(self, computation: str) -> Iterator[Instruction]:
+    """Its instructions, and those of what it calls."""
+    for one in self[computation]:
+      yield one
+      for name in ("calls", "to_apply"):
+        if (called := one.attribute(name)) is not None:
+          yield from self._within(called)
+
+  @functools.cache  # noqa: B019 - a module lives as long as it is read
+  def has_matmul(self, computation: str) -> bool:
+    return any(one.opcode in _MATMULS for one in self._within(computation))
+
+  def executed(self, computation: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, str, int]]:
+    """Every instruction that runs, with the computation it stands in and how often it runs. Fusions count as one."""
+    computation = computation or self.entry
+    for one in self[computation]:
+      yield one, computation, times
+      if one.opcode == "while":
+        condition, body = one.attribute("condition"), one.attribute("body")
+        if condition and body:
+          yield from self.executed(body, times * self.trips(condition))
+      elif one.opcode == "call" and (called := one.attribute("to_apply")):
+        yield from self.executed(called, times)
+      elif one.opcode == "conditional" and (branch := one.attribute("true_computation")):
+        yield from self.executed(branch, times)
+
+
+def read_program(text: str, mesh: Mapping[str, int]) -> Program:
+  """Reads a program compiled for the devices of a mesh.
+
+  Args:
+    text: `compiled.as_text()`.
+    mesh: its axes with their sizes, in order.
+  """
+  module = Module(text)
+  matmul = other = 0
+  traffic = 0.0
+  kernels: dict[str, int] = collections.Counter()
+  sizes: dict[tuple[str, str], float] = {}
+  found: dict[tuple[str, tuple[str, ...], float, bool], int] = collections.Counter()
+  loops = []
+  seen: set[tuple[str, str]] = set()
+  for one, where, times in module.executed():
+    sizes[where, one.name] = array_bytes(one.shape, memory=True)
+    called = one.attribute("calls")
+    if one.opcode == "while" and (condition := one.attribute("condition")):
+      loops.append(module.trips(condition))
+    if one.cycles is not None:
+      if called and module.has_matmul(called):
+        matmul += times * one.cycles
+      else:
+        other += times * one.cycles
+        reads = sum(sizes.get((where, operand), 0.0) for operand in one.operands)
+        traffic += times * (sizes[where, one.name] + reads)
+    elif one.opcode == "custom-call" and 'custom_call_target="tpu_custom_call"' in one.rest:
+      kernels[re.sub(r"[.\d]+$", "", one.name)] += times
+    for inner, overlapped in _collectives(module, one, called):
+      channel = re.search(r"channel_id=(\d+)", inner.rest)
+      key = (where, channel.group(1) if channel else inner.name)
+      if key not in seen:  # An asynchronous one stands in every fusion that it runs along with.
+        seen.add(key)
+        kind = inner.opcode.removesuffix("-start")
+        found[kind, group_axes(inner.rest, mesh), _moved(inner), overlapped] += times
+  alike = [Collective(*key[:3], count, key[3]) for key, count in found.items()]
+  ordered = sorted(alike, key=lambda one: -one.bytes * one.count)
+  return Program(matmul, other, traffic, dict(kernels), ordered, loops)
+
+
+def _collectives(module: Module, one: Instruction, called: str | None) -> Iterator[tuple[Instruction, bool]]:
+  """The collectives that an instruction is or has in it, and whether they overlap with others."""
+  if one.opcode in COLLECTIVES:
+    yield one, "async_collective_name" in one.rest
+  elif one.opcode.removesuffix("-start") in COLLECTIVES:
+    yield one, True
+  elif called is not None and one.opcode in ("fusion", "async-start"):
+    yield from ((inner, True) for inner in module[called] if inner.opcode.removesuffix("-start") in COLLECTIVES)
+
+
+def _moved(one: Instruction) -> float:
+  """Bytes of the whole array: what is gathered, what is reduced."""
+  result = array_bytes(one.shape)
+  if one.opcode.endswith("-start"):  # (operand, result)
+    arrays = [array_bytes(part.group(0)) for part in _ARRAY.finditer(one.shape)]
+    result = max(arrays, default=0.0)
+  return result
+
+
+def group_axes(text: str, mesh: Mapping[str, int]) -> tuple[str, ...]:
+  """The mesh axes along which the devices of a collective's groups differ."""
+  group = _first_group(text, math.prod(mesh.values()))
+  places = [_coordinates(device, mesh) for device in group]
+  return tuple(axis for number, axis in enumerate(mesh) if len({place[number] for place in places}) > 1)
+
+
+def _coordinates(device: int, mesh: Mapping[str, int]) -> tuple[int, ...]:
+  place = []
+  for size in reversed(list(mesh.values())):
+    device, here = divmod(device, size)
+    place.append(here)
+  return tuple(reversed(place))
+
+
+def _first_group(text: str, devices: int) -> Sequence[int]:
+  """The devices of the first group, in any of the forms that XLA writes them in."""
+  if found := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", text):
+    sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", found.group(1))}
+    along = re.findall(r"'([^']+)'", found.group(2))
+    ranges = [range(size) if name in along else (0,) for name, size in sizes.items()]
+    strides = [math.prod(list(sizes.values())[i + 1 :]) for i in range(len(sizes))]
+    return [sum(i * stride for i, stride in zip(place, strides, strict=True)) for place in itertools.product(*ranges)]
+  if found := re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", text):
+    return [int(number) for number in found.group(1).split(",")]
+  if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+    groups, size, dimensions, order = found.groups()
+    shape = [int(number) for number in dimensions.split(",")]
+    permutation = [int(number) for number in order.split(",")] if order else list(range(len(shape)))
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    places = itertools.product(*[range(shape[i]) for i in permutation])
+    listed = [sum(i * strides[p] for i, p in zip(place, permutation, strict=True)) for place in places]
+    return listed[: int(size)] if int(groups) else listed
+  return range(devices)

@@ -1,0 +1,315 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a training step costs on a machine that isn't here: compiled ahead of time for TPUs, counted for GPUs.
+
+The program is the very step that `lmx train` compiles, lowered for the devices of a topology; nothing is allocated or
+run. What the compiler says is taken as it is: memory, collectives, cycles of matmuls. What it is silent about, kernels
+and the time of collectives, is added from their FLOPs and bytes with the efficiencies below, and reported apart.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections.config_dict import ConfigDict
+
+from lmx.build import data_needs, imagine
+from lmx.data.assemble import Assemble
+from lmx.data.rows import Piece
+from lmx.data.tokenizer import ByteTokenizer
+from lmx.errors import LmxError
+from lmx.hlo import Collective, Program, read_program
+from lmx.mesh import batch_sharding
+from lmx.network import Network, make_setting, objective_row
+from lmx.objectives.base import Objective
+from lmx.sharding import Layout
+from lmx.training.step import make_train_step
+from lmx.units import Chip, StepFlops, chip_of, human_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """An estimate in seconds, and between what it lies."""
+
+  low: float
+  likely: float
+  high: float
+
+  def __add__(self, other: "Range") -> "Range":
+    return Range(self.low + other.low, self.likely + other.likely, self.high + other.high)
+
+
+# The compiler's cycles of matmul fusions are 3 to 15 % from the roofline; those of what is bound by memory are 1.7 to 6
+# times too many. Both were found by comparing its estimates with rooflines, see tools/bench.
+_MATMULS = (1.0, 1.05, 1.15)
+_MEMORY = (1 / 6, 1 / 3, 1 / 1.7)
+_KERNEL_EFFICIENCY = (0.65, 0.5, 0.3)  # Of the bf16 peak, for flash attention's FLOPs. Assumed.
+_LINK_EFFICIENCY = (1.0, 0.85, 0.7)  # Of the links' one-way bandwidth, for large arrays. Assumed.
+_GPU_MFU = (0.55, 0.47, 0.35)  # One H200 reached 0.54 and 0.43 with lmx (tools/bench); several reach less.
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Bytes of one device.
+
+  Attributes:
+    parameters, optimizer: as they are stored.
+    batch: one batch's part.
+    rest: activations, gradients, gathered weights and temporaries; None where nothing was compiled.
+    program: its code.
+    limit: what the chip has.
+  """
+
+  parameters: float
+  optimizer: float
+  batch: float
+  rest: float | None
+  program: float
+  limit: float | None
+
+  @property
+  def total(self) -> float:
+    return self.parameters + self.optimizer + self.batch + (self.rest or 0.0) + self.program
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """All that is known ahead of time of a step.
+
+  Attributes:
+    devices: how many.
+    chip: their kind, or None where it is unknown.
+    mesh: axis -> size.
+    tokens: of a batch, over all devices.
+    flops: of one token.
+    memory: of one device.
+    program: what the compiler made, or None (GPUs).
+    parts: what the estimate is made of: (what, who says so, seconds).
+    step: seconds of a step.
+  """
+
+  devices: int
+  chip: Chip | None
+  mesh: Mapping[str, int]
+  tokens: int
+  flops: StepFlops
+  memory: Memory
+  program: Program | None
+  parts: Sequence[tuple[str, str, Range]]
+  step: Range
+
+  def rate(self, seconds: float) -> float:
+    """Tokens per second, all devices together."""
+    return self.tokens / seconds
+
+  def mfu(self, seconds: float) -> float | None:
+    """Share of the bf16 peak, attention counted causally."""
+    return None if self.chip is None else self.roofline / seconds
+
+  @property
+  def roofline(self) -> float:
+    """Seconds that the FLOPs alone take at the peak."""
+    return self.tokens * self.flops.causal / (self.devices * self.chip.bf16_flops) if self.chip else 0.0
+
+
+# ------------------------------------------------------------------------------------------------------------- compile
+
+_EXAMPLE = {
+  "text": "a b", "text_b": "c d", "source": "a b", "target": "c d", "prompt": "a", "completion": "b", "chosen": "a",
+  "rejected": "b", "question": "a", "context": "a b", "answer": "b", "answer_start": 2, "tokens": ["a", "b"],
+  "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+}  # fmt: skip
+_LABELS = ("0", "1")
+
+
+def batch_shapes(config: ConfigDict, network: Network) -> dict[str, jax.ShapeDtypeStruct]:
+  """The arrays of a batch as the objective makes them, from a row that stands for all rows.
+
+  Raises:
+    LmxError: the objective reads columns that no such row has.
+  """
+  row, objective = objective_row(config), imagined_objective(config)
+  needs, random = data_needs(objective), np.random.default_rng(0)
+  length, encoder_length = config.data.length, config.data.encoder_length or config.data.length
+  if needs.encoder is None:
+    content: Any = random.integers(0, 200, (needs.window_length or length) + needs.lookahead, dtype=np.int32)
+  else:
+    label = (tuple(config.objective.labels) or _LABELS)[0]
+    encoded = needs.encoder({**_EXAMPLE, "label": label if row.labelled else 1.0, "tags": [label] * 2})
+    content = {name: np.asarray(array) for name, array in encoded.fields.items()}
+  assemble = Assemble(needs, {"": length, "encoder_": encoder_length}, pad_id=0)
+  arrays = assemble([Piece(content)], random)
+  sharding = batch_sharding(network.layout.mesh)
+  rows = config.train.batch_size
+  return {name: jax.ShapeDtypeStruct((rows, *x.shape), jnp.asarray(x).dtype, sharding=sharding)
+          for name, x in arrays.items()}  # fmt: skip
+
+
+def imagined_objective(config: ConfigDict) -> Objective:
+  """A config's objective over bytes: its loss and the shapes that it makes don't depend on the tokenizer."""
+  row, labels = objective_row(config), tuple(config.objective.labels) or _LABELS
+  setting = make_setting(config, ByteTokenizer().extended(config.tokenizer.extra_ids), labels)
+  return row.make(setting, **{key: config.objective[key] for key in row.options})
+
+
+def compile_step(config: ConfigDict, devices: Sequence[Any]) -> tuple[Network, Any]:
+  """The network on those devices, and its training step, compiled.
+
+  Raises:
+    LmxError: it does not fit into the devices' memory, with what would make it fit.
+  """
+  network, _ = imagine(config, list(devices), imagined_objective(config).loss)
+  step = make_train_step(network.task, network.optimizer, network.options, network.abstract)
+  platform = devices[0].platform
+  lowered = step.trace(network.abstract, batch_shapes(config, network)).lower(lowering_platforms=(platform,))
+  try:
+    return network, lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    raise LmxError(out_of_memory(str(error), config)) from error
+
+
+def out_of_memory(text: str, config: ConfigDict) -> str:
+  """The compiler's complaint as a sentence with the cheapest fixes first; other complaints as they are."""
+  found = re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", text)
+  if found is None:
+    return f"the step does not compile: {text[:500]}"
+  return (
+    f"The step needs {found.group(1)} of a device's {found.group(2)} of memory. Fixes, the cheapest first: "
+    + "; ".join(cheapest_fixes(config))
+  )
+
+
+def cheapest_fixes(config: ConfigDict) -> list[str]:
+  """Three changes that save memory, in the order of what they cost in speed."""
+  compute, micro = config.compute, config.train.micro_batches
+  fixes = []
+  if compute.loss_chunks < 8:
+    fixes.append("--config.compute.loss_chunks=8 (logits in parts: almost free)")
+  if config.mesh.fsdp == 1:
+    fixes.append("--config.mesh.data=1 --config.mesh.fsdp=-1 (parameters and optimizer split over the devices)")
+  if compute.remat == "none":
+    fixes.append("--config.compute.remat=dots (only what matmuls give is kept: a few percent slower)")
+  if compute.remat in ("none", "dots"):
+    fixes.append("--config.compute.remat=full (every layer computed again: about a third more work)")
+  fixes.append(f"--config.train.micro_batches={2 * micro} (half the activations; the same batch)")
+  fixes.append("a topology with more devices")
+  return fixes[:3]
+
+
+# ------------------------------------------------------------------------------------------------------------ estimate
+
+
+def make_plan(config: ConfigDict, devices: Sequence[Any]) -> Plan:
+  """Compiles the step for a TPU slice and reads it."""
+  network, compiled = compile_step(config, devices)
+  mesh = dict(network.layout.mesh.shape)
+  program = read_program(compiled.as_text(), mesh)
+  analysis, chip = compiled.memory_analysis(), chip_of(devices[0].device_kind)
+  parameters, optimizer, batch = _stored(network, config)
+  rest = analysis.temp_size_in_bytes + max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
+  memory = Memory(parameters, optimizer, batch, rest, analysis.generated_code_size_in_bytes,
+                  chip.hbm_bytes if chip else None)  # fmt: skip
+  flops = network.spec.flops_per_token(config.data.length)
+  tokens = config.train.batch_size * config.data.length
+  parts = _parts(program, chip, mesh, network, tokens / len(devices), config) if chip else []
+  step = sum((one for _, _, one in parts[1:]), start=parts[0][2]) if parts else Range(0, 0, 0)
+  return Plan(len(devices), chip, mesh, tokens, flops, memory, program, parts, step)
+
+
+def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
+  """What can be said of GPUs without their compiler: memory that is stored, and time from FLOPs."""
+  network, _ = imagine(config, devices, imagined_objective(config).loss)
+  chip = chip_of(kind)
+  parameters, optimizer, batch = _stored(network, config)
+  flops = network.spec.flops_per_token(config.data.length)
+  tokens = config.train.batch_size * config.data.length
+  memory = Memory(parameters, optimizer, batch, None, 0.0, chip.hbm_bytes if chip else None)
+  plan = Plan(devices, chip, dict(network.layout.mesh.shape), tokens, flops, memory, None, [], Range(0, 0, 0))
+  step = Range(*(plan.roofline / mfu for mfu in _GPU_MFU))
+  return dataclasses.replace(plan, parts=[("all of it", "FLOPs at the MFU that lmx had on one H200", step)], step=step)
+
+
+def _stored(network: Network, config: ConfigDict) -> tuple[float, float, float]:
+  """Bytes on one device of parameters, of the optimizer's state with all else that is kept, and of a batch."""
+  state = network.abstract
+  parameters = sum(map(_local, jax.tree.leaves(state.params)))
+  everything = sum(map(_local, jax.tree.leaves(state)))
+  if isinstance(network.layout.mesh, jax.sharding.AbstractMesh):
+    return parameters, everything - parameters, 0.0
+  batch = sum(map(_local, batch_shapes(config, network).values()))
+  return parameters, everything - parameters, batch
+
+
+def _local(leaf: Any) -> float:
+  return float(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+
+
+def _parts(
+  program: Program, chip: Chip, mesh: Mapping[str, int], network: Network, tokens: float, config: ConfigDict
+) -> list[tuple[str, str, Range]]:
+  """What the time of a step is made of."""
+  matmuls = program.matmul_cycles / chip.clock
+  others = program.other_cycles / chip.clock
+  compute = [
+    ("matmuls", "the compiler's cycles", Range(*(matmuls * factor for factor in _MATMULS))),
+    ("bound by memory", "the compiler's cycles, 1.7 to 6 times too many", Range(*(others * x for x in _MEMORY))),
+  ]
+  if program.kernels:
+    seconds = attention_flops(program, network, config.data.length) * tokens / chip.bf16_flops
+    compute.append(("attention kernels", "FLOPs at 30 to 65 % of the peak, assumed",
+                    Range(*(seconds / share for share in _KERNEL_EFFICIENCY))))  # fmt: skip
+  busy = sum((one for _, _, one in compute[1:]), start=compute[0][2])
+  devices = list(network.layout.mesh.devices.flat)
+  hidden, shown = (
+    sum(collective_seconds(one, chip, network.layout, devices) for one in program.collectives if one.overlapped == flag)
+    for flag in (True, False)
+  )
+  low, likely, high = ((hidden / e, shown / e) for e in _LINK_EFFICIENCY)
+  exposed = Range(
+    max(0.0, low[0] + low[1] - busy.low),  # Everything overlaps.
+    likely[1] + max(0.0, likely[0] - busy.likely),
+    high[1] + max(0.5 * high[0], high[0] - busy.likely),  # Half of what could overlap does not.
+  )
+  return [*compute, ("communication that is not hidden", "bytes over the links' bandwidth", exposed)]
+
+
+def attention_flops(program: Program, network: Network, length: int) -> float:
+  """FLOPs of attention that a step executes for one token: what is computed again counts again."""
+  flops, layers = network.spec.flops_per_token(length), network.spec.layers
+  matmuls = 6.0 * network.spec.matmul_parameters()
+  forward = max((n for name, n in program.kernels.items() if "fwd" in name), default=layers)
+  return (flops.causal - matmuls) * (forward / layers + 2.5) / 3
+
+
+def collective_seconds(one: Collective, chip: Chip, layout: Layout, devices: Sequence[Any]) -> float:
+  """Seconds of a collective over rings, or lines, along the dimensions of the torus that its groups span."""
+  members = int(np.prod([layout.mesh.shape[axis] for axis in one.axes]))
+  spans = _torus_spans(one.axes, layout, devices) if one.axes else []
+  if members == 1 or not spans:
+    return 0.0
+  directions = sum(2 if size % chip.wraps == 0 else 1 for size in spans)
+  passes = {"all-reduce": 2, "all-to-all": 0.5, "collective-permute": 1}.get(one.kind, 1)
+  return one.count * passes * one.bytes * (members - 1) / members / (chip.link_bandwidth * directions)
+
+
+def _torus_spans(axes: Sequence[str], layout: Layout, devices: Sequence[Any]) -> list[int]:
+  """Sizes of the torus's dimensions along which devices differ that differ in the given mesh axes only."""
+  names = list(layout.mesh.shape)
+  grid = np.asarray(devices, dtype=object).reshape(list(layout.mesh.shape.values()))
+  group = grid[tuple(slice(None) if name in axes else 0 for name in names)].reshape(-1)
+  places = np.array([device.coords for device in group])
+  whole = np.array([device.coords for device in devices])
+  return [int(np.ptp(whole[:, i])) + 1 for i in range(places.shape[1]) if np.ptp(places[:, i]) > 0]
+
+
+def describe_memory(memory: Memory) -> str:
+  """One line for people."""
+  parts = [f"parameters {human_bytes(memory.parameters)}", f"optimizer {human_bytes(memory.optimizer)}"]
+  if memory.rest is not None:
+    parts += [f"activations, gradients and temporaries {human_bytes(memory.rest)}",
+              f"program {human_bytes(memory.program)}"]  # fmt: skip
+  limit = "" if memory.limit is None else f" of {human_bytes(memory.limit)} ({100 * memory.total / memory.limit:.0f} %)"
+  return f"{human_bytes(memory.total)}{limit}: {', '.join(parts)}"

@@ -1,0 +1,107 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""A compiled program's text is read as it runs: loops as often as they go round, collectives with their mesh axes."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from lmx.hlo import Module, array_bytes, group_axes, read_program
+from lmx.mesh import make_mesh
+
+MESH = {"data": 2, "fsdp": 2, "tensor": 2}
+LAYERS = 5
+# What a TPU compiler writes, shortened: a loop of 7 with a fused matmul, a kernel, and a gather that runs along with it.
+TPU = """HloModule jit_step, is_scheduled=true
+
+%fused.1 (p: bf16[8,16], q: bf16[16,4]) -> bf16[8,4] {
+  %p = bf16[8,16]{1,0:T(8,128)(2,1)} parameter(0)
+  %q = bf16[16,4]{1,0:T(8,128)(2,1)} parameter(1)
+  ROOT %convolution.1 = bf16[8,4]{1,0:T(8,128)(2,1)} convolution(%p, %q), dim_labels=bf_io->bf
+}
+
+%fused.2 (p.1: bf16[8,4]) -> bf16[8,4] {
+  %p.1 = bf16[8,4]{1,0} parameter(0)
+  %all-gather.7 = bf16[16,4]{1,0} all-gather(%p.1), channel_id=3, replica_groups=mesh['a'=4,'b'=2] {'b'}, dimensions={0}
+  ROOT %add.1 = bf16[8,4]{1,0} add(%p.1, %p.1)
+}
+
+%cond (s: (s32[], bf16[8,4])) -> pred[] {
+  %s = (s32[], bf16[8,4]) parameter(0)
+  %constant.1 = s32[]{:T(128)} constant(7)
+  %i = s32[]{:T(128)} get-tuple-element(%s), index=0
+  ROOT %lt = pred[] compare(%i, %constant.1), direction=LT
+}
+
+%body (t: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
+  %t = (s32[], bf16[8,4]) parameter(0)
+  %x = bf16[8,4]{1,0:T(8,128)(2,1)} get-tuple-element(%t), index=1
+  %fusion.1 = bf16[8,4]{1,0} fusion(%x, %x), kind=kOutput, calls=%fused.1, backend_config={"estimated_cycles":"100"}
+  %fusion.2 = bf16[8,4]{1,0} fusion(%fusion.1), kind=kLoop, calls=%fused.2, backend_config={"estimated_cycles":"30"}
+  %fusion.3 = bf16[8,4]{1,0} fusion(%fusion.2), kind=kLoop, calls=%fused.2, backend_config={"estimated_cycles":"30"}
+  %flash.2 = bf16[8,4]{1,0} custom-call(%fusion.3), custom_call_target="tpu_custom_call"
+  ROOT %tuple = (s32[], bf16[8,4]) tuple(%x, %flash.2)
+}
+
+ENTRY %main (a: bf16[8,4]) -> bf16[8,4] {
+  %a = bf16[8,4]{1,0} parameter(0)
+  %while.1 = (s32[], bf16[8,4]) while(%a), condition=%cond, body=%body
+  %copy.1 = bf16[8,4]{1,0:T(8,128)S(1)} copy(%a), backend_config={"estimated_cycles":"11"}
+  ROOT %all-reduce.1 = f32[3]{0} all-reduce(%copy.1), channel_id=9, replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add
+}
+"""
+
+
+def test_loops_count_as_often_as_they_go_round():
+  program = read_program(TPU, MESH)
+  assert (program.matmul_cycles, program.other_cycles) == (700, 7 * 60 + 11)
+  assert program.kernels == {"flash": 7}
+  assert program.loops == [7]
+
+
+def test_a_collective_that_runs_along_with_two_fusions_is_one():
+  gathered, reduced = sorted(read_program(TPU, MESH).collectives, key=lambda one: one.kind)
+  assert (gathered.kind, gathered.count, gathered.bytes, gathered.overlapped) == ("all-gather", 7, 16 * 4 * 2, True)
+  assert gathered.axes == ("tensor",)
+  assert (reduced.kind, reduced.count, reduced.bytes, reduced.overlapped) == ("all-reduce", 1, 12, False)
+  assert reduced.axes == ("data", "fsdp", "tensor")
+
+
+@pytest.mark.parametrize(
+  ("groups", "axes"),
+  [
+    ("replica_groups={{0,1},{2,3},{4,5},{6,7}}", ("tensor",)),
+    ("replica_groups={{0,2},{1,3}}", ("fsdp",)),
+    ("replica_groups=[4,2]<=[2,2,2]T(1,2,0)", ("data",)),
+    ("replica_groups=[2,4]<=[8]", ("fsdp", "tensor")),
+    ("replica_groups=[1,8]<=[8]", ("data", "fsdp", "tensor")),
+    ("replica_groups=mesh['x'=2,'y'=4] {'x'}", ("data",)),
+    ("source_target_pairs={{0,2},{2,0}}", ("fsdp",)),
+  ],
+)
+def test_groups_of_devices_are_named_by_the_axes_they_lie_along(groups, axes):
+  assert group_axes(groups, MESH) == axes
+
+
+def test_bytes_of_shapes_leave_out_a_tpu_s_vector_memory():
+  assert array_bytes("(bf16[2,3]{1,0}, f32[4]{0:T(128)S(1)}, pred[])") == 12 + 16 + 1
+  assert array_bytes("(bf16[2,3]{1,0}, f32[4]{0:T(128)S(1)})", memory=True) == 12
+
+
+def test_a_program_of_this_machine_is_read():
+  mesh = make_mesh(MESH)
+  split = NamedSharding(mesh, PartitionSpec(("data", "fsdp"), "tensor"))
+  weights = NamedSharding(mesh, PartitionSpec(None, "tensor", None))
+
+  @jax.jit
+  def f(x, w):
+    y, _ = jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)
+    return jnp.sum(y)
+
+  x = jax.ShapeDtypeStruct((8, 16), jnp.float32, sharding=split)
+  w = jax.ShapeDtypeStruct((LAYERS, 16, 16), jnp.float32, sharding=weights)
+  text = f.lower(x, w).compile().as_text()
+  program = read_program(text, MESH)
+  assert program.loops == [LAYERS]
+  assert [(one.count, one.axes) for one in program.collectives if one.count == LAYERS] == [(LAYERS, ("tensor",))]
+  assert Module(text).entry

@@ -1,0 +1,126 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Plans: what a batch will hold, what a machine that isn't here would need, and what is said when it has too little."""
+
+import importlib.util
+import json
+
+import jax
+import pytest
+
+from lmx import config as configs
+from lmx.build import imagine
+from lmx.cli.main import main
+from lmx.cli.plan import parse_tokens
+from lmx.errors import LmxError
+from lmx.hlo import Collective
+from lmx.objectives import OBJECTIVES
+from lmx.plan import batch_shapes, cheapest_fixes, collective_seconds, imagined_objective, make_gpu_plan, out_of_memory
+from lmx.topology import parse_topology
+from lmx.units import chip_of
+
+TINY = ["model.layers=2", "model.width=32", "model.heads=2", "mesh.data=-1", "train.batch_size=8", "model.context=128"]
+FAMILY = {"masked": "encoder", "classification": "encoder", "regression": "encoder", "span": "encoder",
+          "tagging": "encoder", "contrastive": "encoder", "seq2seq": "encoder_decoder",
+          "span_corruption": "encoder_decoder", "denoising": "encoder_decoder"}  # fmt: skip
+
+
+def tiny(objective: str = "causal"):
+  more = [f"objective.name={objective}", f"model.family={FAMILY.get(objective, 'transformer')}"]
+  more += (
+    ["tokenizer.extra_ids=100"] if objective in ("masked", "span_corruption", "denoising", "fill_in_middle") else []
+  )
+  more += ["data.packing=padded"] if OBJECTIVES[objective].packings[0] == "padded" else []
+  return configs.load("configs/cpu.py", [*TINY, *more])
+
+
+@pytest.mark.parametrize("objective", [name for name, row in OBJECTIVES.items() if row.reference != "teacher"])
+def test_the_arrays_of_every_objective_are_known_without_data(objective):
+  config = tiny(objective)
+  network, _ = imagine(config, None, imagined_objective(config).loss)
+  batch = batch_shapes(config, network)
+  assert batch["tokens"].shape == (8, 128)
+  loss, weight = jax.eval_shape(
+    lambda params, batch: (lambda one: (one.sum, one.weight))(network.task(params, params if network.reference else None,
+                                                                            batch, None)),
+    network.abstract.params, batch,
+  )  # fmt: skip
+  assert loss.shape == weight.shape == ()
+
+
+def test_a_plan_for_gpus_says_what_is_stored_and_a_range_of_times(capsys):
+  plan = make_gpu_plan(tiny(), "h200", 8)
+  assert plan.memory.optimizer > plan.memory.parameters
+  assert plan.memory.rest is None
+  assert plan.step.low < plan.step.likely < plan.step.high
+  assert plan.mfu(plan.step.likely) == pytest.approx(0.47)
+  flags = [f"--config.{override}" for override in TINY]
+  assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8", "--tokens=1B", "--price=2"]) == 0
+  text = capsys.readouterr().out
+  for part in ("8 x H200 SXM", "roofline", "tokens/s", "device-hours", "at 2 an hour"):
+    assert part in text
+  assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8", "--json"]) == 0
+  assert json.loads(capsys.readouterr().out)["devices"] == 8
+
+
+def test_more_devices_hold_less_each():
+  whole = make_gpu_plan(tiny(), "h100", 1).memory
+  config = tiny()
+  config.mesh.data, config.mesh.fsdp = 1, -1
+  split = make_gpu_plan(config, "h100", 8).memory
+  assert split.parameters < 0.2 * whole.parameters
+
+
+@pytest.mark.parametrize("topology", ["v5e", "v9:4x4", "v5e:4", "h100:x", "h100:0", ""])
+def test_an_unknown_machine_is_refused_with_those_there_are(topology):
+  with pytest.raises(LmxError, match="--topology"):
+    parse_topology(topology)
+
+
+def test_known_machines_are_read():
+  assert parse_topology("v5p:4x4x4") == ("v5p", "4x4x4")
+  assert parse_topology("b200:16") == ("b200", "16")
+
+
+def test_tokens_are_read_with_their_scale():
+  assert [parse_tokens(text) for text in ("", "12", "1.5B", "2t")] == [0.0, 12.0, 1.5e9, 2e12]
+  with pytest.raises(LmxError, match="--tokens"):
+    parse_tokens("many")
+
+
+def test_too_little_memory_becomes_a_sentence_with_three_fixes():
+  config = tiny()
+  text = out_of_memory("RESOURCE_EXHAUSTED: Ran out of memory. Used 21.30G of 15.75G hbm. Exceeded by 5.5G.", config)
+  assert "needs 21.30G of a device's 15.75G" in text
+  assert text.count("--config.") >= 3
+  assert "does not compile" in out_of_memory("INTERNAL: something else", config)
+  config.compute.loss_chunks, config.compute.remat = 8, "full"
+  config.mesh.data, config.mesh.fsdp = 1, 8
+  assert cheapest_fixes(config) == [
+    "--config.train.micro_batches=2 (half the activations; the same batch)",
+    "a topology with more devices",
+  ]
+
+
+def test_communication_takes_as_long_as_its_links_allow():
+  class Device:
+    def __init__(self, x: int, y: int):
+      self.coords = (x, y, 0)
+
+  class Layout:
+    class mesh:  # noqa: N801
+      shape = {"data": 4, "fsdp": 4}
+
+  devices = [Device(x, y) for x in range(4) for y in range(4)]
+  v5e = chip_of("TPU v5e")
+  gather = Collective("all-gather", ("fsdp",), 45e9, 1, True)
+  along_a_line = collective_seconds(gather, v5e, Layout, devices)
+  assert along_a_line == pytest.approx(0.75)  # Three quarters of 45 GB over one link of 45 GB/s.
+  both = collective_seconds(Collective("all-reduce", ("data", "fsdp"), 45e9, 1, True), v5e, Layout, devices)
+  assert both == pytest.approx(2 * 15 / 16 / 2)  # Twice as much over two lines.
+  assert collective_seconds(Collective("all-reduce", (), 45e9, 1, True), v5e, Layout, devices) == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_a_plan_for_tpus_without_their_compiler_names_the_package(capsys):
+  assert main(["plan", "--config=configs/cpu.py", "--topology=v5e:2x2"]) == 2
+  assert "libtpu" in capsys.readouterr().err
