@@ -208,7 +208,7 @@ def make_plan(config: ConfigDict, devices: Sequence[Any]) -> Plan:
   mesh = dict(network.layout.mesh.shape)
   program = read_program(compiled.as_text(), mesh)
   analysis, chip = compiled.memory_analysis(), chip_of(devices[0].device_kind)
-  parameters, optimizer, batch = _stored(network, config)
+  parameters, optimizer, batch = stored_bytes(network, config)
   rest = analysis.temp_size_in_bytes + max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
   memory = Memory(parameters, optimizer, batch, rest, analysis.generated_code_size_in_bytes,
                   chip.hbm_bytes if chip else None)  # fmt: skip
@@ -223,7 +223,7 @@ def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
   """What can be said of GPUs without their compiler: memory that is stored, and time from FLOPs."""
   network, _ = imagine(config, devices, imagined_objective(config).loss)
   chip = chip_of(kind)
-  parameters, optimizer, batch = _stored(network, config)
+  parameters, optimizer, batch = stored_bytes(network, config)
   flops = network.spec.flops_per_token(config.data.length)
   tokens = config.train.batch_size * config.data.length
   memory = Memory(parameters, optimizer, batch, None, 0.0, chip.hbm_bytes if chip else None)
@@ -232,7 +232,7 @@ def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
   return dataclasses.replace(plan, parts=[("all of it", "FLOPs at the MFU that lmx had on one H200", step)], step=step)
 
 
-def _stored(network: Network, config: ConfigDict) -> tuple[float, float, float]:
+def stored_bytes(network: Network, config: ConfigDict) -> tuple[float, float, float]:
   """Bytes on one device of parameters, of the optimizer's state with all else that is kept, and of a batch."""
   state = network.abstract
   parameters = sum(map(_local, jax.tree.leaves(state.params)))

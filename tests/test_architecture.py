@@ -44,12 +44,12 @@ ROWS: tuple[tuple[str, ...], ...] = (
   ("nn", "data", "optim"),
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),
-  ("run_folder", "network", "build", "explain", "report", "plan", "loop", "tasks", "notebook"),
+  ("run_folder", "network", "build", "explain", "report", "plan", "plan_search", "loop", "tasks", "notebook"),
   ("cli", "sweep", "launch", "__main__"),
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})
 PLACE = {room: (row, column) for row, rooms in enumerate(ROWS) for column, room in enumerate(rooms)}
-READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", "plan", "cli", "notebook")
+READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", "plan", "plan_search", "cli", "notebook")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 

@@ -11,7 +11,7 @@ from lmx.mesh import make_mesh
 
 MESH = {"data": 2, "fsdp": 2, "tensor": 2}
 LAYERS = 5
-# What a TPU compiler writes, shortened: a loop of 7 with a fused matmul, a kernel, and a gather that runs along with it.
+# What a TPU compiler writes, shortened: a loop of 7 with a fused matmul, a kernel, and a gather in two fusions.
 TPU = """HloModule jit_step, is_scheduled=true
 
 %fused.1 (p: bf16[8,16], q: bf16[16,4]) -> bf16[8,4] {

@@ -1,8 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Plans: what a batch will hold, what a machine that isn't here would need, and what is said when it has too little."""
 
+import dataclasses
 import importlib.util
 import json
+import types
 
 import jax
 import pytest
@@ -15,6 +17,7 @@ from lmx.errors import LmxError
 from lmx.hlo import Collective
 from lmx.objectives import OBJECTIVES
 from lmx.plan import batch_shapes, cheapest_fixes, collective_seconds, imagined_objective, make_gpu_plan, out_of_memory
+from lmx.plan_search import candidates, search
 from lmx.topology import parse_topology
 from lmx.units import chip_of
 
@@ -39,11 +42,12 @@ def test_the_arrays_of_every_objective_are_known_without_data(objective):
   network, _ = imagine(config, None, imagined_objective(config).loss)
   batch = batch_shapes(config, network)
   assert batch["tokens"].shape == (8, 128)
-  loss, weight = jax.eval_shape(
-    lambda params, batch: (lambda one: (one.sum, one.weight))(network.task(params, params if network.reference else None,
-                                                                            batch, None)),
-    network.abstract.params, batch,
-  )  # fmt: skip
+
+  def sums(params, batch):
+    loss = network.task(params, params if network.reference else None, batch, None)
+    return loss.sum, loss.weight
+
+  loss, weight = jax.eval_shape(sums, network.abstract.params, batch)
   assert loss.shape == weight.shape == ()
 
 
@@ -101,23 +105,70 @@ def test_too_little_memory_becomes_a_sentence_with_three_fixes():
   ]
 
 
+def big():
+  return configs.load("configs/gpt3.py:1.3b", ["model.vocab_size=50304", "train.batch_size=128"])
+
+
+def test_a_search_leaves_out_what_cannot_fit_and_prefers_what_computes_nothing_twice():
+  h100, small = chip_of("h100"), dataclasses.replace(chip_of("h100"), hbm_bytes=8e9)
+  roomy, tight = candidates(big(), 8, h100), candidates(big(), 8, small)
+  assert 0 < len(tight) < len(roomy)
+  assert dict(roomy[0].overrides)["compute.remat"] == "none"
+  assert {dict(one.overrides)["compute.remat"] for one in tight} == {"full"}
+  assert all(one.bytes <= 1.1 * small.hbm_bytes for one in tight)
+  assert not candidates(big(), 1, dataclasses.replace(small, hbm_bytes=1e9))
+
+
+def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path):
+  chosen, calls = candidates(big(), 8, chip_of("h100"))[:3], []
+
+  def make(config):
+    calls.append(config)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    if len(calls) == 1:
+      raise LmxError("too little memory")
+    return make_gpu_plan(config, "h100", 8)
+
+  with pytest.raises(KeyboardInterrupt):
+    search(big(), "h100:8", chosen, make, lambda one: None, str(tmp_path))
+  told = []
+  best = search(big(), "h100:8", chosen, make, told.append, str(tmp_path))
+  assert len(calls) == 4  # The first two were kept, the one too large among them.
+  assert [bool(one.problem) for one in told] == [True, False, False]
+  assert [bool(one.problem) for one in best] == [False, False, True]
+
+
+def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsys):
+  file, picture = tmp_path / "mine.py", tmp_path / "plan.png"
+  command = ["plan", "--config=configs/gpt3.py:1.3b", "--topology=h100:8", "--search"]
+  assert main([*command, f"--write={file}", f"--plot={picture}"]) == 0
+  assert "combinations fit" in capsys.readouterr().out
+  written, base = configs.load(str(file)), configs.load("configs/gpt3.py:1.3b")
+  assert written.compute.remat != base.compute.remat == "full"
+  assert written.model == base.model
+  assert picture.read_bytes()[:4] == b"\x89PNG"
+  assert main([*command, f"--write={file}"]) == 2
+  assert "exists" in capsys.readouterr().err
+  assert main([*command[:-1], f"--plot={picture}"]) == 2
+  assert main(["plan", "--config=configs/gpt3.py:13b", "--topology=h100:1", "--search"]) == 2
+  assert "fits on no mesh" in capsys.readouterr().err
+
+
 def test_communication_takes_as_long_as_its_links_allow():
   class Device:
     def __init__(self, x: int, y: int):
       self.coords = (x, y, 0)
 
-  class Layout:
-    class mesh:  # noqa: N801
-      shape = {"data": 4, "fsdp": 4}
-
+  layout = types.SimpleNamespace(mesh=types.SimpleNamespace(shape={"data": 4, "fsdp": 4}))
   devices = [Device(x, y) for x in range(4) for y in range(4)]
   v5e = chip_of("TPU v5e")
   gather = Collective("all-gather", ("fsdp",), 45e9, 1, True)
-  along_a_line = collective_seconds(gather, v5e, Layout, devices)
+  along_a_line = collective_seconds(gather, v5e, layout, devices)
   assert along_a_line == pytest.approx(0.75)  # Three quarters of 45 GB over one link of 45 GB/s.
-  both = collective_seconds(Collective("all-reduce", ("data", "fsdp"), 45e9, 1, True), v5e, Layout, devices)
+  both = collective_seconds(Collective("all-reduce", ("data", "fsdp"), 45e9, 1, True), v5e, layout, devices)
   assert both == pytest.approx(2 * 15 / 16 / 2)  # Twice as much over two lines.
-  assert collective_seconds(Collective("all-reduce", (), 45e9, 1, True), v5e, Layout, devices) == 0
+  assert collective_seconds(Collective("all-reduce", (), 45e9, 1, True), v5e, layout, devices) == 0
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")

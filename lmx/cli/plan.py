@@ -3,14 +3,19 @@
 
   lmx plan --config=configs/gpt3.py:1.3b --topology=v5e:4x4
   lmx plan --config=configs/llama.py:8b --topology=v5p:4x4x4 --tokens="300B" --price=4.2
+  lmx plan --config=configs/gpt3.py:1.3b --topology=v5e:4x4 --search --write=configs/mine.py --plot=plan.png
 
 TPU slices are compiled for, ahead of time, with the package libtpu: memory, collectives and matmuls are the compiler's
 own figures, the rest is added by calculation, and the output says which is whose. GPUs (h100:8) are calculated only.
+--search tries meshes, micro-batches, rematerialisation and the loss in parts; what it has compiled once it keeps.
 """
 
 import argparse
+import functools
 import importlib
+import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 from lmx.cli.arguments import add_config
@@ -26,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--topology", required=True, help="a TPU slice (v5e:4x4, v5p:4x4x4, v6e:16x16) or GPUs (h200:8)")
   parser.add_argument("--tokens", default="", help='also the time and cost of training on so many, as "300B"')
   parser.add_argument("--price", type=float, help="of one device for an hour, in any currency")
+  parser.add_argument("--search", action="store_true", help="look for the fastest way that fits")
+  parser.add_argument("--compile", type=int, default=6, help="compile so many of the most promising (default: 6)")
+  parser.add_argument("--write", metavar="FILE.py", help="with --search: a config file with the winner's changes")
+  parser.add_argument("--plot", metavar="FILE.png", help="with --search: memory and time of all candidates")
   parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
 
 
@@ -37,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
   kind, shape = topology.parse_topology(args.topology)
   config = checked_config(args)
   plans = importlib.import_module("lmx.plan")
+  if args.search:
+    return run_search(args, config, topology, plans, kind, shape)
+  if args.write or args.plot:
+    raise LmxError(f"{'--write' if args.write else '--plot'} needs --search. Fix: add --search")
   if kind in topology.GPUS:
     plan = plans.make_gpu_plan(config, kind, int(shape))
   else:
@@ -45,6 +58,56 @@ def run(args: argparse.Namespace) -> int:
   if tokens and not args.json:
     print(cost_text(plan, tokens, args.price))
   return 0
+
+
+def run_search(args: argparse.Namespace, config: Any, topology: Any, plans: Any, kind: str, shape: str) -> int:
+  """Counts all candidates, compiles the best of them, and prints what came out."""
+  if args.write and Path(args.write).exists():
+    raise LmxError(f"--write: {args.write} exists. Fix: another name, or remove it")
+  if args.compile < 1:
+    raise LmxError(message("--compile", got=args.compile, allowed="at least 1"))
+  searching = importlib.import_module("lmx.plan_search")
+  calculated = kind in topology.GPUS
+  devices = [] if calculated else topology.tpu_devices(kind, shape)
+  chip = plans.chip_of(kind if calculated else devices[0].device_kind)
+  every = searching.candidates(config, len(devices) or int(shape), chip)
+  if not every:
+    raise LmxError(
+      f"{config.name} fits on no mesh of {args.topology}. Fixes: {'; '.join(plans.cheapest_fixes(config))}"
+    )
+  print(f"{config.name} on {args.topology}: {len(every)} combinations fit by a count of bytes", flush=True)
+  best = every[: args.compile]
+  if not calculated:
+    tell = functools.partial(_tell, total=len(best), numbers=itertools.count(1))
+    best = searching.search(config, args.topology, best, lambda c: plans.make_plan(c, devices), tell)
+  print(search_text(best, chip))
+  if best[0].problem:
+    raise LmxError("None of the compiled ones runs. Fix: --compile with a larger number, or a larger topology")
+  if args.plot:
+    print(importlib.import_module("lmx.evaluation.plots").draw_candidates(every, best, chip, args.plot))
+  if args.write:
+    text = searching.config_file(args.config, best[0], args.topology, Path(args.write).stem)
+    Path(args.write).write_text(text, encoding="utf-8")
+    print(f"{args.write}: lmx train --config={args.write}")
+  return 0
+
+
+def _tell(one: Any, total: int, numbers: Any) -> None:
+  result = one.problem[:80] if one.problem else f"{1000 * one.step.likely:.0f} ms, {human_bytes(one.bytes)}"
+  print(f"  {next(numbers)}/{total}  {one.describe()}: {result}", flush=True)
+
+
+def search_text(best: Any, chip: Any) -> str:
+  """The ranked candidates as a table."""
+  lines = ["", f"{'ms a step':>10} {'range':>16} {'memory':>8}  changes"]
+  for one in best:
+    if one.problem:
+      lines.append(f"{'-':>10} {'':16} {'':8}  {one.describe()}: {one.problem[:60]}")
+      continue
+    reach = f"{1000 * one.step.low:.0f} to {1000 * one.step.high:.0f}" if one.compiled else "counted only"
+    memory = f"{100 * one.bytes / chip.hbm_bytes:.0f} %"
+    lines.append(f"{1000 * one.step.likely:10.1f} {reach:>16} {memory:>8}  {one.describe()}")
+  return "\n".join(lines)
 
 
 def parse_tokens(text: str) -> float:

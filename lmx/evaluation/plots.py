@@ -107,3 +107,30 @@ def _frame(axes: Any, curves: Sequence[Curve], baselines: Mapping[str, float]) -
   axes.grid(alpha=0.25)
   for side in ("top", "right"):
     axes.spines[side].set_visible(False)
+
+
+def draw_candidates(every: Sequence[Any], best: Sequence[Any], chip: Any, path: str | Path) -> Path:
+  """Draws the memory and the time of candidates of a search, and writes a PNG; its path is returned.
+
+  Args:
+    every: with `bytes`, `step.likely` (seconds) and `problem`, by a count.
+    best: the same, the compiled ones, the fastest first.
+    chip: its memory is drawn as a line.
+    path: of the picture.
+  """
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(7, 4.5), layout="constrained")
+  axes = figure.subplots()
+  points = lambda of: ([one.bytes / 2**30 for one in of], [1000 * one.step.likely for one in of])  # noqa: E731
+  axes.scatter(*points(every), s=12, color="0.75", label="counted")
+  compiled = [one for one in best if one.compiled and not one.problem]
+  if compiled:
+    axes.scatter(*points(compiled), s=30, color="tab:blue", label="compiled")
+  axes.scatter(*points(best[:1]), s=90, facecolors="none", edgecolors="tab:red", label="the fastest")
+  axes.axvline(chip.hbm_bytes / 2**30, color="0.4", linestyle="--", linewidth=1, label=f"memory of a {chip.name}")
+  axes.set(xlabel="GiB of a device", ylabel="ms a step, estimated", yscale="log")
+  axes.legend(frameon=False)
+  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=150)
+  return Path(path)
