@@ -90,13 +90,13 @@ def get_config() -> config_dict.ConfigDict:
   # ---------------------------------------------------------------- precision and speed
   compute = config.compute = config_dict.ConfigDict()
   compute.dtype = "bfloat16"  # bfloat16 | float32. Parameters, softmax, norms and loss stay in float32.
-  compute.attention = (
-    "auto"  # auto (the first of its platform that applies) | reference | einsum | xla | cpu | cudnn | mosaic | splash.
-  )
+  # auto (the first of its platform that applies) | reference | einsum | xla | cpu | cudnn | mosaic | splash
+  compute.attention = "auto"
   compute.layers = "auto"  # auto | scanned | unrolled. Unrolled is faster for few layers, scanned compiles faster.
   # Memory against time: none (a block's activations are kept) | full (only its input is, the block is computed again
   # in the backward pass) | dots (what its matmuls give is kept too) | offload (that, in the host's memory)
   compute.remat = "none"
+  compute.zero1 = False  # Optimizer state and gradients are split over mesh.data (ZeRO-1); fsdp is ZeRO-3.
   compute.loss_chunks = 1  # Parts that the loss over the vocabulary is computed in: one part's logits exist at a time.
   compute.compilation_cache = "~/.cache/lmx/xla"  # Compiled programs are kept here between runs; "" turns it off.
 
@@ -203,6 +203,9 @@ def get_config() -> config_dict.ConfigDict:
   optimizer.b1 = 0.9  # First-moment decay (momentum for sgd).
   optimizer.b2 = 0.95  # Second-moment decay.
   optimizer.eps = 1e-8
+  optimizer.momentum_dtype = (
+    "float32"  # float32 | bfloat16: of first moments, which are kept in it and used in float32.
+  )
   optimizer.weight_decay = 0.1  # Decoupled; times the learning rate.
   # (regex over parameter names, multiplier of weight_decay); first match wins; every parameter must be matched.
   optimizer.decay_rules = (("(.*\\.)?(bias|scale)", 0.0), (".*", 1.0))

@@ -231,6 +231,7 @@ def make_the_optimizer(config: ConfigDict, plan: Blueprint, total_steps: int, pa
     b1=chosen.b1,
     b2=chosen.b2,
     eps=chosen.eps,
+    momentum_dtype=chosen.momentum_dtype,
     weight_decay=chosen.weight_decay,
     decay_rules=chosen.decay_rules,
     axes=plan.axes,
@@ -244,7 +245,7 @@ def make_the_optimizer(config: ConfigDict, plan: Blueprint, total_steps: int, pa
 
 def make_layout(config: ConfigDict) -> Layout:
   """The mesh over every device of every process, and the sharding tables."""
-  return Layout(make_mesh(dict(config.mesh)))
+  return Layout(make_mesh(dict(config.mesh)), zero1=config.compute.zero1)
 
 
 def make_network(

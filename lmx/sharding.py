@@ -87,9 +87,16 @@ def partition_spec(axes: Axes, table: Mapping[str, MeshAxes], subject: str) -> P
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """A mesh and the two tables that say how arrays lie on it."""
+  """A mesh and the two tables that say how arrays lie on it.
+
+  Attributes:
+    mesh: the devices.
+    zero1: the optimizer's state, and the gradients, are split over `data`, too (ZeRO-1).
+    storage, compute: logical axis -> mesh axes, of what is stored and of what is computed.
+  """
 
   mesh: Mesh
+  zero1: bool = False
   storage: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: STORAGE, hash=False)
   compute: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: COMPUTE, hash=False)
 
@@ -112,6 +119,23 @@ class Layout:
             )
           )
     return NamedSharding(self.mesh, spec)
+
+  def updated(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
+    """The sharding of a parameter's gradient and of the optimizer's arrays for it.
+
+    That of the parameter, unless the layout is ZeRO-1 (https://arxiv.org/abs/1910.02054): then the first dimension that
+    the copies of the model divide is split over them, so that each updates its part of the parameters.
+    """
+    stored, copies = self.stored(name, shape, axes), self.mesh.shape["data"]
+    if not self.zero1 or copies == 1:
+      return stored
+    parts = [*stored.spec, *[None] * (len(shape) - len(stored.spec))]
+    for dimension, part in enumerate(parts):
+      taken = () if part is None else (part,) if isinstance(part, str) else tuple(part)
+      if shape[dimension] % (copies * math.prod(self.mesh.shape[axis] for axis in taken)) == 0:
+        parts[dimension] = (*taken, "data")
+        return NamedSharding(self.mesh, PartitionSpec(*parts))
+    return stored
 
 
 def storage_shardings(tree: Any, layout: Layout) -> Any:

@@ -257,6 +257,7 @@ TABLES = {
   "compute.layers": ("lmx.nn.stack", "LAYER_LOOPS"),
   "compute.remat": ("lmx.nn.stack", "REMATS"),
   "optimizer.schedule": ("lmx.optim.schedules", "SCHEDULES"),
+  "optimizer.momentum_dtype": ("lmx.optim.optimizers", "MOMENTUM_DTYPES"),
   "data.bad_documents": ("lmx.data.document", "POLICIES"),
   "tokenizer.model_type": ("lmx.data.sentencepiece_tokenizer", "MODEL_TYPES"),
 }

@@ -103,9 +103,9 @@ def plan() -> Blueprint:
 
 
 @functools.cache
-def layout(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Layout:
+def layout(data: int = 1, fsdp: int = 1, tensor: int = 1, zero1: bool = False) -> Layout:
   count = data * fsdp * tensor
-  return Layout(make_mesh({"data": data, "fsdp": fsdp, "tensor": tensor}, devices=jax.devices()[:count]))
+  return Layout(make_mesh({"data": data, "fsdp": fsdp, "tensor": tensor}, devices=jax.devices()[:count]), zero1)
 
 
 @functools.cache
@@ -150,11 +150,13 @@ def program(
   mesh: tuple[int, int, int] = (1, 1, 1),
   options: StepOptions = PLAIN,
   objective: Any = loss,
+  zero1: bool = False,
 ) -> Program:
   """One compiled step per combination, for the whole test session."""
-  abstract = abstract_state(plan(), optimizer(name), layout(*mesh), Parts(ema=options.ema is not None))
-  step = make_train_step(Task(objective, plan(), layout(*mesh)), optimizer(name), options, abstract)
-  return Program(step, abstract, optimizer(name), layout(*mesh))
+  here = layout(*mesh, zero1)
+  abstract = abstract_state(plan(), optimizer(name), here, Parts(ema=options.ema is not None))
+  step = make_train_step(Task(objective, plan(), here), optimizer(name), options, abstract)
+  return Program(step, abstract, optimizer(name), here)
 
 
 def host(tree: Any) -> Any:

@@ -19,6 +19,7 @@ FREE = (
   "compute.layers",
   "compute.remat",
   "compute.loss_chunks",
+  "compute.zero1",
   "compute.compilation_cache",
   "data.cache_dir",
   "data.tfds_dir",

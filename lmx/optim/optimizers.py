@@ -6,7 +6,8 @@ rules, checkpoints and logs all speak of one parameter by one name. The learning
 function of the run's step: a skipped step doesn't shift the schedule.
 
 Weight decay is decoupled (https://arxiv.org/abs/1711.05101): a parameter p loses lr * weight_decay * multiplier * p,
-beside the optimizer's own step. All states are in the parameters' dtype (float32).
+beside the optimizer's own step. All states are in the parameters' dtype (float32), but for first moments, which may be
+kept in bfloat16.
 """
 
 import dataclasses
@@ -248,6 +249,7 @@ def make_optimizer(
   axes: Axes,
   shapes: Mapping[str, tuple[int, ...]],
   rates: Mapping[str, float] | None = None,
+  momentum_dtype: str = "float32",
 ) -> Optimizer:
   """Builds a row of `OPTIMIZERS`.
 
@@ -260,6 +262,7 @@ def make_optimizer(
     decay_rules: (regular expression, multiplier) pairs over parameter names; see `rules.decay_multipliers`.
     axes, shapes: each parameter's logical axes and shape by its dotted name; the names are all parameters.
     rates: each parameter's multiplier of the learning rate (see `rules.rate_multipliers`); 0 freezes it; None: all 1.
+    momentum_dtype: float32 | bfloat16, of first moments.
 
   Raises:
     LmxError: an unknown name, a rule that doesn't fit the parameters, or decay where the optimizer has none.
@@ -279,12 +282,38 @@ def make_optimizer(
   decays = {key: weight_decay * multiplier for key, multiplier in multipliers.items()}
   settings = Settings(b1, b2, eps, decays, {k: axes[k] for k in trained}, {k: shapes[k] for k in trained})
   init, update, average = row.build(settings)
+  if choose("config.optimizer.momentum_dtype", momentum_dtype, MOMENTUM_DTYPES) != jnp.float32:
+    init, update = _with_small_momentum(init, update, MOMENTUM_DTYPES[momentum_dtype])
   if any(rates[key] != 1.0 for key in trained):
     if average is not None:
       allowed = f"multipliers of 0 and 1: {name} keeps an average that another rate would break"
       raise LmxError(message("config.optimizer.lr_rules", got=sorted(set(rates.values())), allowed=allowed))
     update = _at_own_rates(update, rates)
   return Optimizer(init, update, schedule, average, multipliers, rates)
+
+
+MOMENTUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_FIRST_MOMENTS = ("mu", "trace", "ema")  # Fields of optax's states.
+
+
+def _with_small_momentum(init: Callable, update: Callable, dtype: Any) -> tuple[Callable, Callable]:
+  """An optimizer whose first moments are kept in `dtype`; everything is computed in float32.
+
+  Second moments stay in float32: with b2 = 0.999 they change by less than bfloat16 can tell apart.
+  """
+
+  def cast(state: Any, to: Any) -> Any:
+    def one(path: tuple, leaf: jax.Array) -> jax.Array:
+      first = any(getattr(key, "name", None) in _FIRST_MOMENTS for key in path)
+      return leaf.astype(to) if first and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree_util.tree_map_with_path(one, state)
+
+  def updated(gradients, state, parameters, lr, apply):
+    steps, new = update(gradients, cast(state, jnp.float32), parameters, lr, apply)
+    return steps, cast(new, dtype)
+
+  return lambda parameters: cast(init(parameters), dtype), updated
 
 
 def _at_own_rates(update: Callable, rates: Mapping[str, float]) -> Callable:

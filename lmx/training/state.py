@@ -52,6 +52,10 @@ class Blueprint:
     """Where each parameter is stored."""
     return {name: layout.stored(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
 
+  def update_shardings(self, layout: Layout) -> dict[str, NamedSharding]:
+    """Where each parameter's gradient and the optimizer's arrays for it lie."""
+    return {name: layout.updated(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
+
   def template(self, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape, dtype and place of each parameter."""
     places = self.shardings(layout)
@@ -165,17 +169,18 @@ def fresh_state(params: Arrays, optimizer: Optimizer, parts: Parts = PLAIN) -> T
 def abstract_state(plan: Blueprint, optimizer: Optimizer, layout: Layout, parts: Parts = PLAIN) -> TrainState:
   """The state as ShapeDtypeStructs with shardings: the template of init, step, checkpoint and memory plan.
 
-  An optimizer's array lies as the parameter whose name and shape it has; what is carried lies as the batch does;
-  anything else is copied to every device.
+  An optimizer's array lies as the parameter whose name and shape it has, or as its update under ZeRO-1; what is carried
+  lies as the batch does; anything else is copied to every device.
   """
   shapes = jax.eval_shape(lambda params: fresh_state(params, optimizer, parts), plan.shapes)
-  stored = plan.shardings(layout)
+  stored, updated = plan.shardings(layout), plan.update_shardings(layout)
 
   def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     name = str(path[-1].key) if isinstance(path[-1], jax.tree_util.DictKey) else ""
     if name not in stored or plan.shapes[name].shape != leaf.shape:
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(layout.mesh))
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=stored[name])
+    places = updated if getattr(path[0], "name", "") == "opt_state" else stored
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
 
   placed = jax.tree_util.tree_map_with_path(place, dataclasses.replace(shapes, carry=None))
   reference = None if parts.reference is None else parts.reference.template(layout)

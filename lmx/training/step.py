@@ -117,12 +117,12 @@ class Task:
 def batch_gradients(
   task: Task, state: TrainState, optimizer: Optimizer, batch: Batch, key: jax.Array, parts: int
 ) -> tuple[Arrays, Sums, Any]:
-  """The gradient of the summed loss over the batch, stored as the parameters are, the sums of all metrics, the carry.
+  """The gradient of the summed loss over the batch, where it is used, the sums of all metrics, and the carry.
 
   Gradients are taken, and kept, for the trained parameters only.
   """
   trained = optimizer.trained(state.params)
-  layout, places = task.layout, task.plan.shardings(task.layout)
+  layout, places = task.layout, task.plan.update_shardings(task.layout)
   stored = {name: places[name] for name in trained}
 
   def total(trained: Arrays, rows: Batch, key: jax.Array) -> tuple[jax.Array, tuple[Sums, Any]]:

@@ -49,6 +49,28 @@ def test_decay_is_decoupled_and_follows_the_rules(name):
     np.testing.assert_allclose(lost, np.full((4, 4), LR * 0.5 * 2.0), rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["adamw", "lion", "sgd", "muon", "adafactor"])
+def test_first_moments_may_be_kept_in_bfloat16(name):
+  params = {"layers.kernel": jnp.ones((4, 6))}
+  axes = {"layers.kernel": ("embed", "mlp")}
+  given = {"b1": 0.9, "b2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "decay_rules": ((".*", 1.0),)}
+  given |= {"schedule": make_schedule("constant", peak_lr=LR, total_steps=10), "axes": axes}
+  settings = given | {"shapes": {"layers.kernel": (4, 6)}}
+  small, full = (make_optimizer(name, **settings, momentum_dtype=dtype) for dtype in ("bfloat16", "float32"))
+  state = small.init(params)
+  halves = [leaf for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.bfloat16]
+  assert [leaf.shape for leaf in halves] == [(4, 6)]
+  random = np.random.default_rng(0)
+  other = full.init(params)
+  for _ in range(3):
+    gradients = {"layers.kernel": random.standard_normal((4, 6)).astype(np.float32)}
+    got, state = small.update(gradients, state, params, jnp.asarray(LR), APPLY)
+    expected, other = full.update(gradients, other, params, jnp.asarray(LR), APPLY)
+  assert {leaf.dtype for leaf in jax.tree.leaves(state)} >= {jnp.dtype("bfloat16")}
+  if name != "lion":  # Its updates are signs, which a rounding may turn round.
+    np.testing.assert_allclose(got["layers.kernel"], expected["layers.kernel"], rtol=0.05, atol=2e-4)
+
+
 def test_adamw_takes_a_step_of_the_learning_rate_against_the_gradient():
   params = {"kernel": jnp.zeros((2, 2)), "a.bias": jnp.zeros((2,))}
   gradients = {"kernel": jnp.full((2, 2), 7.0), "a.bias": jnp.full((2,), -7.0)}

@@ -66,6 +66,19 @@ def test_sharded_training_equals_training_on_a_single_device(mesh):
   check_training_equals_the_reference(program(mesh=mesh))
 
 
+@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 2, 2)], ids=str)
+def test_an_optimizer_split_over_the_copies_of_the_model_gives_the_same(mesh):
+  split, whole = program(mesh=mesh, zero1=True), program(mesh=mesh)
+  check_training_equals_the_reference(split)
+  # Each device holds its part of the moments, and the whole of its parameters.
+  bytes_of = lambda tree: sum(np.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree))  # noqa: E731
+  moments = [bytes_of(one.abstract.opt_state.mu) for one in (split, whole)]
+  assert moments[0] * mesh[0] < 1.3 * moments[1]
+  assert bytes_of(split.abstract.params) == bytes_of(whole.abstract.params)
+  text = split.step.lower(split.abstract, make_batch(0)).compile().as_text()
+  assert "all-gather" in text  # Of the parameters, after each has updated its part.
+
+
 def test_the_law_of_sharding_notices_a_mean_of_device_means():
   assert_law_catches(check_training_equals_the_reference, program(mesh=(8, 1, 1), objective=mean_of_device_means))
 
