@@ -203,9 +203,8 @@ def get_config() -> config_dict.ConfigDict:
   optimizer.b1 = 0.9  # First-moment decay (momentum for sgd).
   optimizer.b2 = 0.95  # Second-moment decay.
   optimizer.eps = 1e-8
-  optimizer.momentum_dtype = (
-    "float32"  # float32 | bfloat16: of first moments, which are kept in it and used in float32.
-  )
+  # float32 | bfloat16. What first moments are kept in; everything is computed in float32.
+  optimizer.momentum_dtype = "float32"
   optimizer.weight_decay = 0.1  # Decoupled; times the learning rate.
   # (regex over parameter names, multiplier of weight_decay); first match wins; every parameter must be matched.
   optimizer.decay_rules = (("(.*\\.)?(bias|scale)", 0.0), (".*", 1.0))
