@@ -1,18 +1,23 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Settings of jax itself that a run makes once, before it compiles anything; and how its processes find each other."""
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from lmx.errors import LmxError, message
+from lmx.errors import LmxError, LostProcessError, message
 
 AUTO = "auto"  # As a coordinator: the cluster says who belongs to the run (TPU pods, Slurm, Open MPI, Kubernetes).
 T = TypeVar("T")
+BARRIER_SECONDS = 600  # The slowest process may come so much later than the first.
+_LOST = re.compile(r"(?i)gloo|nccl|connection|peer|heartbeat|coordination|unavailable|deadline|barrier")
 
 
 def use_compilation_cache(folder: str) -> None:
@@ -92,6 +97,38 @@ def first_process_first(work: Callable[[], T]) -> T:
 
 
 def wait_for_all(place: str) -> None:
-  """Returns when every process has come to `place`."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(place)
+  """Returns when every process has come to `place`.
+
+  Raises:
+    LostProcessError: after `BARRIER_SECONDS`, with those that have not come.
+  """
+  if jax.process_count() == 1:
+    return
+  client: Any = distributed.global_state.client
+  try:
+    client.wait_at_barrier(f"lmx: {place}", BARRIER_SECONDS * 1000)
+  except jax.errors.JaxRuntimeError as error:
+    raise LostProcessError(
+      f"not every process came to {place!r} within {BARRIER_SECONDS} s. {str(error)[:600]}"
+    ) from error
+
+
+@contextlib.contextmanager
+def noticing_lost_processes(saved: Callable[[], str]) -> Iterator[None]:
+  """Turns the error of a collective whose other end has gone into one that says so.
+
+  Args:
+    saved: says what of the run is safe.
+
+  Raises:
+    LostProcessError: another process has ended or does not answer.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if jax.process_count() == 1 or not _LOST.search(str(error)):
+      raise
+    raise LostProcessError(
+      f"another of the {jax.process_count()} processes has ended, or does not answer: {str(error)[:200]}. {saved()} "
+      "Fix: look at its own output, then start all of them again with the same command."
+    ) from error

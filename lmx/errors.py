@@ -10,6 +10,10 @@ class LmxError(Exception):
   """A mistake in the user's input. The command line prints its message without a traceback."""
 
 
+class LostProcessError(LmxError):
+  """Another process of a run has ended or does not answer. Nothing that waits for it may be called any more."""
+
+
 class ConfigError(LmxError):
   """One or more problems in an experiment config; `problems` holds a message for each."""
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from lmx.backend import is_first_process, use_compilation_cache
+from lmx.backend import is_first_process, noticing_lost_processes, use_compilation_cache
 from lmx.build import Experiment
 from lmx.console import Reporter, console, reporter
 from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
@@ -41,7 +41,7 @@ from lmx.report import (
   write_samples,
 )
 from lmx.run_folder import CHECKPOINT_DIR, finished_step, write_run_files
-from lmx.training.checkpoint import Checkpointer
+from lmx.training.checkpoint import Checkpointer, whole_steps
 from lmx.training.continuity import check_data, fingerprint
 from lmx.training.meter import Meter, peak_of
 from lmx.training.plateau import after_evaluation
@@ -75,6 +75,7 @@ def train(experiment: Experiment) -> Result:
 
   Raises:
     NonFiniteError: a loss or gradient was not finite and the policy is to stop, or too many steps were skipped.
+    LostProcessError: another process of the run has ended.
     LmxError: a checkpoint that doesn't fit, or data that doesn't continue where the run stopped.
   """
   out = console(quiet=not is_first_process())
@@ -86,7 +87,7 @@ def train(experiment: Experiment) -> Result:
   use_compilation_cache(experiment.compilation_cache)
   write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels)
   introduce(out, experiment, experiment.network.spec.check_attention(jax.default_backend()))
-  with open_run(experiment, out) as run:
+  with noticing_lost_processes(lambda: what_is_saved(experiment)), open_run(experiment, out) as run:
     while run.step < experiment.cadence.total and not run.asked_to_stop():
       batch = run.draw()
       with jax.transfer_guard("disallow"):  # Nothing else goes to or from the devices but on purpose.
@@ -95,6 +96,12 @@ def train(experiment: Experiment) -> Result:
       run.evaluate()
       run.save()
     return run.end()
+
+
+def what_is_saved(x: Experiment) -> str:
+  """Where the run will go on from, as a sentence."""
+  steps = whole_steps(x.run_dir / CHECKPOINT_DIR)
+  return f"The run is safe up to step {max(steps)}." if steps else "The run has no checkpoint yet."
 
 
 def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:

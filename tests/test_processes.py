@@ -17,7 +17,8 @@ from tiny_runs import end, experiment, lines, start
 from lmx import backend, loop
 from lmx.build import Experiment
 from lmx.cli import main
-from lmx.errors import LmxError
+from lmx.cli.main import LOST_PROCESS
+from lmx.errors import LmxError, LostProcessError
 from lmx.models.spec import TransformerSpec
 from lmx.training.checkpoint import whole_steps
 
@@ -78,6 +79,49 @@ def test_two_processes_begin_a_run_agree_on_a_signal_and_one_process_ends_it(alo
   assert f"resumed at step {step}" in (out := capsys.readouterr().out)
   assert "the data continues where it stopped" in out
   check_same_losses(run, alone.run_dir)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_lost_ends_the_run_with_a_message_and_a_code(tiny_text, tmp_path):
+  run = tmp_path / "run"
+  first, second = start_two(tiny_text, run)
+  deadline = time.monotonic() + 240
+  while not (run / "checkpoints").exists() or not whole_steps(run / "checkpoints"):
+    assert first.poll() is None, first.communicate()
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  second.kill()
+  second.communicate()
+  said = "".join(filter(None, first.communicate(timeout=120)))
+  assert first.returncode == LOST_PROCESS, said
+  assert "another of the 2 processes has ended" in said
+  assert "safe up to step 30" in said
+
+
+def test_who_is_late_at_a_barrier_is_named(monkeypatch):
+  class Client:
+    def wait_at_barrier(self, name, milliseconds):
+      raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out. Tasks that never came: worker/1")
+
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(backend.distributed.global_state, "client", Client())
+  with pytest.raises(LostProcessError, match=r"'run files written' within 600 s.*worker/1"):
+    backend.wait_for_all("run files written")
+
+
+def test_other_errors_of_a_run_are_not_taken_for_a_lost_process(monkeypatch):
+  def fail(text: str) -> None:
+    with backend.noticing_lost_processes(lambda: "Safe."):
+      raise jax.errors.JaxRuntimeError(text)
+
+  gloo = "UNKNOWN: Gloo all-reduce failed: Connection closed by peer"
+  with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
+    fail(gloo)  # There is no other process.
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(LostProcessError, match="Safe"):
+    fail(gloo)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE"):
+    fail("RESOURCE_EXHAUSTED: Out of memory")
 
 
 @pytest.mark.slow

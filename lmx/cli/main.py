@@ -16,7 +16,7 @@ from types import ModuleType
 import lmx
 from lmx.allocator import keep_freed_memory
 from lmx.cli.arguments import Parser, split_overrides
-from lmx.errors import LmxError, message
+from lmx.errors import LmxError, LostProcessError, message
 from lmx.versions import FIX, version_problems
 
 # Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help).
@@ -37,6 +37,7 @@ COMMANDS = {
 }
 # Commands that work when the installed packages don't fit each other.
 _WITHOUT_JAX = ("config", "plot", "doctor")
+LOST_PROCESS = 75  # EX_TEMPFAIL of sysexits.h: trying again may succeed.
 INTERRUPTED = 130  # The shell's code for a process ended by Ctrl-C.
 
 
@@ -90,7 +91,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """The console script: exit code 0, 2 after a mistake in the input, 130 after Ctrl-C."""
+  """The console script: exit code 0; 2 after a mistake in the input, 75 when another process of the run is lost,
+  130 after Ctrl-C.
+  """
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):  # A terminal that can't show a character gets a "?", not a crash.
       stream.reconfigure(errors="replace")
@@ -98,6 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = run(sys.argv[1:] if argv is None else argv)
     sys.stdout.flush()
     return code
+  except LostProcessError as error:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(LOST_PROCESS)  # What jax does at exit would wait for the process that is gone.
   except LmxError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
