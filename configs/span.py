@@ -5,8 +5,8 @@ An empty answer means that the context has none.
 
 Command:   lmx train --config=configs/span.py:runs/bert --config.data.sources=train.jsonl
 Hardware:  two CPU cores for a small model
-Time:      MiniLM (22M): 18 minutes for an epoch of 2,156 reviews on one core
-Expected:  one epoch is too little; see experiments/question_answering
+Time:      MiniLM (22M): 12 minutes for an epoch of 2,156 reviews on one core
+Expected:  SubjQA, test, 4 epochs at 2e-4: exact match 46.0, F1 50.9 (experiments/question_answering)
 """
 
 from ml_collections.config_dict import ConfigDict
