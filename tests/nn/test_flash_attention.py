@@ -14,7 +14,7 @@ from lmx.nn.flash_attention import seen_range, splash_attention
 from lmx.nn.kernel_check import packed_segments
 from lmx.nn.kernels import KERNELS, Extras
 from lmx.nn.masks import Mask
-from lmx.sharding import Layout, on_each_device, use_layout
+from lmx.sharding import Layout, use_layout
 
 SEGMENTS = packed_segments(2, 128)
 MASKS = {
@@ -99,11 +99,3 @@ def test_the_range_of_keys_that_a_query_sees_is_what_the_mask_shows(name):
   seen &= True if start is None else columns[None, None] >= np.asarray(start)[:, :, None]
   seen &= True if end is None else columns[None, None] < np.asarray(end)[:, :, None]
   np.testing.assert_array_equal(seen, np.broadcast_to(mask.dense(128, 128)[:, 0], seen.shape))
-
-
-def test_what_each_device_adds_up_is_the_whole_sum():
-  x, w = np.ones((4, 6), np.float32), np.arange(12, dtype=np.float32).reshape(6, 2)
-  with use_layout(Layout(make_mesh({"data": 4, "tensor": 2}))):
-    got = jax.jit(lambda x, w: on_each_device(jnp.dot, [(x, ("batch", "mlp")), (w, ("mlp", None))],
-                                              ("batch", None), add=True))(x, w)  # fmt: skip
-  np.testing.assert_allclose(got, x @ w)
