@@ -3,7 +3,8 @@
 
 All documents of all sources, one after another in their order, are cut into B streams of equal length. Row b of batch k
 holds places k * L .. (k + 1) * L - 1 of stream b, so it goes on where row b of batch k - 1 ended. Where a document ends
-within a row, a new piece begins. Nothing is shuffled, and an epoch begins again at the start of the streams.
+within a row, a new piece begins. Nothing is shuffled, and an epoch begins again at the start of the streams, where
+positions count from 0 although a stream may begin within a document: models begin there without a state.
 """
 
 from collections.abc import Sequence
@@ -71,7 +72,9 @@ class StreamRows:
       origin = int(self._ends[document - 1]) if document else 0
       stop = min(end, int(self._ends[document]))
       if stop > begin:
-        pieces.append(Piece(self._window(document, begin - origin, stop - origin), begin - origin))
+        fresh = batch == 0 and not pieces  # Nothing went before it: the state of an epoch before is another stream's.
+        window = self._window(document, begin - origin, stop - origin)
+        pieces.append(Piece(window, 0 if fresh else begin - origin))
         begin = stop
       document += 1
     return pieces

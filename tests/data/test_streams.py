@@ -72,7 +72,12 @@ def check_continuity(batches: list[Batch], text: np.ndarray) -> None:
   drawn = np.stack([np.stack([batch[name] for name in ("tokens", "targets", "positions")], -1) for batch in batches])
   size = len(batches) * LENGTH
   for row in range(BATCH):
-    np.testing.assert_array_equal(drawn[:, row].reshape(size, 3), text[row * size : (row + 1) * size])
+    part = text[row * size : (row + 1) * size].copy()
+    first = (
+      int(np.argmax(np.append(part[1:LENGTH, 2] == 0, True))) + 1
+    )  # Places of the first piece, which counts from 0.
+    part[:first, 2] -= part[0, 2]
+    np.testing.assert_array_equal(drawn[:, row].reshape(size, 3), part)
 
 
 def test_each_row_goes_on_where_the_row_of_the_batch_before_ended(corpus):
@@ -97,6 +102,13 @@ def test_the_next_epoch_begins_the_streams_again(corpus):
   for name in ("tokens", "targets", "positions", "segment_ids"):
     np.testing.assert_array_equal(batches[count + 1][name], batches[1][name])
   assert (batches[count + 1]["loss_weights"] != batches[1]["loss_weights"]).any()
+
+
+def test_no_stream_of_an_epoch_begins_with_the_state_of_another(corpus):
+  count = batches_of(corpus)
+  for batch in draw(corpus, count + 1)[::count]:
+    np.testing.assert_array_equal(batch["positions"][:, 0], np.zeros(BATCH))
+  assert (draw(corpus, 2)[1]["positions"][:, 0] > 0).any()
 
 
 @pytest.mark.parametrize("start", [1, 7, 100_001])
