@@ -23,7 +23,7 @@ from lmx.config import flatten
 from lmx.errors import LmxError
 from lmx.models.counts import block_matrices
 from lmx.plan import Plan, Range, imagined_objective, stored_bytes
-from lmx.units import Chip
+from lmx.units import Chip, human_bytes
 
 CACHE = "~/.cache/lmx/plans"
 _REMATS = ("none", "dots", "full")
@@ -162,6 +162,9 @@ def search(
         plan = make(one.apply(config))
       except LmxError as error:
         return {"problem": str(error)}
+      memory = plan.memory
+      if memory.limit is not None and memory.total > memory.limit:
+        return {"problem": f"needs {human_bytes(memory.total)} of a device's {human_bytes(memory.limit)}"}
       return {"bytes": plan.memory.total, "step": dataclasses.astuple(plan.step)}
 
     result = cached(Path(folder).expanduser(), one.apply(config), topology, compute)
