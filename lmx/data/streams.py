@@ -66,7 +66,7 @@ class StreamRows:
     batch, row = divmod(index, self._batch_size)
     begin = (row * self._batches + batch) * self._length
     end = min(begin + self._length, self._stop)
-    pieces = []
+    pieces: list[Piece] = []
     document = int(np.searchsorted(self._ends, begin, side="right"))
     while begin < end:
       origin = int(self._ends[document - 1]) if document else 0
