@@ -14,6 +14,11 @@ class Option:
   why: str
 
 
+_OVERLAP = Option(
+  True,
+  "gathers and reductions run along with products: without these options a program for TPU v5p or v6e waits for each, "
+  "and one for v5e for each reduction (read from programs compiled ahead of time; no more cycles, no more memory)",
+)
 OPTIONS: Mapping[str, Mapping[str, Option]] = {
   "tpu": {
     "xla_jf_spmd_threshold_for_windowed_einsum_mib": Option(
@@ -21,6 +26,13 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
       "products over gathered weights as one gather and one product: in rings of small products, the default for large "
       "weights, a 1.3B decoder's step takes 3 times the cycles (measured ahead of time for 16 TPU v5e)",
     ),
+    "xla_tpu_enable_async_collective_fusion": _OVERLAP,
+    "xla_tpu_enable_async_collective_fusion_fuse_all_gather": _OVERLAP,
+    "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": _OVERLAP,
+    "xla_tpu_enable_async_collective_fusion_multiple_steps": _OVERLAP,
+    "xla_tpu_overlap_compute_collective_tc": _OVERLAP,
+    "xla_enable_async_all_gather": _OVERLAP,
+    "xla_enable_async_all_reduce": _OVERLAP,
   },
   "gpu": {},
   "cpu": {},
