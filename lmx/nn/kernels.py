@@ -190,12 +190,7 @@ KERNELS: dict[str, Kernel] = {
 PREFERENCE = {
   "cpu": ("cpu", "einsum"),
   "tpu": ("splash", "xla", "einsum"),
-  "gpu": (
-    "mosaic",
-    "cudnn",
-    "xla",
-    "einsum",
-  ),  # Both are as fast on plain rows; on packed ones cuDNN takes 3 times as long.
+  "gpu": ("cudnn", "xla", "einsum"),  # mosaic is faster on packed rows, but has not run a whole step (tools/bench).
 }
 KERNEL_CHOICES = ("auto", *KERNELS)
 

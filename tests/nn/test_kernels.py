@@ -101,6 +101,12 @@ def test_the_check_at_start_passes_what_auto_chooses():
   )
 
 
+def test_auto_takes_cudnn_on_a_gpu_also_where_tokamax_is_installed(monkeypatch):
+  monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: object())
+  chosen = kernels.resolve_kernel("auto", platform="cuda", dtype="bfloat16", head_width=64, extras=Extras())
+  assert chosen == "cudnn"
+
+
 def test_a_kernel_that_does_not_run_here_says_so_at_the_check():
   with pytest.raises(LmxError, match="doesn't run on this machine"):
     check_kernel("cudnn", **(SHAPE | {"dtype": "bfloat16"}))
