@@ -64,6 +64,11 @@ COMPUTE: Mapping[str, MeshAxes] = {
 }
 
 
+def _names(part: MeshAxes) -> tuple[str, ...]:
+  """The mesh axes of one dimension."""
+  return (part,) if isinstance(part, str) else part or ()
+
+
 def partition_spec(axes: Axes, table: Mapping[str, MeshAxes], subject: str) -> PartitionSpec:
   """Logical axes as a PartitionSpec.
 
@@ -74,7 +79,7 @@ def partition_spec(axes: Axes, table: Mapping[str, MeshAxes], subject: str) -> P
   owner: dict[str, str] = {}
   for logical in axes:
     part = None if logical is None else choose(f"logical axis of {subject}", logical, dict(table))
-    for mesh_axis in (part,) if isinstance(part, str) else part or ():
+    for mesh_axis in _names(part):
       if mesh_axis in owner:
         raise LmxError(
           f"{subject}: the logical axes {owner[mesh_axis]!r} and {logical!r} both land on the mesh axis "
@@ -106,7 +111,7 @@ class Layout:
       return NamedSharding(self.mesh, PartitionSpec())
     spec = partition_spec(axes, self.storage, name)
     for dimension, (size, part) in enumerate(zip(shape, spec, strict=True)):
-      for mesh_axis in (part,) if isinstance(part, str) else part or ():
+      for mesh_axis in _names(part):
         devices = self.mesh.shape[mesh_axis]
         if size % devices:
           fewer = max(number for number in range(1, devices) if size % number == 0)
@@ -131,7 +136,7 @@ class Layout:
       return stored
     parts = [*stored.spec, *[None] * (len(shape) - len(stored.spec))]
     for dimension, part in enumerate(parts):
-      taken = () if part is None else (part,) if isinstance(part, str) else tuple(part)
+      taken = _names(part)
       if shape[dimension] % (copies * math.prod(self.mesh.shape[axis] for axis in taken)) == 0:
         parts[dimension] = (*taken, "data")
         return NamedSharding(self.mesh, PartitionSpec(*parts))
@@ -183,7 +188,7 @@ def split_over(logical: str) -> int:
   """Parts that an activation's dimension is split into under the active layout."""
   layout = _active.get()
   part = None if layout is None else layout.compute[logical]
-  axes = (part,) if isinstance(part, str) else part or ()
+  axes = _names(part)
   return 1 if layout is None else math.prod(layout.mesh.shape[axis] for axis in axes)
 
 
@@ -252,7 +257,8 @@ def summed_over_rows(
 ) -> jax.Array:
   """The sum over all devices of function(their rows), such as a weight's gradient, left where the weight is stored.
 
-  It is scattered as it is reduced. Left to itself, XLA's TPU backend reduces it whole on every device and cuts it then.
+  Each device adds up its own rows before anything travels, and the sum is scattered as it is reduced (which libtpu's
+  compiler still turns into an all-reduce and a slice, see tools/bench).
 
   Args:
     function: of arrays like `inputs`, to an array with the logical axes `out`; a sum over all dimensions of the inputs
@@ -271,7 +277,7 @@ def summed_over_rows(
   def local(*arrays):
     y, left = function(*arrays), set(reduced)
     for dimension, part in enumerate(stored):
-      for axis in (part,) if isinstance(part, str) else part or ():
+      for axis in _names(part):
         if axis in left:
           y = jax.lax.psum_scatter(y, axis, scatter_dimension=dimension, tiled=True)
           left.remove(axis)
@@ -281,10 +287,10 @@ def summed_over_rows(
 
 
 def _mesh_axes(spec: PartitionSpec) -> list[str]:
-  return [axis for part in spec for axis in ((part,) if isinstance(part, str) else part or ())]
+  return [axis for part in spec for axis in _names(part)]
 
 
 def unknown_axes(table: Mapping[str, MeshAxes]) -> list[str]:
   """Mesh axes that a table names and the mesh lacks (for the architecture test)."""
-  named = [a for part in table.values() for a in ((part,) if isinstance(part, str) else part or ())]
+  named = [a for part in table.values() for a in _names(part)]
   return [a for a in named if a not in AXES]

@@ -33,7 +33,7 @@ def segment_ends(segment_ids: jax.Array) -> jax.Array:
   return length - segment_starts(segment_ids[:, ::-1])[:, ::-1]
 
 
-def seen_range(mask: Mask, rows: int, length: int) -> tuple[jax.Array | None, jax.Array | None]:
+def seen_range(mask: Mask, length: int) -> tuple[jax.Array | None, jax.Array | None]:
   """The first key that each query sees, and the one after the last, (B or 1, L) int32; None: no such limit.
 
   A causal mask's own limit at the query is left out. Segments are runs of equal ids, as packing makes them.
@@ -59,9 +59,9 @@ def tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap:
   attend = pallas_mosaic_gpu.PallasMosaicGpuFlashAttention()
 
   def local(q, k, v, mask: Mask):
-    rows, length = q.shape[:2]
+    length = q.shape[1]
     if mask.key_prefix is None and mask.query_index is None and mask.query_segments is mask.key_segments:
-      start, end = (None if x is None else x[:, None] for x in seen_range(mask, rows, length))
+      start, end = (None if x is None else x[:, None] for x in seen_range(mask, length))
       seen = base.Mask(is_causal=mask.causal, k_start=start, k_end=end)
     else:
       seen = base.Mask(mask.dense(length, k.shape[1]))

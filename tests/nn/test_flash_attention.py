@@ -92,7 +92,7 @@ def test_the_law_notices_a_kernel_without_segments_or_scale():
 @pytest.mark.parametrize("name", MASKS)
 def test_the_range_of_keys_that_a_query_sees_is_what_the_mask_shows(name):
   mask = MASKS[name]
-  start, end = seen_range(mask, 2, 128)
+  start, end = seen_range(mask, 128)
   columns = np.arange(128)
   seen = np.ones((2, 128, 128), bool)
   seen &= columns[:, None] >= columns[None] if mask.causal else True
