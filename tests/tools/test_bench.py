@@ -38,6 +38,16 @@ def test_the_step_of_lmx_and_the_hand_written_one_are_timed_and_their_losses_agr
   assert "| hand-written JAX, the same formulation |" in printed
 
 
+@pytest.mark.slow
+def test_the_accelerator_benchmark_runs_plain_and_packed_rows():
+  printed = bench(
+    "tools.bench.accelerator", "--models", "tiny", "--contestants", "lmx", "lmx-documents", "--windows", "1", "--steps",
+    "1",
+  )  # fmt: skip
+  assert "failed" not in printed
+  assert printed.count("no peak known") == 2
+
+
 def test_contestants_with_other_losses_are_noticed(monkeypatch):
   monkeypatch.syspath_prepend(ROOT)
   contest = importlib.import_module("tools.bench.contest")
