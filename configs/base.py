@@ -96,6 +96,8 @@ def get_config() -> config_dict.ConfigDict:
   # Memory against time: none (a block's activations are kept) | full (only its input is, the block is computed again
   # in the backward pass) | dots (what its matmuls give is kept too) | offload (that, in the host's memory)
   compute.remat = "none"
+  compute.stage_rounds = 1  # With mesh.stage: runs of layers on each stage; more: less idle time, more is sent.
+  compute.stage_micro_batches = config_dict.placeholder(int)  # Parts of a batch in a pipeline; None: mesh.stage.
   compute.zero1 = False  # Optimizer state and gradients are split over mesh.data (ZeRO-1); fsdp is ZeRO-3.
   compute.loss_chunks = 1  # Parts that the loss over the vocabulary is computed in: one part's logits exist at a time.
   compute.compilation_cache = "~/.cache/lmx/xla"  # Compiled programs are kept here between runs; "" turns it off.
@@ -222,8 +224,12 @@ def get_config() -> config_dict.ConfigDict:
 
   # ---------------------------------------------------------------- mesh
   mesh = config.mesh = config_dict.ConfigDict()
+  mesh.slice = 1  # Copies of the model on TPU slices that the data-centre network joins; must be their number.
+  mesh.stage = 1  # Layers split over these devices, in a pipeline; what is outside of it splits the batch.
   mesh.data = -1  # Copies of the model; -1: whatever devices are left.
   mesh.fsdp = 1  # Parameters and optimizer split over these devices, gathered when used; the batch is split too.
+  mesh.expert = 1  # Experts split over these devices, tokens travel to them; all else is split as by fsdp.
+  mesh.sequence = 1  # Rows split over these devices, between which attention trades tokens for heads: long contexts.
   mesh.tensor = 1  # Heads, MLP and vocabulary split over these devices.
 
   # ---------------------------------------------------------------- evaluation

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lmx.errors import LmxError, Problems
+from lmx.shapes import BATCH_AXES, in_use
 from lmx.units import parse_duration
 
 # Each enumerated key and its values; the comments of configs/base.py list the same (a test compares them).
@@ -94,7 +95,7 @@ _RANGES = (
     model.mamba_head_width model.mamba_expand model.mamba_groups model.mamba_conv model.mamba_chunk
     data.length data.encoder_length data.pad_multiple
     data.max_document_bytes data.prefetch_batches data.threads train.batch_size train.micro_batches
-    compute.loss_chunks
+    compute.loss_chunks compute.stage_rounds compute.stage_micro_batches
     train.max_skipped evaluation.max_rows evaluation.batch_size evaluation.sample_tokens checkpoint.keep_last""",
   ),
   (
@@ -123,7 +124,7 @@ _RANGES = (
     optimizer.lr_rules objective.denoisers objective.chat_template objective.teacher lora.targets checkpoint.start_from
     log.wandb_project""",
   ),
-  (_MESH, "mesh.data mesh.fsdp mesh.tensor"),
+  (_MESH, "mesh.slice mesh.stage mesh.data mesh.fsdp mesh.expert mesh.sequence mesh.tensor"),
 )
 # A placeholder's None always passes; other values are reported with the rule's phrase.
 RANGES: dict[str, Rule] = {key: rule for rule, keys in _RANGES for key in keys.split()}
@@ -238,12 +239,13 @@ def _check_batch(config: Any, problems: Problems) -> None:
   free = [name for name, size in mesh.items() if size == -1]
   if len(free) > 1:
     problems.add("config.mesh", got=mesh, allowed="one axis of -1", fix=f"--config.mesh.{free[1]}=1")
-  shards = math.prod(mesh[name] for name in ("data", "fsdp") if mesh[name] >= 1)
+  shards = math.prod(mesh[name] for name in BATCH_AXES if mesh[name] >= 1)
   if rows % parts == 0 and rows // parts % shards:
     problems.add(
       "config.train.batch_size",
       got=rows,
-      allowed=f"a multiple of {parts * shards}: micro_batches = {parts} times the mesh's data and fsdp = {shards}",
+      allowed=f"a multiple of {parts * shards}: micro_batches = {parts} times the mesh's "
+      f"{' * '.join(in_use(mesh, BATCH_AXES)) or 'data'} = {shards}",
       fix=f"--config.train.batch_size={math.ceil(rows / parts / shards) * parts * shards}",
     )
 

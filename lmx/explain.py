@@ -86,12 +86,17 @@ def explain(network: Network, *, rows: int, length: int, encoder_length: int) ->
   ]
   optimizer = sum(_local_bytes(leaf) for leaf in jax.tree.leaves(network.abstract.opt_state))
   seen: collections.Counter[tuple] = collections.Counter()
-  with use_layout(layout), noting_activations(lambda axes, x: seen.update([(axes, x.shape, x.dtype)])):
+
+  def note(axes: tuple, x: Any, active: Any) -> None:
+    seen[axes, x.shape, x.dtype, active.compute is layout.compute] += 1
+
+  with use_layout(layout), noting_activations(note):
     batch = _batch(network, rows, length, encoder_length)
     jax.eval_shape(lambda arrays, batch: _forward(plan.join(arrays), batch), dict(plan.shapes), batch)
+  tables = {True: layout.compute, False: layout.of_one_stage().compute}
   activations = [
-    dataclasses.replace(place("", shape, dtype, axes, table=layout.compute), count=count)
-    for (axes, shape, dtype), count in seen.items()
+    dataclasses.replace(place("", shape, dtype, axes, table=tables[is_outside]), count=count)
+    for (axes, shape, dtype, is_outside), count in seen.items()
   ]
   return Explained(parameters, optimizer, sorted(activations, key=lambda one: -one.bytes))
 
@@ -100,14 +105,14 @@ def _placed(name: str, shape: Sequence[int], dtype: Any, axes: tuple, *, table: 
   split, why = 1, []
   for axis, size in zip(axes, shape, strict=True):
     part = table.get(axis) if axis is not None else None
-    names = [part] if isinstance(part, str) else list(part or ())
+    names = [name for name in ([part] if isinstance(part, str) else part or ()) if sizes[name] > 1]
     if not names:
       continue
-    devices = math.prod(sizes[mesh_axis] for mesh_axis in names)
+    devices = math.prod(sizes[name] for name in names)
     why.append(f"{axis} -> {' * '.join(names)} = {devices}")
     split *= devices if size % devices == 0 else 1
   bytes_ = math.prod(shape) * np.dtype(dtype).itemsize // split
-  return Placed(name, tuple(shape), str(np.dtype(dtype)), axes, ", ".join(why) or "no axis is in the table", bytes_)
+  return Placed(name, tuple(shape), str(np.dtype(dtype)), axes, ", ".join(why) or "whole on each device", bytes_)
 
 
 def _local_bytes(leaf: Any) -> int:

@@ -7,12 +7,11 @@ from typing import cast
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, message
-
-AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")  # The batch dimension of data and activations is split over both.
+from lmx.shapes import AXES, BATCH_AXES
 
 
 def axis_sizes(sizes: dict[str, int], devices: int) -> dict[str, int]:
@@ -54,9 +53,18 @@ def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device]
   """
   devices = list(jax.devices()) if devices is None else list(devices)
   full = axis_sizes({"data": -1} if sizes is None else sizes, len(devices))
-  return jax.make_mesh(
-    tuple(full.values()), tuple(full), axis_types=(AxisType.Auto,) * len(full), devices=devices
-  )  # Explicit, because the default of axis_types differs between jax releases.
+  types = (AxisType.Auto,) * len(full)  # Explicit, because the default of axis_types differs between jax releases.
+  slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
+  if slices <= 1:
+    return jax.make_mesh(tuple(full.values()), tuple(full), axis_types=types, devices=devices)
+  if full["slice"] != slices:
+    raise LmxError(
+      message("config.mesh.slice", got=full["slice"], allowed=f"{slices}", fix=f"--config.mesh.slice={slices}")
+      + f" The {len(devices)} devices are {slices} TPU slices, between which only copies of the model work."
+    )
+  within, between = {**full, "slice": 1}, {**dict.fromkeys(full, 1), "slice": slices}
+  grid = mesh_utils.create_hybrid_device_mesh(tuple(within.values()), tuple(between.values()), devices)
+  return Mesh(grid, tuple(full), axis_types=types)
 
 
 def imagined_mesh(sizes: dict[str, int], devices: int) -> Mesh:
@@ -71,8 +79,13 @@ def platform_of(mesh: Mesh) -> str:
   return jax.default_backend() if isinstance(mesh, AbstractMesh) else mesh.devices.flat[0].platform
 
 
+def batch_parts(mesh: Mesh) -> int:
+  """Parts that a batch's rows are split into."""
+  return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """How a (B, ...) batch lies on the mesh: rows over data and fsdp, copied over the other axes."""
+  """How a (B, ...) batch lies on the mesh: rows over `BATCH_AXES`, copied over the other axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
@@ -88,7 +101,7 @@ def process_rows(mesh: Mesh) -> tuple[int, int]:
   Raises:
     LmxError: the rows of this process are not one consecutive part, which a mesh in device order never gives.
   """
-  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  shards = batch_parts(mesh)
   held = batch_sharding(mesh).addressable_devices_indices_map((shards,))
   rows = sorted({index[0].indices(shards)[0] for index in held.values() if index is not None})
   if rows != list(range(rows[0], rows[0] + len(rows))) or shards % len(rows) or rows[0] % len(rows):
@@ -104,5 +117,5 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
 def whole_batch(rows: int, mesh: Mesh) -> int:
   """The number of rows, rounded up to what the mesh divides: for evaluation, where rows too many are padding."""
-  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  shards = batch_parts(mesh)
   return -(-rows // shards) * shards

@@ -5,6 +5,7 @@ With lmx/config.py and lmx/build.py, this is where an experiment config is read.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from lmx.mesh import make_mesh
 from lmx.models import MODELS
 from lmx.nn.lora import NAMES as LORA_NAMES
 from lmx.nn.lora import LoraSpec, add_lora
+from lmx.nn.pipeline import check_stages
 from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Objective, ObjectiveRow, Setting
 from lmx.optim.mup import mup_rates
@@ -156,6 +158,8 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
     "attention": config.compute.attention,
     "layer_loop": config.compute.layers,
     "remat": config.compute.remat,
+    "stage_rounds": config.compute.stage_rounds,
+    "stage_micro_batches": config.compute.stage_micro_batches,
     "loss_chunks": config.compute.loss_chunks,
     "head": row.head,
     "outputs": max(labels, 1),
@@ -248,6 +252,34 @@ def make_layout(config: ConfigDict) -> Layout:
   return Layout(make_mesh(dict(config.mesh)), zero1=config.compute.zero1)
 
 
+def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
+  """Checks what the axes of the mesh split that is no dimension of a parameter: layers over stages, rows, heads.
+
+  Raises:
+    LmxError: with the key to change and the nearest values that would do.
+  """
+  sizes, problems = layout.mesh.shape, Problems()
+  lengths = {"data.length": config.data.length, "data.encoder_length": config.data.encoder_length}
+  heads = {"model.heads": getattr(spec, "heads", None)}
+  parts = {"mesh.sequence": lengths, "mesh.tensor * config.mesh.sequence": heads}
+  for axes, dimensions in parts.items():
+    devices = math.prod(sizes[axis.rpartition(".")[2]] for axis in axes.split(" * "))
+    for key, size in dimensions.items():
+      if sizes["sequence"] > 1 and size is not None and size % devices:
+        near = [n for n in (size // devices * devices, -(-size // devices) * devices) if n]
+        problems.add(f"config.{key}", got=size, allowed=f"a multiple of config.{axes} = {devices}",
+                     fix=" or ".join(f"--config.{key}={n}" for n in near))  # fmt: skip
+  if sizes["stage"] > 1 and not hasattr(spec, "stage_rounds"):
+    problems.add("config.mesh.stage", got=sizes["stage"], allowed=f"1: the layers of {config.model.family} are few",
+                 fix="--config.mesh.stage=1")  # fmt: skip
+  elif sizes["stage"] > 1:
+    for key in ("layers", "encoder_layers"):
+      if (layers := getattr(spec, key, None)) is not None:
+        with problems.collect():
+          check_stages(sizes["stage"], spec.stage_rounds, layers, spec.layer_period, f"config.model.{key}")
+  problems.raise_if_any()
+
+
 def make_network(
   config: ConfigDict,
   spec: Any,
@@ -267,6 +299,7 @@ def make_network(
     layout: None: the config's mesh over the devices here.
   """
   layout, make = layout or make_layout(config), model_maker(config, spec)
+  check_split(config, spec, layout)
   plan = blueprint(make)
   optimizer = make_the_optimizer(config, plan, pace.total_steps or 0, pace)
   options = StepOptions(

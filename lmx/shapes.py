@@ -1,8 +1,22 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Dimension letters, and the check that holds them true where arrays cross a public boundary.
+"""Dimension letters, the check that holds them true where arrays cross a public boundary, and the axes of the mesh.
 
 Dense code names arrays with these suffixes (`q_BLHK`); upper case, one letter a dimension.
 """
+
+from collections.abc import Iterable, Mapping
+
+# Of the mesh, what travels least first: the outermost axes cross hosts, and the network between slices.
+AXES = ("slice", "stage", "data", "fsdp", "expert", "sequence", "tensor")
+# The batch dimension of data and activations is split over all of these: stages and experts, too, split what is
+# computed outside the pipeline and outside the experts.
+BATCH_AXES = ("slice", "stage", "data", "fsdp", "expert")
+
+
+def in_use(sizes: Mapping[str, int], axes: Iterable[str] = AXES) -> list[str]:
+  """Those of the mesh axes that something is split over, or may be: all but those of size 1."""
+  return [axis for axis in axes if sizes[axis] != 1]
+
 
 LETTERS = {
   "B": "batch",

@@ -17,22 +17,27 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, choose, message
-from lmx.mesh import AXES, BATCH_AXES, platform_of
+from lmx.mesh import platform_of
+from lmx.shapes import AXES, BATCH_AXES
 from lmx.trees import map_variables
 
 GPU = ("gpu", "cuda", "rocm")  # The names that jax has for the platform.
 MeshAxes = str | tuple[str, ...] | None
 Axes = Sequence[str | None]
 
-# Where parameters live between uses. FSDP splits the width of every matrix; tensor splits heads, MLP and vocabulary.
+# Where parameters live between uses. FSDP splits the width of every matrix, also over the devices that share out the
+# experts; tensor splits heads, MLP and vocabulary; each stage has its own layers.
 STORAGE: Mapping[str, MeshAxes] = {
-  "embed": "fsdp",
+  "embed": ("fsdp", "expert"),
+  "expert_embed": "fsdp",  # The width of a matrix of which each expert has its own.
   "heads": "tensor",
   "kv_heads": "tensor",
   "head_width": None,
   "mlp": "tensor",
   "vocab": "tensor",
-  "expert": None,
+  "expert": "expert",
+  "layers": "stage",
+  "router": None,
   "gates": None,
   "groups": None,
   "state": None,
@@ -40,26 +45,20 @@ STORAGE: Mapping[str, MeshAxes] = {
   "embed_out": None,
   "labels": None,
   "buckets": None,
-  "layers": None,
 }
-# Where activations live while they are computed. The width of an activation is whole: FSDP gathers the weights.
+# Where activations, and weights in use, live while they are computed with. The width of an activation is whole: FSDP
+# gathers the weights.
 COMPUTE: Mapping[str, MeshAxes] = {
+  **STORAGE,
   "batch": BATCH_AXES,
-  "length": None,
+  "length": "sequence",
+  "tokens": (*BATCH_AXES, "sequence"),  # Batch and length as one dimension.
+  "stages": "stage",  # Inside a pipeline: what each stage has of its own, and the rows that all stages see.
+  "stage_rows": tuple(axis for axis in BATCH_AXES if axis != "stage"),
+  "mixed_heads": ("tensor", "sequence"),  # Heads while the tokens of a row are mixed: the length is whole then.
+  "mixed_kv_heads": ("tensor", "sequence"),
   "embed": None,
-  "heads": "tensor",
-  "kv_heads": "tensor",
-  "head_width": None,
-  "mlp": "tensor",
-  "vocab": "tensor",
-  "expert": None,
-  "gates": None,
-  "groups": None,
-  "state": None,
-  "position": None,
-  "embed_out": None,
-  "labels": None,
-  "buckets": None,
+  "expert_embed": None,
   "layers": None,
 }
 
@@ -105,24 +104,41 @@ class Layout:
   storage: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: STORAGE, hash=False)
   compute: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: COMPUTE, hash=False)
 
+  def parts(self, part: MeshAxes) -> int:
+    """Devices that a dimension is split over which lies on these mesh axes."""
+    return math.prod(self.mesh.shape[axis] for axis in _names(part))
+
+  def fitting(self, axes: Axes, shape: Sequence[int]) -> list[str | None]:
+    """The logical axes of an activation, None for a dimension that its devices don't divide: it is whole on each."""
+    return [
+      None if name is None or size % self.parts(self.compute.get(name)) else name
+      for name, size in zip(axes, shape, strict=True)
+    ]
+
+  def of_one_stage(self) -> "Layout":
+    """The layout inside a pipeline, where each stage has rows and layers of its own."""
+    no_stage = lambda part: tuple(a for a in _names(part) if a != "stage") or None  # noqa: E731
+    return dataclasses.replace(self, compute={name: no_stage(part) for name, part in self.compute.items()})
+
   def stored(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
     """The sharding of one parameter (or of an optimizer array that has its axes); no axes: a copy everywhere."""
     if axes is None or len(axes) != len(shape):
       return NamedSharding(self.mesh, PartitionSpec())
     spec = partition_spec(axes, self.storage, name)
     for dimension, (size, part) in enumerate(zip(shape, spec, strict=True)):
-      for mesh_axis in _names(part):
-        devices = self.mesh.shape[mesh_axis]
-        if size % devices:
-          fewer = max(number for number in range(1, devices) if size % number == 0)
-          raise LmxError(
-            message(
-              f"{name}, dimension {dimension} ({axes[dimension]})",
-              got=size,
-              allowed=f"a multiple of config.mesh.{mesh_axis} = {devices}",
-              fix=f"--config.mesh.{mesh_axis}={fewer}, or a size of {-(-size // devices) * devices}",
-            )
+      devices = self.parts(part)
+      if size % devices:
+        split = [mesh_axis for mesh_axis in _names(part) if self.mesh.shape[mesh_axis] > 1]
+        most = max(number for number in range(1, devices) if size % number == 0)
+        raise LmxError(
+          message(
+            f"{name}, dimension {dimension} ({axes[dimension]})",
+            got=size,
+            allowed=f"a multiple of {' * '.join(f'config.mesh.{mesh_axis}' for mesh_axis in split)} = {devices}",
+            fix=f"--config.mesh.{split[0]}={most if len(split) == 1 else 1}, "
+            f"or a size of {size // devices * devices or devices} or {-(-size // devices) * devices}",
           )
+        )
     return NamedSharding(self.mesh, spec)
 
   def updated(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
@@ -136,9 +152,8 @@ class Layout:
       return stored
     parts = [*stored.spec, *[None] * (len(shape) - len(stored.spec))]
     for dimension, part in enumerate(parts):
-      taken = _names(part)
-      if shape[dimension] % (copies * math.prod(self.mesh.shape[axis] for axis in taken)) == 0:
-        parts[dimension] = (*taken, "data")
+      if shape[dimension] % (copies * self.parts(part)) == 0:
+        parts[dimension] = (*_names(part), "data")
         return NamedSharding(self.mesh, PartitionSpec(*parts))
     return stored
 
@@ -161,6 +176,14 @@ def use_layout(layout: Layout | None) -> Iterator[None]:
     _active.reset(token)
 
 
+@contextlib.contextmanager
+def in_one_stage() -> Iterator[None]:
+  """Makes the layout that of one stage of a pipeline, whose rows and layers are its own."""
+  layout = _active.get()
+  with use_layout(None if layout is None else layout.of_one_stage()):
+    yield
+
+
 def platform() -> str:
   """The backend that a program traced now is for: that of the active layout's devices, else JAX's default.
 
@@ -175,7 +198,8 @@ def place(x: jax.Array, table: str, axes: Axes) -> jax.Array:
   layout = _active.get()
   if layout is None or layout.mesh.size == 1:
     return x
-  spec = partition_spec(axes, getattr(layout, table), "array")
+  fitting = layout.fitting(axes, x.shape) if table == "compute" else axes
+  spec = partition_spec(fitting, getattr(layout, table), "array")
   return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
 
 
@@ -187,18 +211,16 @@ def on_gpu() -> bool:
 def split_over(logical: str) -> int:
   """Parts that an activation's dimension is split into under the active layout."""
   layout = _active.get()
-  part = None if layout is None else layout.compute[logical]
-  axes = _names(part)
-  return 1 if layout is None else math.prod(layout.mesh.shape[axis] for axis in axes)
+  return 1 if layout is None else layout.parts(layout.compute[logical])
 
 
-Note = Callable[[tuple[str | None, ...], jax.Array], None]
+Note = Callable[[tuple[str | None, ...], jax.Array, Layout | None], None]
 _notes: contextvars.ContextVar[Note | None] = contextvars.ContextVar("notes", default=None)
 
 
 @contextlib.contextmanager
 def noting_activations(note: Note) -> Iterator[None]:
-  """Calls note(logical axes, array) for every activation that `constrain` is told of, and leaves it as it is."""
+  """Calls note(logical axes, array, layout) for each activation that `constrain` is told of, and leaves it as it is."""
   token = _notes.set(note)
   try:
     yield
@@ -210,14 +232,9 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """Says how an activation lies on the mesh; without an active layout, or on one device, `x` as it is."""
   note = _notes.get()
   if note is not None:
-    note(axes, x)
+    note(axes, x, _active.get())
     return x
   return place(x, "compute", axes)
-
-
-def batch_shards() -> int:
-  """Parts that the batch is split into under the active layout."""
-  return split_over("batch")
 
 
 def on_each_device(
@@ -236,8 +253,8 @@ def on_each_device(
   layout, arrays = _active.get(), [array for array, _ in inputs]
   if layout is None or layout.mesh.size == 1:
     return function(*arrays)
-  whole = {name for x, axes in inputs for size, name in zip(x.shape, axes, strict=True)
-           if name is not None and size % split_over(name)}  # fmt: skip
+  whole = {name for x, axes in inputs
+           for name, fits in zip(axes, layout.fitting(axes, x.shape), strict=True) if fits is None}  # fmt: skip
 
   def spec(axes: Axes) -> PartitionSpec:
     return partition_spec([None if name in whole else name for name in axes], layout.compute, "activation")
@@ -267,8 +284,7 @@ def summed_over_rows(
     out: those of the result.
   """
   layout, arrays = _active.get(), [array for array, _ in inputs]
-  sizes = [(size, name) for x, axes in inputs for size, name in zip(x.shape, axes, strict=True) if name is not None]
-  if layout is None or layout.mesh.size == 1 or any(size % split_over(name) for size, name in sizes):
+  if layout is None or layout.mesh.size == 1 or any(layout.fitting(axes, x.shape) != [*axes] for x, axes in inputs):
     return place(function(*arrays), "storage", out)
   specs = tuple(partition_spec(axes, layout.compute, "activation") for _, axes in inputs)
   stored, kept = partition_spec(out, layout.storage, "weight"), partition_spec(out, layout.compute, "weight")

@@ -42,8 +42,8 @@ def test_a_good_config_passes_without_data(tmp_path, no_data):
   [
     ({"mesh__data": 3}, "product is the 8 devices here"),
     ({"mesh__fsdp": 16}, "product is the 8 devices here"),
-    ({"train__batch_size": 12}, "a multiple of mesh.data * mesh.fsdp * train.micro_batches = 8 * 1"),
-    ({"train__micro_batches": 2}, "= 8 * 2"),
+    ({"train__batch_size": 12}, "a multiple of train.micro_batches times the mesh's data = 1 * 8"),
+    ({"train__micro_batches": 2}, "= 2 * 8"),
     ({"objective__name": "causl"}, "Did you mean 'causal'"),
     ({"objective__name": "masked"}, "with config.model.family=transformer. Fix: --config.model.family=encoder"),
     ({"objective__mask_rate": 0.2}, "Allowed: 0.15, since causal doesn't read it"),

@@ -54,7 +54,7 @@ def test_activations_of_a_micro_batch_have_their_axes_and_bytes(tmp_path):
   by_axes = {one.axes: one for one in found.activations}
   mlp = by_axes["batch", "length", "mlp"]
   assert (mlp.shape, mlp.bytes, mlp.count) == ((4, 32, 64), 4 * 32 * 64 * 4 // 8, 1)
-  assert by_axes["batch", "vocab"].shape[0] == 4 * 32
+  assert by_axes["tokens", "vocab"].shape[0] == 4 * 32
   assert [one.bytes for one in found.activations] == sorted((one.bytes for one in found.activations), reverse=True)
 
 
@@ -85,6 +85,6 @@ def test_a_dimension_that_does_not_divide_is_named_with_the_key(tmp_path):
 def test_the_command_prints_every_parameter(capsys):
   assert main(["config", "explain", "--config=configs/llama.py:1b", "--config.mesh.tensor=4", "--devices=64"]) == 0
   said = capsys.readouterr().out
-  assert "llama_1b on 64 devices: data 1, fsdp 16, tensor 4" in said
+  assert "llama_1b on 64 devices: fsdp 16, tensor 4" in said
   assert "layers.mlp.up.kernel (layers 16, embed 2048, mlp 8192) float32" in said
   assert "77.3MB of parameters" in said

@@ -18,6 +18,7 @@ from lmx.cli.given_config import checked_config, config_and_problems
 from lmx.config import ConfigDict, config_dir, diff, flatten, load, to_json
 from lmx.errors import ConfigError, LmxError, message
 from lmx.run_config import read_run_config
+from lmx.shapes import in_use
 from lmx.units import human_bytes
 
 
@@ -103,7 +104,8 @@ def _explain(args: argparse.Namespace) -> int:
   network, shapes = importlib.import_module("lmx.build").imagine(config, args.devices)
   found = importlib.import_module("lmx.explain").explain(network, **shapes)
   mesh = network.layout.mesh
-  print(f"{config.name} on {mesh.size} devices: {', '.join(f'{axis} {size}' for axis, size in mesh.shape.items())}")
+  axes = ", ".join(f"{axis} {mesh.shape[axis]}" for axis in in_use(mesh.shape)) or "one"
+  print(f"{config.name} on {mesh.size} devices: {axes}")
   print("\nParameters, as they are stored; bytes are those of one device")
   _print_places([(f"{one.name} {_sizes(one)}", one) for one in found.parameters])
   parameters, optimizer = human_bytes(found.parameter_bytes), human_bytes(found.optimizer)

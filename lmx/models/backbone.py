@@ -16,6 +16,7 @@ from lmx.nn.context import Context, Memory, Rotary, Sums
 from lmx.nn.dropout import dropout, fold
 from lmx.nn.embedding import RelativeEmbedding
 from lmx.nn.initializers import Scheme
+from lmx.nn.pipeline import run_stages, schedule_of
 from lmx.nn.positions import rope_frequencies, rotary_tables, segment_positions, sinusoids
 from lmx.nn.stack import run_layers, stacked
 
@@ -113,29 +114,20 @@ class Backbone(nnx.Module):
       key: turns dropout on.
       keep_layers: whether to return what each block gave.
     """
+    spec, layers = self.spec, None
     x_BLD = self._positioned(x_BLD, place, fold(key, 0))
     contexts = self._contexts(place)
-    mlp = self.layers.mlp
-    names = () if mlp is None else mlp.auxiliary
-    zero = jnp.zeros((), jnp.float32)
-    carry = (x_BLD, cache, dict.fromkeys(names, (zero, zero)))
-
-    def layer_step(carry, block, number, place):
-      x_BLD, cache, sums = carry
-      x_BLD, cache, more = block(x_BLD, contexts[place], cache, number, fold(key, number + 1))
-      return x_BLD, cache, {name: (sums[name][0] + more[name][0], sums[name][1] + more[name][1]) for name in names}
-
-    (hidden_BLD, cache, sums), kept = run_layers(
-      layer_step,
-      self.layers,
-      carry,
-      layers=self.depth,
-      loop=self.spec.layer_loop,
-      remat=self.spec.remat,
-      period=len(contexts),
-      keep=(lambda carry: carry[0]) if keep_layers else None,
-    )
-    layers = None if kept is None else jnp.concatenate([x_BLD[None], kept])
+    schedule = schedule_of(x_BLD.shape[0], spec.stage_rounds, spec.stage_micro_batches)
+    if schedule is not None and cache is None and not keep_layers:
+      run = functools.partial(_run_some, spec, self.depth // (schedule.stages * schedule.rounds))
+      hidden_BLD, sums = run_stages(
+        run, self.layers, x_BLD, contexts, key, layers=self.depth, schedule=schedule, remat=spec.remat
+      )
+    else:
+      (hidden_BLD, cache, sums), kept = _run(
+        spec, self.layers, self.depth, x_BLD, contexts, cache, key, remat=spec.remat, keep_layers=keep_layers
+      )
+      layers = None if kept is None else jnp.concatenate([x_BLD[None], kept])
     hidden_BLD = hidden_BLD if self.final_norm is None else self.final_norm(hidden_BLD)
     return Result(hidden_BLD, cache, sums, layers)
 
@@ -166,7 +158,7 @@ class Backbone(nnx.Module):
     local = dataclasses.replace(everywhere, window=spec.window)
     if spec.rope_local_theta is not None:
       local = dataclasses.replace(local, rotary=self._rotary(place.positions, spec.rope_local_theta, "none"))
-    return [local] if spec.global_every is None else [*[local] * (spec.global_every - 1), everywhere]
+    return [local] if spec.global_every is None else [*[local] * (spec.layer_period - 1), everywhere]
 
   def _rotary(self, positions: jax.Array, theta: float, scaling: str) -> Rotary | None:
     spec = self.spec
@@ -183,6 +175,35 @@ class Backbone(nnx.Module):
     if place.slots is None:
       return self.relative_embedding(columns, columns)
     return self.relative_embedding(place.slots, jnp.arange(place.capacity, dtype=jnp.int32)[None])
+
+
+def _run(spec: StackSpec, layers: Any, count: int, x_BLD, contexts, cache, key, *, remat, keep_layers=False, first=0):
+  """(x, cache, sums) after `count` stacked layers, of which the first has the number `first`, and x after each."""
+  names = () if layers.mlp is None else layers.mlp.auxiliary
+  zero = jnp.zeros((), jnp.float32)
+
+  def layer_step(carry, block, number, place):
+    x_BLD, cache, sums = carry
+    number = number + first
+    x_BLD, cache, more = block(x_BLD, contexts[place], cache, number, fold(key, number + 1))
+    return x_BLD, cache, {name: (sums[name][0] + more[name][0], sums[name][1] + more[name][1]) for name in names}
+
+  return run_layers(
+    layer_step,
+    layers,
+    (x_BLD, cache, dict.fromkeys(names, (zero, zero))),
+    layers=count,
+    loop=spec.layer_loop,
+    remat=remat,
+    period=len(contexts),
+    keep=(lambda carry: carry[0]) if keep_layers else None,
+  )
+
+
+def _run_some(spec: StackSpec, count: int, layers: Any, x_BLD, contexts, first, key) -> tuple[jax.Array, Sums]:
+  """What a stage of a pipeline runs at a turn, which `run_stages` computes again as `spec.remat` says."""
+  (x_BLD, _, sums), _ = _run(spec, layers, count, x_BLD, contexts, None, key, remat="none", first=first)
+  return x_BLD, sums
 
 
 def _make_relative(spec: StackSpec, scheme: Scheme, causal: bool, rngs: nnx.Rngs) -> RelativeEmbedding:

@@ -31,6 +31,8 @@ class StackSpec:
     attention: a row of `KERNELS`, or auto.
     layer_loop: auto | scanned | unrolled.
     remat: a row of `REMATS`.
+    stage_rounds: runs of layers that each stage of a pipeline has: see lmx/nn/pipeline.py.
+    stage_micro_batches: parts of a batch in a pipeline; None: as many as stages.
     loss_chunks: parts that the loss over the vocabulary is computed in: see `lmx.nn.losses.Head`.
     head: a row of `HEADS`.
     outputs: scores of a row or token (labels), for heads that have them.
@@ -94,6 +96,8 @@ class StackSpec:
   attention: str = "auto"
   layer_loop: str = "auto"
   remat: str = "none"
+  stage_rounds: int = 1
+  stage_micro_batches: int | None = None
   loss_chunks: int = 1
   head: str = "language"
   outputs: int = 1
@@ -163,6 +167,11 @@ class StackSpec:
   def unlimited(self) -> bool:
     """Whether a row may be longer than the context, because nothing in the model is as long as it."""
     return self.mamba is not None and self.position != "learned"
+
+  @property
+  def layer_period(self) -> int:
+    """Every so many layers the kinds of layers repeat: those with a window, and those without."""
+    return self.global_every or 1
 
   @property
   def local_layers(self) -> int:

@@ -18,7 +18,7 @@ from lmx.nn.linear import Linear
 from lmx.nn.masks import Mask
 from lmx.nn.norm import Norm
 from lmx.nn.positions import rotate
-from lmx.sharding import constrain, platform
+from lmx.sharding import constrain, platform, split_over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +136,7 @@ class Attention(nnx.Module):
       extras=shape.extras,
     )
     kernel = KERNELS[name]
+    q_BLHK, k_BSGK, v_BSGK, bias = whole_rows(q_BLHK, k_BSGK, v_BSGK, bias)
     mixed_BLHK = kernel.attend(q_BLHK, k_BSGK, v_BSGK, mask, shape.extras, key, bias)
     return mixed_BLHK if kernel.fused else checkpoint_name(mixed_BLHK, "mixed")  # Fused: see REMATS in stack.py.
 
@@ -170,6 +171,23 @@ class CrossAttention(Attention):
     k_BMGK, v_BMGK = self.keys_and_values(memory.hidden) if cache is None else cache.read(layer)
     mask = Mask(memory.query_segments, memory.key_segments, causal=False)
     return self.output(self.attend(q_BLHK, k_BMGK, v_BMGK, mask, key))
+
+
+def whole_rows(q_BLHK, k_BSGK, v_BSGK, bias=None) -> tuple[jax.Array, ...]:
+  """The same arrays, with whole rows of a part of the heads on each device, where rows were split over devices.
+
+  An all-to-all, whose opposite follows attention: https://arxiv.org/abs/2309.14509. Packing and masks are then what
+  they are on one device, and every device has as much to do. Key-value heads that are fewer than devices are copied.
+  """
+  if split_over("length") == 1:
+    return q_BLHK, k_BSGK, v_BSGK, bias
+  heads, kv_heads, devices = q_BLHK.shape[2], k_BSGK.shape[2], split_over("mixed_heads")
+  if kv_heads % devices and heads % devices == 0:
+    copies = math.lcm(kv_heads, devices) // kv_heads
+    k_BSGK, v_BSGK = jnp.repeat(k_BSGK, copies, axis=2), jnp.repeat(v_BSGK, copies, axis=2)
+  k_BSGK, v_BSGK = (constrain(x, "batch", None, "mixed_kv_heads", "head_width") for x in (k_BSGK, v_BSGK))
+  bias = None if bias is None else constrain(bias, "batch" if bias.shape[0] > 1 else None, "mixed_heads", None, None)
+  return constrain(q_BLHK, "batch", None, "mixed_heads", "head_width"), k_BSGK, v_BSGK, bias
 
 
 def _query_gain(shape: AttentionShape) -> float:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from lmx.nn.masks import Mask
 from lmx.sharding import on_each_device, platform
 
-_ROWS = ("batch", "length")
-_QUERIES, _KEYS = (*_ROWS, "heads", "head_width"), (*_ROWS, "kv_heads", "head_width")
+_ROWS = ("batch", None)
+_QUERIES, _KEYS = (*_ROWS, "mixed_heads", "head_width"), (*_ROWS, "mixed_kv_heads", "head_width")
 
 
 def segment_starts(segment_ids: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lmx.nn.kernels import soft_cap
 from lmx.shapes import check
-from lmx.sharding import batch_shards, constrain, on_gpu, split_over, summed_over_rows
+from lmx.sharding import constrain, on_each_device, on_gpu, split_over, summed_over_rows
 
 _GPU_ROW = 16_384
 _HIDDEN = -1e30  # The logit of a padding row of the vocabulary; its probability is exactly 0.
@@ -79,14 +79,14 @@ def _is_real(logits_V: jax.Array, head: Head) -> jax.Array:
 def _forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradient: bool):
   """Sums over T tokens, and with `gradient` those of `total` with respect to hidden, table and bias."""
   tokens = targets_T.shape[0]
-  parts = next(n for n in range(max(1, head.chunks), 0, -1) if n == 1 or tokens % (n * batch_shards()) == 0)
+  parts = next(n for n in range(max(1, head.chunks), 0, -1) if n == 1 or tokens % (n * split_over("tokens")) == 0)
   if parts == 1:
     return _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head, gradient)
 
   def split(x_T):
     """Every n-th token goes into one part, so that each stays on its device."""
     x_PT = x_T.reshape(tokens // parts, parts, *x_T.shape[1:]).swapaxes(0, 1)
-    return constrain(x_PT, None, "batch", *[None] * (x_T.ndim - 1))
+    return constrain(x_PT, None, "tokens", *[None] * (x_T.ndim - 1))
 
   def step(totals, part):
     hidden_TD, targets_T, weights_T = part
@@ -99,7 +99,7 @@ def _forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, grad
   (sums, of_tables), dhidden_PTD = jax.lax.scan(step, start, tuple(map(split, (hidden_TD, targets_T, weights_T))))
   if not gradient:
     return sums, None
-  dhidden_TD = constrain(dhidden_PTD.swapaxes(0, 1).reshape(hidden_TD.shape), "batch", "embed")
+  dhidden_TD = constrain(dhidden_PTD.swapaxes(0, 1).reshape(hidden_TD.shape), "tokens", "embed")
   return sums, (dhidden_TD, *of_tables)
 
 
@@ -118,7 +118,7 @@ def over_vocabulary(reduce: Callable[..., jax.Array], x_TV: jax.Array) -> jax.Ar
 
 def _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradient: bool):
   """`_forward` with the logits of all the tokens at once."""
-  logits_TV = constrain(logits(hidden_TD, table_VD, head, bias_V), "batch", "vocab")
+  logits_TV = constrain(logits(hidden_TD, table_VD, head, bias_V), "tokens", "vocab")
   largest_T1 = over_vocabulary(jnp.max, logits_TV)
   exponentials_TV = jnp.exp(logits_TV - largest_T1)
   sum_T1 = over_vocabulary(jnp.sum, exponentials_TV)
@@ -149,7 +149,7 @@ def _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradien
   dlogits_TV = dlogits_TV.astype(hidden_TD.dtype)
   dhidden_TD = jnp.dot(dlogits_TV, table_VD.astype(hidden_TD.dtype))
   product = lambda dlogits, hidden: jnp.dot(dlogits.T, hidden, preferred_element_type=jnp.float32)  # noqa: E731
-  rows = [(dlogits_TV, ("batch", "vocab")), (hidden_TD, ("batch", None))]
+  rows = [(dlogits_TV, ("tokens", "vocab")), (hidden_TD, ("tokens", None))]
   dtable_VD = summed_over_rows(product, rows, ("vocab", "embed"))
   return sums, (dhidden_TD, dtable_VD, dbias_V)
 
@@ -199,10 +199,18 @@ def cross_entropy(
     ValueError: shapes that don't fit each other.
   """
   check("cross_entropy", "BLD VD BL BL ?V", hidden_BLD, table_VD, targets_BL, weights_BL, bias_V)
-  weights_T = weights_BL.astype(jnp.float32).reshape(-1)
-  hidden_TD = hidden_BLD.reshape(-1, hidden_BLD.shape[-1])
-  total, nll, correct, z = _sums(hidden_TD, table_VD, bias_V, targets_BL.reshape(-1), weights_T, head)
+  hidden_TD, targets_T, weights_T = map(_as_tokens, (hidden_BLD, targets_BL, weights_BL.astype(jnp.float32)))
+  total, nll, correct, z = _sums(hidden_TD, table_VD, bias_V, targets_T, weights_T, head)
   return CrossEntropy(total, jnp.sum(weights_T), nll, correct, z)
+
+
+def _as_tokens(x_BL: jax.Array) -> jax.Array:
+  """(B, L, ...) as (T, ...). Where rows are split over devices, in the order in which those have the tokens."""
+  flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+  if split_over("length") == 1 or x_BL.shape[0] % split_over("batch") or x_BL.shape[1] % split_over("length"):
+    return flat(x_BL)
+  others = [None] * (x_BL.ndim - 2)
+  return on_each_device(flat, [(x_BL, ("batch", "length", *others))], ("tokens", *others))
 
 
 def token_log_probs(

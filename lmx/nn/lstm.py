@@ -130,7 +130,7 @@ class LSTMLayer(nnx.Module):
       starts_BL: bool; the state is zero before these tokens.
       real_BL: bool; the others leave the state as it was.
     """
-    inputs_LB4D = constrain(self.input(x_BLD), "batch", "length", "gates", "mlp").swapaxes(0, 1)
+    inputs_LB4D = constrain(self.input(x_BLD), "batch", None, "gates", "mlp").swapaxes(0, 1)
     kernel = constrain(self.recurrent.kernel[...], "embed", "gates", "mlp")  # Gathered once, before the loop.
     starts_LB1, real_LB1 = starts_BL.T[..., None], real_BL.T[..., None]
     h_LBD, last = recurrence(inputs_LB4D, kernel.astype(self.dtype), state, starts_LB1, real_LB1)

@@ -197,13 +197,18 @@ class Mamba2(nnx.Module):
     segments_BL = context.segment_ids
     before = None if cache is None else cache.read(layer)
     offsets_BL = segment_positions(segments_BL) if cache is None and segments_BL is not None else None
-    inputs = {"value": self.value(x_BLD), "write": self.write(x_BLD), "read": self.read(x_BLD)}
+    value_BLHP, write_BLGS, read_BLGS = self.value(x_BLD), self.write(x_BLD), self.read(x_BLD)
+    inputs = {  # Whole rows, of a part of the heads.
+      "value": constrain(value_BLHP, "batch", None, "mixed_heads", "head_width"),
+      "write": constrain(write_BLGS, "batch", None, "groups", "state"),
+      "read": constrain(read_BLGS, "batch", None, "groups", "state"),
+    }
     convolved = {}
     for name, convolution in (("value", self.value_conv), ("write", self.write_conv), ("read", self.read_conv)):
       window = None if before is None else before.windows[name]
       convolved[name] = convolution(inputs[name], window, offsets_BL)
-    value_BLHP = constrain(convolved["value"], "batch", "length", "heads", "head_width")
-    step_BLH = jax.nn.softplus(self.step(x_BLD))
+    value_BLHP = constrain(convolved["value"], "batch", None, "mixed_heads", "head_width")
+    step_BLH = constrain(jax.nn.softplus(self.step(x_BLD)), "batch", None, "mixed_heads")
     if segments_BL is not None:
       step_BLH = jnp.where(segments_BL[..., None] > 0, step_BLH, 0)
     y_BLHP, state = chunked_scan(

@@ -3,27 +3,27 @@
 
 Sources: https://arxiv.org/abs/1701.06538 (the idea), https://arxiv.org/abs/2401.04088 (Mixtral: softmax over all
 experts, the weights of the chosen ones add up to 1), https://arxiv.org/abs/2211.15841 (no token is dropped: tokens are
-sorted by expert, and each expert multiplies as many as it was given).
+sorted by expert, and each expert multiplies as many as it was given). How tokens get to their experts, on one device
+or on several, is in dispatch.py.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.nn.activations import Activation, Elementwise
+from lmx.nn.activations import Activation
 from lmx.nn.context import Context, Sums
+from lmx.nn.dispatch import run_experts, run_own_experts, run_shared_out
 from lmx.nn.initializers import Fan, Scheme
 from lmx.nn.linear import Linear
 from lmx.nn.mlp import MLP
-from lmx.sharding import on_each_device, platform
+from lmx.sharding import on_each_device, split_over
 
-_UP, _DOWN = ("expert", "embed", "mlp"), ("expert", "mlp", "embed")
-BLOCK = 64  # Rows that a CPU multiplies with one expert's weights at once, at most.
+_UP, _DOWN = ("expert", "expert_embed", "mlp"), ("expert", "mlp", "expert_embed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,78 +50,6 @@ class MixtureShape:
   router_z: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Dispatch:
-  """Where tokens go: rows in the order of their experts.
-
-  Attributes:
-    source: (R,) int32, the token in each row; past the last token in a row of padding.
-    row: (T, k) int32, the row of each token's choice.
-    multiply: (rows (R, I), kernels (E, I, O)) -> (R, O): each row by its own expert's kernel.
-  """
-
-  source: jax.Array
-  row: jax.Array
-  multiply: Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def ragged_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
-  """Rows without padding, for `jax.lax.ragged_dot`: TPUs and GPUs have kernels for it."""
-  order = jnp.argsort(chosen_Tk.reshape(-1), stable=True).astype(jnp.int32)
-  row = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=jnp.int32))
-  sizes = jnp.zeros((experts,), jnp.int32).at[chosen_Tk.reshape(-1)].add(1)
-  multiply = lambda rows, kernels: jax.lax.ragged_dot(rows, kernels, sizes)  # noqa: E731
-  return Dispatch(order // chosen_Tk.shape[1], row.reshape(chosen_Tk.shape), multiply)
-
-
-def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
-  """Each expert's rows filled up to whole blocks, and one product per block.
-
-  `jax.lax.ragged_dot` multiplies every row by every expert on a CPU; this multiplies T * k rows, and at most one block
-  of padding per expert.
-  """
-  tokens, k = chosen_Tk.shape
-  block = min(BLOCK, max(1, tokens * k // experts))
-  chosen = chosen_Tk.reshape(-1)
-  order = jnp.argsort(chosen, stable=True).astype(jnp.int32)
-  sizes = jnp.zeros((experts,), jnp.int32).at[chosen].add(1)
-  padded = -(-sizes // block) * block
-  ends, first = jnp.cumsum(padded), jnp.cumsum(sizes) - sizes
-  ordered = chosen[order]
-  place = (ends - padded)[ordered] + jnp.arange(order.size, dtype=jnp.int32) - first[ordered]
-  blocks = -(-order.size // block) + min(experts, order.size)  # Enough, however tokens fall.
-  source = jnp.full((blocks * block,), tokens, jnp.int32).at[place].set(order // k)
-  starts = jnp.arange(blocks, dtype=jnp.int32) * block
-  expert = jnp.minimum(jnp.searchsorted(ends, starts, side="right"), experts - 1)
-
-  def multiply(rows, kernels):
-    out = jnp.einsum("nbi,nio->nbo", rows.reshape(blocks, block, -1), kernels[expert])
-    return out.reshape(blocks * block, -1)
-
-  row = jnp.zeros_like(order).at[order].set(place)
-  return Dispatch(source, row.reshape(tokens, k), multiply)
-
-
-def run_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
-  """Each token through its experts: the weighted sum, (T, D) in x's dtype.
-
-  Args:
-    function: the nonlinearity.
-    x_TD: tokens.
-    weights_Tk: float32 weight of each choice.
-    chosen_Tk: int32 number of each chosen expert.
-    kernels: up and down, and gate where the MLP is gated: (E, D, F), (E, F, D) and (E, D, F).
-  """
-  dispatch = blocked_dispatch if platform() == "cpu" else ragged_dispatch
-  plan = dispatch(chosen_Tk, kernels["up"].shape[0])
-  kernels = {name: kernel.astype(x_TD.dtype) for name, kernel in kernels.items()}
-  rows = jnp.take(x_TD, plan.source, axis=0, mode="fill", fill_value=0)
-  inner = plan.multiply(rows, kernels["up"])
-  inner = function(plan.multiply(rows, kernels["gate"])) * inner if "gate" in kernels else function(inner)
-  outer_TkD = plan.multiply(inner, kernels["down"])[plan.row]
-  return jnp.einsum("tkd,tk->td", outer_TkD, weights_Tk.astype(x_TD.dtype), preferred_element_type=x_TD.dtype)
-
-
 class ExpertLinear(nnx.Module):
   """E linear maps without biases; the kernel is (E, in, out) float32."""
 
@@ -135,7 +63,7 @@ class Experts(nnx.Module):
   """The kernels of E MLPs, up, gate (where gated) and down."""
 
   def __init__(self, shape: MixtureShape, activation: Activation, *, scheme: Scheme, rngs: nnx.Rngs):
-    embed, mlp = ("embed", shape.width), ("mlp", shape.expert_width)
+    embed, mlp = ("expert_embed", shape.width), ("mlp", shape.expert_width)
     linear = functools.partial(ExpertLinear, shape.experts)
     self.gate = linear(embed, mlp, rngs.params(), scheme, False) if activation.gated else None
     self.up = linear(embed, mlp, rngs.params(), scheme, False)
@@ -157,7 +85,7 @@ class MixtureOfExperts(nnx.Module):
     self.function = activation.function
     self.dtype = jnp.dtype(dtype)
     linear = functools.partial(Linear, (("embed", shape.width),), bias=False, scheme=scheme, rngs=rngs)
-    self.router = linear((("expert", shape.experts),), dtype=jnp.float32)
+    self.router = linear((("router", shape.experts),), dtype=jnp.float32)
     self.experts = Experts(shape, activation, scheme=scheme, rngs=rngs)
     shared, width = shape.shared_width, shape.width
     mlp = functools.partial(MLP, activation=activation, bias=False, scheme=scheme, dtype=dtype, rngs=rngs)
@@ -182,10 +110,14 @@ class MixtureOfExperts(nnx.Module):
     tokens = [(x_BLD.astype(self.dtype), rows), (weights_BLk, rows), (chosen_BLk, rows)]
     weights = [(kernel, _DOWN if name == "down" else _UP) for name, kernel in kernels.items()]
 
+    run = run_experts
+    if split_over("expert") > 1:  # Each device has some of the experts, and mostly rows of its own, too.
+      run = run_own_experts if B % split_over("batch") else run_shared_out
+
     def local(x, weights, chosen, *kernels_here):
-      """Each device sorts its own tokens by expert, so that none travels."""
+      """Each device sorts its own tokens by expert."""
       own = dict(zip(kernels, kernels_here, strict=True))
-      return run_experts(self.function, _flat(x), _flat(weights), _flat(chosen), own).reshape(x.shape)
+      return run(self.function, _flat(x), _flat(weights), _flat(chosen), own).reshape(x.shape)
 
     y_BLD = on_each_device(local, [*tokens, *weights], rows, add=True)
     if self.shared is not None and self.shared_gate is not None:

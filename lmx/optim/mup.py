@@ -9,7 +9,7 @@ the width learns at 1 / width.
 
 from collections.abc import Mapping, Sequence
 
-GROWING = ("embed", "heads", "kv_heads", "mlp")  # Logical axes whose size grows with the width.
+GROWING = ("embed", "expert_embed", "heads", "kv_heads", "mlp")  # Logical axes whose size grows with the width.
 
 
 def mup_rates(axes: Mapping[str, Sequence[str | None] | None], ratio: float) -> dict[str, float]:

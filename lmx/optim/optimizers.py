@@ -146,18 +146,21 @@ def _adafactor(s: Settings) -> optax.GradientTransformation:
   return optax.chain(*parts, *([optax.ema(s.b1, debias=False)] if s.b1 else []))
 
 
+_WIDTH = ("embed", "expert_embed")
+
+
 def muon_dimensions(axes: Sequence[str | None] | None) -> optax.contrib.MuonDimensionNumbers | None:
   """Which dimensions of a parameter are a matrix's input and output; None where it isn't a matrix in a block.
 
   The model's width is one side and the rest the other: (layers, embed, heads, head_width) is a stack of matrices from
   embed to heads * head_width. Embeddings, the output projection, biases and scales are left to Adam.
   """
-  sides = [i for i, name in enumerate(axes or ()) if name != "layers"]
-  if axes is None or len(sides) < 2 or {"vocab", "position"} & set(axes):
+  sides = [i for i, name in enumerate(axes or ()) if name not in ("layers", "expert")]
+  if axes is None or len(sides) < 2 or {"vocab", "position", "router"} & set(axes):
     return None
-  if axes[sides[0]] == "embed":
+  if axes[sides[0]] in _WIDTH:
     return optax.contrib.MuonDimensionNumbers(sides[:1], sides[1:])
-  if axes[sides[-1]] == "embed":
+  if axes[sides[-1]] in _WIDTH:
     return optax.contrib.MuonDimensionNumbers(sides[:-1], sides[-1:])
   return None
 

@@ -18,8 +18,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lmx.compiler_options import compiler_options
 from lmx.errors import LmxError, message
-from lmx.mesh import BATCH_AXES, batch_sharding, platform_of, replicated
+from lmx.mesh import batch_parts, batch_sharding, platform_of, replicated
 from lmx.optim.optimizers import Optimizer, keep_if
+from lmx.shapes import BATCH_AXES, in_use
 from lmx.sharding import Layout, use_layout
 from lmx.training.guard import SPIKE_HISTORY, judge
 from lmx.training.state import Arrays, Blueprint, TrainState, shardings_of
@@ -207,13 +208,14 @@ def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, l
   Raises:
     LmxError: with the key to change.
   """
-  shards = layout.mesh.shape["data"] * layout.mesh.shape["fsdp"]
+  shards = batch_parts(layout.mesh)
   if options.micro_batches < 1 or batch_size % (shards * options.micro_batches):
     raise LmxError(
       message(
         "config.train.batch_size",
         got=batch_size,
-        allowed=f"a multiple of mesh.data * mesh.fsdp * train.micro_batches = {shards} * {options.micro_batches}",
+        allowed=f"a multiple of train.micro_batches times the mesh's "
+        f"{' * '.join(in_use(layout.mesh.shape, BATCH_AXES)) or 'data'} = {options.micro_batches} * {shards}",
       )
     )
   if options.ema is not None and optimizer.average is not None:

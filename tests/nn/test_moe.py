@@ -13,7 +13,7 @@ from laws import assert_law_catches
 from specimens import quick_jit
 
 from lmx.mesh import make_mesh
-from lmx.nn import moe
+from lmx.nn import dispatch as dispatching
 from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.context import Context
 from lmx.nn.initializers import make_scheme
@@ -84,7 +84,7 @@ def forward(layer, x):
 @pytest.mark.parametrize("dispatch", ["ragged", "blocked"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_values_and_gradients_are_those_of_the_definition(name, dispatch, monkeypatch):
-  monkeypatch.setattr(moe, "blocked_dispatch", getattr(moe, f"{dispatch}_dispatch"))
+  monkeypatch.setattr(dispatching, "blocked_dispatch", getattr(dispatching, f"{dispatch}_dispatch"))
   check_definition(forward, name)
 
 
@@ -108,7 +108,17 @@ def test_the_definition_check_notices_weights_that_are_not_normalised():
   assert_law_catches(check_definition, unnormalised, "mixtral")
 
 
-@pytest.mark.parametrize("sizes", [{"data": 4, "tensor": 2}, {"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+@pytest.mark.parametrize(
+  "sizes",
+  [
+    {"data": 4, "tensor": 2},
+    {"data": 2, "fsdp": 2, "tensor": 2},
+    {"expert": 4, "sequence": 2},
+    {"data": 2, "expert": 2, "tensor": 2},
+    {"expert": 2, "fsdp": 4},  # More parts than rows.
+  ],
+  ids=str,
+)
 def test_sharded_equals_single_device(sizes):
   def losses(layer, x, segments):
     y, auxiliary = layer(x, Context(segments))

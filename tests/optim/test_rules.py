@@ -41,7 +41,7 @@ def test_every_parameter_is_matched_by_exactly_one_decay_rule():
 def test_every_parameter_has_exactly_one_sharding():
   shardings = plan().shardings(layout(2, 2, 2))
   assert sorted(shardings) == sorted(plan().shapes)
-  assert shardings["layers.0.up"].spec == PartitionSpec("fsdp", "tensor")
+  assert shardings["layers.0.up"].spec == PartitionSpec(("fsdp", "expert"), "tensor")
   assert shardings["layers.0.bias"].spec == PartitionSpec("tensor")
 
 
