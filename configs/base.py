@@ -97,6 +97,7 @@ def get_config() -> config_dict.ConfigDict:
   # in the backward pass) | dots (what its matmuls give is kept too) | offload (that, in the host's memory)
   compute.remat = "none"
   compute.zero1 = False  # Optimizer state and gradients are split over mesh.data (ZeRO-1); fsdp is ZeRO-3.
+  compute.offload_optimizer = False  # Its moments are in the host's memory between updates: less memory, more time.
   compute.loss_chunks = 1  # Parts that the loss over the vocabulary is computed in: one part's logits exist at a time.
   compute.compilation_cache = "~/.cache/lmx/xla"  # Compiled programs are kept here between runs; "" turns it off.
 

@@ -106,7 +106,7 @@ def count(
   own = tokens / (mesh["data"] * mesh["fsdp"] * micro)  # Of a micro-batch, on a device.
   width, wide = spec.width, block_matrices(spec, active=True) / spec.width
   kept = {"full": width, "dots": 2 * width + wide / tensor, "none": 4 * width + 2 * wide / tensor}[remat]
-  parameters, others, batch = stored_bytes(network, config)
+  parameters, others, batch, host = stored_bytes(network, config)
   gradients = parameters * (2 if micro > 1 else 1)
   logits = 6 * own * spec.vocab_rows / tensor / chunks
   layer = 2 * own * (4 * width + 2 * wide / tensor)
@@ -119,6 +119,7 @@ def count(
     reduced = 2 * 2 * whole if mesh["data"] * mesh["fsdp"] > 1 else 0.0
     summed = 8 * spec.layers * 2 * own * width * micro if tensor > 1 else 0.0
     seconds += max(0.0, gathered / (2 * chip.link_bandwidth) - seconds) + (reduced + summed) / (2 * chip.link_bandwidth)
+  seconds += 2 * host / chip.host_bandwidth
   return bytes_, seconds
 
 

@@ -97,6 +97,7 @@ class Layout:
   Attributes:
     mesh: the devices.
     zero1: the optimizer's state, and the gradients, are split over `data`, too (ZeRO-1).
+    offload_optimizer: the optimizer's moments are in the host's memory between their uses.
     storage, compute: logical axis -> mesh axes, of what is stored and of what is computed.
   """
 
@@ -104,6 +105,7 @@ class Layout:
   zero1: bool = False
   storage: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: STORAGE, hash=False)
   compute: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: COMPUTE, hash=False)
+  offload_optimizer: bool = False
 
   def stored(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
     """The sharding of one parameter (or of an optimizer array that has its axes); no axes: a copy everywhere."""

@@ -14,9 +14,18 @@ from lmx.build import imagine
 from lmx.cli.main import main
 from lmx.cli.plan import parse_tokens
 from lmx.errors import LmxError
-from lmx.hlo import Collective
+from lmx.hlo import Collective, HostEvent
 from lmx.objectives import OBJECTIVES
-from lmx.plan import batch_shapes, cheapest_fixes, collective_seconds, imagined_objective, make_gpu_plan, out_of_memory
+from lmx.plan import (
+  batch_shapes,
+  cheapest_fixes,
+  collective_seconds,
+  describe_memory,
+  host_seconds,
+  imagined_objective,
+  make_gpu_plan,
+  out_of_memory,
+)
 from lmx.plan_search import candidates, search
 from lmx.topology import parse_topology
 from lmx.units import chip_of
@@ -169,6 +178,38 @@ def test_communication_takes_as_long_as_its_links_allow():
   both = collective_seconds(Collective("all-reduce", ("data", "fsdp"), 45e9, 1, True), v5e, layout, devices)
   assert both == pytest.approx(2 * 15 / 16 / 2)  # Twice as much over two lines.
   assert collective_seconds(Collective("all-reduce", (), 45e9, 1, True), v5e, layout, devices) == 0
+
+
+def test_a_device_waits_for_its_host_for_what_computing_does_not_hide():
+  chip = dataclasses.replace(chip_of("TPU v5e"), clock=1.0, host_bandwidth=1.0)
+
+  def waited(*events):
+    return host_seconds([HostEvent(*one) for one in events], chip, 1.0)
+
+  come, go = (1, True, 10.0, False, 0, 0), (2, True, 10.0, True, 0, 0)
+  assert waited(come, (1, False, 10.0, False, 0, 0)) == 10
+  assert waited(come, (1, False, 10.0, False, 4, 0)) == pytest.approx(10 - 4 * 1.05)
+  assert waited(come, (1, False, 10.0, False, 0, 6)) == pytest.approx(10 - 6 / 3)
+  assert waited(come, (1, False, 10.0, False, 400, 0)) == 0
+  both = [(1, False, 10.0, False, 0, 0), (2, False, 10.0, True, 0, 0)]
+  assert waited(come, go, *both) == 10  # Each way has the link for itself.
+  assert waited(come, (2, True, 10.0, False, 0, 0), both[0], (2, False, 10.0, False, 0, 0)) == 20
+  assert host_seconds([HostEvent(*come), HostEvent(*both[0])], chip, 0.5) == 20
+
+
+def test_moments_in_the_hosts_memory_free_the_devices_and_take_time():
+  config = tiny()
+  config.optimizer.name = "adamw"
+  here = make_gpu_plan(config, "h100", 8)
+  config.compute.offload_optimizer = True
+  there = make_gpu_plan(config, "h100", 8)
+  moments = 2 * here.memory.parameters
+  assert (here.memory.host, there.memory.host) == (0, moments)
+  assert here.memory.total - there.memory.total == moments
+  waited = dict((what, one) for what, _, one in there.parts)["waiting for the host's memory"]
+  assert (waited.low, there.step.low) == (moments / 64e9, pytest.approx(here.step.low + moments / 64e9))
+  assert "in the host's memory" in describe_memory(there.memory)
+  assert "in the host's memory" not in describe_memory(here.memory)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")

@@ -20,6 +20,7 @@ FREE = (
   "compute.remat",
   "compute.loss_chunks",
   "compute.zero1",
+  "compute.offload_optimizer",
   "compute.compilation_cache",
   "data.cache_dir",
   "data.tfds_dir",

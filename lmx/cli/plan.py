@@ -162,7 +162,7 @@ def as_json(plan: Any, topology: str) -> dict[str, Any]:
   seconds = lambda one: {"low": one.low, "likely": one.likely, "high": one.high}  # noqa: E731
   memory = {"parameters": plan.memory.parameters, "optimizer": plan.memory.optimizer, "batch": plan.memory.batch,
             "rest": plan.memory.rest, "program": plan.memory.program, "total": plan.memory.total,
-            "limit": plan.memory.limit}  # fmt: skip
+            "limit": plan.memory.limit, "host": plan.memory.host}  # fmt: skip
   result = {"topology": topology, "devices": plan.devices, "mesh": dict(plan.mesh), "tokens": plan.tokens,
             "memory": memory, "parts": {what: seconds(one) for what, _, one in plan.parts},
             "step_seconds": seconds(plan.step), "tokens_per_second": plan.rate(plan.step.likely),

@@ -22,7 +22,7 @@ from lmx.mesh import BATCH_AXES, batch_sharding, platform_of, replicated
 from lmx.optim.optimizers import Optimizer, keep_if
 from lmx.sharding import Layout, use_layout
 from lmx.training.guard import SPIKE_HISTORY, judge
-from lmx.training.state import Arrays, Blueprint, TrainState, shardings_of
+from lmx.training.state import Arrays, Blueprint, TrainState, as_stored, on_device, shardings_of
 
 Batch = Mapping[str, Any]  # Arrays (B, ...); a recurrent model's `carry` is a dictionary of them.
 
@@ -242,7 +242,9 @@ def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abst
       key = jax.random.fold_in(jax.random.key(options.seed), state.step)
       batch = batch if state.carry is None else {**batch, "carry": state.carry}
       gradients, sums, carry = batch_gradients(task, state, optimizer, batch, key, options.micro_batches)
-    return _update(state, gradients, sums, carry, optimizer, options)
+    state = dataclasses.replace(state, opt_state=on_device(state.opt_state, abstract.opt_state))
+    new, metrics = _update(state, gradients, sums, carry, optimizer, options)
+    return dataclasses.replace(new, opt_state=as_stored(new.opt_state, abstract.opt_state)), metrics
 
   mesh, shardings = task.layout.mesh, shardings_of(abstract)
   return jax.jit(
