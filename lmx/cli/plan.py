@@ -7,7 +7,8 @@
 
 TPU slices are compiled for, ahead of time, with the package libtpu: memory, collectives and matmuls are the compiler's
 own figures, the rest is added by calculation, and the output says which is whose. GPUs (h100:8) are calculated only.
---search tries meshes, micro-batches, rematerialisation and the loss in parts; what it has compiled once it keeps.
+--search tries meshes, micro-batches, rematerialisation, the loss in parts, ZeRO-1 and moments in the host's memory;
+what it has compiled once with this lmx it keeps.
 """
 
 import argparse
