@@ -277,6 +277,7 @@ def make_network(
     spike_factor=config.train.spike_factor,
     ema=config.optimizer.ema,
     seed=config.seed,
+    scoped_vmem=config.compute.scoped_vmem,
   )
   check_options(options, optimizer, config.train.batch_size, layout)
   other, make_reference = _reference(config, plan, tokenizer)

@@ -34,6 +34,7 @@ CACHE = "~/.cache/lmx/plans"
 _REMATS = ("none", "dots", "full")
 _RECOMPUTED = {"none": 0.0, "dots": 0.03, "full": 1 / 3, "offload": 0.03}  # Of the forward and backward pass together.
 _CHUNKS = 8
+_VMEM = 32  # compute.scoped_vmem, in MiB. Only the compiler knows what it saves, so it is tried on the fastest.
 # Mesh axis -> the most devices along it; data takes those that the others leave. One more axis is one more line.
 _AXES = {"fsdp": math.inf, "tensor": 8}
 _EFFICIENCY = 0.75  # Of the peak, that matmuls reach; candidates are only compared with each other.
@@ -102,6 +103,13 @@ def candidates(config: ConfigDict, devices: int, chip: Chip) -> list[Candidate]:
       if bytes_ <= _ROOM * chip.hbm_bytes:
         found.append(Candidate(_changes(config, chosen, mesh), bytes_, Range(seconds, seconds, seconds)))
   return sorted(found, key=lambda one: (one.step.likely, one.bytes))
+
+
+def refined(config: ConfigDict, one: Candidate) -> list[Candidate]:
+  """What only the compiler can judge, as changes of a compiled candidate, where the config leaves it open."""
+  if config.compute.scoped_vmem is not None or one.problem:
+    return []
+  return [dataclasses.replace(one, overrides=(*one.overrides, ("compute.scoped_vmem", _VMEM)), compiled=False)]
 
 
 def _changes(config: ConfigDict, chosen: ConfigDict, mesh: Mapping[str, int]) -> tuple[tuple[str, Any], ...]:
@@ -209,6 +217,11 @@ def search(
       new = dataclasses.replace(one, bytes=result["bytes"], step=Range(*result["step"]), compiled=True)
     tell(new)
     known.append(new)
+  return ranked(known)
+
+
+def ranked(known: Sequence[Candidate]) -> list[Candidate]:
+  """Those that run first, the fastest of them first."""
   return sorted(known, key=lambda one: (bool(one.problem), one.step.likely))
 
 

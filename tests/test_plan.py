@@ -29,7 +29,7 @@ from lmx.plan import (
   make_gpu_plan,
   out_of_memory,
 )
-from lmx.plan_search import cached, candidates, count, meshes, search
+from lmx.plan_search import cached, candidates, count, meshes, refined, search
 from lmx.topology import parse_topology
 from lmx.training.state import local_bytes
 from lmx.units import chip_of
@@ -223,6 +223,16 @@ def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path)
   assert len(calls) == 4  # The first two were kept, the one too large among them.
   assert [bool(one.problem) for one in told] == [True, False, False]
   assert [bool(one.problem) for one in best] == [False, False, True]
+
+
+def test_the_fastest_is_tried_with_more_vector_memory_where_the_config_leaves_it_open():
+  config, one = big(), candidates(big(), 2, chip_of("h100"))[0]
+  (more,) = refined(config, one)
+  assert more.apply(config).compute.scoped_vmem == 32
+  assert set(more.overrides) - set(one.overrides) == {("compute.scoped_vmem", 32)}
+  assert refined(config, dataclasses.replace(one, problem="too large")) == []
+  config.compute.scoped_vmem = 64
+  assert refined(config, one) == []
 
 
 def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsys):

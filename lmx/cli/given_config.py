@@ -21,6 +21,7 @@ FREE = (
   "compute.loss_chunks",
   "compute.zero1",
   "compute.offload_optimizer",
+  "compute.scoped_vmem",
   "compute.compilation_cache",
   "data.cache_dir",
   "data.tfds_dir",

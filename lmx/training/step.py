@@ -58,6 +58,7 @@ class StepOptions:
     spike_history: steps in that running mean.
     ema: decay of the average of the parameters; None keeps none.
     seed: of dropout.
+    scoped_vmem: see `compiler_options`.
   """
 
   micro_batches: int = 1
@@ -66,6 +67,7 @@ class StepOptions:
   spike_history: int = SPIKE_HISTORY
   ema: float | None = None
   seed: int = 0
+  scoped_vmem: int | None = None
 
 
 def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:
@@ -252,7 +254,7 @@ def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abst
     in_shardings=(shardings, batch_sharding(mesh)),
     out_shardings=(shardings, replicated(mesh)),
     donate_argnums=0,
-    compiler_options=compiler_options(platform_of(mesh)),
+    compiler_options=compiler_options(platform_of(mesh), options.scoped_vmem),
   )
 
 
