@@ -235,7 +235,7 @@ def imagine(
     layout = make_layout(config)
   else:
     mesh = imagined_mesh(sizes, devices) if isinstance(devices, int) else make_mesh(sizes, devices)
-    layout = Layout(mesh, zero1=config.compute.zero1)
+    layout = make_layout(config, mesh)
   network = make_network(config, spec, loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout)
   rows, length = config.train.batch_size // config.train.micro_batches, config.data.length
   return network, {"rows": rows, "length": length, "encoder_length": config.data.encoder_length or length}

@@ -20,6 +20,7 @@ from lmx.network import Network
 from lmx.nn.losses import cross_entropy
 from lmx.objectives.base import run_model
 from lmx.sharding import MeshAxes, noting_activations, use_layout
+from lmx.training.state import local_bytes
 from lmx.trees import named_leaves
 
 Table = Mapping[str, MeshAxes]
@@ -55,11 +56,13 @@ class Explained:
   Attributes:
     parameters: in the model's order.
     optimizer: bytes of its state on each device.
+    host: of its state in the host's memory, one device's share.
     activations: the largest first; those of one layer where layers are alike.
   """
 
   parameters: list[Placed]
   optimizer: int
+  host: int
   activations: list[Placed]
 
   @property
@@ -84,7 +87,7 @@ def explain(network: Network, *, rows: int, length: int, encoder_length: int) ->
     place(name, leaf.shape, leaf.dtype, tuple(plan.axes[name] or [None] * leaf.ndim), table=layout.storage)
     for name, leaf in plan.shapes.items()
   ]
-  optimizer = sum(_local_bytes(leaf) for leaf in jax.tree.leaves(network.abstract.opt_state))
+  optimizer, host = (local_bytes(network.abstract.opt_state, host=flag) for flag in (False, True))
   seen: collections.Counter[tuple] = collections.Counter()
 
   def note(axes: tuple, x: Any, active: Any) -> None:
@@ -98,7 +101,7 @@ def explain(network: Network, *, rows: int, length: int, encoder_length: int) ->
     dataclasses.replace(place("", shape, dtype, axes, table=tables[is_outside]), count=count)
     for (axes, shape, dtype, is_outside), count in seen.items()
   ]
-  return Explained(parameters, optimizer, sorted(activations, key=lambda one: -one.bytes))
+  return Explained(parameters, optimizer, host, sorted(activations, key=lambda one: -one.bytes))
 
 
 def _placed(name: str, shape: Sequence[int], dtype: Any, axes: tuple, *, table: Table, sizes: dict[str, int]) -> Placed:
@@ -113,10 +116,6 @@ def _placed(name: str, shape: Sequence[int], dtype: Any, axes: tuple, *, table: 
     split *= devices if size % devices == 0 else 1
   bytes_ = math.prod(shape) * np.dtype(dtype).itemsize // split
   return Placed(name, tuple(shape), str(np.dtype(dtype)), axes, ", ".join(why) or "whole on each device", bytes_)
-
-
-def _local_bytes(leaf: Any) -> int:
-  return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
 def _batch(network: Network, rows: int, length: int, encoder_length: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -20,6 +20,8 @@ _ARRAY = re.compile(r"\b(\w+)\[([\d,]*)\](\{[^{}]*\})?")
 _INSTRUCTION = re.compile(r"^  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(")
 _MATMULS = ("convolution", "dot")
+_COPIES = ("copy-start", "dynamic-slice-start", "dynamic-update-slice-start")
+_HOST = "S(5)"  # In a layout: the host's memory.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,26 @@ class Collective:
 
 
 @dataclasses.dataclass(frozen=True)
+class HostEvent:
+  """A copy between a device and its host's memory begins, or the device waits for it.
+
+  Attributes:
+    copy: its number, the same at both moments.
+    begins: which of the two moments this is.
+    bytes: of the copy.
+    out: to the host.
+    matmul_cycles, other_cycles: of what the device has computed since the event before; the compiler's own estimates.
+  """
+
+  copy: int
+  begins: bool
+  bytes: float
+  out: bool
+  matmul_cycles: int
+  other_cycles: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
   """What one device does in one run of a program.
 
@@ -84,6 +106,7 @@ class Program:
     kernels: name of a hand-written kernel -> times it runs.
     collectives: the largest first.
     loops: trip count of each loop.
+    host: copies from and to the host's memory, in the order of the program, loops written out.
   """
 
   matmul_cycles: int
@@ -92,6 +115,7 @@ class Program:
   kernels: Mapping[str, int]
   collectives: Sequence[Collective]
   loops: Sequence[int]
+  host: Sequence[HostEvent] = ()
 
 
 class Module:
@@ -143,6 +167,17 @@ class Module:
       elif one.opcode == "conditional" and (branch := one.attribute("true_computation")):
         yield from self.executed(branch, times)
 
+  def in_order(self, computation: str | None = None) -> Iterator[Instruction]:
+    """Every instruction that runs, each time that it runs, in the order of the program."""
+    for one in self[computation or self.entry]:
+      yield one
+      condition, body, called = one.attribute("condition"), one.attribute("body"), one.attribute("to_apply")
+      if one.opcode == "while" and condition and body:
+        for _ in range(self.trips(condition)):
+          yield from self.in_order(body)
+      elif one.opcode == "call" and called:
+        yield from self.in_order(called)
+
 
 def read_program(text: str, mesh: Mapping[str, int]) -> Program:
   """Reads a program compiled for the devices of a mesh.
@@ -182,7 +217,37 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
         found[kind, group_axes(inner.rest, mesh), _moved(inner), overlapped] += times
   alike = [Collective(*key[:3], count, key[3]) for key, count in found.items()]
   ordered = sorted(alike, key=lambda one: -one.bytes * one.count)
-  return Program(matmul, other, traffic, dict(kernels), ordered, loops)
+  host = list(_host_events(module)) if _HOST in text else []
+  return Program(matmul, other, traffic, dict(kernels), ordered, loops, host)
+
+
+def _host_events(module: Module) -> Iterator[HostEvent]:
+  running: dict[str, tuple[int, float, bool]] = {}
+  matmul = other = number = 0
+  for one in module.in_order():
+    if one.opcode in _COPIES and _HOST in one.shape:
+      number += 1
+      running[one.name] = (number, *_host_copy(one))
+      yield HostEvent(running[one.name][0], True, *running[one.name][1:], matmul, other)
+      matmul = other = 0
+    elif one.opcode.endswith("-done") and one.operands and one.operands[0] in running:
+      copy, size, out = running.pop(one.operands[0])
+      yield HostEvent(copy, False, size, out, matmul, other)
+      matmul = other = 0
+    elif one.cycles is not None:
+      called = one.attribute("calls")
+      if called and module.has_matmul(called):
+        matmul += one.cycles
+      else:
+        other += one.cycles
+
+
+def _host_copy(one: Instruction) -> tuple[float, bool]:
+  """(bytes, whether they go to the host) of a copy that begins, whole or a slice of what stays."""
+  arrays = [(array_bytes(found.group(0)), _HOST in found.group(0)) for found in _ARRAY.finditer(one.shape)]
+  if one.opcode == "copy-start":
+    return arrays[0]  # (where to, where from, ...)
+  return max(size for size, host in arrays if not host), one.opcode == "dynamic-update-slice-start"
 
 
 def _collectives(module: Module, one: Instruction, called: str | None) -> Iterator[tuple[Instruction, bool]]:

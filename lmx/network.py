@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections.config_dict import ConfigDict
 
 from lmx.config import base_config
@@ -247,9 +248,10 @@ def make_the_optimizer(config: ConfigDict, plan: Blueprint, total_steps: int, pa
 # ---------------------------------------------------------------- all of it
 
 
-def make_layout(config: ConfigDict) -> Layout:
-  """The mesh over every device of every process, and the sharding tables."""
-  return Layout(make_mesh(dict(config.mesh)), zero1=config.compute.zero1)
+def make_layout(config: ConfigDict, mesh: Mesh | None = None) -> Layout:
+  """The mesh, None for that over every device of every process, and how arrays lie on it."""
+  mesh = make_mesh(dict(config.mesh)) if mesh is None else mesh
+  return Layout(mesh, zero1=config.compute.zero1, offload_optimizer=config.compute.offload_optimizer)
 
 
 def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
@@ -308,6 +310,7 @@ def make_network(
     spike_factor=config.train.spike_factor,
     ema=config.optimizer.ema,
     seed=config.seed,
+    scoped_vmem=config.compute.scoped_vmem,
   )
   check_options(options, optimizer, config.train.batch_size, layout)
   other, make_reference = _reference(config, plan, tokenizer)

@@ -21,11 +21,12 @@ from lmx.data.assemble import Assemble
 from lmx.data.rows import Piece
 from lmx.data.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.hlo import Collective, Program, read_program
+from lmx.hlo import Collective, HostEvent, Program, read_program
 from lmx.mesh import batch_sharding
 from lmx.network import Network, make_setting, objective_row
 from lmx.objectives.base import Objective
 from lmx.sharding import Layout
+from lmx.training.state import local_bytes
 from lmx.training.step import make_train_step
 from lmx.units import Chip, StepFlops, chip_of, human_bytes
 
@@ -48,6 +49,7 @@ _MATMULS = (1.0, 1.05, 1.15)
 _MEMORY = (1 / 6, 1 / 3, 1 / 1.7)
 _KERNEL_EFFICIENCY = (0.65, 0.5, 0.3)  # Of the bf16 peak, for flash attention's FLOPs. Assumed.
 _LINK_EFFICIENCY = (1.0, 0.85, 0.7)  # Of the links' one-way bandwidth, for large arrays. Assumed.
+_HOST_LINK = "waiting for the host's memory"
 _GPU_MFU = (0.55, 0.47, 0.35)  # One H200 reached 0.54 and 0.43 with lmx (tools/bench); several reach less.
 
 
@@ -61,6 +63,7 @@ class Memory:
     rest: activations, gradients, gathered weights and temporaries; None where nothing was compiled.
     program: its code.
     limit: what the chip has.
+    host: bytes in the host's memory, one device's share.
   """
 
   parameters: float
@@ -69,6 +72,7 @@ class Memory:
   rest: float | None
   program: float
   limit: float | None
+  host: float = 0.0
 
   @property
   def total(self) -> float:
@@ -208,14 +212,14 @@ def make_plan(config: ConfigDict, devices: Sequence[Any]) -> Plan:
   mesh = dict(network.layout.mesh.shape)
   program = read_program(compiled.as_text(), mesh)
   analysis, chip = compiled.memory_analysis(), chip_of(devices[0].device_kind)
-  parameters, optimizer, batch = stored_bytes(network, config)
+  parameters, optimizer, batch, host = stored_bytes(network, config)
   rest = analysis.temp_size_in_bytes + max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
   memory = Memory(parameters, optimizer, batch, rest, analysis.generated_code_size_in_bytes,
-                  chip.hbm_bytes if chip else None)  # fmt: skip
+                  chip.hbm_bytes if chip else None, host + analysis.host_temp_size_in_bytes)  # fmt: skip
   flops = network.spec.flops_per_token(config.data.length)
   tokens = config.train.batch_size * config.data.length
   parts = _parts(program, chip, mesh, network, tokens / len(devices), config) if chip else []
-  step = sum((one for _, _, one in parts[1:]), start=parts[0][2]) if parts else Range(0, 0, 0)
+  step = _sum(parts) if parts else Range(0, 0, 0)
   return Plan(len(devices), chip, mesh, tokens, flops, memory, program, parts, step)
 
 
@@ -223,28 +227,31 @@ def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
   """What can be said of GPUs without their compiler: memory that is stored, and time from FLOPs."""
   network, _ = imagine(config, devices, imagined_objective(config).loss)
   chip = chip_of(kind)
-  parameters, optimizer, batch = stored_bytes(network, config)
+  parameters, optimizer, batch, host = stored_bytes(network, config)
   flops = network.spec.flops_per_token(config.data.length)
   tokens = config.train.batch_size * config.data.length
-  memory = Memory(parameters, optimizer, batch, None, 0.0, chip.hbm_bytes if chip else None)
+  memory = Memory(parameters, optimizer, batch, None, 0.0, chip.hbm_bytes if chip else None, host)
   plan = Plan(devices, chip, dict(network.layout.mesh.shape), tokens, flops, memory, None, [], Range(0, 0, 0))
   step = Range(*(plan.roofline / mfu for mfu in _GPU_MFU))
-  return dataclasses.replace(plan, parts=[("all of it", "FLOPs at the MFU that lmx had on one H200", step)], step=step)
+  parts = [("all of it", "FLOPs at the MFU that lmx had on one H200", step)]
+  if host and chip:
+    ways = zip((1, 2, 2), _LINK_EFFICIENCY, strict=True)  # Both ways at once, or one after the other.
+    parts.append((_HOST_LINK, "bytes over the host's link, none of it hidden",
+                  Range(*(ways * host / (share * chip.host_bandwidth) for ways, share in ways))))  # fmt: skip
+  return dataclasses.replace(plan, parts=parts, step=_sum(parts))
 
 
-def stored_bytes(network: Network, config: ConfigDict) -> tuple[float, float, float]:
-  """Bytes on one device of parameters, of the optimizer's state with all else that is kept, and of a batch."""
+def _sum(parts: Sequence[tuple[str, str, Range]]) -> Range:
+  return sum((one for _, _, one in parts[1:]), start=parts[0][2])
+
+
+def stored_bytes(network: Network, config: ConfigDict) -> tuple[float, float, float, float]:
+  """Bytes on one device of parameters, of all else that is kept, of a batch; and of the device in its host's memory."""
   state = network.abstract
-  parameters = sum(map(_local, jax.tree.leaves(state.params)))
-  everything = sum(map(_local, jax.tree.leaves(state)))
-  if isinstance(network.layout.mesh, jax.sharding.AbstractMesh):
-    return parameters, everything - parameters, 0.0
-  batch = sum(map(_local, batch_shapes(config, network).values()))
-  return parameters, everything - parameters, batch
-
-
-def _local(leaf: Any) -> float:
-  return float(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+  parameters, everything, host = local_bytes(state.params), local_bytes(state), local_bytes(state, host=True)
+  imagined = isinstance(network.layout.mesh, jax.sharding.AbstractMesh)
+  batch = 0.0 if imagined else local_bytes(batch_shapes(config, network))
+  return parameters, everything - parameters, batch, host
 
 
 def _parts(
@@ -261,7 +268,7 @@ def _parts(
     seconds = attention_flops(program, network, config.data.length) * tokens / chip.bf16_flops
     compute.append(("attention kernels", "FLOPs at 30 to 65 % of the peak, assumed",
                     Range(*(seconds / share for share in _KERNEL_EFFICIENCY))))  # fmt: skip
-  busy = sum((one for _, _, one in compute[1:]), start=compute[0][2])
+  busy = _sum(compute)
   devices = list(network.layout.mesh.devices.flat)
   hidden, shown = (
     sum(collective_seconds(one, chip, network.layout, devices) for one in program.collectives if one.overlapped == flag)
@@ -273,7 +280,35 @@ def _parts(
     likely[1] + max(0.0, likely[0] - busy.likely),
     high[1] + max(0.5 * high[0], high[0] - busy.likely),  # Half of what could overlap does not.
   )
-  return [*compute, ("communication that is not hidden", "bytes over the links' bandwidth", exposed)]
+  parts = [*compute, ("communication that is not hidden", "bytes over the links' bandwidth", exposed)]
+  if program.host:
+    waited = Range(*(host_seconds(program.host, chip, share) for share in _LINK_EFFICIENCY))
+    parts.append((_HOST_LINK, "bytes over the host's link, in the compiler's order", waited))
+  return parts
+
+
+def host_seconds(events: Sequence[HostEvent], chip: Chip, share: float) -> float:
+  """Seconds that a device waits for copies from and to its host's memory, in the order that the compiler chose.
+
+  One copy after the other has the link, each way for itself, while the device computes what stands between its begin
+  and the moment that it is waited for. Kernels, whose cycles the compiler does not say, hide nothing.
+
+  Args:
+    events: of a program.
+    chip: its kind.
+    share: of the link's published bandwidth that is reached.
+  """
+  now = waited = 0.0
+  free, ready = {True: 0.0, False: 0.0}, {}
+  for one in events:
+    now += (one.matmul_cycles * _MATMULS[1] + one.other_cycles * _MEMORY[1]) / chip.clock
+    if one.begins:
+      free[one.out] = max(now, free[one.out]) + one.bytes / (share * chip.host_bandwidth)
+      ready[one.copy] = free[one.out]
+    else:
+      wait = max(0.0, ready.pop(one.copy) - now)
+      now, waited = now + wait, waited + wait
+  return waited
 
 
 def attention_flops(program: Program, network: Network, length: int) -> float:
@@ -312,4 +347,5 @@ def describe_memory(memory: Memory) -> str:
     parts += [f"activations, gradients and temporaries {human_bytes(memory.rest)}",
               f"program {human_bytes(memory.program)}"]  # fmt: skip
   limit = "" if memory.limit is None else f" of {human_bytes(memory.limit)} ({100 * memory.total / memory.limit:.0f} %)"
-  return f"{human_bytes(memory.total)}{limit}: {', '.join(parts)}"
+  host = f"; in the host's memory {human_bytes(memory.host)}" if memory.host else ""
+  return f"{human_bytes(memory.total)}{limit}: {', '.join(parts)}{host}"

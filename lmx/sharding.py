@@ -96,6 +96,7 @@ class Layout:
   Attributes:
     mesh: the devices.
     zero1: the optimizer's state, and the gradients, are split over `data`, too (ZeRO-1).
+    offload_optimizer: the optimizer's moments are in the host's memory between their uses.
     storage, compute: logical axis -> mesh axes, of what is stored and of what is computed.
   """
 
@@ -103,6 +104,7 @@ class Layout:
   zero1: bool = False
   storage: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: STORAGE, hash=False)
   compute: Mapping[str, MeshAxes] = dataclasses.field(default_factory=lambda: COMPUTE, hash=False)
+  offload_optimizer: bool = False
 
   def parts(self, part: MeshAxes) -> int:
     """Devices that a dimension is split over which lies on these mesh axes."""

@@ -79,6 +79,9 @@ class Chip:
     link_bandwidth: bytes/s one way over one link to a neighbour
       (https://jax-ml.github.io/scaling-book/tpus, table of section 2).
     wraps: a torus dimension of a multiple of so many chips is a ring; a shorter one is a line.
+    host_bandwidth: bytes/s each way between a chip and its host's memory, over PCIe. TPUs: 16 GB/s for v4, about 15 for
+      v5, 32 for v6e (https://jax-ml.github.io/scaling-book/tpus, sections 1 and 2); GPUs: half of what NVIDIA says of
+      both ways together, 64 GB/s for PCIe 4.0 (A100) and 128 for 5.0 (the others).
   """
 
   name: str
@@ -89,26 +92,32 @@ class Chip:
   clock: float = 0.0
   link_bandwidth: float = 0.0
   wraps: int = 0
+  host_bandwidth: float = 0.0
 
 
 _TPU = "https://cloud.google.com/tpu/docs/"
 _NV = "https://www.nvidia.com/en-us/data-center/"
-_V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16)
-_V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4)
-_V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16)
+_V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16,
+             host_bandwidth=15e9)  # fmt: skip
+_V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4,
+             host_bandwidth=15e9)  # fmt: skip
+_V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16,
+             host_bandwidth=32e9)  # fmt: skip
 # Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
-  "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4),
+  "tpu v4": Chip(
+    "TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4, host_bandwidth=16e9
+  ),
   "tpu v5 lite": _V5E,
   "tpu v5e": _V5E,
   "tpu v5": _V5P,
   "tpu v5p": _V5P,
   "tpu v6 lite": _V6E,
   "tpu v6e": _V6E,
-  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/"),
-  "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/"),
-  "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/"),
-  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/"),
+  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", host_bandwidth=32e9),
+  "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/", host_bandwidth=64e9),
+  "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/", host_bandwidth=64e9),
+  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9),
 }
 
 

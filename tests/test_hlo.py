@@ -51,6 +51,42 @@ ENTRY %main (a: bf16[8,4]) -> bf16[8,4] {
 }
 """
 
+# The same of an array that comes from the host's memory, while a loop of 2 puts slices of what it computes there.
+OFFLOADED = """HloModule jit_step, is_scheduled=true
+
+%fused.1 (p: bf16[8,16], q: bf16[16,4]) -> bf16[8,4] {
+  %p = bf16[8,16]{1,0} parameter(0)
+  %q = bf16[16,4]{1,0} parameter(1)
+  ROOT %convolution.1 = bf16[8,4]{1,0} convolution(%p, %q), dim_labels=bf_io->bf
+}
+
+%cond (s: (s32[], bf16[2,8])) -> pred[] {
+  %constant.1 = s32[]{:T(128)} constant(2)
+  ROOT %lt = pred[] compare(%i, %constant.1), direction=LT
+}
+
+%body (t: (s32[], bf16[2,8])) -> (s32[], bf16[2,8]) {
+  %kept = bf16[2,8]{1,0:T(8,128)S(5)} get-tuple-element(%t), index=1
+  %new = bf16[1,8]{1,0} get-tuple-element(%t), index=2
+  %dynamic-update-slice-start = ((bf16[2,8]{1,0:T(8,128)S(5)}, bf16[1,8]{1,0}, s32[]{:T(128)}), bf16[2,8]{1,0:S(5)}, u32[]{:S(2)}) dynamic-update-slice-start(%kept, %new, %i)
+  %fusion.1 = bf16[8,4]{1,0} fusion(%x, %x), kind=kOutput, calls=%fused.1, backend_config={"estimated_cycles":"100"}
+  %dynamic-update-slice-done = bf16[2,8]{1,0:T(8,128)S(5)} dynamic-update-slice-done(%dynamic-update-slice-start), x={}
+  ROOT %tuple = (s32[], bf16[2,8]) tuple(%x, %flash.2)
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %a = f32[4]{0:T(128)S(5)} parameter(0)
+  %copy-start = (f32[4]{0:T(128)}, f32[4]{0:T(128)S(5)}, u32[]{:S(2)}) copy-start(%a)
+  %copy-start.1 = (f32[4]{0:T(128)S(1)}, f32[4]{0:T(128)}, u32[]{:S(2)}) copy-start(%b)
+  %copy.1 = bf16[8,4]{1,0:T(8,128)S(1)} copy(%b), backend_config={"estimated_cycles":"11"}
+  %while.1 = (s32[], bf16[2,8]{1,0:S(5)}) while(%a), condition=%cond, body=%body
+  %copy-done.1 = f32[4]{0:T(128)} copy-done(%copy-start.1)
+  %copy-done = f32[4]{0:T(128)} copy-done(%copy-start)
+  %copy-start.2 = (f32[4]{0:T(128)S(5)}, f32[4]{0:T(128)}, u32[]{:S(2)}) copy-start(%copy-done)
+  ROOT %copy-done.2 = f32[4]{0:T(128)S(5)} copy-done(%copy-start.2)
+}
+"""  # noqa: E501
+
 
 def test_loops_count_as_often_as_they_go_round():
   program = read_program(TPU, MESH)
@@ -105,3 +141,18 @@ def test_a_program_of_this_machine_is_read():
   assert program.loops == [LAYERS]
   assert [(one.count, one.axes) for one in program.collectives if one.count == LAYERS] == [(LAYERS, ("tensor",))]
   assert Module(text).entry
+
+
+def test_copies_from_and_to_the_hosts_memory_stand_in_the_order_of_the_program():
+  events = read_program(OFFLOADED, MESH).host
+  assert [(one.copy, one.begins, one.bytes, one.out) for one in events] == [
+    (1, True, 16, False),
+    *[(2, True, 16, True), (2, False, 16, True), (3, True, 16, True), (3, False, 16, True)],
+    (1, False, 16, False),
+    *[(4, True, 16, True), (4, False, 16, True)],
+  ]
+  assert [(one.matmul_cycles, one.other_cycles) for one in events] == [
+    *[(0, 0), (0, 11), (100, 0), (0, 0), (100, 0)],
+    *[(0, 0)] * 3,
+  ]
+  assert not read_program(TPU, MESH).host

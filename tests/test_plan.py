@@ -4,21 +4,34 @@
 import dataclasses
 import importlib.util
 import json
+import shutil
 import types
+from pathlib import Path
 
 import jax
 import pytest
 
 from lmx import config as configs
+from lmx import plan_search
 from lmx.build import imagine
 from lmx.cli.main import main
 from lmx.cli.plan import parse_tokens
 from lmx.errors import LmxError
-from lmx.hlo import Collective
+from lmx.hlo import Collective, HostEvent
 from lmx.objectives import OBJECTIVES
-from lmx.plan import batch_shapes, cheapest_fixes, collective_seconds, imagined_objective, make_gpu_plan, out_of_memory
-from lmx.plan_search import candidates, search
+from lmx.plan import (
+  batch_shapes,
+  cheapest_fixes,
+  collective_seconds,
+  describe_memory,
+  host_seconds,
+  imagined_objective,
+  make_gpu_plan,
+  out_of_memory,
+)
+from lmx.plan_search import cached, candidates, count, meshes, refined, search
 from lmx.topology import parse_topology
+from lmx.training.state import local_bytes
 from lmx.units import chip_of
 
 TINY = ["model.layers=2", "model.width=32", "model.heads=2", "mesh.data=-1", "train.batch_size=8", "model.context=128"]
@@ -114,9 +127,82 @@ def test_a_search_leaves_out_what_cannot_fit_and_prefers_what_computes_nothing_t
   roomy, tight = candidates(big(), 8, h100), candidates(big(), 8, small)
   assert 0 < len(tight) < len(roomy)
   assert dict(roomy[0].overrides)["compute.remat"] == "none"
-  assert {dict(one.overrides)["compute.remat"] for one in tight} == {"full"}
+  plain = [dict(one.overrides) for one in tight if "compute.offload_optimizer" not in dict(one.overrides)]
+  assert {one["compute.remat"] for one in plain} == {"full"}  # Moments on the host leave room for what matmuls give.
   assert all(one.bytes <= 1.1 * small.hbm_bytes for one in tight)
   assert not candidates(big(), 1, dataclasses.replace(small, hbm_bytes=1e9))
+
+
+@pytest.mark.parametrize("devices", [1, 6, 16])
+def test_every_mesh_of_the_searched_axes_is_tried_once(devices):
+  found = [tuple(mesh.items()) for mesh in meshes(devices)]
+  assert len(set(found)) == len(found)
+  sizes = range(1, devices + 1)
+  wanted = {(d, f, t) for d in sizes for f in sizes for t in sizes if d * f * t == devices and t <= 8}
+  assert {tuple(size for _, size in mesh) for mesh in found} == wanted
+  assert {tuple(axis for axis, _ in mesh) for mesh in found} == {("data", "fsdp", "tensor")}
+
+
+def test_an_axis_that_is_not_searched_is_left_at_one(monkeypatch):
+  monkeypatch.setattr(plan_search, "_AXES", {"fsdp": 2})
+  config = big()
+  config.mesh.data, config.mesh.tensor = 1, 2
+  found = [dict(one.overrides) for one in candidates(config, 4, chip_of("h100"))]
+  assert {(one["mesh.data"], one["mesh.fsdp"]) for one in found} == {(4, 1), (2, 2)}
+
+
+def test_what_is_seldom_chosen_is_said_where_it_differs_from_the_config():
+  h100 = chip_of("h100")
+  config = big()
+  found = [dict(one.overrides) for one in candidates(config, 2, h100)]
+  assert {one.get("compute.zero1") for one in found} == {None, True}
+  assert {one.get("compute.offload_optimizer") for one in found} == {None, True}
+  assert not any(one.get("compute.zero1") and one["mesh.data"] == 1 for one in found)
+  config.compute.zero1 = True
+  assert {dict(one.overrides).get("compute.zero1") for one in candidates(config, 2, h100)} == {None, False}
+
+
+def test_a_count_knows_what_zero1_and_the_hosts_memory_save_and_cost():
+  config, h100 = big(), chip_of("h100")
+  config.mesh.data, config.mesh.fsdp, config.train.micro_batches = 8, 1, 1
+
+  def counted(**compute):
+    config.compute.update({"zero1": False, "offload_optimizer": False, **compute})
+    network, _ = imagine(config, 8, imagined_objective(config).loss)
+    return count(network, config, h100), local_bytes(network.abstract.opt_state)
+
+  (plain, fast), moments = counted()
+  (split, _), part = counted(zero1=True)
+  assert plain - split == moments - part > 0.85 * moments
+  config.compute.offload_optimizer = False
+  network, _ = imagine(config, 8, imagined_objective(config).loss)
+  config.compute.zero1, config.compute.offload_optimizer = True, True
+  away, slow = count(network, config, h100)
+  assert (split - away, slow > fast) == (part, True)
+
+
+def test_a_search_forgets_what_another_lmx_found(tmp_path, monkeypatch):
+  calls = []
+
+  def found():
+    return cached(tmp_path, big(), "h100:8", lambda: {"number": calls.append(0) or len(calls)})["number"]
+
+  assert [found(), found()] == [1, 1]
+  monkeypatch.setattr(plan_search, "revision", lambda: "another")
+  assert [found(), found()] == [2, 2]
+  monkeypatch.setattr(plan_search, "installed", lambda package: "2.0")
+  assert found() == 3
+
+
+def test_the_revision_of_lmx_changes_with_any_of_its_sources(tmp_path, monkeypatch):
+  before = plan_search.revision()
+  shutil.copytree(Path(plan_search.__file__).parent, tmp_path / "lmx", ignore=shutil.ignore_patterns("__pycache__"))
+  monkeypatch.setattr(plan_search, "__file__", str(tmp_path / "lmx" / "plan_search.py"))
+  revision = plan_search.revision.__wrapped__
+  assert revision() == before
+  changed = tmp_path / "lmx" / "nn" / "norm.py"
+  changed.write_text(changed.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+  assert revision() != before
 
 
 def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path):
@@ -137,6 +223,16 @@ def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path)
   assert len(calls) == 4  # The first two were kept, the one too large among them.
   assert [bool(one.problem) for one in told] == [True, False, False]
   assert [bool(one.problem) for one in best] == [False, False, True]
+
+
+def test_the_fastest_is_tried_with_more_vector_memory_where_the_config_leaves_it_open():
+  config, one = big(), candidates(big(), 2, chip_of("h100"))[0]
+  (more,) = refined(config, one)
+  assert more.apply(config).compute.scoped_vmem == 32
+  assert set(more.overrides) - set(one.overrides) == {("compute.scoped_vmem", 32)}
+  assert refined(config, dataclasses.replace(one, problem="too large")) == []
+  config.compute.scoped_vmem = 64
+  assert refined(config, one) == []
 
 
 def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsys):
@@ -169,6 +265,38 @@ def test_communication_takes_as_long_as_its_links_allow():
   both = collective_seconds(Collective("all-reduce", ("data", "fsdp"), 45e9, 1, True), v5e, layout, devices)
   assert both == pytest.approx(2 * 15 / 16 / 2)  # Twice as much over two lines.
   assert collective_seconds(Collective("all-reduce", (), 45e9, 1, True), v5e, layout, devices) == 0
+
+
+def test_a_device_waits_for_its_host_for_what_computing_does_not_hide():
+  chip = dataclasses.replace(chip_of("TPU v5e"), clock=1.0, host_bandwidth=1.0)
+
+  def waited(*events):
+    return host_seconds([HostEvent(*one) for one in events], chip, 1.0)
+
+  come, go = (1, True, 10.0, False, 0, 0), (2, True, 10.0, True, 0, 0)
+  assert waited(come, (1, False, 10.0, False, 0, 0)) == 10
+  assert waited(come, (1, False, 10.0, False, 4, 0)) == pytest.approx(10 - 4 * 1.05)
+  assert waited(come, (1, False, 10.0, False, 0, 6)) == pytest.approx(10 - 6 / 3)
+  assert waited(come, (1, False, 10.0, False, 400, 0)) == 0
+  both = [(1, False, 10.0, False, 0, 0), (2, False, 10.0, True, 0, 0)]
+  assert waited(come, go, *both) == 10  # Each way has the link for itself.
+  assert waited(come, (2, True, 10.0, False, 0, 0), both[0], (2, False, 10.0, False, 0, 0)) == 20
+  assert host_seconds([HostEvent(*come), HostEvent(*both[0])], chip, 0.5) == 20
+
+
+def test_moments_in_the_hosts_memory_free_the_devices_and_take_time():
+  config = tiny()
+  config.optimizer.name = "adamw"
+  here = make_gpu_plan(config, "h100", 8)
+  config.compute.offload_optimizer = True
+  there = make_gpu_plan(config, "h100", 8)
+  moments = 2 * here.memory.parameters
+  assert (here.memory.host, there.memory.host) == (0, moments)
+  assert here.memory.total - there.memory.total == moments
+  waited = dict((what, one) for what, _, one in there.parts)["waiting for the host's memory"]
+  assert (waited.low, there.step.low) == (moments / 64e9, pytest.approx(here.step.low + moments / 64e9))
+  assert "in the host's memory" in describe_memory(there.memory)
+  assert "in the host's memory" not in describe_memory(here.memory)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")

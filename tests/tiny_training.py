@@ -103,9 +103,10 @@ def plan() -> Blueprint:
 
 
 @functools.cache
-def layout(data: int = 1, fsdp: int = 1, tensor: int = 1, zero1: bool = False) -> Layout:
+def layout(data: int = 1, fsdp: int = 1, tensor: int = 1, zero1: bool = False, offload: bool = False) -> Layout:
   count = data * fsdp * tensor
-  return Layout(make_mesh({"data": data, "fsdp": fsdp, "tensor": tensor}, devices=jax.devices()[:count]), zero1)
+  mesh = make_mesh({"data": data, "fsdp": fsdp, "tensor": tensor}, devices=jax.devices()[:count])
+  return Layout(mesh, zero1, offload_optimizer=offload)
 
 
 @functools.cache
@@ -151,9 +152,10 @@ def program(
   options: StepOptions = PLAIN,
   objective: Any = loss,
   zero1: bool = False,
+  offload: bool = False,
 ) -> Program:
   """One compiled step per combination, for the whole test session."""
-  here = layout(*mesh, zero1)
+  here = layout(*mesh, zero1, offload)
   abstract = abstract_state(plan(), optimizer(name), here, Parts(ema=options.ema is not None))
   step = make_train_step(Task(objective, plan(), here), optimizer(name), options, abstract)
   return Program(step, abstract, optimizer(name), here)

@@ -109,7 +109,8 @@ def _explain(args: argparse.Namespace) -> int:
   print("\nParameters, as they are stored; bytes are those of one device")
   _print_places([(f"{one.name} {_sizes(one)}", one) for one in found.parameters])
   parameters, optimizer = human_bytes(found.parameter_bytes), human_bytes(found.optimizer)
-  print(f"  {parameters} of parameters, as many of gradients, {optimizer} of optimizer state")
+  print(f"  {parameters} of parameters, as many of gradients, {optimizer} of optimizer state" +
+        (f", {human_bytes(found.host)} of it in the host's memory" if found.host else ""))  # fmt: skip
   print("\nActivations of a micro-batch that are told their place, the largest first (those of a scan: of one layer)")
   _print_places([(f"{one.count} x {_sizes(one)}", one) for one in found.activations])
   return 0

@@ -20,6 +20,8 @@ FREE = (
   "compute.remat",
   "compute.loss_chunks",
   "compute.zero1",
+  "compute.offload_optimizer",
+  "compute.scoped_vmem",
   "compute.compilation_cache",
   "data.cache_dir",
   "data.tfds_dir",

@@ -7,7 +7,8 @@
 
 TPU slices are compiled for, ahead of time, with the package libtpu: memory, collectives and matmuls are the compiler's
 own figures, the rest is added by calculation, and the output says which is whose. GPUs (h100:8) are calculated only.
---search tries meshes, micro-batches, rematerialisation and the loss in parts; what it has compiled once it keeps.
+--search tries meshes, micro-batches, rematerialisation, the loss in parts, ZeRO-1 and moments in the host's memory;
+on TPUs more vector memory for the fastest of them. What it has compiled once with this lmx it keeps.
 """
 
 import argparse
@@ -78,8 +79,12 @@ def run_search(args: argparse.Namespace, config: Any, topology: Any, plans: Any,
   print(f"{config.name} on {args.topology}: {len(every)} combinations fit by a count of bytes", flush=True)
   best = every[: args.compile]
   if not calculated:
-    tell = functools.partial(_tell, total=len(best), numbers=itertools.count(1))
-    best = searching.search(config, args.topology, best, lambda c: plans.make_plan(c, devices), tell)
+    tell = functools.partial(_tell, total=len(best) + 1, numbers=itertools.count(1))
+    look = functools.partial(
+      searching.search, config, args.topology, make=lambda c: plans.make_plan(c, devices), tell=tell
+    )
+    best = look(best)
+    best = searching.ranked([*best, *look(searching.refined(config, best[0]))])
   print(search_text(best, chip))
   if best[0].problem:
     raise LmxError("None of the compiled ones runs. Fix: --compile with a larger number, or a larger topology")
@@ -162,7 +167,7 @@ def as_json(plan: Any, topology: str) -> dict[str, Any]:
   seconds = lambda one: {"low": one.low, "likely": one.likely, "high": one.high}  # noqa: E731
   memory = {"parameters": plan.memory.parameters, "optimizer": plan.memory.optimizer, "batch": plan.memory.batch,
             "rest": plan.memory.rest, "program": plan.memory.program, "total": plan.memory.total,
-            "limit": plan.memory.limit}  # fmt: skip
+            "limit": plan.memory.limit, "host": plan.memory.host}  # fmt: skip
   result = {"topology": topology, "devices": plan.devices, "mesh": dict(plan.mesh), "tokens": plan.tokens,
             "memory": memory, "parts": {what: seconds(one) for what, _, one in plan.parts},
             "step_seconds": seconds(plan.step), "tokens_per_second": plan.rate(plan.step.likely),

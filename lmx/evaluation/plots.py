@@ -119,6 +119,7 @@ def draw_candidates(every: Sequence[Any], best: Sequence[Any], chip: Any, path: 
     path: of the picture.
   """
   from matplotlib.figure import Figure
+  from matplotlib.ticker import ScalarFormatter
 
   figure = Figure(figsize=(7, 4.5), layout="constrained")
   axes = figure.subplots()
@@ -130,7 +131,9 @@ def draw_candidates(every: Sequence[Any], best: Sequence[Any], chip: Any, path: 
   axes.scatter(*points(best[:1]), s=90, facecolors="none", edgecolors="tab:red", label="the fastest")
   axes.axvline(chip.hbm_bytes / 2**30, color="0.4", linestyle="--", linewidth=1, label=f"memory of a {chip.name}")
   axes.set(xlabel="GiB of a device", ylabel="ms a step, estimated", yscale="log")
-  axes.legend(frameon=False)
+  for written in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+    written(ScalarFormatter())
+  figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")  # There may be points anywhere.
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=150)
   return Path(path)

@@ -8,13 +8,15 @@ the log. `Blueprint` takes a module apart and puts it together again; inside a c
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import AbstractMesh, NamedSharding
 
+from lmx.errors import LmxError, message
 from lmx.mesh import batch_sharding, replicated
 from lmx.optim.optimizers import Optimizer
 from lmx.sharding import Layout
@@ -24,6 +26,7 @@ from lmx.trees import count, map_variables, named_leaves
 
 Arrays = dict[str, jax.Array]
 MakeModel = Callable[[jax.Array], Any]
+HOST = "pinned_host"  # JAX's name for memory of the host that a device can read and write by itself.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,11 +172,17 @@ def fresh_state(params: Arrays, optimizer: Optimizer, parts: Parts = PLAIN) -> T
 def abstract_state(plan: Blueprint, optimizer: Optimizer, layout: Layout, parts: Parts = PLAIN) -> TrainState:
   """The state as ShapeDtypeStructs with shardings: the template of init, step, checkpoint and memory plan.
 
-  An optimizer's array lies as the parameter whose name and shape it has, or as its update under ZeRO-1; what is carried
-  lies as the batch does; anything else is copied to every device.
+  An optimizer's array lies as the parameter whose name and shape it has, or as its update under ZeRO-1, in the host's
+  memory if the layout says so; what is carried lies as the batch does; anything else is copied to every device.
+
+  Raises:
+    LmxError: the devices can't reach their host's memory, where the layout puts the optimizer there.
   """
   shapes = jax.eval_shape(lambda params: fresh_state(params, optimizer, parts), plan.shapes)
   stored, updated = plan.shardings(layout), plan.update_shardings(layout)
+  if layout.offload_optimizer:
+    _check_host_memory(layout)
+    updated = {name: place.with_memory_kind(HOST) for name, place in updated.items()}
 
   def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     name = str(path[-1].key) if isinstance(path[-1], jax.tree_util.DictKey) else ""
@@ -187,6 +196,41 @@ def abstract_state(plan: Blueprint, optimizer: Optimizer, layout: Layout, parts:
   rows = batch_sharding(layout.mesh)
   carry = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), shapes.carry)
   return dataclasses.replace(placed, reference=reference, carry=carry)
+
+
+def _check_host_memory(layout: Layout) -> None:
+  if isinstance(layout.mesh, AbstractMesh):
+    return
+  device = layout.mesh.devices.flat[0]
+  kinds = [memory.kind for memory in device.addressable_memories()]
+  if HOST not in kinds:
+    got = f"True on {device.device_kind}, whose memories are {', '.join(kinds)}"
+    raise LmxError(message("config.compute.offload_optimizer", got=got, allowed=f"False on devices without {HOST}",
+                           fix="--config.compute.offload_optimizer=False"))  # fmt: skip
+
+
+def on_device(tree: Any, abstract: Any) -> Any:
+  """The arrays of a template that lie in the host's memory, copied to the device: one copy each, inside a step."""
+  return _moved(tree, abstract, "device")
+
+
+def as_stored(tree: Any, abstract: Any) -> Any:
+  """The arrays of a template that lie in the host's memory, copied back to it."""
+  return _moved(tree, abstract, HOST)
+
+
+def _moved(tree: Any, abstract: Any, kind: str) -> Any:
+  def move(x: jax.Array, like: Any) -> jax.Array:
+    place = like.sharding
+    return jax.device_put(x, place.with_memory_kind(kind)) if place.memory_kind == HOST else x
+
+  return jax.tree.map(move, tree, abstract)
+
+
+def local_bytes(tree: Any, *, host: bool = False) -> int:
+  """Bytes of a template's arrays in the memory of one device; `host`: in the host's memory, one device's share."""
+  leaves = [leaf for leaf in jax.tree.leaves(tree) if (leaf.sharding.memory_kind == HOST) is host]
+  return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def shardings_of(abstract: Any) -> Any:

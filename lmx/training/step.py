@@ -23,7 +23,7 @@ from lmx.optim.optimizers import Optimizer, keep_if
 from lmx.shapes import BATCH_AXES, in_use
 from lmx.sharding import Layout, use_layout
 from lmx.training.guard import SPIKE_HISTORY, judge
-from lmx.training.state import Arrays, Blueprint, TrainState, shardings_of
+from lmx.training.state import Arrays, Blueprint, TrainState, as_stored, on_device, shardings_of
 
 Batch = Mapping[str, Any]  # Arrays (B, ...); a recurrent model's `carry` is a dictionary of them.
 
@@ -59,6 +59,7 @@ class StepOptions:
     spike_history: steps in that running mean.
     ema: decay of the average of the parameters; None keeps none.
     seed: of dropout.
+    scoped_vmem: see `compiler_options`.
   """
 
   micro_batches: int = 1
@@ -67,6 +68,7 @@ class StepOptions:
   spike_history: int = SPIKE_HISTORY
   ema: float | None = None
   seed: int = 0
+  scoped_vmem: int | None = None
 
 
 def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:
@@ -244,7 +246,9 @@ def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abst
       key = jax.random.fold_in(jax.random.key(options.seed), state.step)
       batch = batch if state.carry is None else {**batch, "carry": state.carry}
       gradients, sums, carry = batch_gradients(task, state, optimizer, batch, key, options.micro_batches)
-    return _update(state, gradients, sums, carry, optimizer, options)
+    state = dataclasses.replace(state, opt_state=on_device(state.opt_state, abstract.opt_state))
+    new, metrics = _update(state, gradients, sums, carry, optimizer, options)
+    return dataclasses.replace(new, opt_state=as_stored(new.opt_state, abstract.opt_state)), metrics
 
   mesh, shardings = task.layout.mesh, shardings_of(abstract)
   return jax.jit(
@@ -252,7 +256,7 @@ def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abst
     in_shardings=(shardings, batch_sharding(mesh)),
     out_shardings=(shardings, replicated(mesh)),
     donate_argnums=0,
-    compiler_options=compiler_options(platform_of(mesh)),
+    compiler_options=compiler_options(platform_of(mesh), options.scoped_vmem),
   )
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Laws 1 and 7 for every mesh of eight devices: values and gradients are one device's, and a state moves between any."""
+"""Laws 1 and 7 for every mesh of eight devices: values and gradients are one device's, a state moves between any."""
 
 import dataclasses
 import functools
