@@ -24,6 +24,7 @@ from lmx.errors import LmxError
 from lmx.hlo import Collective, Program, read_program
 from lmx.mesh import batch_sharding
 from lmx.network import Network, make_setting, objective_row
+from lmx.nn.quantized import check_quantization
 from lmx.objectives.base import Objective
 from lmx.sharding import Layout
 from lmx.training.step import make_train_step
@@ -49,6 +50,7 @@ _MEMORY = (1 / 6, 1 / 3, 1 / 1.7)
 _KERNEL_EFFICIENCY = (0.65, 0.5, 0.3)  # Of the bf16 peak, for flash attention's FLOPs. Assumed.
 _LINK_EFFICIENCY = (1.0, 0.85, 0.7)  # Of the links' one-way bandwidth, for large arrays. Assumed.
 _GPU_MFU = (0.55, 0.47, 0.35)  # One H200 reached 0.54 and 0.43 with lmx (tools/bench); several reach less.
+_GPU_SOURCE = "FLOPs at the MFU that lmx had on one H200"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Plan:
     mesh: axis -> size.
     tokens: of a batch, over all devices.
     flops: of one token.
+    roofline: seconds that the FLOPs alone take at the peak: of bf16 products, and for quantized ones of 8-bit products.
     memory: of one device.
     program: what the compiler made, or None (GPUs).
     parts: what the estimate is made of: (what, who says so, seconds).
@@ -96,6 +99,7 @@ class Plan:
   mesh: Mapping[str, int]
   tokens: int
   flops: StepFlops
+  roofline: float
   memory: Memory
   program: Program | None
   parts: Sequence[tuple[str, str, Range]]
@@ -105,14 +109,16 @@ class Plan:
     """Tokens per second, all devices together."""
     return self.tokens / seconds
 
-  def mfu(self, seconds: float) -> float | None:
-    """Share of the bf16 peak, attention counted causally."""
-    return None if self.chip is None else self.roofline / seconds
-
   @property
-  def roofline(self) -> float:
-    """Seconds that the FLOPs alone take at the peak."""
-    return self.tokens * self.flops.causal / (self.devices * self.chip.bf16_flops) if self.chip else 0.0
+  def peaks(self) -> str:
+    """What the roofline is of, for people."""
+    faster = self.roofline < (self.mfu(1.0) or 0.0)
+    return "the bf16 peak, those of quantized products at that of 8-bit operands" if faster else "the bf16 peak"
+
+  def mfu(self, seconds: float) -> float | None:
+    """Share of the bf16 peak, also where products are quantized; attention counted causally."""
+    chip = self.chip
+    return None if chip is None else self.tokens * self.flops.causal / (self.devices * chip.bf16_flops) / seconds
 
 
 # ------------------------------------------------------------------------------------------------------------- compile
@@ -216,20 +222,37 @@ def make_plan(config: ConfigDict, devices: Sequence[Any]) -> Plan:
   tokens = config.train.batch_size * config.data.length
   parts = _parts(program, chip, mesh, network, tokens / len(devices), config) if chip else []
   step = sum((one for _, _, one in parts[1:]), start=parts[0][2]) if parts else Range(0, 0, 0)
-  return Plan(len(devices), chip, mesh, tokens, flops, memory, program, parts, step)
+  roofline = peak_seconds(network, config, chip, tokens / len(devices)) if chip else 0.0
+  return Plan(len(devices), chip, mesh, tokens, flops, roofline, memory, program, parts, step)
 
 
 def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
   """What can be said of GPUs without their compiler: memory that is stored, and time from FLOPs."""
+  check_quantization(config.compute.quantization, kind)
   network, _ = imagine(config, devices, imagined_objective(config).loss)
   chip = chip_of(kind)
   parameters, optimizer, batch = stored_bytes(network, config)
   flops = network.spec.flops_per_token(config.data.length)
   tokens = config.train.batch_size * config.data.length
   memory = Memory(parameters, optimizer, batch, None, 0.0, chip.hbm_bytes if chip else None)
-  plan = Plan(devices, chip, dict(network.layout.mesh.shape), tokens, flops, memory, None, [], Range(0, 0, 0))
-  step = Range(*(plan.roofline / mfu for mfu in _GPU_MFU))
-  return dataclasses.replace(plan, parts=[("all of it", "FLOPs at the MFU that lmx had on one H200", step)], step=step)
+  mesh = dict(network.layout.mesh.shape)
+  roofline = peak_seconds(network, config, chip, tokens / devices) if chip else 0.0
+  plan = Plan(devices, chip, mesh, tokens, flops, roofline, memory, None, [], Range(0, 0, 0))
+  plain = plan.mfu(1.0) or 0.0  # Seconds at the bf16 peak.
+  low, likely, high = _GPU_MFU
+  step, who = Range(roofline / low, (roofline + plain) / 2 / likely, plain / high), _GPU_SOURCE
+  if roofline < plain:
+    who += f" in bf16; from all the gain of {config.compute.quantization} to none, as it was timed on no GPU"
+  return dataclasses.replace(plan, parts=[("all of it", who, step)], step=step)
+
+
+def peak_seconds(network: Network, config: ConfigDict, chip: Chip, tokens: float) -> float:
+  """Seconds that the FLOPs of so many tokens take on a device at its peaks: of 8-bit products where they are quantized,
+  of bf16 products elsewhere."""
+  name = config.compute.quantization
+  quantized = 0.0 if name == "none" else 6.0 * network.spec.quantized_parameters()
+  others = network.spec.flops_per_token(config.data.length).causal - quantized
+  return tokens * (quantized / chip.peak(name) + others / chip.bf16_flops)
 
 
 def stored_bytes(network: Network, config: ConfigDict) -> tuple[float, float, float]:

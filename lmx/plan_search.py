@@ -22,7 +22,8 @@ from lmx.build import imagine
 from lmx.config import flatten
 from lmx.errors import LmxError
 from lmx.models.counts import block_matrices
-from lmx.plan import Plan, Range, imagined_objective, stored_bytes
+from lmx.nn.quantized import check_quantization
+from lmx.plan import Plan, Range, imagined_objective, peak_seconds, stored_bytes
 from lmx.units import Chip, human_bytes
 
 CACHE = "~/.cache/lmx/plans"
@@ -75,6 +76,7 @@ def meshes(devices: int) -> Iterator[dict[str, int]]:
 
 def candidates(config: ConfigDict, devices: int, chip: Chip) -> list[Candidate]:
   """All combinations that fit by a count of their bytes, the fastest by the count of their time first."""
+  check_quantization(config.compute.quantization, chip.name)
   found = []
   for mesh in meshes(devices):
     chosen = config.copy_and_resolve_references()
@@ -111,8 +113,8 @@ def count(
   logits = 6 * own * spec.vocab_rows / tensor / chunks
   layer = 2 * own * (4 * width + 2 * wide / tensor)
   bytes_ = parameters + others + batch + gradients + 2 * own * kept * spec.layers + logits + layer
-  flops = network.spec.flops_per_token(config.data.length).causal * tokens / devices
-  seconds = flops * (1 + _RECOMPUTED[remat]) / (_EFFICIENCY * chip.bf16_flops) * (1 + _PER_MICRO_BATCH * (micro - 1))
+  peak = peak_seconds(network, config, chip, tokens / devices)
+  seconds = peak * (1 + _RECOMPUTED[remat]) / _EFFICIENCY * (1 + _PER_MICRO_BATCH * (micro - 1))
   if chip.link_bandwidth:
     whole = parameters / 4 * mesh["fsdp"]  # Parameters of a tensor part.
     gathered = 2 * whole * (3 if remat != "none" else 2) * micro if mesh["fsdp"] > 1 else 0.0

@@ -79,6 +79,8 @@ class Chip:
     link_bandwidth: bytes/s one way over one link to a neighbour
       (https://jax-ml.github.io/scaling-book/tpus, table of section 2).
     wraps: a torus dimension of a multiple of so many chips is a ring; a shorter one is a line.
+    int8_ops, fp8_flops: peaks of products of 8-bit operands, a second; 0: it has no units for them (TPUs' are in the
+      same table as their links).
   """
 
   name: str
@@ -89,26 +91,33 @@ class Chip:
   clock: float = 0.0
   link_bandwidth: float = 0.0
   wraps: int = 0
+  int8_ops: float = 0.0
+  fp8_flops: float = 0.0
+
+  def peak(self, operands: str) -> float:
+    """Multiply-adds count as two, a second: of products whose operands are "none" (bf16), "int8" or "fp8"; 0: none."""
+    return {"none": self.bf16_flops, "int8": self.int8_ops, "fp8": self.fp8_flops}[operands]
 
 
 _TPU = "https://cloud.google.com/tpu/docs/"
 _NV = "https://www.nvidia.com/en-us/data-center/"
-_V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16)
-_V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4)
-_V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16)
+_V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", 1.5e9, 45e9, wraps=16, int8_ops=394e12)
+_V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", 1.75e9, 90e9, wraps=4, int8_ops=918e12)
+_V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", 1.75e9, 90e9, wraps=16, int8_ops=1836e12)
+_HOPPER = {"int8_ops": 1979e12, "fp8_flops": 1979e12}
 # Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
-  "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4),
+  "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", 1.05e9, 45e9, wraps=4, int8_ops=275e12),
   "tpu v5 lite": _V5E,
   "tpu v5e": _V5E,
   "tpu v5": _V5P,
   "tpu v5p": _V5P,
   "tpu v6 lite": _V6E,
   "tpu v6e": _V6E,
-  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/"),
-  "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/"),
-  "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/"),
-  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/"),
+  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", int8_ops=624e12),
+  "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/", **_HOPPER),
+  "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/", **_HOPPER),
+  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", int8_ops=4500e12, fp8_flops=4500e12),
 }
 
 
