@@ -2,8 +2,8 @@
 """Matrix products of 8-bit operands, forward and backward, by the package qwix (https://github.com/google/qwix).
 
 Both operands of each of a layer's three products (y = x W, dx = dy W^T, dW = x^T dy) are rounded to 8 bits when they
-are multiplied, to the nearest. Each row or column that is summed over has a scale of its own: its largest absolute value.
-The weights themselves stay float32, and what the optimizer sees is a float gradient.
+are multiplied, to the nearest. Each row or column that is summed over has a scale of its own, its largest absolute
+value. The weights themselves stay float32, and what the optimizer sees is a float gradient.
 """
 
 import dataclasses
@@ -21,17 +21,26 @@ _KEY = "config.compute.quantization"
 
 @dataclasses.dataclass(frozen=True)
 class EightBits:
-  """What operands are rounded to: activations and weights `forward`, the gradients that come in `backward`."""
+  """What operands are rounded to.
+
+  Attributes:
+    forward: dtype of activations and weights.
+    backward: dtype of the gradients that come in.
+    calibration: qwix's name for how the scales are found.
+  """
 
   forward: str
   backward: str
+  calibration: str
 
 
 QUANTIZATIONS: dict[str, EightBits | None] = {
   "none": None,
-  "int8": EightBits("int8", "int8"),
+  # The largest value becomes 127. By qwix's plain "absmax" it would be 127.5, which is rounded up in one program and down
+  # in another: a model would not be the same on another mesh.
+  "int8": EightBits("int8", "int8", f"absmax,{127.5 / 127}"),
   # More range and less precision for gradients: https://arxiv.org/abs/2209.05433.
-  "fp8": EightBits("float8_e4m3fn", "float8_e5m2"),
+  "fp8": EightBits("float8_e4m3fn", "float8_e5m2", "absmax"),
 }
 
 
@@ -48,7 +57,16 @@ def quantized_product(x: jax.Array, kernel: jax.Array, inputs: int, kind: EightB
   from qwix._src.core.dot_general_qt import DotGeneralQtConfig, dot_general_qt  # qwix's public names want its modules.
 
   forward, backward = jnp.dtype(kind.forward), jnp.dtype(kind.backward)
-  config = DotGeneralQtConfig(lhs_qtype=forward, rhs_qtype=forward, dlhs_grad_qtype=backward, drhs_grad_qtype=backward)
+  config = DotGeneralQtConfig(
+    lhs_qtype=forward,
+    rhs_qtype=forward,
+    dlhs_grad_qtype=backward,
+    drhs_grad_qtype=backward,
+    lhs_calibration_method=kind.calibration,
+    rhs_calibration_method=kind.calibration,
+    dlhs_grad_calibration_method=kind.calibration,
+    drhs_grad_calibration_method=kind.calibration,
+  )
   summed = (tuple(range(x.ndim - inputs, x.ndim)), tuple(range(inputs)))
   return dot_general_qt(x, kernel, (summed, ((), ())), config)
 
