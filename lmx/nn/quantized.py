@@ -36,8 +36,8 @@ class EightBits:
 
 QUANTIZATIONS: dict[str, EightBits | None] = {
   "none": None,
-  # The largest value becomes 127. By qwix's plain "absmax" it would be 127.5, which is rounded up in one program and down
-  # in another: a model would not be the same on another mesh.
+  # The largest value becomes 127. By qwix's plain "absmax" it would be 127.5, which one program rounds up and another
+  # down: a model would not be the same on another mesh.
   "int8": EightBits("int8", "int8", f"absmax,{127.5 / 127}"),
   # More range and less precision for gradients: https://arxiv.org/abs/2209.05433.
   "fp8": EightBits("float8_e4m3fn", "float8_e5m2", "absmax"),
@@ -100,6 +100,6 @@ def describe_quantization(name: str, device_kind: str) -> str:
     return ""
   chip = chip_of(device_kind)
   where = f"{chip.peak(name) / chip.bf16_flops:.2g} times the bf16 peak" if chip else (
-    "only simulated on this machine, not faster" if device_kind.lower() == "cpu" else "whether faster here is unknown"
+    "simulated on this CPU, not faster" if device_kind.lower() == "cpu" else "whether faster here is unknown"
   )  # fmt: skip
   return f"{name} products in linear layers ({where})"
