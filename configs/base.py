@@ -90,6 +90,9 @@ def get_config() -> config_dict.ConfigDict:
   # ---------------------------------------------------------------- precision and speed
   compute = config.compute = config_dict.ConfigDict()
   compute.dtype = "bfloat16"  # bfloat16 | float32. Parameters, softmax, norms and loss stay in float32.
+  # none | int8 | fp8 (e4m3, gradients e5m2). The operands of the products of attention's projections and of MLPs are
+  # rounded to 8 bits, forward and backward; weights stay float32, checkpoints are the same. Needs lmx[quantized].
+  compute.quantization = "none"
   # auto (the first of its platform that applies) | reference | einsum | xla | cpu | cudnn | mosaic | splash
   compute.attention = "auto"
   compute.layers = "auto"  # auto | scanned | unrolled. Unrolled is faster for few layers, scanned compiles faster.

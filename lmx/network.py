@@ -24,6 +24,7 @@ from lmx.models import MODELS
 from lmx.nn.lora import NAMES as LORA_NAMES
 from lmx.nn.lora import LoraSpec, add_lora
 from lmx.nn.pipeline import check_stages
+from lmx.nn.quantized import check_quantization
 from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Objective, ObjectiveRow, Setting
 from lmx.optim.mup import mup_rates
@@ -147,6 +148,9 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
   fields = {field.name for field in dataclasses.fields(family.spec)}
   problems = Problems()
   _check_read(config.model, base_config().model, {*fields, *_NOT_IN_SPECS}, "model", config.model.family, problems)
+  if "quantization" not in fields and config.compute.quantization != "none":
+    problems.add("config.compute.quantization", got=config.compute.quantization, allowed="none with "
+                 f"config.model.family={config.model.family}", fix="--config.compute.quantization=none")  # fmt: skip
   problems.raise_if_any()
   if config.model.vocab_size is not None and config.model.vocab_size < vocab_size:
     fix = "a tokenizer with fewer ids, or --config.model.vocab_size=none"
@@ -156,6 +160,7 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
   given |= {
     "vocab_size": config.model.vocab_size or vocab_size,
     "dtype": config.compute.dtype,
+    "quantization": config.compute.quantization,
     "attention": config.compute.attention,
     "layer_loop": config.compute.layers,
     "remat": config.compute.remat,
@@ -302,6 +307,8 @@ def make_network(
   """
   layout, make = layout or make_layout(config), model_maker(config, spec)
   check_split(config, spec, layout)
+  if isinstance(layout.mesh, jax.sharding.Mesh):  # Who imagines devices knows their kind, and checks it.
+    check_quantization(config.compute.quantization, layout.mesh.devices.flat[0].device_kind)
   plan = blueprint(make)
   optimizer = make_the_optimizer(config, plan, pace.total_steps or 0, pace)
   options = StepOptions(
@@ -348,7 +355,7 @@ def _reference(
     raise LmxError(message("config.objective.teacher", got=f"{run} with {vocab_size} ids",
                            allowed=f"a run with this run's tokenizer of {tokenizer.vocab_size} ids",
                            fix=f"--config.tokenizer.path={run}/tokenizer"))  # fmt: skip
-  teacher.compute.attention = "auto"
+  teacher.compute.attention, teacher.compute.quantization = "auto", "none"
   taught = blueprint(model_maker(teacher, model_spec(teacher, vocab_size)))
 
   def restore(template: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:

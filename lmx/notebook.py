@@ -332,6 +332,7 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
   labels = read_labels(run_dir) or tuple(config.objective.labels)
   # The kernel that a run was trained with may not exist on the machine at hand; every kernel computes the same.
   config.compute.attention = "auto"
+  config.compute.quantization = "none"  # A matter of training speed; the weights are float32.
   config.objective.chat_template = None  # It lies with the tokenizer.
   make_model = model_maker(config, model_spec(config, tokenizer.vocab_size, len(labels)))
   checkpoints = run_dir / CHECKPOINT_DIR

@@ -24,6 +24,7 @@ from lmx.errors import LmxError
 from lmx.hlo import Collective, HostEvent, Program, read_program
 from lmx.mesh import batch_sharding
 from lmx.network import Network, make_setting, objective_row
+from lmx.nn.quantized import check_quantization
 from lmx.objectives.base import Objective
 from lmx.sharding import Layout
 from lmx.training.state import local_bytes
@@ -51,6 +52,7 @@ _KERNEL_EFFICIENCY = (0.65, 0.5, 0.3)  # Of the bf16 peak, for flash attention's
 _LINK_EFFICIENCY = (1.0, 0.85, 0.7)  # Of the links' one-way bandwidth, for large arrays. Assumed.
 _HOST_LINK = "waiting for the host's memory"
 _GPU_MFU = (0.55, 0.47, 0.35)  # One H200 reached 0.54 and 0.43 with lmx (tools/bench); several reach less.
+_GPU_SOURCE = "FLOPs at the MFU that lmx had on one H200"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Plan:
     mesh: axis -> size.
     tokens: of a batch, over all devices.
     flops: of one token.
+    roofline: seconds that the FLOPs alone take at the peak: of bf16 products, and for quantized ones of 8-bit products.
     memory: of one device.
     program: what the compiler made, or None (GPUs).
     parts: what the estimate is made of: (what, who says so, seconds).
@@ -100,6 +103,7 @@ class Plan:
   mesh: Mapping[str, int]
   tokens: int
   flops: StepFlops
+  roofline: float
   memory: Memory
   program: Program | None
   parts: Sequence[tuple[str, str, Range]]
@@ -109,14 +113,16 @@ class Plan:
     """Tokens per second, all devices together."""
     return self.tokens / seconds
 
-  def mfu(self, seconds: float) -> float | None:
-    """Share of the bf16 peak, attention counted causally."""
-    return None if self.chip is None else self.roofline / seconds
-
   @property
-  def roofline(self) -> float:
-    """Seconds that the FLOPs alone take at the peak."""
-    return self.tokens * self.flops.causal / (self.devices * self.chip.bf16_flops) if self.chip else 0.0
+  def peaks(self) -> str:
+    """What the roofline is of, for people."""
+    faster = self.roofline < (self.mfu(1.0) or 0.0)
+    return "the bf16 peak, those of quantized products at that of 8-bit operands" if faster else "the bf16 peak"
+
+  def mfu(self, seconds: float) -> float | None:
+    """Share of the bf16 peak, also where products are quantized; attention counted causally."""
+    chip = self.chip
+    return None if chip is None else self.tokens * self.flops.causal / (self.devices * chip.bf16_flops) / seconds
 
 
 # ------------------------------------------------------------------------------------------------------------- compile
@@ -220,25 +226,42 @@ def make_plan(config: ConfigDict, devices: Sequence[Any]) -> Plan:
   tokens = config.train.batch_size * config.data.length
   parts = _parts(program, chip, mesh, network, tokens / len(devices), config) if chip else []
   step = _sum(parts) if parts else Range(0, 0, 0)
-  return Plan(len(devices), chip, mesh, tokens, flops, memory, program, parts, step)
+  roofline = peak_seconds(network, config, chip, tokens / len(devices)) if chip else 0.0
+  return Plan(len(devices), chip, mesh, tokens, flops, roofline, memory, program, parts, step)
 
 
 def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
   """What can be said of GPUs without their compiler: memory that is stored, and time from FLOPs."""
+  check_quantization(config.compute.quantization, kind)
   network, _ = imagine(config, devices, imagined_objective(config).loss)
   chip = chip_of(kind)
   parameters, optimizer, batch, host = stored_bytes(network, config)
   flops = network.spec.flops_per_token(config.data.length)
   tokens = config.train.batch_size * config.data.length
   memory = Memory(parameters, optimizer, batch, None, 0.0, chip.hbm_bytes if chip else None, host)
-  plan = Plan(devices, chip, dict(network.layout.mesh.shape), tokens, flops, memory, None, [], Range(0, 0, 0))
-  step = Range(*(plan.roofline / mfu for mfu in _GPU_MFU))
-  parts = [("all of it", "FLOPs at the MFU that lmx had on one H200", step)]
+  mesh = dict(network.layout.mesh.shape)
+  roofline = peak_seconds(network, config, chip, tokens / devices) if chip else 0.0
+  plan = Plan(devices, chip, mesh, tokens, flops, roofline, memory, None, [], Range(0, 0, 0))
+  plain = plan.mfu(1.0) or 0.0  # Seconds at the bf16 peak.
+  low, likely, high = _GPU_MFU
+  step, who = Range(roofline / low, (roofline + plain) / 2 / likely, plain / high), _GPU_SOURCE
+  if roofline < plain:
+    who += f" in bf16; from all the gain of {config.compute.quantization} to none, as it was timed on no GPU"
+  parts = [("all of it", who, step)]
   if host and chip:
     ways = zip((1, 2, 2), _LINK_EFFICIENCY, strict=True)  # Both ways at once, or one after the other.
     parts.append((_HOST_LINK, "bytes over the host's link, none of it hidden",
                   Range(*(ways * host / (share * chip.host_bandwidth) for ways, share in ways))))  # fmt: skip
   return dataclasses.replace(plan, parts=parts, step=_sum(parts))
+
+
+def peak_seconds(network: Network, config: ConfigDict, chip: Chip, tokens: float) -> float:
+  """Seconds that the FLOPs of so many tokens take on a device at its peaks: of 8-bit products where they are quantized,
+  of bf16 products elsewhere."""
+  name = config.compute.quantization
+  quantized = 0.0 if name == "none" else 6.0 * network.spec.quantized_parameters()
+  others = network.spec.flops_per_token(config.data.length).causal - quantized
+  return tokens * (quantized / chip.peak(name) + others / chip.bf16_flops)
 
 
 def _sum(parts: Sequence[tuple[str, str, Range]]) -> Range:

@@ -25,7 +25,8 @@ from lmx.errors import LmxError
 from lmx.mesh import BATCH_AXES
 from lmx.models.counts import block_matrices
 from lmx.network import Network
-from lmx.plan import Plan, Range, imagined_objective, stored_bytes
+from lmx.nn.quantized import check_quantization
+from lmx.plan import Plan, Range, imagined_objective, peak_seconds, stored_bytes
 from lmx.training.state import local_bytes
 from lmx.units import Chip, human_bytes
 from lmx.versions import installed
@@ -83,6 +84,7 @@ def meshes(devices: int) -> Iterator[dict[str, int]]:
 
 def candidates(config: ConfigDict, devices: int, chip: Chip) -> list[Candidate]:
   """All combinations that fit by a count of their bytes, the fastest by the count of their time first."""
+  check_quantization(config.compute.quantization, chip.name)
   found = []
   for mesh, zero1 in itertools.product(meshes(devices), (False, True)):
     if zero1 and mesh["data"] == 1:
@@ -141,8 +143,8 @@ def count(network: Network, config: ConfigDict, chip: Chip) -> tuple[float, floa
   logits = 6 * own * spec.vocab_rows / tensor / config.compute.loss_chunks
   layer = 2 * own * (4 * width + 2 * wide / tensor)
   bytes_ = parameters + others - host + batch + gradients + 2 * own * kept * spec.layers + logits + layer
-  flops = network.spec.flops_per_token(config.data.length).causal * tokens / network.layout.mesh.size
-  seconds = flops * (1 + _RECOMPUTED[remat]) / (_EFFICIENCY * chip.bf16_flops) * (1 + _PER_MICRO_BATCH * (micro - 1))
+  peak = peak_seconds(network, config, chip, tokens / network.layout.mesh.size)
+  seconds = peak * (1 + _RECOMPUTED[remat]) / _EFFICIENCY * (1 + _PER_MICRO_BATCH * (micro - 1))
   if chip.link_bandwidth:
     whole = parameters / 4 * fsdp  # Parameters of a tensor part.
     gathered = 2 * whole * (3 if remat != "none" else 2) * micro if fsdp > 1 else 0.0

@@ -21,6 +21,7 @@ from lmx.evaluation.plots import draw
 from lmx.metrics import FILE as METRICS_FILE
 from lmx.metrics import read_metrics
 from lmx.network import Network
+from lmx.nn.quantized import describe_quantization
 from lmx.run_folder import samples_file
 from lmx.training.meter import peak_of
 from lmx.training.start import Start
@@ -38,6 +39,7 @@ def introduce(out: Console, x: Experiment, attention: str) -> None:
   flops = spec.flops_per_token(rows.length)
   parts = f", in {network.options.micro_batches} parts" if network.options.micro_batches > 1 else ""
   peak = peak_of(list(mesh.devices.flat))
+  eight_bits = describe_quantization(x.flat_config["compute.quantization"], mesh.devices.flat[0].device_kind)
   epochs = x.cadence.total * rows.batch_size / rows.epoch.rows
   facts(
     out,
@@ -51,7 +53,8 @@ def introduce(out: Console, x: Experiment, attention: str) -> None:
       f"{human(flops.causal * tokens * x.cadence.total, ' FLOPs')}",
       "mesh": describe_mesh(mesh),
       "attention": attention,
-      "precision": f"{spec.dtype} compute; float32 parameters, optimizer, softmax and loss",
+      "precision": f"{spec.dtype} compute{eight_bits and ', ' + eight_bits}; float32 parameters, optimizer, softmax "
+      "and loss",
       "MFU": f"reported, {peak.why}" if peak.flops else f"none: {peak.why}",
       "folder": str(x.run_dir),
     },

@@ -81,7 +81,10 @@ class Chip:
     wraps: a torus dimension of a multiple of so many chips is a ring; a shorter one is a line.
     host_bandwidth: bytes/s each way between a chip and its host's memory, over PCIe. TPUs: 16 GB/s for v4, about 15 for
       v5, 32 for v6e (https://jax-ml.github.io/scaling-book/tpus, sections 1 and 2); GPUs: half of what NVIDIA says of
-      both ways together, 64 GB/s for PCIe 4.0 (A100) and 128 for 5.0 (the others).
+      both ways together, 64 GB/s for PCIe 4.0 (A100) and 128 for 5.0
+      (H100, H200; assumed for B200).
+    int8_ops, fp8_flops: peaks of products of 8-bit operands, a second; 0: it has no units for them (TPUs' are in the
+      same table as their links).
   """
 
   name: str
@@ -93,20 +96,36 @@ class Chip:
   link_bandwidth: float = 0.0
   wraps: int = 0
   host_bandwidth: float = 0.0
+  int8_ops: float = 0.0
+  fp8_flops: float = 0.0
+
+  def peak(self, operands: str) -> float:
+    """Multiply-adds count as two, a second: of products whose operands are "none" (bf16), "int8" or "fp8"; 0: none."""
+    return {"none": self.bf16_flops, "int8": self.int8_ops, "fp8": self.fp8_flops}[operands]
 
 
 _TPU = "https://cloud.google.com/tpu/docs/"
 _NV = "https://www.nvidia.com/en-us/data-center/"
 _V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16,
-             host_bandwidth=15e9)  # fmt: skip
+             host_bandwidth=15e9, int8_ops=394e12)  # fmt: skip
 _V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4,
-             host_bandwidth=15e9)  # fmt: skip
+             host_bandwidth=15e9, int8_ops=918e12)  # fmt: skip
 _V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16,
-             host_bandwidth=32e9)  # fmt: skip
+             host_bandwidth=32e9, int8_ops=1836e12)  # fmt: skip
+_HOPPER = {"int8_ops": 1979e12, "fp8_flops": 1979e12}
 # Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
   "tpu v4": Chip(
-    "TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4, host_bandwidth=16e9
+    "TPU v4",
+    275e12,
+    32 * 2**30,
+    1228e9,
+    _TPU + "v4",
+    clock=1.05e9,
+    link_bandwidth=45e9,
+    wraps=4,
+    host_bandwidth=16e9,
+    int8_ops=275e12,
   ),
   "tpu v5 lite": _V5E,
   "tpu v5e": _V5E,
@@ -114,10 +133,12 @@ CHIPS = {
   "tpu v5p": _V5P,
   "tpu v6 lite": _V6E,
   "tpu v6e": _V6E,
-  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", host_bandwidth=32e9),
-  "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/", host_bandwidth=64e9),
-  "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/", host_bandwidth=64e9),
-  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9),
+  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", host_bandwidth=32e9, int8_ops=624e12),
+  "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/", host_bandwidth=64e9, **_HOPPER),
+  "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/", host_bandwidth=64e9, **_HOPPER),
+  "b200": Chip(
+    "B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9, int8_ops=4500e12, fp8_flops=4500e12
+  ),
 }
 
 

@@ -56,6 +56,9 @@ def test_a_good_config_passes_without_data(tmp_path, no_data):
     ({"model__heads": 3}, "a divisor of width = 16"),
     ({"optimizer__decay_rules": "(('.*bias', 0.0),)"}, "decay_rules"),
     ({"mesh__tensor": 8, "model__heads": 2}, "tensor"),
+    ({"compute__quantization": "int9"}, "Did you mean 'int8'"),
+    ({"compute__quantization": "int8", "model__experts": 4}, "Allowed: none with experts"),
+    ({"compute__quantization": "fp8", "model__family": "lstm"}, "Allowed: none with config.model.family=lstm"),
   ],
 )
 def test_what_does_not_fit_is_said_before_any_data_is_read(tmp_path, no_data, changes, expected):

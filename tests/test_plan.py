@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
+import lmx.nn.quantized
 from lmx import config as configs
 from lmx import plan_search
 from lmx.build import imagine
@@ -77,6 +78,45 @@ def test_a_plan_for_gpus_says_what_is_stored_and_a_range_of_times(capsys):
     assert part in text
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8", "--json"]) == 0
   assert json.loads(capsys.readouterr().out)["devices"] == 8
+
+
+@pytest.fixture
+def with_qwix(monkeypatch):
+  """As if it was installed: plans of GPUs don't call it."""
+  monkeypatch.setattr(lmx.nn.quantized.importlib.util, "find_spec", lambda name: object())
+
+
+def test_the_roofline_of_quantized_products_is_lower_and_the_mfu_stays_that_of_bf16(with_qwix, capsys):
+  plain, config = make_gpu_plan(tiny(), "h200", 8), tiny()
+  config.compute.quantization = "int8"
+  quantized = make_gpu_plan(config, "h200", 8)
+  assert 0.5 * plain.roofline < quantized.roofline < plain.roofline
+  spec = imagine(config, 8)[0].spec
+  saved = 6 * spec.quantized_parameters() * quantized.tokens / 8 * (1 / 989e12 - 1 / 1979e12)
+  assert plain.roofline - quantized.roofline == pytest.approx(saved)
+  assert quantized.mfu(1.0) == plain.mfu(1.0) == plain.roofline
+  assert quantized.step.low < plain.step.low
+  assert quantized.step.high == plain.step.high  # No gain is possible too: nothing was timed.
+  assert (plain.peaks, quantized.peaks.count("8-bit")) == ("the bf16 peak", 1)
+  flags = [f"--config.{override}" for override in [*TINY, "compute.quantization=int8"]]
+  assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8"]) == 0
+  assert "from all the gain of int8 to none" in capsys.readouterr().out
+
+
+def test_a_search_counts_quantized_products_as_faster(with_qwix):
+  config = tiny()
+  plain = candidates(config, 8, chip_of("TPU v5e"))
+  config.compute.quantization = "int8"
+  quantized = candidates(config, 8, chip_of("TPU v5e"))
+  assert quantized[0].step.likely < plain[0].step.likely
+
+
+def test_quantized_products_that_a_chip_has_no_units_for_are_refused(with_qwix):
+  config = tiny()
+  config.compute.quantization = "fp8"
+  for refused in (lambda: make_gpu_plan(config, "a100", 8), lambda: candidates(config, 8, chip_of("TPU v5e"))):
+    with pytest.raises(LmxError, match="have units for fp8"):
+      refused()
 
 
 def test_more_devices_hold_less_each():

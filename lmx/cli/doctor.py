@@ -65,6 +65,7 @@ def _versions(config: ConfigDict) -> Iterator[Finding]:
     yield Finding(PROBLEM, "versions", f"{text}. Fix: {FIX}")
   optional = {
     "huggingface_hub": "models by their name on the hub",
+    "qwix": "config.compute.quantization",
     "tensorboard": "TensorBoard files",
     "wandb": "Weights & Biases",
   }

@@ -141,13 +141,13 @@ def as_text(plan: Any, plans: Any, name: str, topology: str) -> str:
   width = max(len(what) for what, _, _ in plan.parts)
   lines += [f"  {what:{width}} {_seconds(one)}  {who}" for what, who, one in plan.parts]
   lines += [f"  {'together':{width}} {_seconds(plan.step)}",
-            f"  {'roofline':{width}} {1000 * plan.roofline:8.1f} ms  the model's FLOPs at the bf16 peak"]  # fmt: skip
-  step = plan.step
+            f"  {'roofline':{width}} {1000 * plan.roofline:8.1f} ms  the model's FLOPs at {plan.peaks}"]  # fmt: skip
+  step, likely_first = plan.step, (plan.step.likely, plan.step.high, plan.step.low)
   lines += [
     "",
     f"tokens/s  {human(plan.rate(step.likely))}  ({human(plan.rate(step.high))} to {human(plan.rate(step.low))}), "
     f"{human(plan.rate(step.likely) / plan.devices)} on a device",
-    "MFU       {:.1f} %  ({:.1f} to {:.1f}), ".format(*(100 * plan.mfu(x) for x in (step.likely, step.high, step.low)))
+    "MFU       {:.1f} %  ({:.1f} to {:.1f}) of the bf16 peak, ".format(*(100 * plan.mfu(x) for x in likely_first))
     + f"attention counted causally; {plan.flops.causal / 1e9:.3g} GFLOP a token",
   ]
   if plan.program is not None:

@@ -55,6 +55,7 @@ def make_attention(
     out_bias=spec.attention_out_bias,
     extras=extras,
     kernel=spec.attention,
+    quantization=spec.quantization,
   )
   norm = functools.partial(NORMS[spec.norm], eps=spec.norm_eps, bias=False, dtype=spec.dtype)
   query_norm = key_norm = None
@@ -72,7 +73,7 @@ def _no_keys(spec: Any, layers: int, batch: int, slots: int) -> KeyValues:
 
 def make_mamba2(spec: Any, scheme: Scheme, rngs: nnx.Rngs) -> Mamba2:
   """A Mamba-2 mixer."""
-  return Mamba2(spec.mamba, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+  return Mamba2(spec.mamba, scheme=scheme, dtype=spec.dtype, rngs=rngs, quantization=spec.quantization)
 
 
 def _no_state(spec: Any, layers: int, batch: int, slots: int) -> MambaState:
@@ -118,7 +119,8 @@ def make_feedforward(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> Feedfor
     return MixtureOfExperts(shape, activation, scheme=scheme, dtype=spec.dtype, rngs=rngs)
   if not spec.mlp_width:
     return None
-  return MLP(spec.width, spec.mlp_width, activation, bias=spec.mlp_bias, scheme=scheme, dtype=spec.dtype, rngs=rngs)
+  return MLP(spec.width, spec.mlp_width, activation, bias=spec.mlp_bias, scheme=scheme, dtype=spec.dtype, rngs=rngs,
+             quantization=spec.quantization)  # fmt: skip
 
 
 def make_block(spec: StackSpec, scheme: Scheme, mixer: str, cross: bool, rngs: nnx.Rngs) -> Block:

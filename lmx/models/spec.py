@@ -28,6 +28,7 @@ class StackSpec:
   Attributes:
     vocab_size: the tokenizer's; tables are padded up to a multiple of vocab_multiple, and padding has no probability.
     dtype: compute dtype; parameters, softmax, norms and loss are float32.
+    quantization: a key of `QUANTIZATIONS`: what the products of attention's projections and MLPs round operands to.
     attention: a row of `KERNELS`, or auto.
     layer_loop: auto | scanned | unrolled.
     remat: a row of `REMATS`.
@@ -93,6 +94,7 @@ class StackSpec:
   load_balance: float = 0.01
   router_z: float = 0.001
   dtype: str = "bfloat16"
+  quantization: str = "none"
   attention: str = "auto"
   layer_loop: str = "auto"
   remat: str = "none"
@@ -231,6 +233,10 @@ class StackSpec:
   def matmul_parameters(self) -> int:
     """Weights that a token is multiplied with: projections and the output table (tied or not), not lookups."""
     return self.layers * counts.block_matrices(self, active=True) + counts.output_matrices(self)
+
+  def quantized_parameters(self) -> int:
+    """Those of `matmul_parameters` whose products are quantized: all but the output table's."""
+    return 0 if self.quantization == "none" else self.matmul_parameters() - counts.output_matrices(self)
 
   def parameters(self) -> int:
     """All parameters, padding rows of the vocabulary included, counted without allocating any."""

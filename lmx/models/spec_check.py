@@ -11,6 +11,7 @@ from lmx.nn.initializers import INITS
 from lmx.nn.kernels import KERNEL_CHOICES
 from lmx.nn.norm import NORMS
 from lmx.nn.positions import ROPE_SCALINGS
+from lmx.nn.quantized import QUANTIZATIONS
 from lmx.nn.stack import LAYER_LOOPS, REMATS
 
 POSITIONS = ("learned", "rotary", "sinusoidal", "relative", "none")
@@ -39,6 +40,7 @@ def check_choices(spec: Any, problems: Problems) -> None:
     "model.init": (spec.init, INITS),
     "model.pooling": (spec.pooling, POOLINGS),
     "compute.dtype": (spec.dtype, DTYPES),
+    "compute.quantization": (spec.quantization, QUANTIZATIONS),
     "compute.attention": (spec.attention, KERNEL_CHOICES),
     "compute.layers": (spec.layer_loop, LAYER_LOOPS),
     "compute.remat": (spec.remat, REMATS),
@@ -77,6 +79,9 @@ def check_combinations(spec: Any, problems: Problems) -> None:
   if spec.experts and spec.experts_per_token not in range(1, spec.experts + 1):
     allowed = f"a number from 1 to experts = {spec.experts}"
     problems.add("config.model.experts_per_token", got=spec.experts_per_token, allowed=allowed)
+  if spec.experts and spec.quantization != "none":
+    problems.add("config.compute.quantization", got=spec.quantization, allowed="none with experts, whose products are "
+                 "not quantized", fix="--config.compute.quantization=none")  # fmt: skip
   _check_positions(spec, problems)
   _check_window(spec, problems)
 

@@ -2,6 +2,7 @@
 """Attention as a sequence mixer, and attention to an encoder's memory: projections around one of the kernels."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -23,7 +24,10 @@ from lmx.sharding import constrain, platform, split_over
 
 @dataclasses.dataclass(frozen=True)
 class AttentionShape:
-  """Sizes and choices of an attention layer: query heads H, key-value heads G, head width K, biases, and the kernel."""
+  """Sizes and choices of an attention layer: query heads H, key-value heads G, head width K, biases, and the kernel.
+
+  `quantization` is that of the projections, as in `Linear`; scores and mixing are never quantized.
+  """
 
   width: int
   heads: int
@@ -33,6 +37,7 @@ class AttentionShape:
   out_bias: bool
   extras: Extras
   kernel: str
+  quantization: str = "none"
 
 
 class Attention(nnx.Module):
@@ -66,12 +71,10 @@ class Attention(nnx.Module):
     embed, head = ("embed", shape.width), ("head_width", shape.head_width)
     heads, kv_heads = ("heads", shape.heads), ("kv_heads", shape.kv_heads)
 
-    def linear(inputs, outputs, bias=shape.bias, residual=False, gain=1.0):
-      return Linear(inputs, outputs, bias=bias, scheme=scheme, dtype=dtype, rngs=rngs, residual=residual, gain=gain)
-
-    self.query = linear((embed,), (heads, head), gain=_query_gain(shape))
-    self.key = linear((embed,), (kv_heads, head))
-    self.value = linear((embed,), (kv_heads, head))
+    linear = functools.partial(Linear, scheme=scheme, dtype=dtype, rngs=rngs, quantization=shape.quantization)
+    self.query = linear((embed,), (heads, head), bias=shape.bias, gain=_query_gain(shape))
+    self.key = linear((embed,), (kv_heads, head), bias=shape.bias)
+    self.value = linear((embed,), (kv_heads, head), bias=shape.bias)
     self.out = linear((heads, head), (embed,), bias=shape.out_bias, residual=True)
     self.query_norm = query_norm
     self.key_norm = key_norm

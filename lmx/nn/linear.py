@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lmx.nn.initializers import Fan, Scheme
+from lmx.nn.quantized import QUANTIZATIONS, quantized_product
 from lmx.sharding import on_gpu, platform
 
 Dimension = tuple[str, int]  # A logical axis and its size: ("heads", 12).
@@ -38,7 +39,14 @@ def _matmul_2d_backward(dtype, saved, dy):
 _matmul_2d.defvjp(_matmul_2d_forward, _matmul_2d_backward)
 
 
-def contract(x: jax.Array, kernel: jax.Array, inputs: int, dtype: Any, bias: jax.Array | None = None) -> jax.Array:
+def contract(
+  x: jax.Array,
+  kernel: jax.Array,
+  inputs: int,
+  dtype: Any,
+  bias: jax.Array | None = None,
+  quantization: str = "none",
+) -> jax.Array:
   """x (..., *in) times kernel (*in, *out), plus bias, in `dtype`: (..., *out).
 
   Args:
@@ -47,8 +55,12 @@ def contract(x: jax.Array, kernel: jax.Array, inputs: int, dtype: Any, bias: jax
     inputs: how many dimensions are summed over.
     dtype: what all are cast to; sums are float32 inside the product.
     bias: float32 (*out), or None.
+    quantization: a key of `QUANTIZATIONS`: what the operands of the product and of its gradients are rounded to.
   """
   x = x.astype(dtype)
+  kind = QUANTIZATIONS[quantization]
+  if kind is not None:
+    return with_bias(quantized_product(x, kernel.astype(dtype), inputs, kind), bias)
   if platform() != "cpu":
     return with_bias(jnp.tensordot(x, kernel.astype(dtype), inputs), bias)
   size = math.prod(kernel.shape[:inputs])
@@ -120,6 +132,7 @@ class Linear(nnx.Module):
     rngs: nnx.Rngs,
     residual: bool = False,
     gain: float = 1.0,
+    quantization: str = "none",
   ):
     """Makes the weights.
 
@@ -131,6 +144,7 @@ class Linear(nnx.Module):
       rngs: the `params` stream is drawn from.
       residual: this map ends a residual branch (some schemes start it smaller).
       gain: the first weights are multiplied by it.
+      quantization: a key of `QUANTIZATIONS`, for the product with the kernel; an adapter's are never quantized.
     """
     in_shape, out_shape = tuple(size for _, size in inputs), tuple(size for _, size in outputs)
     in_axes, out_axes = tuple(name for name, _ in inputs), tuple(name for name, _ in outputs)
@@ -140,13 +154,14 @@ class Linear(nnx.Module):
     self.lora_b: nnx.Param | None = nnx.data(None)
     self.lora_scale = 0.0
     self.dtype = jnp.dtype(dtype)
+    self.quantization = quantization
     kernel = scheme.matrix(rngs.params(), in_shape + out_shape, fan)
     self.kernel = nnx.Param(kernel if gain == 1 else gain * kernel, axes=in_axes + out_axes)
     self.bias = nnx.Param(jnp.zeros(out_shape, jnp.float32), axes=out_axes) if bias else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
     bias = None if self.bias is None else self.bias[...]
-    y = contract(x, self.kernel[...], self.contracted, self.dtype, bias)
+    y = contract(x, self.kernel[...], self.contracted, self.dtype, bias, self.quantization)
     if self.lora_a is None or self.lora_b is None:
       return y
     low = contract(x, self.lora_a[...], self.contracted, self.dtype)

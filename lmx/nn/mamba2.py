@@ -163,13 +163,13 @@ class Mamba2(nnx.Module):
   log_rate.scale, D skip.scale, norm.weight norm.scale, out_proj out.
   """
 
-  def __init__(self, shape: MambaShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
-    """Makes the weights."""
+  def __init__(self, shape: MambaShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs, quantization: str = "none"):
+    """Makes the weights; `quantization`, as in `Linear`, of the projections in `dtype`."""
     self.shape = shape
     embed, heads = ("embed", shape.width), ("heads", shape.heads)
     channels = (heads, ("head_width", shape.head_width))
     remembered = (("groups", shape.groups), ("state", shape.state))
-    linear = functools.partial(Linear, bias=False, scheme=scheme, dtype=dtype, rngs=rngs)
+    linear = functools.partial(Linear, bias=False, scheme=scheme, dtype=dtype, rngs=rngs, quantization=quantization)
     self.gate = linear((embed,), channels)
     self.value = linear((embed,), channels)
     self.write = linear((embed,), remembered)

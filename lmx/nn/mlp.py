@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The position-wise MLP, plain or gated."""
 
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -20,14 +21,20 @@ class MLP(nnx.Module):
   auxiliary: ClassVar[tuple[str, ...]] = ()  # It has no losses of its own.
 
   def __init__(
-    self, width: int, hidden: int, activation: Activation, *, bias: bool, scheme: Scheme, dtype: Any, rngs: nnx.Rngs
+    self,
+    width: int,
+    hidden: int,
+    activation: Activation,
+    *,
+    bias: bool,
+    scheme: Scheme,
+    dtype: Any,
+    rngs: nnx.Rngs,
+    quantization: str = "none",
   ):
-    """Makes the weights: width D, hidden F."""
-    embed, mlp = ("embed", width), ("mlp", hidden)
-
-    def linear(inputs, outputs, residual=False):
-      return Linear((inputs,), (outputs,), bias=bias, scheme=scheme, dtype=dtype, rngs=rngs, residual=residual)
-
+    """Makes the weights: width D, hidden F; `quantization` as in `Linear`."""
+    embed, mlp = (("embed", width),), (("mlp", hidden),)
+    linear = functools.partial(Linear, bias=bias, scheme=scheme, dtype=dtype, rngs=rngs, quantization=quantization)
     self.function = activation.function
     self.gate = linear(embed, mlp) if activation.gated else None
     self.up = linear(embed, mlp)
