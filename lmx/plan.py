@@ -214,7 +214,11 @@ def cheapest_fixes(config: ConfigDict) -> list[str]:
 
 def make_plan(config: ConfigDict, devices: Sequence[Any]) -> Plan:
   """Compiles the step for a TPU slice and reads it."""
-  network, compiled = compile_step(config, devices)
+  return read_plan(config, devices, *compile_step(config, devices))
+
+
+def read_plan(config: ConfigDict, devices: Sequence[Any], network: Network, compiled: Any) -> Plan:
+  """The plan of what `compile_step` made."""
   mesh = dict(network.layout.mesh.shape)
   program = read_program(compiled.as_text(), mesh)
   analysis, chip = compiled.memory_analysis(), chip_of(devices[0].device_kind)

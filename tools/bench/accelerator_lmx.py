@@ -23,25 +23,7 @@ from lmx.objectives.parts import token_loss
 from lmx.training.meter import peak_memory, peak_of
 from lmx.training.state import init_state
 from lmx.training.step import make_train_step
-
-
-def document_segments(rows: int, length: int, random: np.random.Generator) -> np.ndarray:
-  """Segment ids of rows full of documents whose lengths spread as those of web text do (log-normal, median 400)."""
-  segments = np.empty((rows, length), np.int32)
-  for row in segments:
-    ends = np.cumsum(np.maximum(1, random.lognormal(np.log(400), 1.27, length)).astype(int))
-    row[:] = 1 + np.searchsorted(ends, np.arange(length), side="right")
-  return segments
-
-
-def make_batch(rows: int, length: int, vocabulary: int, documents: bool) -> dict[str, np.ndarray]:
-  """Random tokens, each row one document or, with `documents`, several."""
-  random = np.random.default_rng(0)
-  tokens = random.integers(0, vocabulary, (rows, length + 1), dtype=np.int32)
-  batch = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "loss_weights": np.ones((rows, length), np.float32)}
-  if documents:
-    batch["segment_ids"] = document_segments(rows, length, random)
-  return batch
+from tools.bench.batches import make_batch
 
 
 def measure(setting: Mapping[str, Any]) -> dict[str, Any]:

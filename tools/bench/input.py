@@ -1,35 +1,132 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How many tokens per second the input pipeline makes: packed rows of 1,024 tokens out of a token cache.
+"""How many tokens per second the input pipeline makes, against what eight H200 that train a 1B model take.
 
-Command:  python -m tools.bench.input [--threads 1 2] [--seconds N] [--record]
-Time:     about a minute
+Command:  python -m tools.bench.input [--threads 0 1 2] [--seconds N] [--record]
+Time:     about two minutes
 
-The cache is made here: documents of random ids whose lengths spread as those of web text do (log-normal, median 400,
-mean 900 tokens). Everything is timed that happens between the cache and the step: reading, packing, segments and
-positions, batching. Nothing else runs meanwhile, so this is the most that the threads can give.
+Two parts, as in a run. Text becomes tokens once, before the first step (`lmx data prepare`, which `lmx train` does for
+what isn't in the cache); here the text that every Python carries, from a JSONL file. Rows are made of the cache while
+the model trains: reading, packing, segments and positions, batching; here of documents of random ids as long as web
+text. Nothing else of this benchmark runs meanwhile. "A core" is tokens over the seconds of all threads together.
 """
 
 import argparse
 import contextlib
+import dataclasses
+import json
+import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from lmx.data.document import BadDocuments, ReadOptions
 from lmx.data.encoding import Needs
 from lmx.data.pipeline import BatchShape, Loader
+from lmx.data.prepare import Split, prepare_source
 from lmx.data.rows import Rows, make_rows
+from lmx.data.sources import open_source
 from lmx.data.store import StoreWriter, TokenStore, token_dtype
+from lmx.data.tokenizer import ByteTokenizer, Tokenizer, train_sentencepiece
 from lmx.objectives.causal import prepare
+from lmx.units import chip_of, transformer_flops_per_token
+from tools.bench.batches import document_lengths
 from tools.bench.contest import load_average
 from tools.bench.reporting import Load, make_result, report, table, versions
 
 LENGTH, BATCH, VOCABULARY, DOCUMENTS = 1024, 32, 50_304, 20_000
 TURN_SECONDS = 1.0
+PIECES, TRAIN_CHARACTERS = 4096, 2000  # SentencePiece, BPE: lmx's default vocabulary, of each document's beginning.
+
+# What is to be fed: a model of 10^9 matmul parameters, 16 layers of width 2,048, at half of the peak of eight H200.
+GPUS, GPU, MFU, PARAMETERS, LAYERS, WIDTH = 8, "h200", 0.5, 10**9, 16, 2048
+
+
+def target() -> tuple[float, str]:
+  """(tokens per second, the arithmetic)."""
+  peak = chip_of(GPU).bf16_flops
+  flops = transformer_flops_per_token(
+    matmul_parameters=PARAMETERS, layers=LAYERS, attention_width=WIDTH, length=LENGTH
+  ).causal
+  tokens = GPUS * peak * MFU / flops
+  text = (
+    f"Target: a 1B model ({LAYERS} layers, width {WIDTH}) takes 6 x 10^9 + 6 x {LAYERS} x {WIDTH} x {LENGTH} = "
+    f"{flops / 1e9:.2f} GFLOP a token in rows of {LENGTH}; {GPUS} H200 at {MFU:.0%} of {peak / 1e12:.0f} TFLOP/s take "
+    f"{GPUS} x {peak * MFU / 1e12:.1f} TFLOP/s / {flops / 1e9:.2f} GFLOP = {tokens / 1e6:.2f}M tokens/s."
+  )
+  return tokens, text
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+  """One measurement.
+
+  Attributes:
+    tokens: made.
+    seconds, cpu_seconds: by the clock, and of all threads.
+    waits: times that a thread of the process waited for something: the disk, or another thread.
+  """
+
+  tokens: int
+  seconds: float
+  cpu_seconds: float
+  waits: int
+
+
+class Timer:
+  """Starts a turn's clocks."""
+
+  def __init__(self) -> None:
+    self._start = self._now()
+
+  @staticmethod
+  def _now() -> tuple[float, float, int]:
+    return time.perf_counter(), time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+
+  @property
+  def seconds(self) -> float:
+    return time.perf_counter() - self._start[0]
+
+  def end(self, tokens: int) -> Turn:
+    return Turn(tokens, *(after - before for after, before in zip(self._now(), self._start, strict=True)))
+
+
+# ------------------------------------------------------------------------------------------------------ text to tokens
+
+
+def write_text(file: Path, limit: int | None) -> None:
+  """The text of Python's library as JSONL, so many documents of it."""
+  with file.open("w", encoding="utf-8") as out:
+    for number, document in enumerate(open_source("stdlib", ReadOptions()).documents(BadDocuments("skip"))):
+      if limit is not None and number >= limit:
+        break
+      out.write(json.dumps({"text": document.text}) + "\n")
+
+
+def tokenize(file: Path, tokenizer: Tokenizer, cache: Path) -> Turn:
+  """What `lmx data prepare` does with a file."""
+  timer = Timer()
+  done = prepare_source(open_source(str(file), ReadOptions()), tokenizer, split=Split(), cache_dir=cache)
+  return timer.end(done.train.tokens)
+
+
+def tokenizing(folder: Path, documents: int | None, turns: int) -> Iterator[tuple[str, list[Turn]]]:
+  """The turns of each tokenizer."""
+  file = folder / "text.jsonl"
+  write_text(file, documents)
+  texts = [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
+  pieces = PIECES if documents is None else 400  # A few documents have no more.
+  pieced = train_sentencepiece([text[:TRAIN_CHARACTERS] for text in texts], vocab_size=pieces)
+  for name, tokenizer in ((f"SentencePiece, {pieces:,} pieces", pieced), ("bytes", ByteTokenizer())):
+    yield name, [tokenize(file, tokenizer, folder / f"cache-{tokenizer.name}-{turn}") for turn in range(turns)]
+
+
+# ------------------------------------------------------------------------------------------------------ tokens to rows
 
 
 def write_cache(folder: Path, documents: int) -> TokenStore:
@@ -37,7 +134,7 @@ def write_cache(folder: Path, documents: int) -> TokenStore:
   random = np.random.default_rng(0)
   dtype = token_dtype(VOCABULARY)
   writer = StoreWriter(folder, dtype)
-  for length in np.maximum(1, random.lognormal(np.log(400), 1.27, documents)).astype(int).tolist():
+  for length in document_lengths(documents, random).tolist():
     writer.add([random.integers(0, VOCABULARY - 1, length, dtype=np.int32)], [b"x" * (4 * length)])
   writer.close()
   return TokenStore(folder, dtype, bos_id=VOCABULARY - 1, eos_id=VOCABULARY - 1)
@@ -48,49 +145,73 @@ def make_loader(rows: Rows, threads: int) -> Loader:
   return Loader([rows], Needs(prepare, lookahead=1), shape, seed=0)
 
 
-def rate(loader: Loader, seconds: float) -> float:
-  """Tokens per second of one turn. The threads are stopped after it and their first batches are not counted."""
+def draw(loader: Loader, seconds: float) -> Turn:
+  """One turn. The threads are stopped after it and their first batches are not counted."""
   for _ in range(8):  # What lies ready, twice over.
     next(loader)
-  start, batches = time.perf_counter(), 0
-  while time.perf_counter() - start < seconds:
+  timer, batches = Timer(), 0
+  while timer.seconds < seconds:
     next(loader)
     batches += 1
-  elapsed = time.perf_counter() - start
+  turn = timer.end(batches * BATCH * LENGTH)
   loader.seek(loader.position)
-  return batches * BATCH * LENGTH / elapsed
+  return turn
+
+
+def making_rows(store: TokenStore, threads: Sequence[int], seconds: float) -> Iterator[tuple[str, str, list[Turn]]]:
+  """(packing, threads, turns); the numbers of threads take turns."""
+  for packing in ("packed", "concatenated"):
+    rows = make_rows(store, packing=packing, length=LENGTH, lookahead=1)
+    with contextlib.ExitStack() as stack:
+      loaders = {number: make_loader(rows, number) for number in threads}
+      for loader in loaders.values():
+        stack.callback(loader.close)
+      turns: dict[int, list[Turn]] = {number: [] for number in loaders}
+      for _ in range(max(1, round(seconds / TURN_SECONDS))):
+        for number, loader in loaders.items():
+          turns[number].append(draw(loader, min(TURN_SECONDS, seconds)))
+    for number, each in turns.items():
+      yield packing, str(number) if number else "0 (the loop's own)", each
+
+
+def line(what: str, threads: str, turns: Sequence[Turn], wanted: float) -> tuple[str, ...]:
+  """A line of the table."""
+  rates = [turn.tokens / turn.seconds for turn in turns]
+  a_core = statistics.median(turn.tokens / turn.cpu_seconds for turn in turns)
+  waits = sum(turn.waits for turn in turns) / sum(turn.tokens for turn in turns)
+  return (what, threads, *(f"{f(rates) / 1e6:.2f}" for f in (statistics.median, min, max)), f"{a_core / 1e6:.2f}",
+          f"{wanted / a_core:.2f}", f"{statistics.median(rates) / wanted:.0%}",
+          f"{waits * BATCH * LENGTH:,.0f}")  # fmt: skip
+
+
+HEADER = ("made", "threads", "million tokens/s", "least", "most", "on a core", "cores for the target",
+          "of the target, here", "waits a batch")  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> None:
   parser = argparse.ArgumentParser(prog="python -m tools.bench.input", description=__doc__.partition("\n")[0])
-  parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-  parser.add_argument("--seconds", type=float, default=20.0, help="in all, for each number of threads")
-  parser.add_argument("--documents", type=int, default=DOCUMENTS)
+  parser.add_argument("--threads", nargs="+", type=int, default=[0, 1, 2], help="making rows")
+  parser.add_argument("--seconds", type=float, default=10.0, help="in all, for each number of threads")
+  parser.add_argument("--documents", type=int, default=DOCUMENTS, help="of random ids")
+  parser.add_argument("--text-documents", type=int, help="tokenize only so many (default: all)")
   parser.add_argument("--record", action="store_true", help="keep the result in tools/bench")
   args = parser.parse_args(argv)
-  before = load_average()
-  with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-    store = write_cache(Path(folder) / "cache", args.documents)
-    start = time.perf_counter()
-    rows = make_rows(store, packing="packed", length=LENGTH, lookahead=1)
-    planning = time.perf_counter() - start
-    loaders = {threads: make_loader(rows, threads) for threads in args.threads}
-    for loader in loaders.values():
-      stack.callback(loader.close)
-    load = Load([])
-    rates: dict[int, list[float]] = {threads: [] for threads in loaders}
-    for _ in range(max(1, round(args.seconds / TURN_SECONDS))):
-      for threads, loader in loaders.items():
-        rates[threads].append(rate(loader, min(TURN_SECONDS, args.seconds)))
-    others = load.others()
-    values = {"documents": store.documents, "tokens": store.tokens, "rows": len(rows), "planning_seconds": planning,
-              "fill": rows.targets / (len(rows) * LENGTH), "tokens_per_second": rates}  # fmt: skip
-  result = make_result(values, versions(("grain", "numpy")), others, before)
-  lines = [(str(n), *(f"{f(each) / 1e6:.2f}" for f in (statistics.median, min, max))) for n, each in rates.items()]
+  before, load = load_average(), Load([])
+  wanted, arithmetic = target()
+  lines, turns = [], {}
+  with tempfile.TemporaryDirectory() as made:
+    for name, each in tokenizing(Path(made), args.text_documents, 1 if args.text_documents else 3):
+      lines.append(line(f"tokens of text, {name}", "all cores", each, wanted))
+      turns[name] = [dataclasses.asdict(turn) for turn in each]
+    store = write_cache(Path(made) / "cache", args.documents)
+    for packing, threads, each in making_rows(store, args.threads, args.seconds):
+      lines.append(line(f"{packing} rows of tokens", threads, each, wanted))
+      turns[f"{packing}, {threads}"] = [dataclasses.asdict(turn) for turn in each]
+    values: dict[str, Any] = {"target": wanted, "documents": store.documents, "tokens": store.tokens, "turns": turns}
+  result = make_result(values, versions(("grain", "numpy", "sentencepiece")), load.others(), before)
   text = (
-    f"{values['documents']:,} documents of {values['tokens'] / 1e6:.1f}M tokens, packed into {values['rows']:,} rows "
-    f"of {LENGTH} in {planning:.1f} s, {values['fill']:.1%} full; batches of {BATCH} rows.\n\n"
-    + table(("threads", "million tokens per second", "least", "most"), lines)
+    f"{arithmetic}\n\nRows of {LENGTH} out of {values['documents']:,} documents of {values['tokens'] / 1e6:.1f}M "
+    f"tokens, in batches of {BATCH}.\n\n{table(HEADER, lines)}"
   )
   report("input", result, text, record=args.record)
 

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -63,7 +64,7 @@ class Load:
   """How busy the machine is with anything but the processes under measurement, from /proc; None elsewhere."""
 
   def __init__(self, own: Sequence[int]):
-    """Starts counting; `own` are the process ids under measurement, this process apart."""
+    """Starts counting; `own` are processes under measurement beside this one and those it has started and awaited."""
     self._own = [os.getpid(), *own]
     self._start, self._begin = time.monotonic(), self._counts()
 
@@ -74,7 +75,9 @@ class Load:
       return None
     user, nice, system, _idle, _wait, irq, softirq, steal = map(int, lines[0].split()[1:9])
     own = [proc(f"{pid}/stat").rpartition(")")[2].split()[11:13] for pid in self._own]
-    return user + nice + system + irq + softirq + steal, sum(int(ticks) for pair in own for ticks in pair)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    awaited = round((ended.ru_utime + ended.ru_stime) * os.sysconf("SC_CLK_TCK"))
+    return user + nice + system + irq + softirq + steal, awaited + sum(int(ticks) for pair in own for ticks in pair)
 
   @property
   def elapsed(self) -> float:

@@ -11,8 +11,6 @@ the same command left there (warm).
 
 import argparse
 import json
-import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -94,17 +92,12 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--record", action="store_true", help="keep the result in tools/bench")
   args = parser.parse_args(argv)
   before, load = load_average(), Load([])
-  own = resource.getrusage(resource.RUSAGE_CHILDREN)
   measured = {"lmx --help": help_seconds(args.help_repeats)}
   with tempfile.TemporaryDirectory() as folder:
     for name in args.shapes:
       for state, seconds in first_steps(name, Path(folder) / name, args.repeats).items():
         measured[f"first step, shape {name}, {state} compilation cache"] = seconds
   others = load.others()
-  if others is not None:  # The processes under measurement are gone, but were children of this one.
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - own.ru_utime - own.ru_stime
-    others = round(max(0.0, others - used / load.elapsed / (os.cpu_count() or 1)), 3)
   lines = [(name, *(f"{f(each):.2f}" for f in (statistics.median, min, max)), str(len(each)))
            for name, each in measured.items()]  # fmt: skip
   result = make_result({"seconds": measured}, versions(PACKAGES), others, before)
