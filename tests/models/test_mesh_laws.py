@@ -3,8 +3,6 @@
 
 import dataclasses
 import functools
-import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -12,76 +10,29 @@ import numpy as np
 import pytest
 from flax import nnx
 from laws import assert_law_catches, slow_but
+from mesh_cases import (
+  EVERY,
+  ONE,
+  PAIRS,
+  ROWS,
+  Sizes,
+  abstract_on,
+  batch_for,
+  fresh_on,
+  layout_of,
+  loss,
+  name_of,
+  spec_for,
+)
 from specimens import DECODERS, SPECIMENS, build, quick_jit
 
 from lmx.errors import LmxError
-from lmx.mesh import batch_sharding, make_mesh
+from lmx.mesh import batch_sharding
 from lmx.nn import dispatch, losses, pipeline
-from lmx.nn.losses import cross_entropy
 from lmx.nn.pipeline import check_stages, schedule_of
-from lmx.optim.optimizers import make_optimizer
-from lmx.optim.schedules import make_schedule
-from lmx.shapes import AXES
-from lmx.sharding import Layout, storage_shardings, use_layout
+from lmx.sharding import storage_shardings, use_layout
 from lmx.training.checkpoint import Checkpointer
-from lmx.training.state import Parts, abstract_state, blueprint, init_state
 from lmx.trees import named_leaves
-
-DEVICES, ROWS, LENGTH = 8, 16, 16
-Sizes = tuple[int, ...]  # Devices along each of AXES.
-
-# Three axes of two devices each: between them, these seven have every pair of axes once (the Fano plane).
-PAIRS = [tuple(2 if axis in triple else 1 for axis in range(7))
-         for triple in ({0, 1, 2}, {0, 3, 4}, {0, 5, 6}, {1, 3, 5}, {1, 4, 6}, {2, 3, 6}, {2, 4, 5})]  # fmt: skip
-ONE = (1,) * 7
-
-
-def name_of(sizes: Sizes) -> str:
-  return ",".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True) if size > 1)
-
-
-EVERY = {name_of(sizes): sizes for sizes in itertools.product((1, 2, 4, 8), repeat=7) if math.prod(sizes) == DEVICES}
-
-
-def layout_of(sizes: Sizes) -> Layout:
-  return Layout(make_mesh(dict(zip(AXES, sizes, strict=True)), jax.devices()[: math.prod(sizes)]))
-
-
-def spec_for(sizes: Sizes = ONE, **changes):
-  """Everything that is split, in sizes that this mesh divides: experts, fewer key-value heads than heads, layers."""
-  tensor = sizes[AXES.index("tensor")]
-  wanted = {
-    "heads": 8,
-    "kv_heads": max(2, tensor),
-    "experts": 8,
-    "layers": max(2, sizes[AXES.index("stage")]),
-  } | changes
-  return dataclasses.replace(DECODERS["mixtral"], **wanted)
-
-
-@functools.cache
-def batch_for(encoder: bool) -> dict[str, np.ndarray]:
-  """Packed rows."""
-  random = np.random.default_rng(0)
-  names = ("", "encoder_") if encoder else ("",)
-  batch = {}
-  for prefix in names:
-    batch[f"{prefix}tokens"] = random.integers(0, 35, (ROWS, LENGTH)).astype(np.int32)
-    batch[f"{prefix}segment_ids"] = np.sort(random.integers(1, 4, (ROWS, LENGTH)), axis=1).astype(np.int32)
-  return batch
-
-
-def loss(model, batch):
-  """A loss through every output of a model, weighted unevenly."""
-  outputs = model(**batch)
-  tokens = batch["tokens"]
-  if outputs.unembedding is None:
-    total = sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(outputs.scores))
-  else:
-    weights = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.float32)[None], tokens.shape)
-    found = cross_entropy(outputs.hidden, outputs.unembedding, (tokens + 1) % 35, weights, outputs.head, outputs.bias)
-    total = found.total / found.weight
-  return total + sum(value / count for value, count in outputs.auxiliary.values())
 
 
 @functools.cache
@@ -204,26 +155,10 @@ def test_layers_that_the_stages_do_not_divide_name_the_nearest_that_do():
 # ---------------------------------------------------------------------------------------------------------- law 7
 
 
-def make_model(key):
-  return build(spec_for((1, 8, 1, 1, 1, 1, 8)), nnx.Rngs(key))
-
-
-@functools.cache
-def parts():
-  """A blueprint and an optimizer whose state is as large as the parameters."""
-  plan = blueprint(make_model)
-  rules = ((".*", 0.0),)
-  schedule = make_schedule("cosine", peak_lr=1e-2, total_steps=20, warmup_steps=2)
-  return plan, make_optimizer("adamw", schedule=schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0,
-                              decay_rules=rules, axes=plan.axes, shapes=plan.dimensions)  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
   """A state on slices, stages and experts, and what was saved of it."""
-  plan, optimizer = parts()
-  abstract = abstract_state(plan, optimizer, layout_of((2, 2, 1, 1, 2, 1, 1)), Parts())
-  state = init_state(make_model, jax.random.key(0), plan, optimizer, abstract)
+  state = fresh_on(layout_of((2, 2, 1, 1, 2, 1, 1)))
   folder = tmp_path_factory.mktemp("saved")
   with Checkpointer(folder) as checkpoints:
     checkpoints.save(1, state, {})
@@ -231,8 +166,7 @@ def saved(tmp_path_factory):
 
 
 def restored_on(folder, sizes: Sizes):
-  plan, optimizer = parts()
-  abstract = abstract_state(plan, optimizer, layout_of(sizes), Parts())
+  abstract = abstract_on(layout_of(sizes))
   with Checkpointer(folder) as checkpoints:
     return checkpoints.restore(abstract)[0], abstract
 
