@@ -2,6 +2,7 @@
 """Durations, floating-point operations, and what published hardware can do."""
 
 import dataclasses
+import functools
 import math
 import re
 
@@ -106,27 +107,18 @@ class Chip:
 
 _TPU = "https://cloud.google.com/tpu/docs/"
 _NV = "https://www.nvidia.com/en-us/data-center/"
+# fmt: off
 _V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16,
-             host_bandwidth=15e9, int8_ops=394e12)  # fmt: skip
+             host_bandwidth=15e9, int8_ops=394e12)
 _V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4,
-             host_bandwidth=15e9, int8_ops=918e12)  # fmt: skip
+             host_bandwidth=15e9, int8_ops=918e12)
 _V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16,
-             host_bandwidth=32e9, int8_ops=1836e12)  # fmt: skip
-_HOPPER = {"int8_ops": 1979e12, "fp8_flops": 1979e12}
+             host_bandwidth=32e9, int8_ops=1836e12)
+_HOPPER = functools.partial(Chip, host_bandwidth=64e9, int8_ops=1979e12, fp8_flops=1979e12)
 # Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
-  "tpu v4": Chip(
-    "TPU v4",
-    275e12,
-    32 * 2**30,
-    1228e9,
-    _TPU + "v4",
-    clock=1.05e9,
-    link_bandwidth=45e9,
-    wraps=4,
-    host_bandwidth=16e9,
-    int8_ops=275e12,
-  ),
+  "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4,
+                 host_bandwidth=16e9, int8_ops=275e12),
   "tpu v5 lite": _V5E,
   "tpu v5e": _V5E,
   "tpu v5": _V5P,
@@ -134,12 +126,12 @@ CHIPS = {
   "tpu v6 lite": _V6E,
   "tpu v6e": _V6E,
   "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", host_bandwidth=32e9, int8_ops=624e12),
-  "h100": Chip("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/", host_bandwidth=64e9, **_HOPPER),
-  "h200": Chip("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/", host_bandwidth=64e9, **_HOPPER),
-  "b200": Chip(
-    "B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9, int8_ops=4500e12, fp8_flops=4500e12
-  ),
+  "h100": _HOPPER("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/"),
+  "h200": _HOPPER("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/"),
+  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9, int8_ops=4500e12,
+               fp8_flops=4500e12),
 }
+# fmt: on
 
 
 def chip_of(device_kind: str) -> Chip | None:

@@ -71,6 +71,7 @@ def test_a_quantized_run_is_loaded_and_exported_without_quantisation(runs, tmp_p
   (plain / "config.json").write_text(json.dumps(config))
   ours, theirs = lmx.load(runs["int8"].run_dir), lmx.load(plain)
   assert ours.generate("the", max_new_tokens=4) == theirs.generate("the", max_new_tokens=4)
+  assert ours.loss("the loss of the model") == theirs.loss("the loss of the model")
   for run, name in ((ours, "ours"), (theirs, "theirs")):
     lmx.to_hf(run, tmp_path / name)
   files = sorted(file.name for file in (tmp_path / "ours").iterdir())
