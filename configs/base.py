@@ -163,7 +163,7 @@ def get_config() -> config_dict.ConfigDict:
   data.max_document_bytes = 50_000_000  # A longer line or document is a bad document.
   data.cache_dir = "~/.cache/lmx/tokens"  # Tokenized text, one folder per (source, tokenizer, options).
   data.prefetch_batches = 4  # Batches made ahead of the step by threads.
-  data.threads = 2  # Threads making them.
+  data.threads = 1  # Threads making them. They share one interpreter, so a second one makes no more.
 
   # ---------------------------------------------------------------- objective
   objective = config.objective = config_dict.ConfigDict()

@@ -46,7 +46,7 @@ class BatchShape:
   process_count: int = 1
   pad_id: int = 0
   pad_multiple: int | None = None
-  threads: int = 2
+  threads: int = 1
   prefetch: int = 4
 
   def __post_init__(self) -> None:

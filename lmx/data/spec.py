@@ -31,7 +31,7 @@ class DataSpec:
   max_document_bytes: int = 50_000_000
   cache_dir: str = "~/.cache/lmx/tokens"
   prefetch_batches: int = 4
-  threads: int = 2
+  threads: int = 1
 
   def __post_init__(self) -> None:
     if not self.sources:

@@ -31,6 +31,10 @@ CONTESTANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+# Those whose malloc keeps what is freed, as it does in `lmx train`: lmx, and what its overhead is measured against.
+KEEPS_MEMORY = ("lmx", "lmx step", "hand-written")
+
+
 class Turns:
   """The requests of the benchmark, seen from a contestant: how many steps to do, and then how many more.
 
@@ -68,6 +72,8 @@ class Turns:
 def make(name: str, shape_name: str, folder: Path) -> Any:
   """The contestant, with `play(turns)`, which never returns, and `curve()`."""
   shape = SHAPES[shape_name]
+  if name in KEEPS_MEMORY:
+    importlib.import_module("lmx.allocator").keep_freed_memory()  # Before anything starts threads.
   module = importlib.import_module(f"tools.bench.{CONTESTANTS[name][0]}")
   parameters, batches = read(folder)
   if name == "lmx":
