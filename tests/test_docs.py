@@ -161,7 +161,7 @@ def unread(keys: list[str]) -> list[str]:
   objectives = set().union(*(names_read(text) for path, text in sources.items() if path.parent.name == "objectives"))
   below = set().union(*(names_read(text) for path, text in sources.items() if path.parent != ROOT / "lmx"))
   fields = set().union(*(record_fields(text) for text in sources.values())) & below
-  mesh = names_read(sources[ROOT / "lmx" / "mesh.py"])
+  mesh = names_read(sources[ROOT / "lmx" / "mesh.py"]) | names_read(sources[ROOT / "lmx" / "shapes.py"])
   known = {"mesh": here | mesh, "objective": objectives}
 
   def is_read(key: str) -> bool:
