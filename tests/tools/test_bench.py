@@ -114,7 +114,7 @@ def test_the_sizes_of_every_sweep_make_a_model(monkeypatch):
       assert network.spec.width in (sweep.sizes[-1], sweep.fixed["model.width"])
 
 
-@pytest.mark.parametrize(("name", "draw"), [("scaling", "draw_steps")])
+@pytest.mark.parametrize(("name", "draw"), [("scaling", "draw_steps"), ("scaling-tpu", "draw_tpus")])
 def test_what_was_recorded_can_be_drawn(name, draw, monkeypatch, tmp_path):
   monkeypatch.syspath_prepend(ROOT)
   scaling = importlib.import_module("tools.bench.scaling")
