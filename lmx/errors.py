@@ -30,6 +30,12 @@ def nearest(name: object, allowed: Iterable[object]) -> str | None:
   return matches[0] if matches else None
 
 
+def near_multiples(size: int, unit: int) -> list[int]:
+  """The multiples of `unit` next to a size that is none: the one below, if that isn't 0, and the one above."""
+  below = size // unit * unit
+  return [*([below] if below else []), below + unit]
+
+
 def message(subject: str, *, got: object, allowed: Iterable[object] | str = (), fix: str = "") -> str:
   """One sentence per part, in a fixed order, so that every error in lmx reads alike.
 

@@ -19,7 +19,8 @@ import numpy as np
 from lmx.network import Network
 from lmx.nn.losses import cross_entropy
 from lmx.objectives.base import run_model
-from lmx.sharding import MeshAxes, noting_activations, use_layout
+from lmx.shapes import in_use
+from lmx.sharding import MeshAxes, names_of, noting_activations, use_layout
 from lmx.training.state import local_bytes
 from lmx.trees import named_leaves
 
@@ -81,8 +82,7 @@ def explain(network: Network, *, rows: int, length: int, encoder_length: int) ->
     encoder_length: tokens that an encoder reads, in models that have one beside a decoder.
   """
   layout, plan = network.layout, network.plan
-  sizes = dict(layout.mesh.shape)
-  place = functools.partial(_placed, sizes=sizes)
+  place = functools.partial(_placed, sizes=layout.mesh.shape)
   parameters = [
     place(name, leaf.shape, leaf.dtype, tuple(plan.axes[name] or [None] * leaf.ndim), table=layout.storage)
     for name, leaf in plan.shapes.items()
@@ -91,24 +91,24 @@ def explain(network: Network, *, rows: int, length: int, encoder_length: int) ->
   seen: collections.Counter[tuple] = collections.Counter()
 
   def note(axes: tuple, x: Any, active: Any) -> None:
-    seen[axes, x.shape, x.dtype, active.compute is layout.compute] += 1
+    seen[axes, x.shape, x.dtype, active] += 1  # In a pipeline the active layout is that of one stage.
 
   with use_layout(layout), noting_activations(note):
     batch = _batch(network, rows, length, encoder_length)
     jax.eval_shape(lambda arrays, batch: _forward(plan.join(arrays), batch), dict(plan.shapes), batch)
-  tables = {True: layout.compute, False: layout.of_one_stage().compute}
   activations = [
-    dataclasses.replace(place("", shape, dtype, axes, table=tables[is_outside]), count=count)
-    for (axes, shape, dtype, is_outside), count in seen.items()
+    dataclasses.replace(place("", shape, dtype, axes, table=active.compute), count=count)
+    for (axes, shape, dtype, active), count in seen.items()
   ]
   return Explained(parameters, optimizer, host, sorted(activations, key=lambda one: -one.bytes))
 
 
-def _placed(name: str, shape: Sequence[int], dtype: Any, axes: tuple, *, table: Table, sizes: dict[str, int]) -> Placed:
+def _placed(
+  name: str, shape: Sequence[int], dtype: Any, axes: tuple, *, table: Table, sizes: Mapping[str, int]
+) -> Placed:
   split, why = 1, []
   for axis, size in zip(axes, shape, strict=True):
-    part = table.get(axis) if axis is not None else None
-    names = [name for name in ([part] if isinstance(part, str) else part or ()) if sizes[name] > 1]
+    names = in_use(sizes, names_of(None if axis is None else table.get(axis)))
     if not names:
       continue
     devices = math.prod(sizes[name] for name in names)

@@ -150,8 +150,10 @@ class Module:
           yield from self._within(called)
 
   @functools.cache  # noqa: B019 - a module lives as long as it is read
-  def has_matmul(self, computation: str) -> bool:
-    return any(one.opcode in _MATMULS for one in self._within(computation))
+  def has_matmul(self, one: Instruction) -> bool:
+    """Whether a fusion has a matmul in it."""
+    called = one.attribute("calls")
+    return called is not None and any(inner.opcode in _MATMULS for inner in self._within(called))
 
   def executed(self, computation: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, str, int]]:
     """Every instruction that runs, with the computation it stands in and how often it runs. Fusions count as one."""
@@ -200,7 +202,7 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
     if one.opcode == "while" and (condition := one.attribute("condition")):
       loops.append(module.trips(condition))
     if one.cycles is not None:
-      if called and module.has_matmul(called):
+      if module.has_matmul(one):
         matmul += times * one.cycles
       else:
         other += times * one.cycles
@@ -227,16 +229,16 @@ def _host_events(module: Module) -> Iterator[HostEvent]:
   for one in module.in_order():
     if one.opcode in _COPIES and _HOST in one.shape:
       number += 1
-      running[one.name] = (number, *_host_copy(one))
-      yield HostEvent(running[one.name][0], True, *running[one.name][1:], matmul, other)
+      size, out = _host_copy(one)
+      running[one.name] = (number, size, out)
+      yield HostEvent(number, True, size, out, matmul, other)
       matmul = other = 0
     elif one.opcode.endswith("-done") and one.operands and one.operands[0] in running:
       copy, size, out = running.pop(one.operands[0])
       yield HostEvent(copy, False, size, out, matmul, other)
       matmul = other = 0
     elif one.cycles is not None:
-      called = one.attribute("calls")
-      if called and module.has_matmul(called):
+      if module.has_matmul(one):
         matmul += one.cycles
       else:
         other += one.cycles

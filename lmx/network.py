@@ -18,7 +18,7 @@ from ml_collections.config_dict import ConfigDict
 
 from lmx.config import base_config
 from lmx.data.tokenizer import Tokenizer
-from lmx.errors import LmxError, Problems, choose, message
+from lmx.errors import LmxError, Problems, choose, message, near_multiples
 from lmx.mesh import make_mesh
 from lmx.models import MODELS
 from lmx.nn.lora import NAMES as LORA_NAMES
@@ -266,16 +266,17 @@ def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
     LmxError: with the key to change and the nearest values that would do.
   """
   sizes, problems = layout.mesh.shape, Problems()
-  lengths = {"data.length": config.data.length, "data.encoder_length": config.data.encoder_length}
-  heads = {"model.heads": getattr(spec, "heads", None)}
-  parts = {"mesh.sequence": lengths, "mesh.tensor * config.mesh.sequence": heads}
-  for axes, dimensions in parts.items():
-    devices = math.prod(sizes[axis.rpartition(".")[2]] for axis in axes.split(" * "))
-    for key, size in dimensions.items():
-      if sizes["sequence"] > 1 and size is not None and size % devices:
-        near = [n for n in (size // devices * devices, -(-size // devices) * devices) if n]
-        problems.add(f"config.{key}", got=size, allowed=f"a multiple of config.{axes} = {devices}",
-                     fix=" or ".join(f"--config.{key}={n}" for n in near))  # fmt: skip
+  split = {
+    "data.length": (config.data.length, ("sequence",)),
+    "data.encoder_length": (config.data.encoder_length, ("sequence",)),
+    "model.heads": (getattr(spec, "heads", None), ("tensor", "sequence")),
+  }
+  for key, (size, axes) in split.items() if sizes["sequence"] > 1 else ():
+    devices = math.prod(sizes[axis] for axis in axes)
+    if size is not None and size % devices:
+      names = " * ".join(f"config.mesh.{axis}" for axis in axes)
+      fix = " or ".join(f"--config.{key}={near}" for near in near_multiples(size, devices))
+      problems.add(f"config.{key}", got=size, allowed=f"a multiple of {names} = {devices}", fix=fix)
   if sizes["stage"] > 1 and not hasattr(spec, "stage_rounds"):
     problems.add("config.mesh.stage", got=sizes["stage"], allowed=f"1: the layers of {config.model.family} are few",
                  fix="--config.mesh.stage=1")  # fmt: skip

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lmx.errors import LmxError, choose, message
+from lmx.errors import LmxError, choose, message, near_multiples
 from lmx.mesh import platform_of
-from lmx.shapes import AXES, BATCH_AXES
+from lmx.shapes import AXES, BATCH_AXES, in_use
 from lmx.trees import map_variables
 
 GPU = ("gpu", "cuda", "rocm")  # The names that jax has for the platform.
@@ -63,7 +63,7 @@ COMPUTE: Mapping[str, MeshAxes] = {
 }
 
 
-def _names(part: MeshAxes) -> tuple[str, ...]:
+def names_of(part: MeshAxes) -> tuple[str, ...]:
   """The mesh axes of one dimension."""
   return (part,) if isinstance(part, str) else part or ()
 
@@ -78,7 +78,7 @@ def partition_spec(axes: Axes, table: Mapping[str, MeshAxes], subject: str) -> P
   owner: dict[str, str] = {}
   for logical in axes:
     part = None if logical is None else choose(f"logical axis of {subject}", logical, dict(table))
-    for mesh_axis in _names(part):
+    for mesh_axis in names_of(part):
       if mesh_axis in owner:
         raise LmxError(
           f"{subject}: the logical axes {owner[mesh_axis]!r} and {logical!r} both land on the mesh axis "
@@ -108,7 +108,7 @@ class Layout:
 
   def parts(self, part: MeshAxes) -> int:
     """Devices that a dimension is split over which lies on these mesh axes."""
-    return math.prod(self.mesh.shape[axis] for axis in _names(part))
+    return math.prod(self.mesh.shape[axis] for axis in names_of(part))
 
   def fitting(self, axes: Axes, shape: Sequence[int]) -> list[str | None]:
     """The logical axes of an activation, None for a dimension that its devices don't divide: it is whole on each."""
@@ -119,7 +119,7 @@ class Layout:
 
   def of_one_stage(self) -> "Layout":
     """The layout inside a pipeline, where each stage has rows and layers of its own."""
-    no_stage = lambda part: tuple(a for a in _names(part) if a != "stage") or None  # noqa: E731
+    no_stage = lambda part: tuple(a for a in names_of(part) if a != "stage") or None  # noqa: E731
     return dataclasses.replace(self, compute={name: no_stage(part) for name, part in self.compute.items()})
 
   def stored(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
@@ -130,7 +130,7 @@ class Layout:
     for dimension, (size, part) in enumerate(zip(shape, spec, strict=True)):
       devices = self.parts(part)
       if size % devices:
-        split = [mesh_axis for mesh_axis in _names(part) if self.mesh.shape[mesh_axis] > 1]
+        split = in_use(self.mesh.shape, names_of(part))
         most = max(number for number in range(1, devices) if size % number == 0)
         raise LmxError(
           message(
@@ -138,7 +138,7 @@ class Layout:
             got=size,
             allowed=f"a multiple of {' * '.join(f'config.mesh.{mesh_axis}' for mesh_axis in split)} = {devices}",
             fix=f"--config.mesh.{split[0]}={most if len(split) == 1 else 1}, "
-            f"or a size of {size // devices * devices or devices} or {-(-size // devices) * devices}",
+            f"or a size of {' or '.join(map(str, near_multiples(size, devices)))}",
           )
         )
     return NamedSharding(self.mesh, spec)
@@ -155,7 +155,7 @@ class Layout:
     parts = [*stored.spec, *[None] * (len(shape) - len(stored.spec))]
     for dimension, part in enumerate(parts):
       if shape[dimension] % (copies * self.parts(part)) == 0:
-        parts[dimension] = (*_names(part), "data")
+        parts[dimension] = (*names_of(part), "data")
         return NamedSharding(self.mesh, PartitionSpec(*parts))
     return stored
 
@@ -295,7 +295,7 @@ def summed_over_rows(
   def local(*arrays):
     y, left = function(*arrays), set(reduced)
     for dimension, part in enumerate(stored):
-      for axis in _names(part):
+      for axis in names_of(part):
         if axis in left:
           y = jax.lax.psum_scatter(y, axis, scatter_dimension=dimension, tiled=True)
           left.remove(axis)
@@ -305,10 +305,10 @@ def summed_over_rows(
 
 
 def _mesh_axes(spec: PartitionSpec) -> list[str]:
-  return [axis for part in spec for axis in _names(part)]
+  return [axis for part in spec for axis in names_of(part)]
 
 
 def unknown_axes(table: Mapping[str, MeshAxes]) -> list[str]:
   """Mesh axes that a table names and the mesh lacks (for the architecture test)."""
-  named = [a for part in table.values() for a in _names(part)]
+  named = [a for part in table.values() for a in names_of(part)]
   return [a for a in named if a not in AXES]

@@ -4,7 +4,6 @@
 import functools
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 from mesh_cases import ONE, PAIRS, abstract_on, batch_for, fresh_on, layout_of, name_of, step_on
+from tiny_runs import free_address
 
 from lmx.training.checkpoint import Checkpointer
 
@@ -23,11 +23,8 @@ pytestmark = pytest.mark.slow
 
 def trained_by(processes: int, folder: Path, *meshes: str) -> list[dict[str, float]]:
   """Metrics of a step on the first mesh, and of one on the second after a restart."""
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    address = f"127.0.0.1:{probe.getsockname()[1]}"
   environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-  command = [sys.executable, str(ROOT / "tests" / "mesh_worker.py"), address, str(processes)]
+  command = [sys.executable, str(ROOT / "tests" / "mesh_worker.py"), free_address(), str(processes)]
   workers = [
     subprocess.Popen([*command, str(index), str(folder), *meshes], env=environment, text=True,
                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -4,7 +4,6 @@
 import dataclasses
 import json
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny_runs import end, experiment, lines, start
+from tiny_runs import end, experiment, free_address, lines, start
 
 from lmx import backend, loop
 from lmx.build import Experiment
@@ -43,10 +42,7 @@ def alone(tiny_text, tmp_path_factory) -> Experiment:
 
 def start_two(text: Path, run: Path) -> list[subprocess.Popen]:
   """Two processes with one device each, which split the parameters, through the command line."""
-  with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    port = probe.getsockname()[1]
-  flags = (f"--coordinator=127.0.0.1:{port}", "--process-count=2")
+  flags = (f"--coordinator={free_address()}", "--process-count=2")
   return [start(text, run, *flags, f"--process-index={index}", **LONG) for index in (0, 1)]
 
 

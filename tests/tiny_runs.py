@@ -4,6 +4,7 @@
 import functools
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,13 @@ def experiment(text: Path, run_dir: Path, *, devices: int = 1, **changes: Any) -
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(lmx.network, "make_mesh", lambda sizes: make_mesh(sizes, jax.devices()[:devices]))
     return build(config, run_dir)
+
+
+def free_address() -> str:
+  """host:port on this machine that nobody listens at."""
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def start(text: Path, run_dir: Path, *flags: str, devices: int = 1, **changes: Any) -> subprocess.Popen:

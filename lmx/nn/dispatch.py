@@ -29,16 +29,24 @@ class Dispatch:
   multiply: Callable[[jax.Array, jax.Array], jax.Array]
 
 
+def _by_expert(chosen: jax.Array, experts: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Choices (C,) in the order of their experts, int32: their numbers, each one's place, and how many each expert has.
+
+  A choice of `experts`, one past the last, comes at the end and counts for none.
+  """
+  order = jnp.argsort(chosen, stable=True).astype(jnp.int32)
+  place = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=jnp.int32))
+  return order, place, jnp.zeros((experts,), jnp.int32).at[chosen].add(1, mode="drop")
+
+
 def ragged_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   """Rows without padding, for `jax.lax.ragged_dot`: TPUs and GPUs have kernels for it.
 
   A choice of `experts`, one past the last, is of none of them.
   """
   chosen = chosen_Tk.reshape(-1)
-  order = jnp.argsort(chosen, stable=True).astype(jnp.int32)
-  row = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=jnp.int32))
-  row = jnp.where(chosen < experts, row, order.size)
-  sizes = jnp.zeros((experts,), jnp.int32).at[chosen].add(1, mode="drop")
+  order, place, sizes = _by_expert(chosen, experts)
+  row = jnp.where(chosen < experts, place, order.size)
   multiply = lambda rows, kernels: jax.lax.ragged_dot(rows, kernels, sizes)  # noqa: E731
   return Dispatch(order // chosen_Tk.shape[1], row.reshape(chosen_Tk.shape), multiply)
 
@@ -52,15 +60,14 @@ def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   tokens, k = chosen_Tk.shape
   block = min(BLOCK, max(1, tokens * k // experts))
   chosen = chosen_Tk.reshape(-1)
-  order = jnp.argsort(chosen, stable=True).astype(jnp.int32)
-  sizes = jnp.zeros((experts,), jnp.int32).at[chosen].add(1, mode="drop")
+  order, place, sizes = _by_expert(chosen, experts)
   padded = -(-sizes // block) * block
   ends, first = jnp.cumsum(padded), jnp.cumsum(sizes) - sizes
   ordered = chosen[order]
   blocks = -(-order.size // block) + min(experts, order.size)  # Enough, however tokens fall.
-  place = (ends - padded)[ordered] + jnp.arange(order.size, dtype=jnp.int32) - first[ordered]
-  place = jnp.where(ordered < experts, place, blocks * block)
-  source = jnp.full((blocks * block,), tokens, jnp.int32).at[place].set(order // k, mode="drop")
+  row = (ends - padded)[ordered] + jnp.arange(order.size, dtype=jnp.int32) - first[ordered]
+  row = jnp.where(ordered < experts, row, blocks * block)
+  source = jnp.full((blocks * block,), tokens, jnp.int32).at[row].set(order // k, mode="drop")
   starts = jnp.arange(blocks, dtype=jnp.int32) * block
   expert = jnp.minimum(jnp.searchsorted(ends, starts, side="right"), experts - 1)
 
@@ -68,8 +75,7 @@ def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
     out = jnp.einsum("nbi,nio->nbo", rows.reshape(blocks, block, -1), kernels[expert])
     return out.reshape(blocks * block, -1)
 
-  row = jnp.zeros_like(order).at[order].set(place)
-  return Dispatch(source, row.reshape(tokens, k), multiply)
+  return Dispatch(source, row[place].reshape(tokens, k), multiply)
 
 
 def run_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
@@ -109,9 +115,7 @@ def run_shared_out(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: 
   """
   own, devices = kernels["up"].shape[0], jax.lax.axis_size(AXIS)
   tokens, k = chosen_Tk.shape
-  chosen = chosen_Tk.reshape(-1)
-  order = jnp.argsort(chosen, stable=True).astype(jnp.int32)
-  counts_E = jnp.zeros((own * devices,), jnp.int32).at[chosen].add(1)
+  order, place, counts_E = _by_expert(chosen_Tk.reshape(-1), own * devices)
   counts_PPE = jax.lax.all_gather(counts_E, AXIS).reshape(devices, devices, own)  # Sender, receiver, its expert.
   sizes_PP, room = jnp.sum(counts_PPE, axis=-1), devices * tokens * min(k, own)
   rows = ragged_all_to_all(x_TD[order // k], sizes_PP, room)
@@ -120,8 +124,7 @@ def run_shared_out(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: 
   run = jnp.searchsorted(ends, jnp.arange(room, dtype=jnp.int32), side="right")  # By sender, then by expert.
   expert = jnp.where(run < ends.size, run % own, own)
   done = ragged_all_to_all(_through(function, rows, expert[:, None], kernels)[:, 0], sizes_PP.T, tokens * k)
-  row = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=jnp.int32))
-  return weighted_sum(done[row].reshape(tokens, k, -1), weights_Tk)
+  return weighted_sum(done[place].reshape(tokens, k, -1), weights_Tk)
 
 
 def _through(function: Elementwise, x_TD, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:

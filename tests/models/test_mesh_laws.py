@@ -24,7 +24,7 @@ from mesh_cases import (
   name_of,
   spec_for,
 )
-from specimens import DECODERS, SPECIMENS, build, quick_jit
+from specimens import DECODERS, SPECIMENS, build, quick_jit, with_spec
 
 from lmx.errors import LmxError
 from lmx.mesh import batch_sharding
@@ -43,21 +43,18 @@ def wanted(spec):
 
 
 def compiled_on(spec, sizes: Sizes):
+  """The loss and its gradients as one program over the mesh, and its arguments."""
   model, _ = wanted(dataclasses.replace(spec, **ONE_STAGE))
+  model = with_spec(model, **{key: getattr(spec, key) for key in ONE_STAGE})
   layout = layout_of(sizes)
-  stored = storage_shardings(model, layout)
-  placed = dataclasses.replace(spec)
 
   def both(model, batch):
-    model.spec = placed
-    for part in ("encoder", "decoder"):
-      if hasattr(model, part):
-        getattr(model, part).spec = placed
     with use_layout(layout):
       return jax.value_and_grad(loss)(model, batch)
 
-  rows = jax.device_put(batch_for(hasattr(spec, "encoder_layers")), batch_sharding(layout.mesh))
-  return quick_jit(both).lower(jax.device_put(model, stored), rows).compile(), (jax.device_put(model, stored), rows)
+  batch = batch_for(hasattr(spec, "encoder_layers"))
+  arguments = jax.device_put((model, batch), (storage_shardings(model, layout), batch_sharding(layout.mesh)))
+  return quick_jit(both).lower(*arguments).compile(), arguments
 
 
 ONE_STAGE = {"stage_rounds": 1, "stage_micro_batches": None, "remat": "none"}
