@@ -212,8 +212,8 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
       kernels[re.sub(r"[.\d]+$", "", one.name)] += times
     for inner, overlapped in _collectives(module, one, called):
       channel = re.search(r"channel_id=(\d+)", inner.rest)
-      key = (where, channel.group(1) if channel else inner.name)
-      if key not in seen:  # An asynchronous one stands in every fusion that it runs along with.
+      key = (where, inner.name if inner is one or channel is None else channel.group(1))
+      if key not in seen:  # An asynchronous one stands, by its channel, in every fusion that it runs along with.
         seen.add(key)
         kind = inner.opcode.removesuffix("-start")
         found[kind, group_axes(inner.rest, mesh), _moved(inner), overlapped] += times

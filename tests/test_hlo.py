@@ -156,3 +156,10 @@ def test_copies_from_and_to_the_hosts_memory_stand_in_the_order_of_the_program()
     *[(0, 0)] * 3,
   ]
   assert not read_program(TPU, MESH).host
+
+
+def test_collectives_that_share_a_channel_are_counted_each():
+  ragged = "bf16[8,4]{1,0} ragged-all-to-all(%a, %a), channel_id=1, replica_groups={{0,1},{2,3},{4,5},{6,7}}"
+  lines = "".join(f"  %ragged.{number} = {ragged}\n" for number in range(3))  # As shard_map writes them.
+  program = read_program(TPU.replace("  %copy.1 =", f"{lines}  %copy.1 ="), MESH)
+  assert [one.count for one in program.collectives if one.kind == "ragged-all-to-all"] == [3]
