@@ -61,11 +61,20 @@ ONE_STAGE = {"stage_rounds": 1, "stage_micro_batches": None, "remat": "none"}
 
 
 def check_sharded_equals_single(sizes: Sizes, spec) -> None:
-  """Law 1, for the loss and the gradient of every parameter."""
+  """Law 1, for the loss and the gradient of every parameter.
+
+  A bias of keys shifts all scores of a query alike, which softmax does not see: its gradient is zero but for rounding,
+  which need not agree.
+  """
   _, expected = wanted(dataclasses.replace(spec, **ONE_STAGE))
   program, arguments = compiled_on(spec, sizes)
   got = named_leaves(program(*arguments))
-  for path, leaf in named_leaves(expected).items():
+  leaves = named_leaves(expected)
+  zero = 1e-6 * max(float(np.max(np.abs(leaf))) for leaf in leaves.values())
+  for path, leaf in leaves.items():
+    if path.endswith("attention.key.bias") and np.max(np.abs(leaf)) < zero:
+      assert np.max(np.abs(got[path])) < zero, path
+      continue
     largest = max(1e-6, float(np.max(np.abs(leaf))))
     np.testing.assert_allclose(got[path], leaf, rtol=0, atol=1e-4 * largest, err_msg=path)
 
