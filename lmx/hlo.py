@@ -22,6 +22,9 @@ _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(")
 _MATMULS = ("convolution", "dot")
 _COPIES = ("copy-start", "dynamic-slice-start", "dynamic-update-slice-start")
 _HOST = "S(5)"  # In a layout: the host's memory.
+_SLICES = "xla_megascale"  # In a send or a receive: between TPU slices. Within one, groups number its own devices only.
+_RENDEZVOUS = re.compile(r'_xla_host_transfer_rendezvous="([^"]+)"')
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="([^"]+)"')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,21 +80,23 @@ class Collective:
 
 
 @dataclasses.dataclass(frozen=True)
-class HostEvent:
-  """A copy between a device and its host's memory begins, or the device waits for it.
+class LinkEvent:
+  """Something sets out over a link that is not one to a neighbour, or the device waits for its arrival.
 
   Attributes:
-    copy: its number, the same at both moments.
+    journey: its number, the same at both moments.
     begins: which of the two moments this is.
-    bytes: of the copy.
-    out: to the host.
+    bytes: of what travels; of a collective, of the whole array at one device.
+    link: "to host", "from host" (copies to and from the host's memory) or "slices" (the network between TPU slices).
+    kind: "copy", or which collective.
     matmul_cycles, other_cycles: of what the device has computed since the event before; the compiler's own estimates.
   """
 
-  copy: int
+  journey: int
   begins: bool
   bytes: float
-  out: bool
+  link: str
+  kind: str
   matmul_cycles: int
   other_cycles: int
 
@@ -106,7 +111,8 @@ class Program:
     kernels: name of a hand-written kernel -> times it runs.
     collectives: the largest first.
     loops: trip count of each loop.
-    host: copies from and to the host's memory, in the order of the program, loops written out.
+    links: copies from and to the host's memory, and collectives between slices, in the order of the program, loops
+      written out.
   """
 
   matmul_cycles: int
@@ -115,7 +121,7 @@ class Program:
   kernels: Mapping[str, int]
   collectives: Sequence[Collective]
   loops: Sequence[int]
-  host: Sequence[HostEvent] = ()
+  links: Sequence[LinkEvent] = ()
 
 
 class Module:
@@ -134,6 +140,10 @@ class Module:
 
   def __getitem__(self, name: str) -> list[Instruction]:
     return self._computations.get(name, [])
+
+  def everything(self) -> Iterator[Instruction]:
+    """Every instruction once, in no order that means anything."""
+    return itertools.chain.from_iterable(self._computations.values())
 
   def trips(self, condition: str) -> int:
     """How often a loop runs: the one integer constant that its condition compares with."""
@@ -189,6 +199,8 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
     mesh: its axes with their sizes, in order.
   """
   module = Module(text)
+  links = list(_link_events(module)) if _HOST in text or _SLICES in text else []
+  within = {**mesh, "slice": 1} if _SLICES in text else mesh
   matmul = other = 0
   traffic = 0.0
   kernels: dict[str, int] = collections.Counter()
@@ -216,40 +228,61 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
       if key not in seen:  # An asynchronous one stands, by its channel, in every fusion that it runs along with.
         seen.add(key)
         kind = inner.opcode.removesuffix("-start")
-        found[kind, group_axes(inner.rest, mesh), _moved(inner), overlapped] += times
-  alike = [Collective(*key[:3], count, key[3]) for key, count in found.items()]
+        found[kind, group_axes(inner.rest, within), _moved(inner), overlapped] += times
+  alike = [Collective(*key[:3], count, key[3]) for key, count in (found | _between_slices(links)).items()]
   ordered = sorted(alike, key=lambda one: -one.bytes * one.count)
-  host = list(_host_events(module)) if _HOST in text else []
-  return Program(matmul, other, traffic, dict(kernels), ordered, loops, host)
+  return Program(matmul, other, traffic, dict(kernels), ordered, loops, links)
 
 
-def _host_events(module: Module) -> Iterator[HostEvent]:
-  running: dict[str, tuple[int, float, bool]] = {}
-  matmul = other = number = 0
+def _link_events(module: Module) -> Iterator[LinkEvent]:
+  running: dict[str, tuple[int, float, str, str]] = {}  # By the name of what begins it, or of the receive.
+  receives = {found.group(1): one for one in module.everything()
+              if one.opcode == "recv" and (found := _RENDEZVOUS.search(one.rest))}  # fmt: skip
+  matmul = other = journeys = 0
   for one in module.in_order():
-    if one.opcode in _COPIES and _HOST in one.shape:
-      number += 1
-      size, out = _host_copy(one)
-      running[one.name] = (number, size, out)
-      yield HostEvent(number, True, size, out, matmul, other)
-      matmul = other = 0
-    elif one.opcode.endswith("-done") and one.operands and one.operands[0] in running:
-      copy, size, out = running.pop(one.operands[0])
-      yield HostEvent(copy, False, size, out, matmul, other)
-      matmul = other = 0
-    elif one.cycles is not None:
-      if module.has_matmul(one):
-        matmul += one.cycles
-      else:
-        other += one.cycles
+    began = _departure(one, receives)
+    ended = one.operands[0] if one.opcode.endswith("-done") and one.operands else ""
+    if began is not None:
+      journeys += 1
+      running[began[0]] = (journeys, *began[1:])
+      yield LinkEvent(journeys, True, *began[1:], matmul, other)
+    elif ended in running:
+      journey, size, link, kind = running.pop(ended)
+      yield LinkEvent(journey, False, size, link, kind, matmul, other)
+    else:
+      cycles, is_matmul = one.cycles or 0, module.has_matmul(one)
+      matmul, other = matmul + cycles * is_matmul, other + cycles * (not is_matmul)
+      continue
+    matmul = other = 0
 
 
-def _host_copy(one: Instruction) -> tuple[float, bool]:
-  """(bytes, whether they go to the host) of a copy that begins, whole or a slice of what stays."""
-  arrays = [(array_bytes(found.group(0)), _HOST in found.group(0)) for found in _ARRAY.finditer(one.shape)]
-  if one.opcode == "copy-start":
-    return arrays[0]  # (where to, where from, ...)
-  return max(size for size, host in arrays if not host), one.opcode == "dynamic-update-slice-start"
+def _departure(one: Instruction, receives: Mapping[str, Instruction]) -> tuple[str, float, str, str] | None:
+  """(what is waited for, bytes, link, kind) where something sets out to or from the host, or to another slice."""
+  if one.opcode in _COPIES and _HOST in one.shape:
+    arrays = [(array_bytes(found.group(0)), _HOST in found.group(0)) for found in _ARRAY.finditer(one.shape)]
+    size, out = arrays[0]  # (where to, where from, ...)
+    if one.opcode != "copy-start":  # A slice of what stays.
+      size, out = max(size for size, host in arrays if not host), one.opcode == "dynamic-update-slice-start"
+    return one.name, size, "to host" if out else "from host", "copy"
+  rendezvous, transfer = _RENDEZVOUS.search(one.rest), _TRANSFER.search(one.rest)
+  if one.opcode == "send" and rendezvous and transfer:
+    receive = receives[rendezvous.group(1)]
+    size = max(array_bytes(found.group(0)) for x in (one, receive) for found in _ARRAY.finditer(x.shape))
+    return receive.name, size, "slices", transfer.group(1).lower().replace("_", "-")
+  return None
+
+
+def _between_slices(links: Sequence[LinkEvent]) -> dict[tuple[str, tuple[str, ...], float, bool], int]:
+  """Collectives between slices, and how often: (kind, axes, bytes, whether something is computed meanwhile)."""
+  cycles, began = 0, {}
+  found: dict[tuple[str, tuple[str, ...], float, bool], int] = collections.Counter()
+  for one in links:
+    cycles += one.matmul_cycles + one.other_cycles
+    if one.begins:
+      began[one.journey] = cycles
+    elif one.link == "slices":
+      found[one.kind, ("slice",), one.bytes, cycles > began[one.journey]] += 1
+  return found
 
 
 def _collectives(module: Module, one: Instruction, called: str | None) -> Iterator[tuple[Instruction, bool]]:

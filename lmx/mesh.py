@@ -59,8 +59,8 @@ def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device]
     return jax.make_mesh(tuple(full.values()), tuple(full), axis_types=types, devices=devices)
   if full["slice"] != slices:
     raise LmxError(
-      message("config.mesh.slice", got=full["slice"], allowed=f"{slices}", fix=f"--config.mesh.slice={slices}")
-      + f" The {len(devices)} devices are {slices} TPU slices, between which only copies of the model work."
+      f"The {len(devices)} devices are {slices} TPU slices, between which only copies of the model work. "
+      + message("config.mesh.slice", got=full["slice"], allowed=f"{slices}", fix=f"--config.mesh.slice={slices}")
     )
   within, between = {**full, "slice": 1}, {**dict.fromkeys(full, 1), "slice": slices}
   grid = mesh_utils.create_hybrid_device_mesh(tuple(within.values()), tuple(between.values()), devices)

@@ -21,36 +21,16 @@ from lmx.data.assemble import Assemble
 from lmx.data.rows import Piece
 from lmx.data.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.hlo import Collective, HostEvent, Program, read_program
+from lmx.hlo import Program, read_program
 from lmx.mesh import batch_sharding
 from lmx.network import Network, make_setting, objective_row
 from lmx.nn.quantized import check_quantization
 from lmx.objectives.base import Objective
-from lmx.sharding import Layout
+from lmx.plan_time import HOST_LINK, LINK_EFFICIENCY, Part, Range, program_parts, total
 from lmx.training.state import local_bytes
 from lmx.training.step import make_train_step
 from lmx.units import Chip, StepFlops, chip_of, human_bytes
 
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-  """An estimate in seconds, and between what it lies."""
-
-  low: float
-  likely: float
-  high: float
-
-  def __add__(self, other: "Range") -> "Range":
-    return Range(self.low + other.low, self.likely + other.likely, self.high + other.high)
-
-
-# The compiler's cycles of matmul fusions are 3 to 15 % from the roofline; those of what is bound by memory are 1.7 to 6
-# times too many. Both were found by comparing its estimates with rooflines, see tools/bench.
-_MATMULS = (1.0, 1.05, 1.15)
-_MEMORY = (1 / 6, 1 / 3, 1 / 1.7)
-_KERNEL_EFFICIENCY = (0.65, 0.5, 0.3)  # Of the bf16 peak, for flash attention's FLOPs. Assumed.
-_LINK_EFFICIENCY = (1.0, 0.85, 0.7)  # Of the links' one-way bandwidth, for large arrays. Assumed.
-_HOST_LINK = "waiting for the host's memory"
 _GPU_MFU = (0.55, 0.47, 0.35)  # One H200 reached 0.54 and 0.43 with lmx (tools/bench); several reach less.
 _GPU_SOURCE = "FLOPs at the MFU that lmx had on one H200"
 
@@ -106,7 +86,7 @@ class Plan:
   roofline: float
   memory: Memory
   program: Program | None
-  parts: Sequence[tuple[str, str, Range]]
+  parts: Sequence[Part]
   step: Range
 
   def rate(self, seconds: float) -> float:
@@ -228,8 +208,8 @@ def read_plan(config: ConfigDict, devices: Sequence[Any], network: Network, comp
                   chip.hbm_bytes if chip else None, host + analysis.host_temp_size_in_bytes)  # fmt: skip
   flops = network.spec.flops_per_token(config.data.length)
   tokens = config.train.batch_size * config.data.length
-  parts = _parts(program, chip, mesh, network, tokens / len(devices), config) if chip else []
-  step = _sum(parts) if parts else Range(0, 0, 0)
+  parts = program_parts(program, chip, network, tokens / len(devices), config.data.length) if chip else []
+  step = total(parts) if parts else Range(0, 0, 0)
   roofline = peak_seconds(network, config, chip, tokens / len(devices)) if chip else 0.0
   return Plan(len(devices), chip, mesh, tokens, flops, roofline, memory, program, parts, step)
 
@@ -253,10 +233,10 @@ def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
     who += f" in bf16; from all the gain of {config.compute.quantization} to none, as it was timed on no GPU"
   parts = [("all of it", who, step)]
   if host and chip:
-    ways = zip((1, 2, 2), _LINK_EFFICIENCY, strict=True)  # Both ways at once, or one after the other.
-    parts.append((_HOST_LINK, "bytes over the host's link, none of it hidden",
+    ways = zip((1, 2, 2), LINK_EFFICIENCY, strict=True)  # Both ways at once, or one after the other.
+    parts.append((HOST_LINK, "bytes over the host's link, none of it hidden",
                   Range(*(ways * host / (share * chip.host_bandwidth) for ways, share in ways))))  # fmt: skip
-  return dataclasses.replace(plan, parts=parts, step=_sum(parts))
+  return dataclasses.replace(plan, parts=parts, step=total(parts))
 
 
 def peak_seconds(network: Network, config: ConfigDict, chip: Chip, tokens: float) -> float:
@@ -268,10 +248,6 @@ def peak_seconds(network: Network, config: ConfigDict, chip: Chip, tokens: float
   return tokens * (quantized / chip.peak(name) + others / chip.bf16_flops)
 
 
-def _sum(parts: Sequence[tuple[str, str, Range]]) -> Range:
-  return sum((one for _, _, one in parts[1:]), start=parts[0][2])
-
-
 def stored_bytes(network: Network, config: ConfigDict) -> tuple[float, float, float, float]:
   """Bytes on one device of parameters, of all else that is kept, of a batch; and of the device in its host's memory."""
   state = network.abstract
@@ -279,92 +255,6 @@ def stored_bytes(network: Network, config: ConfigDict) -> tuple[float, float, fl
   imagined = isinstance(network.layout.mesh, jax.sharding.AbstractMesh)
   batch = 0.0 if imagined else local_bytes(batch_shapes(config, network))
   return parameters, everything - parameters, batch, host
-
-
-def _parts(
-  program: Program, chip: Chip, mesh: Mapping[str, int], network: Network, tokens: float, config: ConfigDict
-) -> list[tuple[str, str, Range]]:
-  """What the time of a step is made of."""
-  matmuls = program.matmul_cycles / chip.clock
-  others = program.other_cycles / chip.clock
-  compute = [
-    ("matmuls", "the compiler's cycles", Range(*(matmuls * factor for factor in _MATMULS))),
-    ("bound by memory", "the compiler's cycles, 1.7 to 6 times too many", Range(*(others * x for x in _MEMORY))),
-  ]
-  if program.kernels:
-    seconds = attention_flops(program, network, config.data.length) * tokens / chip.bf16_flops
-    compute.append(("attention kernels", "FLOPs at 30 to 65 % of the peak, assumed",
-                    Range(*(seconds / share for share in _KERNEL_EFFICIENCY))))  # fmt: skip
-  busy = _sum(compute)
-  devices = list(network.layout.mesh.devices.flat)
-  hidden, shown = (
-    sum(collective_seconds(one, chip, network.layout, devices) for one in program.collectives if one.overlapped == flag)
-    for flag in (True, False)
-  )
-  low, likely, high = ((hidden / e, shown / e) for e in _LINK_EFFICIENCY)
-  exposed = Range(
-    max(0.0, low[0] + low[1] - busy.low),  # Everything overlaps.
-    likely[1] + max(0.0, likely[0] - busy.likely),
-    high[1] + max(0.5 * high[0], high[0] - busy.likely),  # Half of what could overlap does not.
-  )
-  parts = [*compute, ("communication that is not hidden", "bytes over the links' bandwidth", exposed)]
-  if program.host:
-    waited = Range(*(host_seconds(program.host, chip, share) for share in _LINK_EFFICIENCY))
-    parts.append((_HOST_LINK, "bytes over the host's link, in the compiler's order", waited))
-  return parts
-
-
-def host_seconds(events: Sequence[HostEvent], chip: Chip, share: float) -> float:
-  """Seconds that a device waits for copies from and to its host's memory, in the order that the compiler chose.
-
-  One copy after the other has the link, each way for itself, while the device computes what stands between its begin
-  and the moment that it is waited for. Kernels, whose cycles the compiler does not say, hide nothing.
-
-  Args:
-    events: of a program.
-    chip: its kind.
-    share: of the link's published bandwidth that is reached.
-  """
-  now = waited = 0.0
-  free, ready = {True: 0.0, False: 0.0}, {}
-  for one in events:
-    now += (one.matmul_cycles * _MATMULS[1] + one.other_cycles * _MEMORY[1]) / chip.clock
-    if one.begins:
-      free[one.out] = max(now, free[one.out]) + one.bytes / (share * chip.host_bandwidth)
-      ready[one.copy] = free[one.out]
-    else:
-      wait = max(0.0, ready.pop(one.copy) - now)
-      now, waited = now + wait, waited + wait
-  return waited
-
-
-def attention_flops(program: Program, network: Network, length: int) -> float:
-  """FLOPs of attention that a step executes for one token: what is computed again counts again."""
-  flops, layers = network.spec.flops_per_token(length), network.spec.layers
-  matmuls = 6.0 * network.spec.matmul_parameters()
-  forward = max((n for name, n in program.kernels.items() if "fwd" in name), default=layers)
-  return (flops.causal - matmuls) * (forward / layers + 2.5) / 3
-
-
-def collective_seconds(one: Collective, chip: Chip, layout: Layout, devices: Sequence[Any]) -> float:
-  """Seconds of a collective over rings, or lines, along the dimensions of the torus that its groups span."""
-  members = int(np.prod([layout.mesh.shape[axis] for axis in one.axes]))
-  spans = _torus_spans(one.axes, layout, devices) if one.axes else []
-  if members == 1 or not spans:
-    return 0.0
-  directions = sum(2 if size % chip.wraps == 0 else 1 for size in spans)
-  passes = {"all-reduce": 2, "all-to-all": 0.5, "collective-permute": 1}.get(one.kind, 1)
-  return one.count * passes * one.bytes * (members - 1) / members / (chip.link_bandwidth * directions)
-
-
-def _torus_spans(axes: Sequence[str], layout: Layout, devices: Sequence[Any]) -> list[int]:
-  """Sizes of the torus's dimensions along which devices differ that differ in the given mesh axes only."""
-  names = list(layout.mesh.shape)
-  grid = np.asarray(devices, dtype=object).reshape(list(layout.mesh.shape.values()))
-  group = grid[tuple(slice(None) if name in axes else 0 for name in names)].reshape(-1)
-  places = np.array([device.coords for device in group])
-  whole = np.array([device.coords for device in devices])
-  return [int(np.ptp(whole[:, i])) + 1 for i in range(places.shape[1]) if np.ptp(places[:, i]) > 0]
 
 
 def describe_memory(memory: Memory) -> str:

@@ -80,10 +80,11 @@ class Chip:
     link_bandwidth: bytes/s one way over one link to a neighbour
       (https://jax-ml.github.io/scaling-book/tpus, table of section 2).
     wraps: a torus dimension of a multiple of so many chips is a ring; a shorter one is a line.
-    host_bandwidth: bytes/s each way between a chip and its host's memory, over PCIe. TPUs: 16 GB/s for v4, about 15 for
-      v5, 32 for v6e (https://jax-ml.github.io/scaling-book/tpus, sections 1 and 2); GPUs: half of what NVIDIA says of
-      both ways together, 64 GB/s for PCIe 4.0 (A100) and 128 for 5.0
-      (H100, H200; assumed for B200).
+    host_bandwidth: bytes/s each way between a chip and its host's memory, over PCIe. TPUs: 32 GB/s for v6e, 16 for
+      those before (same source); GPUs: half of what NVIDIA says of both ways together, 64 GB/s for PCIe 4.0 (A100)
+      and 128 for 5.0 (H100, H200; assumed for B200).
+    slice_bandwidth: bytes/s one way between a chip and other slices, over the data-centre network (same source: 12.5
+      GB/s for v6e, 3.125 for v5e, 6.25 for others).
     int8_ops, fp8_flops: peaks of products of 8-bit operands, a second; 0: it has no units for them (TPUs' are in the
       same table as their links).
   """
@@ -97,6 +98,7 @@ class Chip:
   link_bandwidth: float = 0.0
   wraps: int = 0
   host_bandwidth: float = 0.0
+  slice_bandwidth: float = 0.0
   int8_ops: float = 0.0
   fp8_flops: float = 0.0
 
@@ -109,16 +111,16 @@ _TPU = "https://cloud.google.com/tpu/docs/"
 _NV = "https://www.nvidia.com/en-us/data-center/"
 # fmt: off
 _V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16,
-             host_bandwidth=15e9, int8_ops=394e12)
+             host_bandwidth=16e9, slice_bandwidth=3.125e9, int8_ops=394e12)
 _V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4,
-             host_bandwidth=15e9, int8_ops=918e12)
+             host_bandwidth=16e9, slice_bandwidth=6.25e9, int8_ops=918e12)
 _V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16,
-             host_bandwidth=32e9, int8_ops=1836e12)
+             host_bandwidth=32e9, slice_bandwidth=12.5e9, int8_ops=1836e12)
 _HOPPER = functools.partial(Chip, host_bandwidth=64e9, int8_ops=1979e12, fp8_flops=1979e12)
 # Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
   "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4,
-                 host_bandwidth=16e9, int8_ops=275e12),
+                 host_bandwidth=16e9, slice_bandwidth=6.25e9, int8_ops=275e12),
   "tpu v5 lite": _V5E,
   "tpu v5e": _V5E,
   "tpu v5": _V5P,

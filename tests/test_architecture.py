@@ -44,7 +44,19 @@ ROWS: tuple[tuple[str, ...], ...] = (
   ("nn", "data", "optim"),
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),
-  ("run_folder", "network", "build", "explain", "report", "plan", "plan_search", "loop", "tasks", "notebook"),
+  (
+    "run_folder",
+    "network",
+    "build",
+    "explain",
+    "report",
+    "plan_time",
+    "plan",
+    "plan_search",
+    "loop",
+    "tasks",
+    "notebook",
+  ),
   ("cli", "sweep", "launch", "__main__"),
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})

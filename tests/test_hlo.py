@@ -87,6 +87,31 @@ ENTRY %main (a: f32[4]) -> f32[4] {
 }
 """  # noqa: E501
 
+# The same of a program for one of two slices: what goes to the other is sent and received by the host.
+_MEGASCALE = 'is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"'
+_REDUCE = f'{_MEGASCALE},_xla_host_transfer_rendezvous="a_0",_xla_megascale_transfer_type="ALL_REDUCE"}}'
+_GATHER = f'{_MEGASCALE},_xla_host_transfer_rendezvous="b_0",_xla_megascale_transfer_type="ALL_GATHER"}}'
+SLICES = f"""HloModule jit_step, is_scheduled=true
+
+%fused.1 (p: bf16[8,16], q: bf16[16,4]) -> bf16[8,4] {{
+  %p = bf16[8,16]{{1,0}} parameter(0)
+  ROOT %convolution.1 = bf16[8,4]{{1,0}} convolution(%p, %p), dim_labels=bf_io->bf
+}}
+
+ENTRY %main (a: f32[4]) -> f32[4] {{
+  %a = f32[4]{{0:T(128)}} parameter(0)
+  %recv.1 = (bf16[8,4]{{1,0}}, u32[], token[]) recv(%after-all.1), channel_id=1, {_REDUCE}
+  %send.1 = (bf16[8,4]{{1,0}}, u32[], token[]) send(%x, %after-all.1), channel_id=2, {_REDUCE}
+  %send.2 = (bf16[4,4]{{1,0}}, u32[], token[]) send(%y, %after-all.2), channel_id=4, {_GATHER}
+  %recv.2 = (bf16[8,4]{{1,0}}, u32[], token[]) recv(%after-all.2), channel_id=3, {_GATHER}
+  %send-done.2 = token[] send-done(%send.2), channel_id=4, {_MEGASCALE}}}
+  %recv-done.2 = (bf16[8,4]{{1,0}}, token[]) recv-done(%recv.2), channel_id=3, {_MEGASCALE}}}
+  %fusion.1 = bf16[8,4]{{1,0}} fusion(%x, %x), kind=kOutput, calls=%fused.1, backend_config={{"estimated_cycles":"100"}}
+  %recv-done.1 = (bf16[8,4]{{1,0}}, token[]) recv-done(%recv.1), channel_id=1, {_MEGASCALE}}}
+  ROOT %all-reduce.1 = f32[3]{{0}} all-reduce(%a), channel_id=9, replica_groups={{{{0,1,2,3}}}}, to_apply=%add
+}}
+"""
+
 
 def test_loops_count_as_often_as_they_go_round():
   program = read_program(TPU, MESH)
@@ -144,18 +169,34 @@ def test_a_program_of_this_machine_is_read():
 
 
 def test_copies_from_and_to_the_hosts_memory_stand_in_the_order_of_the_program():
-  events = read_program(OFFLOADED, MESH).host
-  assert [(one.copy, one.begins, one.bytes, one.out) for one in events] == [
-    (1, True, 16, False),
-    *[(2, True, 16, True), (2, False, 16, True), (3, True, 16, True), (3, False, 16, True)],
-    (1, False, 16, False),
-    *[(4, True, 16, True), (4, False, 16, True)],
+  events = read_program(OFFLOADED, MESH).links
+  assert [(one.journey, one.begins, one.bytes, one.link) for one in events] == [
+    (1, True, 16, "from host"),
+    *[(2, True, 16, "to host"), (2, False, 16, "to host"), (3, True, 16, "to host"), (3, False, 16, "to host")],
+    (1, False, 16, "from host"),
+    *[(4, True, 16, "to host"), (4, False, 16, "to host")],
   ]
   assert [(one.matmul_cycles, one.other_cycles) for one in events] == [
     *[(0, 0), (0, 11), (100, 0), (0, 0), (100, 0)],
     *[(0, 0)] * 3,
   ]
-  assert not read_program(TPU, MESH).host
+  assert not read_program(TPU, MESH).links
+
+
+def test_what_slices_exchange_is_told_from_what_travels_within_one():
+  program = read_program(SLICES, {"slice": 2, "data": 4})
+  assert [(one.journey, one.begins, one.bytes, one.link, one.matmul_cycles) for one in program.links] == [
+    (1, True, 64, "slices", 0),
+    (2, True, 64, "slices", 0),
+    (2, False, 64, "slices", 0),
+    (1, False, 64, "slices", 100),
+  ]
+  found = {(one.kind, one.axes): (one.count, one.bytes, one.overlapped) for one in program.collectives}
+  assert found == {
+    ("all-reduce", ("data",)): (1, 12, False),  # Its groups number the devices of one slice.
+    ("all-reduce", ("slice",)): (1, 64, True),
+    ("all-gather", ("slice",)): (1, 64, False),
+  }
 
 
 def test_collectives_that_share_a_channel_are_counted_each():

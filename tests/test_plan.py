@@ -18,20 +18,19 @@ from lmx.build import imagine
 from lmx.cli.main import main
 from lmx.cli.plan import parse_tokens
 from lmx.errors import LmxError
-from lmx.hlo import Collective, HostEvent
+from lmx.hlo import Collective, LinkEvent
 from lmx.objectives import OBJECTIVES
 from lmx.plan import (
   batch_shapes,
   cheapest_fixes,
-  collective_seconds,
   describe_memory,
-  host_seconds,
   imagined_objective,
   make_gpu_plan,
   out_of_memory,
 )
 from lmx.plan_search import cached, candidates, count, meshes, refined, search
-from lmx.topology import parse_topology
+from lmx.plan_time import collective_seconds, link_seconds
+from lmx.topology import Topology, parse_topology
 from lmx.training.state import local_bytes
 from lmx.units import chip_of
 
@@ -127,15 +126,23 @@ def test_more_devices_hold_less_each():
   assert split.parameters < 0.2 * whole.parameters
 
 
-@pytest.mark.parametrize("topology", ["v5e", "v9:4x4", "v5e:4", "h100:x", "h100:0", ""])
+@pytest.mark.parametrize("topology", ["v5e", "v9:4x4", "v5e:4", "h100:x", "h100:0", "", "0xv5e:4x4", "2xh100:8"])
 def test_an_unknown_machine_is_refused_with_those_there_are(topology):
   with pytest.raises(LmxError, match="--topology"):
     parse_topology(topology)
 
 
-def test_known_machines_are_read():
-  assert parse_topology("v5p:4x4x4") == ("v5p", "4x4x4")
-  assert parse_topology("b200:16") == ("b200", "16")
+@pytest.mark.parametrize(
+  ("text", "topology", "devices"),
+  [
+    ("v5p:4x4x4", Topology("v5p", "4x4x4"), 64),
+    ("2xv6e:16x16", Topology("v6e", "16x16", slices=2), 512),
+    ("b200:16", Topology("b200", "16"), 16),
+  ],
+)
+def test_known_machines_are_read(topology, text, devices):
+  assert parse_topology(text) == topology
+  assert topology.size == devices
 
 
 def test_tokens_are_read_with_their_scale():
@@ -307,21 +314,28 @@ def test_communication_takes_as_long_as_its_links_allow():
   assert collective_seconds(Collective("all-reduce", (), 45e9, 1, True), v5e, layout, devices) == 0
 
 
-def test_a_device_waits_for_its_host_for_what_computing_does_not_hide():
-  chip = dataclasses.replace(chip_of("TPU v5e"), clock=1.0, host_bandwidth=1.0)
+def test_a_device_waits_for_its_links_for_what_computing_does_not_hide():
+  chip = dataclasses.replace(chip_of("TPU v5e"), clock=1.0, host_bandwidth=1.0, slice_bandwidth=0.5)
 
-  def waited(*events):
-    return host_seconds([HostEvent(*one) for one in events], chip, 1.0)
+  def waited(*events, share=1.0, slices=1):
+    found = link_seconds([LinkEvent(*one) for one in events], chip, share, slices)
+    return {link: seconds for link, seconds in found.items() if seconds}
 
-  come, go = (1, True, 10.0, False, 0, 0), (2, True, 10.0, True, 0, 0)
-  assert waited(come, (1, False, 10.0, False, 0, 0)) == 10
-  assert waited(come, (1, False, 10.0, False, 4, 0)) == pytest.approx(10 - 4 * 1.05)
-  assert waited(come, (1, False, 10.0, False, 0, 6)) == pytest.approx(10 - 6 / 3)
-  assert waited(come, (1, False, 10.0, False, 400, 0)) == 0
-  both = [(1, False, 10.0, False, 0, 0), (2, False, 10.0, True, 0, 0)]
-  assert waited(come, go, *both) == 10  # Each way has the link for itself.
-  assert waited(come, (2, True, 10.0, False, 0, 0), both[0], (2, False, 10.0, False, 0, 0)) == 20
-  assert host_seconds([HostEvent(*come), HostEvent(*both[0])], chip, 0.5) == 20
+  def both(journey, link, kind="copy", matmul=0, other=0):
+    return (journey, True, 10.0, link, kind, 0, 0), (journey, False, 10.0, link, kind, matmul, other)
+
+  come, came = both(1, "from host")
+  assert waited(come, came) == {"from host": 10}
+  assert waited(*both(1, "from host", matmul=4)) == {"from host": pytest.approx(10 - 4 * 1.05)}
+  assert waited(*both(1, "from host", other=6)) == {"from host": pytest.approx(10 - 6 / 3)}
+  assert waited(*both(1, "from host", matmul=400)) == {}
+  go, went = both(2, "to host")
+  assert waited(come, go, came, went) == {"from host": 10}  # Each way has the link for itself.
+  also, there = both(2, "from host")
+  assert waited(come, also, came, there) == {"from host": 20}
+  assert waited(come, came, share=0.5) == {"from host": 20}
+  assert waited(*both(1, "slices", "all-reduce"), slices=4) == {"slices": pytest.approx(2 * 3 / 4 * 10 / 0.5)}
+  assert waited(*both(1, "slices", "all-gather"), slices=4) == {"slices": pytest.approx(3 / 4 * 10 / 0.5)}
 
 
 def test_moments_in_the_hosts_memory_free_the_devices_and_take_time():

@@ -3,6 +3,7 @@
 
   lmx plan --config=configs/gpt3.py:1.3b --topology=v5e:4x4
   lmx plan --config=configs/llama.py:8b --topology=v5p:4x4x4 --tokens="300B" --price=4.2
+  lmx plan --config=configs/gpt3.py:1.3b --topology=2xv5e:4x4 --config.mesh.slice=2
   lmx plan --config=configs/gpt3.py:1.3b --topology=v5e:4x4 --search --write=configs/mine.py --plot=plan.png
 
 TPU slices are compiled for, ahead of time, with the package libtpu: memory, collectives and matmuls are the compiler's
@@ -29,7 +30,11 @@ _SHOWN = 12  # Collectives; the others are small.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   add_config(parser)
-  parser.add_argument("--topology", required=True, help="a TPU slice (v5e:4x4, v5p:4x4x4, v6e:16x16) or GPUs (h200:8)")
+  parser.add_argument(
+    "--topology",
+    required=True,
+    help="a TPU slice (v5e:4x4, v5p:4x4x4), several (2xv5e:16x16) or GPUs (h200:8)",
+  )
   parser.add_argument("--tokens", default="", help='also the time and cost of training on so many, as "300B"')
   parser.add_argument("--price", type=float, help="of one device for an hour, in any currency")
   parser.add_argument("--search", action="store_true", help="look for the fastest way that fits")
@@ -43,42 +48,40 @@ def run(args: argparse.Namespace) -> int:
   tokens = parse_tokens(args.tokens)
   if args.price is not None and args.price < 0:
     raise LmxError(message("--price", got=args.price, allowed="a price of an hour, at least 0"))
-  topology = importlib.import_module("lmx.topology")
-  kind, shape = topology.parse_topology(args.topology)
+  topologies = importlib.import_module("lmx.topology")
+  machine = topologies.parse_topology(args.topology)
   config = checked_config(args)
   plans = importlib.import_module("lmx.plan")
   if args.search:
-    return run_search(args, config, topology, plans, kind, shape)
+    return run_search(args, config, plans, machine, [] if machine.calculated else topologies.tpu_devices(machine))
   if args.write or args.plot:
     raise LmxError(f"{'--write' if args.write else '--plot'} needs --search. Fix: add --search")
-  if kind in topology.GPUS:
-    plan = plans.make_gpu_plan(config, kind, int(shape))
+  if machine.calculated:
+    plan = plans.make_gpu_plan(config, machine.kind, machine.size)
   else:
-    plan = plans.make_plan(config, topology.tpu_devices(kind, shape))
+    plan = plans.make_plan(config, topologies.tpu_devices(machine))
   print(json.dumps(as_json(plan, args.topology)) if args.json else as_text(plan, plans, config.name, args.topology))
   if tokens and not args.json:
     print(cost_text(plan, tokens, args.price))
   return 0
 
 
-def run_search(args: argparse.Namespace, config: Any, topology: Any, plans: Any, kind: str, shape: str) -> int:
+def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, devices: Any) -> int:
   """Counts all candidates, compiles the best of them, and prints what came out."""
   if args.write and Path(args.write).exists():
     raise LmxError(f"--write: {args.write} exists. Fix: another name, or remove it")
   if args.compile < 1:
     raise LmxError(message("--compile", got=args.compile, allowed="at least 1"))
   searching = importlib.import_module("lmx.plan_search")
-  calculated = kind in topology.GPUS
-  devices = [] if calculated else topology.tpu_devices(kind, shape)
-  chip = plans.chip_of(kind if calculated else devices[0].device_kind)
-  every = searching.candidates(config, len(devices) or int(shape), chip)
+  chip = plans.chip_of(machine.kind if machine.calculated else devices[0].device_kind)
+  every = searching.candidates(config, machine.size, chip)
   if not every:
     raise LmxError(
       f"{config.name} fits on no mesh of {args.topology}. Fixes: {'; '.join(plans.cheapest_fixes(config))}"
     )
   print(f"{config.name} on {args.topology}: {len(every)} combinations fit by a count of bytes", flush=True)
   best = every[: args.compile]
-  if not calculated:
+  if not machine.calculated:
     tell = functools.partial(_tell, total=len(best) + 1, numbers=itertools.count(1))
     look = functools.partial(
       searching.search, config, args.topology, make=lambda c: plans.make_plan(c, devices), tell=tell

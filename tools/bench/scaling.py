@@ -13,7 +13,6 @@ their step says what splitting adds in work (collectives, smaller matrices), and
 import argparse
 import dataclasses
 import json
-import math
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from lmx.topology import parse_topology
 from tools.bench.contest import load_average
 from tools.bench.reporting import HERE, ROOT, Load, make_result, report, table, versions
 from tools.bench.scaling_plots import draw_steps, draw_tpus
@@ -186,7 +186,7 @@ def measure_tpus(topologies: Sequence[str]) -> list[Point]:
   """The decoder's plan on each slice, each in a process of its own."""
   found = []
   for topology in topologies:
-    devices = math.prod(int(size) for size in topology.partition(":")[2].split("x"))
+    devices = parse_topology(topology).size
     overrides = [*DECODER[1], f"train.batch_size={ROWS * devices}"]
     for _ in range(PATIENCE):
       worker = Worker(0)

@@ -66,7 +66,7 @@ def measure_step(setting: Mapping[str, Any]) -> dict[str, Any]:
 def measure_plan(setting: Mapping[str, Any]) -> dict[str, Any]:
   """Time of compiling the step for a TPU slice, and what the plan says of it."""
   config = configs.load(setting["config"], setting["overrides"])
-  devices = tpu_devices(*parse_topology(setting["topology"]))
+  devices = tpu_devices(parse_topology(setting["topology"]))
   (network, compiled), compiling = timed(lambda: compile_step(config, devices))
   plan = read_plan(config, devices, network, compiled)
   return {
