@@ -35,6 +35,7 @@ from lmx.objectives.base import LossFunction, Objective
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.run_config import TOKENIZER_DIR, read_labels
 from lmx.sharding import Layout
+from lmx.training.state import Blueprint
 from lmx.units import Pace, duration_steps, human_bytes
 
 
@@ -216,7 +217,7 @@ def _no_loss(*arguments: Any) -> Any:
 
 
 def imagine(
-  config: ConfigDict, devices: int | Sequence[Any] | None, loss: LossFunction = _no_loss
+  config: ConfigDict, devices: int | Sequence[Any] | None, loss: LossFunction = _no_loss, plan: Blueprint | None = None
 ) -> tuple[Network, dict[str, int]]:
   """The network of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
 
@@ -224,6 +225,7 @@ def imagine(
     config: checked.
     devices: so many that need not exist, or devices to compile for; None: those here.
     loss: of the objective, for those who run the step.
+    plan: the model's blueprint, where it is known already.
 
   Raises:
     LmxError: what does not fit.
@@ -236,7 +238,7 @@ def imagine(
   else:
     mesh = imagined_mesh(sizes, devices) if isinstance(devices, int) else make_mesh(sizes, devices)
     layout = make_layout(config, mesh)
-  network = make_network(config, spec, loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout)
+  network = make_network(config, spec, loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout, plan=plan)
   rows, length = config.train.batch_size // config.train.micro_batches, config.data.length
   return network, {"rows": rows, "length": length, "encoder_length": config.data.encoder_length or length}
 

@@ -295,6 +295,7 @@ def make_network(
   pace: Pace,
   tokenizer: Tokenizer | None = None,
   layout: Layout | None = None,
+  plan: Blueprint | None = None,
 ) -> Network:
   """The model's blueprint on the mesh with its optimizer: everything but the numbers.
 
@@ -305,12 +306,13 @@ def make_network(
     pace: with the run's total steps.
     tokenizer: a teacher must have the same; None: not checked.
     layout: None: the config's mesh over the devices here.
+    plan: the model's blueprint, where it is known already.
   """
   layout, make = layout or make_layout(config), model_maker(config, spec)
   check_split(config, spec, layout)
   if isinstance(layout.mesh, jax.sharding.Mesh):  # Who imagines devices knows their kind, and checks it.
     check_quantization(config.compute.quantization, layout.mesh.devices.flat[0].device_kind)
-  plan = blueprint(make)
+  plan = plan or blueprint(make)
   optimizer = make_the_optimizer(config, plan, pace.total_steps or 0, pace)
   options = StepOptions(
     micro_batches=config.train.micro_batches,

@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Looks for the fastest way to run a config on a machine that isn't here.
 
-Meshes, micro-batches, rematerialisation, the loss in parts, ZeRO-1 and moments in the host's memory are combined. What
-cannot fit is left out by a count of bytes, what is left is put in order by a count of FLOPs and of bytes that travel,
-and the most promising are compiled (TPUs), which corrects both counts. Results are kept, so that a search that was
-stopped goes on where it was.
+Meshes, micro-batches, the schedule of a pipeline, rematerialisation, the loss in parts, ZeRO-1 and moments in the
+host's memory are combined. What cannot fit is left out by a count of bytes, what is left is put in order by a count of
+FLOPs and of bytes that travel, and the most promising are compiled (TPUs), which corrects both counts. Results are
+kept, so that a search that was stopped goes on where it was.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +21,30 @@ from ml_collections.config_dict import ConfigDict
 
 from lmx.build import imagine
 from lmx.config import flatten
-from lmx.errors import LmxError
+from lmx.errors import LmxError, message
 from lmx.mesh import BATCH_AXES
-from lmx.models.counts import block_matrices
 from lmx.network import Network
 from lmx.nn.quantized import check_quantization
-from lmx.plan import Plan, Range, imagined_objective, peak_seconds, stored_bytes
-from lmx.training.state import local_bytes
+from lmx.plan import Plan, imagined_objective
+from lmx.plan_count import count
+from lmx.plan_time import Range
 from lmx.units import Chip, human_bytes
 from lmx.versions import installed
 
 CACHE = "~/.cache/lmx/plans"
 _REMATS = ("none", "dots", "full")
-_RECOMPUTED = {"none": 0.0, "dots": 0.03, "full": 1 / 3, "offload": 0.03}  # Of the forward and backward pass together.
 _CHUNKS = 8
 _VMEM = 32  # compute.scoped_vmem, in MiB. Only the compiler knows what it saves, so it is tried on the fastest.
-# Mesh axis -> the most devices along it; data takes those that the others leave. One more axis is one more line.
-_AXES = {"fsdp": math.inf, "tensor": 8}
-_EFFICIENCY = 0.75  # Of the peak, that matmuls reach; candidates are only compared with each other.
-_PER_MICRO_BATCH = 0.01  # What one more micro-batch costs in time: gradients are added up, products are smaller.
+# Mesh axis -> the most devices along it; data takes those that the others leave, and slice is the machine's.
+_AXES = {"fsdp": math.inf, "tensor": 8, "sequence": 8, "expert": math.inf, "stage": 8}
+_MODEL_AXES = 2  # More of the axes but fsdp than this are not tried at once.
+_ROUNDS = (1, 2)  # compute.stage_rounds
+_WAVES = (1, 2, 4)  # compute.stage_micro_batches, over the number of stages.
+_ALWAYS = ("mesh.data", "mesh.fsdp", "train.micro_batches", "compute.remat", "compute.loss_chunks")  # Are said.
+_SELDOM = (
+  *(f"mesh.{axis}" for axis in _AXES if axis != "fsdp"),
+  *(f"compute.{key}" for key in ("stage_rounds", "stage_micro_batches", "zero1", "offload_optimizer")),
+)
 _ROOM = 1.1  # The count of bytes may be wrong by so much before a candidate is left out.
 
 
@@ -74,37 +79,79 @@ class Candidate:
     return ", ".join(f"{key.partition('.')[2]}={value}" for key, value in self.overrides)
 
 
-def meshes(devices: int) -> Iterator[dict[str, int]]:
-  """Every mesh of so many devices over data and the axes that are searched."""
+def meshes(devices: int, experts: int | None) -> Iterator[dict[str, int]]:
+  """Every mesh of so many devices over data and the axes that are searched; experts can be on as many as there are."""
+  most = {**_AXES, "expert": min(_AXES["expert"], experts or 1)}
   divisors = [n for n in range(1, devices + 1) if devices % n == 0]
-  for sizes in itertools.product(*([n for n in divisors if n <= most] for most in reversed(_AXES.values()))):
-    if devices % math.prod(sizes) == 0:
-      yield {"data": devices // math.prod(sizes), **dict(zip(_AXES, reversed(sizes), strict=True))}
+  fits = lambda n, axis: n <= most[axis] and (axis != "expert" or (experts or 1) % n == 0)  # noqa: E731
+  for sizes in itertools.product(*([n for n in divisors if fits(n, axis)] for axis in reversed(_AXES))):
+    found = dict(zip(_AXES, reversed(sizes), strict=True))
+    if devices % math.prod(sizes) == 0 and sum(n > 1 for axis, n in found.items() if axis != "fsdp") <= _MODEL_AXES:
+      yield {"data": devices // math.prod(sizes), **found}
 
 
-def candidates(config: ConfigDict, devices: int, chip: Chip) -> list[Candidate]:
-  """All combinations that fit by a count of their bytes, the fastest by the count of their time first."""
-  check_quantization(config.compute.quantization, chip.name)
+def layouts(config: ConfigDict, devices: int) -> list[ConfigDict]:
+  """The config with each way of putting the model on the devices: mesh, rounds of a pipeline, ZeRO-1.
+
+  Raises:
+    LmxError: the slices don't divide the devices.
+  """
+  slices = config.mesh.slice
+  if slices < 1 or devices % slices:
+    raise LmxError(message("config.mesh.slice", got=slices, allowed=f"a divisor of the {devices} devices"))
   found = []
-  for mesh, zero1 in itertools.product(meshes(devices), (False, True)):
+  for mesh, zero1 in itertools.product(meshes(devices // slices, config.model.experts), (False, True)):
     if zero1 and mesh["data"] == 1:
       continue
-    chosen = config.copy_and_resolve_references()
-    chosen.mesh.update({axis: mesh.get(axis, 1) for axis in chosen.mesh})
-    chosen.train.micro_batches, chosen.compute.zero1, chosen.compute.offload_optimizer = 1, zero1, False
+    for rounds in _ROUNDS if mesh["stage"] > 1 else (config.compute.stage_rounds,):
+      chosen = config.copy_and_resolve_references()
+      chosen.mesh.update(mesh)
+      chosen.compute.zero1, chosen.compute.stage_rounds = zero1, rounds
+      found.append(chosen)
+  return found
+
+
+Track = Callable[[Sequence[ConfigDict]], Iterable[ConfigDict]]
+
+
+def candidates(config: ConfigDict, devices: int, chip: Chip, track: Track = iter) -> list[Candidate]:
+  """All combinations that fit by a count of their bytes, the fastest by the count of their time first.
+
+  Args:
+    config: what they change.
+    devices: how many.
+    chip: their kind.
+    track: hands the layouts on, and shows how far it is.
+  """
+  check_quantization(config.compute.quantization, chip.name)
+  found: list[Candidate] = []
+  loss, plan = imagined_objective(config).loss, None  # The model is the same on all meshes.
+  for chosen in track(layouts(config, devices)):
+    chosen.train.micro_batches, chosen.compute.offload_optimizer = 1, False
     try:
-      network, _ = imagine(chosen, devices, imagined_objective(chosen).loss)
+      network, _ = imagine(chosen, devices, loss, plan)
     except LmxError:
       continue  # Sizes that this mesh doesn't divide.
-    shards = math.prod(network.layout.mesh.shape[axis] for axis in BATCH_AXES)
-    micro = [n for n in (1, 2, 4, 8) if config.train.batch_size % (n * shards) == 0]
-    for parts, remat, chunks, offload in itertools.product(micro, _REMATS, (1, _CHUNKS), (False, True)):
-      chosen.train.micro_batches, chosen.compute.offload_optimizer = parts, offload
-      chosen.compute.remat, chosen.compute.loss_chunks = remat, chunks
-      bytes_, seconds = count(network, chosen, chip)
-      if bytes_ <= _ROOM * chip.hbm_bytes:
-        found.append(Candidate(_changes(config, chosen, mesh), bytes_, Range(seconds, seconds, seconds)))
+    plan = network.plan
+    found += _on_mesh(config, chosen, network, chip)
   return sorted(found, key=lambda one: (one.step.likely, one.bytes))
+
+
+def _on_mesh(config: ConfigDict, chosen: ConfigDict, network: Network, chip: Chip) -> Iterator[Candidate]:
+  """What fits of all that can be combined on one mesh."""
+  shards = math.prod(network.layout.mesh.shape[axis] for axis in BATCH_AXES)
+  stages, rows = network.layout.mesh.shape["stage"], config.train.batch_size
+  if stages == 1:
+    parts = [(n, config.compute.stage_micro_batches) for n in (1, 2, 4, 8) if rows % (n * shards) == 0]
+  else:
+    parts = [(1, n * stages) for n in _WAVES if rows % (n * shards) == 0]
+  for (micro, in_turn), remat, chunks, offload in itertools.product(parts, _REMATS, (1, _CHUNKS), (False, True)):
+    chosen.train.micro_batches, chosen.compute.offload_optimizer = micro, offload
+    chosen.compute.remat, chosen.compute.loss_chunks = remat, chunks
+    chosen.compute.stage_micro_batches = in_turn
+    bytes_, seconds = count(network, chosen, chip)
+    if bytes_ <= _ROOM * chip.hbm_bytes:
+      yield Candidate(_changes(config, chosen), bytes_, Range(seconds, seconds, seconds))
 
 
 def refined(config: ConfigDict, one: Candidate) -> list[Candidate]:
@@ -114,47 +161,10 @@ def refined(config: ConfigDict, one: Candidate) -> list[Candidate]:
   return [dataclasses.replace(one, overrides=(*one.overrides, ("compute.scoped_vmem", _VMEM)), compiled=False)]
 
 
-def _changes(config: ConfigDict, chosen: ConfigDict, mesh: Mapping[str, int]) -> tuple[tuple[str, Any], ...]:
+def _changes(config: ConfigDict, chosen: ConfigDict) -> tuple[tuple[str, Any], ...]:
   """What a candidate sets: what is always searched, and what is seldom chosen where it is not what the config has."""
-  always = ("train.micro_batches", "compute.remat", "compute.loss_chunks")
-  seldom = ("compute.zero1", "compute.offload_optimizer")
-  keys = (*(f"mesh.{axis}" for axis in mesh), *always, *(key for key in seldom if config[key] != chosen[key]))
+  keys = (*_ALWAYS, *(key for key in _SELDOM if config[key] != chosen[key]))
   return tuple((key, chosen[key]) for key in keys)
-
-
-def count(network: Network, config: ConfigDict, chip: Chip) -> tuple[float, float]:
-  """Bytes of a device and seconds of a step, from sizes alone: good to put candidates in order, not to believe.
-
-  Args:
-    network: on the config's mesh, with the optimizer on the devices; the rest is read from the config.
-    config: of a candidate.
-    chip: the devices.
-  """
-  spec, micro, remat, mesh = network.spec, config.train.micro_batches, config.compute.remat, network.layout.mesh.shape
-  copies, fsdp, tensor = mesh["data"], mesh["fsdp"], mesh["tensor"]
-  tokens, shards = config.train.batch_size * config.data.length, math.prod(mesh[axis] for axis in BATCH_AXES)
-  own = tokens / (shards * micro)  # Of a micro-batch, on a device.
-  width, wide = spec.width, block_matrices(spec, active=True) / spec.width
-  kept = {"full": width, "dots": 2 * width + wide / tensor, "none": 4 * width + 2 * wide / tensor}[remat]
-  parameters, others, batch, _ = stored_bytes(network, config)
-  host = local_bytes(network.abstract.opt_state) if config.compute.offload_optimizer else 0
-  split = copies if config.compute.zero1 else 1
-  gradients = parameters * (1 + (1 / split if micro > 1 else 0))
-  logits = 6 * own * spec.vocab_rows / tensor / config.compute.loss_chunks
-  layer = 2 * own * (4 * width + 2 * wide / tensor)
-  bytes_ = parameters + others - host + batch + gradients + 2 * own * kept * spec.layers + logits + layer
-  peak = peak_seconds(network, config, chip, tokens / network.layout.mesh.size)
-  seconds = peak * (1 + _RECOMPUTED[remat]) / _EFFICIENCY * (1 + _PER_MICRO_BATCH * (micro - 1))
-  if chip.link_bandwidth:
-    whole = parameters / 4 * fsdp  # Parameters of a tensor part.
-    gathered = 2 * whole * (3 if remat != "none" else 2) * micro if fsdp > 1 else 0.0
-    reduced = 2 * 2 * whole if copies * fsdp > 1 else 0.0
-    summed = 8 * spec.layers * 2 * own * width * micro if tensor > 1 else 0.0
-    given = parameters if split > 1 else 0.0  # Each copy's part of the new parameters, to all copies.
-    links = 2 * chip.link_bandwidth
-    seconds += max(0.0, gathered / links - seconds) + (reduced + summed + given) / links
-  updated = 2 * (parameters + others) / split  # Read and written.
-  return bytes_, seconds + updated / chip.hbm_bandwidth + 2 * host / chip.host_bandwidth
 
 
 @functools.cache

@@ -79,6 +79,7 @@ class Chip:
     clock: cycles/s, for TPUs; inferred from the peak and the number of multipliers.
     link_bandwidth: bytes/s one way over one link to a neighbour
       (https://jax-ml.github.io/scaling-book/tpus, table of section 2).
+    switch_bandwidth: bytes/s one way between GPUs that NVLink joins: half of what NVIDIA says of both ways together.
     wraps: a torus dimension of a multiple of so many chips is a ring; a shorter one is a line.
     host_bandwidth: bytes/s each way between a chip and its host's memory, over PCIe. TPUs: 32 GB/s for v6e, 16 for
       those before (same source); GPUs: half of what NVIDIA says of both ways together, 64 GB/s for PCIe 4.0 (A100)
@@ -96,6 +97,7 @@ class Chip:
   source: str
   clock: float = 0.0
   link_bandwidth: float = 0.0
+  switch_bandwidth: float = 0.0
   wraps: int = 0
   host_bandwidth: float = 0.0
   slice_bandwidth: float = 0.0
@@ -116,7 +118,7 @@ _V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, l
              host_bandwidth=16e9, slice_bandwidth=6.25e9, int8_ops=918e12)
 _V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16,
              host_bandwidth=32e9, slice_bandwidth=12.5e9, int8_ops=1836e12)
-_HOPPER = functools.partial(Chip, host_bandwidth=64e9, int8_ops=1979e12, fp8_flops=1979e12)
+_HOPPER = functools.partial(Chip, host_bandwidth=64e9, switch_bandwidth=450e9, int8_ops=1979e12, fp8_flops=1979e12)
 # Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
   "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4,
@@ -127,11 +129,12 @@ CHIPS = {
   "tpu v5p": _V5P,
   "tpu v6 lite": _V6E,
   "tpu v6e": _V6E,
-  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", host_bandwidth=32e9, int8_ops=624e12),
+  "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", host_bandwidth=32e9, switch_bandwidth=300e9,
+               int8_ops=624e12),
   "h100": _HOPPER("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/"),
   "h200": _HOPPER("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/"),
-  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9, int8_ops=4500e12,
-               fp8_flops=4500e12),
+  "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9, switch_bandwidth=900e9,
+               int8_ops=4500e12, fp8_flops=4500e12),
 }
 # fmt: on
 

@@ -4,6 +4,7 @@
 Warnings become errors in pyproject.toml, beside the few exceptions and their reasons.
 """
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def eight_devices() -> None:
 def repository() -> Path:
   """The root of the clone."""
   return ROOT
+
+
+@pytest.fixture
+def with_qwix(monkeypatch):
+  """As if it was installed, for what does not call it."""
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
 
 
 @pytest.fixture(scope="session")

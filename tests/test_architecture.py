@@ -52,6 +52,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "report",
     "plan_time",
     "plan",
+    "plan_count",
     "plan_search",
     "loop",
     "tasks",
@@ -61,7 +62,18 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})
 PLACE = {room: (row, column) for row, rooms in enumerate(ROWS) for column, room in enumerate(rooms)}
-READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", "plan", "plan_search", "cli", "notebook")
+READS_CONFIGS = (
+  "config",
+  "config_check",
+  "run_config",
+  "network",
+  "build",
+  "plan",
+  "plan_count",
+  "plan_search",
+  "cli",
+  "notebook",
+)
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 

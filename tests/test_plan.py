@@ -4,16 +4,12 @@
 import dataclasses
 import importlib.util
 import json
-import shutil
 import types
-from pathlib import Path
 
 import jax
 import pytest
 
-import lmx.nn.quantized
 from lmx import config as configs
-from lmx import plan_search
 from lmx.build import imagine
 from lmx.cli.main import main
 from lmx.cli.plan import parse_tokens
@@ -28,10 +24,9 @@ from lmx.plan import (
   make_gpu_plan,
   out_of_memory,
 )
-from lmx.plan_search import cached, candidates, count, meshes, refined, search
+from lmx.plan_search import candidates
 from lmx.plan_time import collective_seconds, link_seconds
 from lmx.topology import Topology, parse_topology
-from lmx.training.state import local_bytes
 from lmx.units import chip_of
 
 TINY = ["model.layers=2", "model.width=32", "model.heads=2", "mesh.data=-1", "train.batch_size=8", "model.context=128"]
@@ -79,12 +74,6 @@ def test_a_plan_for_gpus_says_what_is_stored_and_a_range_of_times(capsys):
   assert json.loads(capsys.readouterr().out)["devices"] == 8
 
 
-@pytest.fixture
-def with_qwix(monkeypatch):
-  """As if it was installed: plans of GPUs don't call it."""
-  monkeypatch.setattr(lmx.nn.quantized.importlib.util, "find_spec", lambda name: object())
-
-
 def test_the_roofline_of_quantized_products_is_lower_and_the_mfu_stays_that_of_bf16(with_qwix, capsys):
   plain, config = make_gpu_plan(tiny(), "h200", 8), tiny()
   config.compute.quantization = "int8"
@@ -100,14 +89,6 @@ def test_the_roofline_of_quantized_products_is_lower_and_the_mfu_stays_that_of_b
   flags = [f"--config.{override}" for override in [*TINY, "compute.quantization=int8"]]
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8"]) == 0
   assert "from all the gain of int8 to none" in capsys.readouterr().out
-
-
-def test_a_search_counts_quantized_products_as_faster(with_qwix):
-  config = tiny()
-  plain = candidates(config, 8, chip_of("TPU v5e"))
-  config.compute.quantization = "int8"
-  quantized = candidates(config, 8, chip_of("TPU v5e"))
-  assert quantized[0].step.likely < plain[0].step.likely
 
 
 def test_quantized_products_that_a_chip_has_no_units_for_are_refused(with_qwix):
@@ -163,139 +144,6 @@ def test_too_little_memory_becomes_a_sentence_with_three_fixes():
     "--config.train.micro_batches=2 (half the activations; the same batch)",
     "a topology with more devices",
   ]
-
-
-def big():
-  return configs.load("configs/gpt3.py:1.3b", ["model.vocab_size=50304", "train.batch_size=128"])
-
-
-def test_a_search_leaves_out_what_cannot_fit_and_prefers_what_computes_nothing_twice():
-  h100, small = chip_of("h100"), dataclasses.replace(chip_of("h100"), hbm_bytes=8e9)
-  roomy, tight = candidates(big(), 8, h100), candidates(big(), 8, small)
-  assert 0 < len(tight) < len(roomy)
-  assert dict(roomy[0].overrides)["compute.remat"] == "none"
-  plain = [dict(one.overrides) for one in tight if "compute.offload_optimizer" not in dict(one.overrides)]
-  assert {one["compute.remat"] for one in plain} == {"full"}  # Moments on the host leave room for what matmuls give.
-  assert all(one.bytes <= 1.1 * small.hbm_bytes for one in tight)
-  assert not candidates(big(), 1, dataclasses.replace(small, hbm_bytes=1e9))
-
-
-@pytest.mark.parametrize("devices", [1, 6, 16])
-def test_every_mesh_of_the_searched_axes_is_tried_once(devices):
-  found = [tuple(mesh.items()) for mesh in meshes(devices)]
-  assert len(set(found)) == len(found)
-  sizes = range(1, devices + 1)
-  wanted = {(d, f, t) for d in sizes for f in sizes for t in sizes if d * f * t == devices and t <= 8}
-  assert {tuple(size for _, size in mesh) for mesh in found} == wanted
-  assert {tuple(axis for axis, _ in mesh) for mesh in found} == {("data", "fsdp", "tensor")}
-
-
-def test_an_axis_that_is_not_searched_is_left_at_one(monkeypatch):
-  monkeypatch.setattr(plan_search, "_AXES", {"fsdp": 2})
-  config = big()
-  config.mesh.data, config.mesh.tensor = 1, 2
-  found = [dict(one.overrides) for one in candidates(config, 4, chip_of("h100"))]
-  assert {(one["mesh.data"], one["mesh.fsdp"]) for one in found} == {(4, 1), (2, 2)}
-
-
-def test_what_is_seldom_chosen_is_said_where_it_differs_from_the_config():
-  h100 = chip_of("h100")
-  config = big()
-  found = [dict(one.overrides) for one in candidates(config, 2, h100)]
-  assert {one.get("compute.zero1") for one in found} == {None, True}
-  assert {one.get("compute.offload_optimizer") for one in found} == {None, True}
-  assert not any(one.get("compute.zero1") and one["mesh.data"] == 1 for one in found)
-  config.compute.zero1 = True
-  assert {dict(one.overrides).get("compute.zero1") for one in candidates(config, 2, h100)} == {None, False}
-
-
-def test_a_count_knows_what_zero1_and_the_hosts_memory_save_and_cost():
-  config, h100 = big(), chip_of("h100")
-  config.mesh.data, config.mesh.fsdp, config.train.micro_batches = 8, 1, 1
-
-  def counted(**compute):
-    config.compute.update({"zero1": False, "offload_optimizer": False, **compute})
-    network, _ = imagine(config, 8, imagined_objective(config).loss)
-    return count(network, config, h100), local_bytes(network.abstract.opt_state)
-
-  (plain, fast), moments = counted()
-  (split, _), part = counted(zero1=True)
-  assert plain - split == moments - part > 0.85 * moments
-  config.compute.offload_optimizer = False
-  network, _ = imagine(config, 8, imagined_objective(config).loss)
-  config.compute.zero1, config.compute.offload_optimizer = True, True
-  away, slow = count(network, config, h100)
-  assert (split - away, slow > fast) == (part, True)
-
-
-def test_a_search_forgets_what_another_lmx_found(tmp_path, monkeypatch):
-  calls = []
-
-  def found():
-    return cached(tmp_path, big(), "h100:8", lambda: {"number": calls.append(0) or len(calls)})["number"]
-
-  assert [found(), found()] == [1, 1]
-  monkeypatch.setattr(plan_search, "revision", lambda: "another")
-  assert [found(), found()] == [2, 2]
-  monkeypatch.setattr(plan_search, "installed", lambda package: "2.0")
-  assert found() == 3
-
-
-def test_the_revision_of_lmx_changes_with_any_of_its_sources(tmp_path, monkeypatch):
-  before = plan_search.revision()
-  shutil.copytree(Path(plan_search.__file__).parent, tmp_path / "lmx", ignore=shutil.ignore_patterns("__pycache__"))
-  monkeypatch.setattr(plan_search, "__file__", str(tmp_path / "lmx" / "plan_search.py"))
-  revision = plan_search.revision.__wrapped__
-  assert revision() == before
-  changed = tmp_path / "lmx" / "nn" / "norm.py"
-  changed.write_text(changed.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-  assert revision() != before
-
-
-def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path):
-  chosen, calls = candidates(big(), 8, chip_of("h100"))[:3], []
-
-  def make(config):
-    calls.append(config)
-    if len(calls) == 3:
-      raise KeyboardInterrupt
-    if len(calls) == 1:
-      raise LmxError("too little memory")
-    return make_gpu_plan(config, "h100", 8)
-
-  with pytest.raises(KeyboardInterrupt):
-    search(big(), "h100:8", chosen, make, lambda one: None, str(tmp_path))
-  told = []
-  best = search(big(), "h100:8", chosen, make, told.append, str(tmp_path))
-  assert len(calls) == 4  # The first two were kept, the one too large among them.
-  assert [bool(one.problem) for one in told] == [True, False, False]
-  assert [bool(one.problem) for one in best] == [False, False, True]
-
-
-def test_the_fastest_is_tried_with_more_vector_memory_where_the_config_leaves_it_open():
-  config, one = big(), candidates(big(), 2, chip_of("h100"))[0]
-  (more,) = refined(config, one)
-  assert more.apply(config).compute.scoped_vmem == 32
-  assert set(more.overrides) - set(one.overrides) == {("compute.scoped_vmem", 32)}
-  assert refined(config, dataclasses.replace(one, problem="too large")) == []
-  config.compute.scoped_vmem = 64
-  assert refined(config, one) == []
-
-
-def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsys):
-  file, picture = tmp_path / "mine.py", tmp_path / "plan.png"
-  command = ["plan", "--config=configs/gpt3.py:1.3b", "--topology=h100:8", "--search"]
-  assert main([*command, f"--write={file}", f"--plot={picture}"]) == 0
-  assert "combinations fit" in capsys.readouterr().out
-  written, base = configs.load(str(file)), configs.load("configs/gpt3.py:1.3b")
-  assert written.compute.remat != base.compute.remat == "full"
-  assert written.model == base.model
-  assert picture.read_bytes()[:4] == b"\x89PNG"
-  assert main([*command, f"--write={file}"]) == 2
-  assert "exists" in capsys.readouterr().err
-  assert main([*command[:-1], f"--plot={picture}"]) == 2
-  assert main(["plan", "--config=configs/gpt3.py:13b", "--topology=h100:1", "--search"]) == 2
-  assert "fits on no mesh" in capsys.readouterr().err
 
 
 def test_communication_takes_as_long_as_its_links_allow():

@@ -8,8 +8,9 @@
 
 TPU slices are compiled for, ahead of time, with the package libtpu: memory, collectives and matmuls are the compiler's
 own figures, the rest is added by calculation, and the output says which is whose. GPUs (h100:8) are calculated only.
---search tries meshes, micro-batches, rematerialisation, the loss in parts, ZeRO-1 and moments in the host's memory;
-on TPUs more vector memory for the fastest of them. What it has compiled once with this lmx it keeps.
+--search tries meshes of all axes, micro-batches, the schedule of a pipeline, rematerialisation, the loss in parts,
+ZeRO-1 and moments in the host's memory; on TPUs more vector memory for the fastest of them. What it has compiled once
+with this lmx it keeps.
 """
 
 import argparse
@@ -17,11 +18,13 @@ import functools
 import importlib
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lmx.cli.arguments import add_config
 from lmx.cli.config import checked_config
+from lmx.console import console, reporter
 from lmx.errors import LmxError, message
 from lmx.units import human, human_bytes, human_time
 
@@ -74,7 +77,10 @@ def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, 
     raise LmxError(message("--compile", got=args.compile, allowed="at least 1"))
   searching = importlib.import_module("lmx.plan_search")
   chip = plans.chip_of(machine.kind if machine.calculated else devices[0].device_kind)
-  every = searching.candidates(config, machine.size, chip)
+  if machine.slices not in (1, config.mesh.slice):
+    raise LmxError(message("config.mesh.slice", got=config.mesh.slice, allowed=f"{machine.slices}, as many as slices",
+                           fix=f"--config.mesh.slice={machine.slices}"))  # fmt: skip
+  every = searching.candidates(config, machine.size, chip, _tracked)
   if not every:
     raise LmxError(
       f"{config.name} fits on no mesh of {args.topology}. Fixes: {'; '.join(plans.cheapest_fixes(config))}"
@@ -98,6 +104,14 @@ def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, 
     Path(args.write).write_text(text, encoding="utf-8")
     print(f"{args.write}: lmx train --config={args.write}")
   return 0
+
+
+def _tracked(layouts: Any) -> Iterator[Any]:
+  bar = reporter(console(), "counting", len(layouts))
+  for number, one in enumerate(layouts):
+    yield one
+    bar.update(number + 1)
+  bar.close()
 
 
 def _tell(one: Any, total: int, numbers: Any) -> None:

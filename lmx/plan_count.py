@@ -1,0 +1,134 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Bytes of a device and seconds of a step from sizes alone: good to put candidates in order, not to believe."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from ml_collections.config_dict import ConfigDict
+
+from lmx.mesh import BATCH_AXES
+from lmx.models.counts import block_matrices
+from lmx.network import Network
+from lmx.nn.pipeline import Schedule
+from lmx.plan import peak_seconds, stored_bytes
+from lmx.sharding import MeshAxes
+from lmx.training.state import local_bytes
+from lmx.units import Chip
+
+_RECOMPUTED = {"none": 0.0, "dots": 0.03, "full": 1 / 3, "offload": 0.03}  # Of the forward and backward pass together.
+_EFFICIENCY = 0.75  # Of the peak, that matmuls reach; candidates are only compared with each other.
+_PER_MICRO_BATCH = 0.01  # What one more micro-batch costs in time: gradients are added up, products are smaller.
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """What one device has of a step.
+
+  Attributes:
+    tokens: of a micro-batch, where rows and their tokens are split over all devices.
+    micro_batches: one after the other.
+    schedule: of a pipeline; one stage, one round and one micro-batch where there is none.
+    layers: of the residual stream's `width`, each with matrices of `wide` columns on the device.
+    parameters: elements of it, stored.
+    gathered: elements of what the device computes with, layers of its stage only.
+  """
+
+  tokens: float
+  micro_batches: int
+  schedule: Schedule
+  layers: int
+  width: int
+  wide: float
+  parameters: float
+  gathered: float
+
+  @property
+  def idle(self) -> float:
+    """Turns of a pipeline over those in which a stage has something to do."""
+    return self.schedule.turns / (self.schedule.micro_batches * self.schedule.rounds)
+
+  @property
+  def uses(self) -> float:
+    """How often in a step weights are gathered for each pass: for each micro-batch, or at each turn."""
+    return self.micro_batches * self.schedule.turns / self.schedule.rounds
+
+
+def share_of(network: Network, config: ConfigDict) -> Share:
+  """Reads a network on the config's mesh."""
+  spec, layout, compute = network.spec, network.layout, config.compute
+  mesh, micro = layout.mesh.shape, config.train.micro_batches
+  stages = mesh["stage"]
+  schedule = Schedule(stages, compute.stage_rounds, compute.stage_micro_batches or stages) if stages > 1 else None
+  devices = math.prod(mesh[axis] for axis in (*BATCH_AXES, "sequence"))
+  places = {**layout.compute, "layers": layout.storage["layers"]}  # Each stage gathers its own.
+
+  def elements(table: Mapping[str, MeshAxes]) -> float:
+    leaves = ((leaf, network.plan.axes[name] or ()) for name, leaf in network.plan.shapes.items())
+    return sum(leaf.size / math.prod(layout.parts(table[axis]) for axis in axes if axis) for leaf, axes in leaves)
+
+  tokens = config.train.batch_size * config.data.length / (devices * micro)
+  wide = block_matrices(spec, active=True) / spec.width / mesh["tensor"]
+  return Share(tokens, micro, schedule or Schedule(1, 1, 1), spec.layers, spec.width, wide,
+               elements(layout.storage), elements(places))  # fmt: skip
+
+
+def count(network: Network, config: ConfigDict, chip: Chip) -> tuple[float, float]:
+  """(bytes of a device, seconds of a step).
+
+  Args:
+    network: on the config's mesh, with the optimizer on the devices; the rest is read from the config.
+    config: of a candidate.
+    chip: the devices.
+  """
+  mesh, share = network.layout.mesh.shape, share_of(network, config)
+  parameters, others, batch, _ = stored_bytes(network, config)
+  host = local_bytes(network.abstract.opt_state) if config.compute.offload_optimizer else 0
+  split = mesh["data"] if config.compute.zero1 else 1
+  gradients = parameters * (1 + (1 / split if share.micro_batches > 1 else 0))
+  logits = 6 * share.tokens * network.spec.vocab_rows / mesh["tensor"] / config.compute.loss_chunks
+  bytes_ = parameters + others - host + batch + gradients + logits + _activations(share, config.compute.remat)
+  remat = config.compute.remat
+  tokens = config.train.batch_size * config.data.length / network.layout.mesh.size
+  seconds = peak_seconds(network, config, chip, tokens) * (1 + _RECOMPUTED[remat]) / _EFFICIENCY
+  seconds *= (1 + _PER_MICRO_BATCH * (share.micro_batches - 1)) * share.idle
+  given = parameters if split > 1 else 0.0  # Each copy's part of the new parameters, to all copies.
+  hidden, waited = _weights_sent(network, share, remat), given + _activations_sent(network, config, share)
+  links = 2 * chip.link_bandwidth or chip.switch_bandwidth  # Of a torus, two; GPUs as if NVLink joined all of them.
+  between = 2 * (mesh["slice"] - 1) / mesh["slice"] * 2 * share.parameters / (chip.slice_bandwidth or links)
+  seconds = max(seconds, between, hidden / links) + waited / links
+  updated = 2 * (parameters + others) / split  # Read and written.
+  return bytes_, seconds + updated / chip.hbm_bandwidth + 2 * host / chip.host_bandwidth
+
+
+def _activations(share: Share, remat: str) -> float:
+  """Bytes of what is kept of all layers for the backward pass, and of what one of them computes."""
+  per_layer = {"full": share.width, "dots": 2 * share.width + share.wide, "none": 4 * share.width + 2 * share.wide}
+  once = 4 * share.width + 2 * share.wide
+  stages, rounds, micro = dataclasses.astuple(share.schedule)
+  if stages == 1:
+    return 2 * share.tokens * (per_layer[remat] * share.layers + once)
+  at_work = share.tokens * stages / micro  # A stage sees the rows of all stages, one part of them at a turn.
+  own = share.layers / (stages * rounds)
+  kept = share.width if remat == "full" else own * per_layer[remat]  # All layers of a turn are computed again at once.
+  room = 3 * share.tokens * stages * share.width  # For what waits for the first stage.
+  return 2 * (at_work * (share.schedule.turns * kept + (own if remat == "full" else 1) * once) + room)
+
+
+def _weights_sent(network: Network, share: Share, remat: str) -> float:
+  """Bytes of weights that are gathered and of their gradients, which travel while layers are computed."""
+  gathered = 2 * (share.gathered - share.parameters) * (3 if remat != "none" else 2) * share.uses
+  shards = math.prod(network.layout.mesh.shape[axis] for axis in BATCH_AXES if axis not in ("slice", "stage"))
+  return gathered + (2 * 2 * share.gathered * share.uses if shards > 1 else 0.0)
+
+
+def _activations_sent(network: Network, config: ConfigDict, share: Share) -> float:
+  """Bytes of activations that layers wait for: over tensor, sequence and expert."""
+  spec, mesh = network.spec, network.layout.mesh.shape
+  passes = 2 if config.compute.remat == "none" else 3
+  own = 2 * share.tokens * share.width * share.layers * share.micro_batches * share.idle  # All layers' inputs.
+  summed = 4 * own if mesh["tensor"] > 1 else 0.0
+  heads, few = getattr(spec, "heads", 1), getattr(spec, "kv_heads", 1)
+  traded = passes * own * (1 + few / heads) if mesh["sequence"] > 1 else 0.0  # Half of queries, keys, values, results.
+  choices = config.model.experts_per_token if mesh["expert"] > 1 else 0
+  return summed + traded + passes * own * choices  # Half of what goes to the experts and comes back.
