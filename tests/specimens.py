@@ -3,10 +3,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 
 from lmx.models import MODELS
 from lmx.models.spec import EncoderDecoderSpec, EncoderSpec, TransformerSpec
@@ -125,3 +127,11 @@ def with_spec(model: Any, **changes: Any) -> Any:
     if hasattr(changed, part):
       getattr(changed, part).spec = changed.spec
   return changed
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+  """Every equation of a traced program, those of inner programs included."""
+  for one in jaxpr.eqns:
+    yield one
+    for inner in jaxprs_in_params(one.params):
+      yield from equations(inner)

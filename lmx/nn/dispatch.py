@@ -11,6 +11,10 @@ from lmx.nn.activations import Elementwise
 from lmx.sharding import platform
 
 BLOCK = 64  # Rows that a CPU multiplies with one expert's weights at once, at most.
+_TILE, _PARTS = (
+  128,
+  4,
+)  # A GPU's blocks are of a multiple of so many rows, and an expert's even share is so many blocks.
 AXIS = "expert"  # The mesh axis that experts are shared out over.
 
 
@@ -40,7 +44,7 @@ def _by_expert(chosen: jax.Array, experts: int) -> tuple[jax.Array, jax.Array, j
 
 
 def ragged_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
-  """Rows without padding, for `jax.lax.ragged_dot`: TPUs and GPUs have kernels for it.
+  """Rows without padding, for `jax.lax.ragged_dot`, of which a TPU's compiler makes a kernel.
 
   A choice of `experts`, one past the last, is of none of them.
   """
@@ -51,14 +55,25 @@ def ragged_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   return Dispatch(order // chosen_Tk.shape[1], row.reshape(chosen_Tk.shape), multiply)
 
 
+def block_rows(rows: int, experts: int) -> int:
+  """Rows of one product, for so many rows of so many experts.
+
+  Padding and copies of an expert's weights both take time. On a CPU padding is the dearer one; a GPU copies the weights
+  of 5 E experts, at worst, and multiplies a quarter more rows than there are.
+  """
+  if platform() == "cpu":
+    return min(BLOCK, max(1, rows // experts))
+  return _TILE * max(1, round(rows / (_PARTS * experts * _TILE)))
+
+
 def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   """Each expert's rows filled up to whole blocks, and one product per block.
 
-  `jax.lax.ragged_dot` multiplies every row by every expert on a CPU; this multiplies T * k rows, and at most one block
-  of padding per expert. A choice of `experts`, one past the last, is of none of them.
+  `jax.lax.ragged_dot` multiplies every row by every expert on CPUs and GPUs; this multiplies T * k rows, and at most
+  one block of padding per expert. A choice of `experts`, one past the last, is of none of them.
   """
   tokens, k = chosen_Tk.shape
-  block = min(BLOCK, max(1, tokens * k // experts))
+  block = block_rows(tokens * k, experts)
   chosen = chosen_Tk.reshape(-1)
   order, place, sizes = _by_expert(chosen, experts)
   padded = -(-sizes // block) * block
@@ -72,8 +87,8 @@ def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   expert = jnp.minimum(jnp.searchsorted(ends, starts, side="right"), experts - 1)
 
   def multiply(rows, kernels):
-    out = jnp.einsum("nbi,nio->nbo", rows.reshape(blocks, block, -1), kernels[expert])
-    return out.reshape(blocks * block, -1)
+    copied = kernels.astype(jnp.float32)[expert].astype(kernels.dtype)  # Gradients are added up over blocks in float32.
+    return jnp.einsum("nbi,nio->nbo", rows.reshape(blocks, block, -1), copied).reshape(blocks * block, -1)
 
   return Dispatch(source, row[place].reshape(tokens, k), multiply)
 
@@ -129,7 +144,7 @@ def run_shared_out(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: 
 
 def _through(function: Elementwise, x_TD, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
   """What each choice's expert gives, (T, k, D) in x's dtype; zeros for a choice of none."""
-  dispatch = blocked_dispatch if platform() == "cpu" else ragged_dispatch
+  dispatch = ragged_dispatch if platform() == "tpu" else blocked_dispatch
   plan = dispatch(chosen_Tk, kernels["up"].shape[0])
   kernels = {name: kernel.astype(x_TD.dtype) for name, kernel in kernels.items()}
   take = lambda rows, index: jnp.take(rows, index, axis=0, mode="fill", fill_value=0)  # noqa: E731

@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from laws import assert_law_catches
-from specimens import quick_jit
+from specimens import equations, quick_jit
 
 from lmx.mesh import make_mesh
 from lmx.nn import dispatch as dispatching
@@ -81,11 +82,46 @@ def forward(layer, x):
   return layer(x, Context())[0]
 
 
-@pytest.mark.parametrize("dispatch", ["ragged", "blocked"])
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_values_and_gradients_are_those_of_the_definition(name, dispatch, monkeypatch):
-  monkeypatch.setattr(dispatching, "blocked_dispatch", getattr(dispatching, f"{dispatch}_dispatch"))
+def test_values_and_gradients_are_those_of_the_definition(name, platform, monkeypatch):
+  monkeypatch.setattr(dispatching, "platform", lambda: platform)
   check_definition(forward, name)
+
+
+def product_flops(one) -> int:
+  """Of a `dot_general`."""
+  (contracted, _), _ = one.params["dimension_numbers"]
+  return 2 * one.outvars[0].aval.size * math.prod(one.invars[0].aval.shape[axis] for axis in contracted)
+
+
+@pytest.mark.parametrize(("experts", "k"), [(8, 2), (64, 8)])
+def test_a_gpu_multiplies_a_quarter_more_rows_than_there_are_at_worst(experts, k, monkeypatch):
+  """Its XLA multiplies every row by every expert's weights in `ragged_dot`."""
+  monkeypatch.setattr(dispatching, "platform", lambda: "cuda")
+  tokens, width, wide = 16384, 1024, 2048
+  array = lambda *shape, dtype="bfloat16": jax.ShapeDtypeStruct(shape, dtype)  # noqa: E731
+  kernels = {"up": array(experts, width, wide), "down": array(experts, wide, width)}
+
+  def loss(x, kernels, weights, chosen):
+    return jnp.sum(dispatching.run_experts(jax.nn.relu, x, weights, chosen, kernels))
+
+  inputs = (array(tokens, width), kernels, array(tokens, k, dtype="float32"), array(tokens, k, dtype="int32"))
+  found = list(equations(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*inputs).jaxpr))
+  assert not [one for one in found if "ragged" in one.primitive.name]
+  flops = sum(product_flops(one) for one in found if one.primitive.name == "dot_general")
+  assert flops < 1.26 * 2 * 3 * 2 * tokens * k * width * wide
+
+
+def test_gradients_of_weights_are_added_up_over_blocks_in_float32(monkeypatch):
+  monkeypatch.setattr(dispatching, "platform", lambda: "cuda")
+  monkeypatch.setattr(dispatching, "block_rows", lambda rows, experts: 1)
+  plan = dispatching.blocked_dispatch(jnp.zeros((1024, 1), jnp.int32), 2)
+  rows = jnp.ones((plan.source.size, 1), jnp.bfloat16)
+  gradient = jax.grad(lambda kernels: jnp.sum(plan.multiply(rows, kernels)[:1024].astype(jnp.float32)))(
+    jnp.ones((2, 1, 1), jnp.bfloat16)
+  )
+  np.testing.assert_array_equal(gradient[:, 0, 0], [1024, 0])  # In bfloat16 256 ones and one more are 256.
 
 
 def test_an_ungated_mlp_serves_as_an_expert():

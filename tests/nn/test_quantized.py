@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.extend.core import jaxprs_in_params
 from laws import assert_law_catches
-from specimens import SPECIMENS, build, quick_jit, with_spec
+from specimens import SPECIMENS, build, equations, quick_jit, with_spec
 from tiny_rows import loss_of, packed_and_apart, without_prefix
 
 import lmx.nn.quantized
@@ -85,14 +84,9 @@ def test_the_error_law_notices_floats_and_a_float_backward_pass(kind):
 
 
 def dot_operands(jaxpr) -> list[tuple[str, str]]:
-  """The operands' dtypes of every product in a program, inner ones included."""
-  found = []
-  for equation in jaxpr.eqns:
-    if equation.primitive.name == "dot_general":
-      found.append(tuple(str(one.aval.dtype) for one in equation.invars))
-    for inner in jaxprs_in_params(equation.params):
-      found += dot_operands(inner)
-  return found
+  """The operands' dtypes of every product in a program."""
+  products = (one for one in equations(jaxpr) if one.primitive.name == "dot_general")
+  return [tuple(str(operand.aval.dtype) for operand in one.invars) for one in products]
 
 
 @needs_qwix
