@@ -11,10 +11,8 @@ from lmx.nn.activations import Elementwise
 from lmx.sharding import platform
 
 BLOCK = 64  # Rows that a CPU multiplies with one expert's weights at once, at most.
-_TILE, _PARTS = (
-  128,
-  4,
-)  # A GPU's blocks are of a multiple of so many rows, and an expert's even share is so many blocks.
+_TILE = 128  # A GPU's blocks are of a multiple of so many rows,
+_PARTS = 4  # and an even share of the rows is so many blocks.
 AXIS = "expert"  # The mesh axis that experts are shared out over.
 
 
