@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a training step costs on a machine that isn't here: compiled ahead of time for TPUs, counted for GPUs.
+"""What a training step costs on TPUs that aren't here, compiled for them ahead of time.
 
 The program is the very step that `lmx train` compiles, lowered for the devices of a topology; nothing is allocated or
 run. What the compiler says is taken as it is: memory, collectives, cycles of matmuls. What it is silent about, kernels
@@ -7,6 +7,7 @@ and the time of collectives, is added from their FLOPs and bytes with the effici
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,15 +25,11 @@ from lmx.errors import LmxError
 from lmx.hlo import Program, read_program
 from lmx.mesh import batch_sharding
 from lmx.network import Network, make_setting, objective_row
-from lmx.nn.quantized import check_quantization
 from lmx.objectives.base import Objective
-from lmx.plan_time import HOST_LINK, LINK_EFFICIENCY, Part, Range, program_parts, total
+from lmx.plan_time import Part, Range, program_parts, total
 from lmx.training.state import local_bytes
 from lmx.training.step import make_train_step
 from lmx.units import Chip, StepFlops, chip_of, human_bytes
-
-_GPU_MFU = (0.55, 0.47, 0.35)  # One H200 reached 0.54 and 0.43 with lmx (tools/bench); several reach less.
-_GPU_SOURCE = "FLOPs at the MFU that lmx had on one H200"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +39,8 @@ class Memory:
   Attributes:
     parameters, optimizer: as they are stored.
     batch: one batch's part.
-    rest: activations, gradients, gathered weights and temporaries; None where nothing was compiled.
+    rest: activations, gradients, gathered weights and temporaries.
+    counted: whether that is a count, where nothing was compiled.
     program: its code.
     limit: what the chip has.
     host: bytes in the host's memory, one device's share.
@@ -51,14 +49,15 @@ class Memory:
   parameters: float
   optimizer: float
   batch: float
-  rest: float | None
+  rest: float
   program: float
   limit: float | None
   host: float = 0.0
+  counted: bool = False
 
   @property
   def total(self) -> float:
-    return self.parameters + self.optimizer + self.batch + (self.rest or 0.0) + self.program
+    return self.parameters + self.optimizer + self.batch + self.rest + self.program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,33 +157,42 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> tuple[Network, A
   try:
     return network, lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    raise LmxError(out_of_memory(str(error), config)) from error
+    raise LmxError(out_of_memory(str(error), config, len(devices))) from error
 
 
-def out_of_memory(text: str, config: ConfigDict) -> str:
+def out_of_memory(text: str, config: ConfigDict, devices: int) -> str:
   """The compiler's complaint as a sentence with the cheapest fixes first; other complaints as they are."""
   found = re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", text)
   if found is None:
     return f"the step does not compile: {text[:500]}"
+  used, there = (float(text.rstrip("KMGT")) * 1024.0 ** (" KMGT".find(text[-1]) * text[-1].isalpha())
+                 for text in found.groups())  # fmt: skip
   return (
     f"The step needs {found.group(1)} of a device's {found.group(2)} of memory. Fixes, the cheapest first: "
-    + "; ".join(cheapest_fixes(config))
+    + "; ".join(cheapest_fixes(config, devices, used / there))
   )
 
 
-def cheapest_fixes(config: ConfigDict) -> list[str]:
-  """Three changes that save memory, in the order of what they cost in speed."""
+def cheapest_fixes(config: ConfigDict, devices: int, over: float = 1.0) -> list[str]:
+  """Three changes that save memory, in the order of what they cost in speed.
+
+  Args:
+    config: what does not fit.
+    devices: on how many.
+    over: memory that it needs, over what there is.
+  """
   compute, micro = config.compute, config.train.micro_batches
   fixes = []
   if compute.loss_chunks < 8:
     fixes.append("--config.compute.loss_chunks=8 (logits in parts: almost free)")
-  if config.mesh.fsdp == 1:
+  if config.mesh.fsdp == 1 and devices > 1:
     fixes.append("--config.mesh.data=1 --config.mesh.fsdp=-1 (parameters and optimizer split over the devices)")
   if compute.remat == "none":
     fixes.append("--config.compute.remat=dots (only what matmuls give is kept: a few percent slower)")
   if compute.remat in ("none", "dots"):
     fixes.append("--config.compute.remat=full (every layer computed again: about a third more work)")
-  fixes.append(f"--config.train.micro_batches={2 * micro} (half the activations; the same batch)")
+  more = 2 ** max(1, math.ceil(math.log2(over)))
+  fixes.append(f"--config.train.micro_batches={more * micro} (activations of 1/{more} of the rows; the same batch)")
   fixes.append("a topology with more devices")
   return fixes[:3]
 
@@ -214,31 +222,6 @@ def read_plan(config: ConfigDict, devices: Sequence[Any], network: Network, comp
   return Plan(len(devices), chip, mesh, tokens, flops, roofline, memory, program, parts, step)
 
 
-def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
-  """What can be said of GPUs without their compiler: memory that is stored, and time from FLOPs."""
-  check_quantization(config.compute.quantization, kind)
-  network, _ = imagine(config, devices, imagined_objective(config).loss)
-  chip = chip_of(kind)
-  parameters, optimizer, batch, host = stored_bytes(network, config)
-  flops = network.spec.flops_per_token(config.data.length)
-  tokens = config.train.batch_size * config.data.length
-  memory = Memory(parameters, optimizer, batch, None, 0.0, chip.hbm_bytes if chip else None, host)
-  mesh = dict(network.layout.mesh.shape)
-  roofline = peak_seconds(network, config, chip, tokens / devices) if chip else 0.0
-  plan = Plan(devices, chip, mesh, tokens, flops, roofline, memory, None, [], Range(0, 0, 0))
-  plain = plan.mfu(1.0) or 0.0  # Seconds at the bf16 peak.
-  low, likely, high = _GPU_MFU
-  step, who = Range(roofline / low, (roofline + plain) / 2 / likely, plain / high), _GPU_SOURCE
-  if roofline < plain:
-    who += f" in bf16; from all the gain of {config.compute.quantization} to none, as it was timed on no GPU"
-  parts = [("all of it", who, step)]
-  if host and chip:
-    ways = zip((1, 2, 2), LINK_EFFICIENCY, strict=True)  # Both ways at once, or one after the other.
-    parts.append((HOST_LINK, "bytes over the host's link, none of it hidden",
-                  Range(*(ways * host / (share * chip.host_bandwidth) for ways, share in ways))))  # fmt: skip
-  return dataclasses.replace(plan, parts=parts, step=total(parts))
-
-
 def peak_seconds(network: Network, config: ConfigDict, chip: Chip, tokens: float) -> float:
   """Seconds that the FLOPs of so many tokens take on a device at its peaks: of 8-bit products where they are quantized,
   of bf16 products elsewhere."""
@@ -259,10 +242,11 @@ def stored_bytes(network: Network, config: ConfigDict) -> tuple[float, float, fl
 
 def describe_memory(memory: Memory) -> str:
   """One line for people."""
-  parts = [f"parameters {human_bytes(memory.parameters)}", f"optimizer {human_bytes(memory.optimizer)}"]
-  if memory.rest is not None:
-    parts += [f"activations, gradients and temporaries {human_bytes(memory.rest)}",
-              f"program {human_bytes(memory.program)}"]  # fmt: skip
+  how = " (counted)" if memory.counted else ""
+  parts = [f"parameters {human_bytes(memory.parameters)}", f"optimizer {human_bytes(memory.optimizer)}",
+           f"activations, gradients and temporaries {human_bytes(memory.rest)}{how}"]  # fmt: skip
+  if memory.program:
+    parts.append(f"program {human_bytes(memory.program)}")
   limit = "" if memory.limit is None else f" of {human_bytes(memory.limit)} ({100 * memory.total / memory.limit:.0f} %)"
   host = f"; in the host's memory {human_bytes(memory.host)}" if memory.host else ""
   return f"{human_bytes(memory.total)}{limit}: {', '.join(parts)}{host}"

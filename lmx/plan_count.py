@@ -18,6 +18,7 @@ from lmx.units import Chip
 
 _RECOMPUTED = {"none": 0.0, "dots": 0.03, "full": 1 / 3, "offload": 0.03}  # Of the forward and backward pass together.
 _EFFICIENCY = 0.75  # Of the peak, that matmuls reach; candidates are only compared with each other.
+HOST_GPUS = 8  # So many share NVLink.
 _PER_MICRO_BATCH = 0.01  # What one more micro-batch costs in time: gradients are added up, products are smaller.
 
 
@@ -81,30 +82,58 @@ def count(network: Network, config: ConfigDict, chip: Chip) -> tuple[float, floa
     config: of a candidate.
     chip: the devices.
   """
-  mesh, share = network.layout.mesh.shape, share_of(network, config)
+  share, mesh = share_of(network, config), network.layout.mesh
   parameters, others, batch, _ = stored_bytes(network, config)
   host = local_bytes(network.abstract.opt_state) if config.compute.offload_optimizer else 0
-  split = mesh["data"] if config.compute.zero1 else 1
-  gradients = parameters * (1 + (1 / split if share.micro_batches > 1 else 0))
-  logits = 6 * share.tokens * network.spec.vocab_rows / mesh["tensor"] / config.compute.loss_chunks
-  bytes_ = parameters + others - host + batch + gradients + logits + _activations(share, config.compute.remat)
-  remat = config.compute.remat
-  tokens = config.train.batch_size * config.data.length / network.layout.mesh.size
-  seconds = peak_seconds(network, config, chip, tokens) * (1 + _RECOMPUTED[remat]) / _EFFICIENCY
-  seconds *= (1 + _PER_MICRO_BATCH * (share.micro_batches - 1)) * share.idle
-  given = parameters if split > 1 else 0.0  # Each copy's part of the new parameters, to all copies.
-  hidden, waited = _weights_sent(network, share, remat), given + _activations_sent(network, config, share)
-  links = 2 * chip.link_bandwidth or chip.switch_bandwidth  # Of a torus, two; GPUs as if NVLink joined all of them.
-  between = 2 * (mesh["slice"] - 1) / mesh["slice"] * 2 * share.parameters / (chip.slice_bandwidth or links)
+  bytes_ = parameters + others - host + batch + temporary_bytes(network, config, share)
+  tokens = config.train.batch_size * config.data.length / mesh.size
+  seconds = peak_seconds(network, config, chip, tokens) * more_work(config, share) / _EFFICIENCY
+  hidden, waited = sent_bytes(network, config, share)
+  links = links_of(chip, mesh.size)
+  between = 2 * (mesh.shape["slice"] - 1) / mesh.shape["slice"] * 2 * share.parameters / chip.slice_bandwidth
   seconds = max(seconds, between, hidden / links) + waited / links
-  updated = 2 * (parameters + others) / split  # Read and written.
+  updated = 2 * (parameters + others) / _updaters(network, config)  # Read and written.
   return bytes_, seconds + updated / chip.hbm_bandwidth + 2 * host / chip.host_bandwidth
+
+
+def links_of(chip: Chip, devices: int) -> float:
+  """Bytes a second that a device sends to many others: over two links of a torus, NVLink in a host, or a network."""
+  within = chip.switch_bandwidth if devices <= HOST_GPUS else chip.slice_bandwidth
+  return 2 * chip.link_bandwidth or within
+
+
+def _updaters(network: Network, config: ConfigDict) -> int:
+  """Copies of the model that share out the optimizer's work."""
+  return network.layout.mesh.shape["data"] if config.compute.zero1 else 1
+
+
+def more_work(config: ConfigDict, share: Share) -> float:
+  """Time over that of the model's own FLOPs: what is computed again, idle stages, and micro-batches."""
+  again = 1 + _RECOMPUTED[config.compute.remat]
+  return again * share.idle * (1 + _PER_MICRO_BATCH * (share.micro_batches - 1))
+
+
+def temporary_bytes(network: Network, config: ConfigDict, share: Share) -> float:
+  """Of activations, and of logits or the gradients that come after them, whichever are more."""
+  gradients = 4 * share.parameters
+  summed = gradients / _updaters(network, config) if share.micro_batches > 1 else 0.0
+  tensor = network.layout.mesh.shape["tensor"]
+  logits = 6 * share.tokens * network.spec.vocab_rows / tensor / config.compute.loss_chunks
+  return summed + max(gradients, logits) + _activations(share, config.compute.remat)
+
+
+def sent_bytes(network: Network, config: ConfigDict, share: Share) -> tuple[float, float]:
+  """Bytes that travel while something is computed, and those that are waited for."""
+  given = 4 * share.parameters if _updaters(network, config) > 1 else 0.0  # Each copy's part of the new parameters.
+  return _weights_sent(network, share, config.compute.remat), given + _activations_sent(network, config, share)
 
 
 def _activations(share: Share, remat: str) -> float:
   """Bytes of what is kept of all layers for the backward pass, and of what one of them computes."""
-  per_layer = {"full": share.width, "dots": 2 * share.width + share.wide, "none": 4 * share.width + 2 * share.wide}
-  once = 4 * share.width + 2 * share.wide
+  width, wide = share.width, share.wide
+  # Beside what two programs took on an H200 and what they take compiled for TPU v5e, see tools/bench.
+  per_layer = {"full": width, "offload": width, "dots": 2 * width + 0.9 * wide, "none": 2 * width + 1.4 * wide}
+  once = per_layer["none"]
   stages, rounds, micro = dataclasses.astuple(share.schedule)
   if stages == 1:
     return 2 * share.tokens * (per_layer[remat] * share.layers + once)

@@ -84,8 +84,9 @@ class Chip:
     host_bandwidth: bytes/s each way between a chip and its host's memory, over PCIe. TPUs: 32 GB/s for v6e, 16 for
       those before (same source); GPUs: half of what NVIDIA says of both ways together, 64 GB/s for PCIe 4.0 (A100)
       and 128 for 5.0 (H100, H200; assumed for B200).
-    slice_bandwidth: bytes/s one way between a chip and other slices, over the data-centre network (same source: 12.5
-      GB/s for v6e, 3.125 for v5e, 6.25 for others).
+    slice_bandwidth: bytes/s one way between a chip and other slices or hosts, over the data-centre network (TPUs: same
+      source, 12.5 GB/s for v6e, 3.125 for v5e, 6.25 for others; GPUs: one port of 400 Gb/s each, 200 for A100, as in
+      NVIDIA's DGX).
     int8_ops, fp8_flops: peaks of products of 8-bit operands, a second; 0: it has no units for them (TPUs' are in the
       same table as their links).
   """
@@ -118,7 +119,8 @@ _V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, l
              host_bandwidth=16e9, slice_bandwidth=6.25e9, int8_ops=918e12)
 _V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16,
              host_bandwidth=32e9, slice_bandwidth=12.5e9, int8_ops=1836e12)
-_HOPPER = functools.partial(Chip, host_bandwidth=64e9, switch_bandwidth=450e9, int8_ops=1979e12, fp8_flops=1979e12)
+_HOPPER = functools.partial(Chip, host_bandwidth=64e9, switch_bandwidth=450e9, slice_bandwidth=50e9, int8_ops=1979e12,
+                            fp8_flops=1979e12)
 # Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
   "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4,
@@ -130,11 +132,11 @@ CHIPS = {
   "tpu v6 lite": _V6E,
   "tpu v6e": _V6E,
   "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", host_bandwidth=32e9, switch_bandwidth=300e9,
-               int8_ops=624e12),
+               slice_bandwidth=25e9, int8_ops=624e12),
   "h100": _HOPPER("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/"),
   "h200": _HOPPER("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/"),
   "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9, switch_bandwidth=900e9,
-               int8_ops=4500e12, fp8_flops=4500e12),
+               slice_bandwidth=50e9, int8_ops=4500e12, fp8_flops=4500e12),
 }
 # fmt: on
 

@@ -53,6 +53,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "plan_time",
     "plan",
     "plan_count",
+    "plan_gpu",
     "plan_search",
     "loop",
     "tasks",
@@ -62,18 +63,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})
 PLACE = {room: (row, column) for row, rooms in enumerate(ROWS) for column, room in enumerate(rooms)}
-READS_CONFIGS = (
-  "config",
-  "config_check",
-  "run_config",
-  "network",
-  "build",
-  "plan",
-  "plan_count",
-  "plan_search",
-  "cli",
-  "notebook",
-)
+_PLANS = ("plan", "plan_count", "plan_gpu", "plan_search")
+READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", *_PLANS, "cli", "notebook")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 

@@ -21,9 +21,9 @@ from lmx.plan import (
   cheapest_fixes,
   describe_memory,
   imagined_objective,
-  make_gpu_plan,
   out_of_memory,
 )
+from lmx.plan_gpu import make_gpu_plan
 from lmx.plan_search import candidates
 from lmx.plan_time import collective_seconds, link_seconds
 from lmx.topology import Topology, parse_topology
@@ -62,9 +62,13 @@ def test_the_arrays_of_every_objective_are_known_without_data(objective):
 def test_a_plan_for_gpus_says_what_is_stored_and_a_range_of_times(capsys):
   plan = make_gpu_plan(tiny(), "h200", 8)
   assert plan.memory.optimizer > plan.memory.parameters
-  assert plan.memory.rest is None
+  assert plan.memory.counted
+  assert plan.memory.rest > plan.memory.parameters
   assert plan.step.low < plan.step.likely < plan.step.high
-  assert plan.mfu(plan.step.likely) == pytest.approx(0.47)
+  (_, _, computing), (sent, _, waited) = plan.parts
+  assert plan.mfu(computing.likely) == pytest.approx(0.47)
+  assert sent == "communication that is not hidden"
+  assert plan.step == computing + waited
   flags = [f"--config.{override}" for override in TINY]
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8", "--tokens=1B", "--price=2"]) == 0
   text = capsys.readouterr().out
@@ -83,8 +87,9 @@ def test_the_roofline_of_quantized_products_is_lower_and_the_mfu_stays_that_of_b
   saved = 6 * spec.quantized_parameters() * quantized.tokens / 8 * (1 / 989e12 - 1 / 1979e12)
   assert plain.roofline - quantized.roofline == pytest.approx(saved)
   assert quantized.mfu(1.0) == plain.mfu(1.0) == plain.roofline
-  assert quantized.step.low < plain.step.low
-  assert quantized.step.high == plain.step.high  # No gain is possible too: nothing was timed.
+  (_, _, before), (_, _, after) = plain.parts[0], quantized.parts[0]
+  assert after.low < before.low
+  assert after.high == before.high  # No gain is possible too: nothing was timed.
   assert (plain.peaks, quantized.peaks.count("8-bit")) == ("the bf16 peak", 1)
   flags = [f"--config.{override}" for override in [*TINY, "compute.quantization=int8"]]
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8"]) == 0
@@ -97,6 +102,40 @@ def test_quantized_products_that_a_chip_has_no_units_for_are_refused(with_qwix):
   for refused in (lambda: make_gpu_plan(config, "a100", 8), lambda: candidates(config, 8, chip_of("TPU v5e"))):
     with pytest.raises(LmxError, match="have units for fp8"):
       refused()
+
+
+def test_what_is_computed_again_and_idle_stages_take_time_and_save_memory_on_gpus():
+  def plan(**compute):
+    config = tiny()
+    config.compute.update(compute)
+    return make_gpu_plan(config, "h100", 4)
+
+  none, full = plan(), plan(remat="full")
+  assert full.parts[0][2].likely == pytest.approx(4 / 3 * none.parts[0][2].likely)
+  assert full.memory.rest < none.memory.rest
+  config = tiny()
+  config.mesh.data, config.mesh.stage = 2, 2
+  staged = make_gpu_plan(config, "h100", 4)
+  assert staged.parts[0][2].likely == pytest.approx(3 / 2 * none.parts[0][2].likely)  # Two micro-batches, three turns.
+  assert "50 % more of them" in staged.parts[0][1]
+
+
+def test_gpus_of_several_hosts_share_a_network():
+  config = tiny()
+  config.train.batch_size = 16
+  one, many = ({what: who for what, who, _ in make_gpu_plan(config, "h100", n).parts} for n in (8, 16))
+  assert "NVLink" in one["communication that is not hidden"]
+  assert "network" in many["communication that is not hidden"]
+
+
+def test_what_does_not_fit_is_said_with_what_would(capsys):
+  more = [*TINY, "train.batch_size=65536"]
+  flags = [f"--config.{override}" for override in more]
+  assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h100:1"]) == 0
+  text = capsys.readouterr().out
+  assert "does not fit. Fixes" in text
+  assert "--config.train.micro_batches=2" in text
+  assert "mesh.fsdp" not in text  # There is one device.
 
 
 def test_more_devices_hold_less_each():
@@ -132,16 +171,24 @@ def test_tokens_are_read_with_their_scale():
     parse_tokens("many")
 
 
+def full_remat():
+  config = tiny()
+  config.compute.remat, config.compute.loss_chunks = "full", 8
+  return config
+
+
 def test_too_little_memory_becomes_a_sentence_with_three_fixes():
   config = tiny()
-  text = out_of_memory("RESOURCE_EXHAUSTED: Ran out of memory. Used 21.30G of 15.75G hbm. Exceeded by 5.5G.", config)
+  text = out_of_memory("RESOURCE_EXHAUSTED: Ran out of memory. Used 21.30G of 15.75G hbm. Exceeded by 5.5G.", config, 8)
   assert "needs 21.30G of a device's 15.75G" in text
   assert text.count("--config.") >= 3
-  assert "does not compile" in out_of_memory("INTERNAL: something else", config)
+  assert "--config.train.micro_batches=8 " in out_of_memory("Used 64.1G of 15.75G hbm.", full_remat(), 8)
+  assert "--config.train.micro_batches=2 " in out_of_memory("Used 16.0G of 15900M hbm.", full_remat(), 8)
+  assert "does not compile" in out_of_memory("INTERNAL: something else", config, 8)
   config.compute.loss_chunks, config.compute.remat = 8, "full"
   config.mesh.data, config.mesh.fsdp = 1, 8
-  assert cheapest_fixes(config) == [
-    "--config.train.micro_batches=2 (half the activations; the same batch)",
+  assert cheapest_fixes(config, 8) == [
+    "--config.train.micro_batches=2 (activations of 1/2 of the rows; the same batch)",
     "a topology with more devices",
   ]
 

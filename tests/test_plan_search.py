@@ -14,8 +14,9 @@ from lmx import plan_search
 from lmx.build import imagine
 from lmx.cli.main import main
 from lmx.errors import LmxError
-from lmx.plan import imagined_objective, make_gpu_plan
+from lmx.plan import imagined_objective
 from lmx.plan_count import count, share_of
+from lmx.plan_gpu import make_gpu_plan
 from lmx.plan_search import cached, candidates, meshes, refined, search
 from lmx.training.state import local_bytes
 from lmx.units import chip_of
@@ -26,7 +27,7 @@ def big():
 
 
 def test_a_search_leaves_out_what_cannot_fit_and_prefers_what_computes_nothing_twice():
-  h100, small = chip_of("h100"), dataclasses.replace(chip_of("h100"), hbm_bytes=8e9)
+  h100, small = chip_of("h100"), dataclasses.replace(chip_of("h100"), hbm_bytes=6e9)
   roomy, tight = candidates(big(), 8, h100), candidates(big(), 8, small)
   assert 0 < len(tight) < len(roomy)
   assert dict(roomy[0].overrides)["compute.remat"] == "none"

@@ -60,10 +60,15 @@ def run(args: argparse.Namespace) -> int:
   if args.write or args.plot:
     raise LmxError(f"{'--write' if args.write else '--plot'} needs --search. Fix: add --search")
   if machine.calculated:
-    plan = plans.make_gpu_plan(config, machine.kind, machine.size)
+    plan = importlib.import_module("lmx.plan_gpu").make_gpu_plan(config, machine.kind, machine.size)
   else:
     plan = plans.make_plan(config, topologies.tpu_devices(machine))
   print(json.dumps(as_json(plan, args.topology)) if args.json else as_text(plan, plans, config.name, args.topology))
+  over = plan.memory.total / (plan.memory.limit or plan.memory.total)
+  if over > 1.0 and not args.json:
+    print(
+      f"\nThat does not fit. Fixes, the cheapest first: {'; '.join(plans.cheapest_fixes(config, plan.devices, over))}"
+    )
   if tokens and not args.json:
     print(cost_text(plan, tokens, args.price))
   return 0
@@ -83,7 +88,7 @@ def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, 
   every = searching.candidates(config, machine.size, chip, _tracked)
   if not every:
     raise LmxError(
-      f"{config.name} fits on no mesh of {args.topology}. Fixes: {'; '.join(plans.cheapest_fixes(config))}"
+      f"{config.name} fits on no mesh of {args.topology}. Fixes: {'; '.join(plans.cheapest_fixes(config, machine.size))}"
     )
   print(f"{config.name} on {args.topology}: {len(every)} combinations fit by a count of bytes", flush=True)
   best = every[: args.compile]
