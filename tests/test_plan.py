@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_said_with_what_would(capsys):
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h100:1"]) == 0
   text = capsys.readouterr().out
   assert "does not fit. Fixes" in text
-  assert "--config.train.micro_batches=2" in text
+  assert "--config.compute.remat=dots" in text
   assert "mesh.fsdp" not in text  # There is one device.
 
 

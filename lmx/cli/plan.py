@@ -87,9 +87,8 @@ def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, 
                            fix=f"--config.mesh.slice={machine.slices}"))  # fmt: skip
   every = searching.candidates(config, machine.size, chip, _tracked)
   if not every:
-    raise LmxError(
-      f"{config.name} fits on no mesh of {args.topology}. Fixes: {'; '.join(plans.cheapest_fixes(config, machine.size))}"
-    )
+    fixes = "; ".join(plans.cheapest_fixes(config, machine.size))
+    raise LmxError(f"{config.name} fits on no mesh of {args.topology}. Fixes: {fixes}")
   print(f"{config.name} on {args.topology}: {len(every)} combinations fit by a count of bytes", flush=True)
   best = every[: args.compile]
   if not machine.calculated:
