@@ -119,7 +119,7 @@ def draw_candidates(every: Sequence[Any], best: Sequence[Any], chip: Any, path: 
     path: of the picture.
   """
   from matplotlib.figure import Figure
-  from matplotlib.ticker import ScalarFormatter
+  from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
   figure = Figure(figsize=(7, 4.5), layout="constrained")
   axes = figure.subplots()
@@ -129,10 +129,11 @@ def draw_candidates(every: Sequence[Any], best: Sequence[Any], chip: Any, path: 
   if compiled:
     axes.scatter(*points(compiled), s=30, color="tab:blue", label="compiled")
   axes.scatter(*points(best[:1]), s=90, facecolors="none", edgecolors="tab:red", label="the fastest")
-  axes.axvline(chip.hbm_bytes / 2**30, color="0.4", linestyle="--", linewidth=1, label=f"memory of a {chip.name}")
+  axes.axvline(chip.hbm_bytes / 2**30, color="0.4", linestyle="--", linewidth=1, label=f"memory of one {chip.name}")
   axes.set(xlabel="GiB of a device", ylabel="ms a step, estimated", yscale="log")
-  for written in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-    written(ScalarFormatter())
+  axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7)))
+  axes.yaxis.set_major_formatter(ScalarFormatter())
+  axes.yaxis.set_minor_formatter(NullFormatter())
   figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")  # There may be points anywhere.
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=150)
