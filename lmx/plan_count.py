@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ml_collections.config_dict import ConfigDict
 
 from lmx.mesh import BATCH_AXES
-from lmx.models.counts import block_matrices
+from lmx.models.counts import output_matrices
 from lmx.network import Network
 from lmx.nn.pipeline import Schedule
 from lmx.plan import peak_seconds, stored_bytes
@@ -69,7 +69,8 @@ def share_of(network: Network, config: ConfigDict) -> Share:
     return sum(leaf.size / math.prod(layout.parts(table[axis]) for axis in axes if axis) for leaf, axes in leaves)
 
   tokens = config.train.batch_size * config.data.length / (devices * micro)
-  wide = block_matrices(spec, active=True) / spec.width / mesh["tensor"]
+  matrices = spec.matmul_parameters() - output_matrices(spec)
+  wide = matrices / (spec.layers * spec.width * mesh["tensor"])
   return Share(tokens, micro, schedule or Schedule(1, 1, 1), spec.layers, spec.width, wide,
                elements(layout.storage), elements(places))  # fmt: skip
 
@@ -119,7 +120,7 @@ def temporary_bytes(network: Network, config: ConfigDict, share: Share) -> float
   summed = gradients / _updaters(network, config) if share.micro_batches > 1 else 0.0
   tensor = network.layout.mesh.shape["tensor"]
   logits = 6 * share.tokens * network.spec.vocab_rows / tensor / config.compute.loss_chunks
-  return summed + max(gradients, logits) + _activations(share, config.compute.remat)
+  return summed + max(gradients, logits) + activation_bytes(share, config.compute.remat)
 
 
 def sent_bytes(network: Network, config: ConfigDict, share: Share) -> tuple[float, float]:
@@ -128,7 +129,7 @@ def sent_bytes(network: Network, config: ConfigDict, share: Share) -> tuple[floa
   return _weights_sent(network, share, config.compute.remat), given + _activations_sent(network, config, share)
 
 
-def _activations(share: Share, remat: str) -> float:
+def activation_bytes(share: Share, remat: str) -> float:
   """Bytes of what is kept of all layers for the backward pass, and of what one of them computes."""
   width, wide = share.width, share.wide
   # Beside what two programs took on an H200 and what they take compiled for TPU v5e, see tools/bench.

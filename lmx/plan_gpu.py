@@ -7,7 +7,7 @@ from lmx.build import imagine
 from lmx.errors import LmxError
 from lmx.nn.quantized import check_quantization
 from lmx.plan import Memory, Plan, imagined_objective, peak_seconds, stored_bytes
-from lmx.plan_count import HOST_GPUS, links_of, more_work, sent_bytes, share_of, temporary_bytes
+from lmx.plan_count import HOST_GPUS, activation_bytes, links_of, more_work, sent_bytes, share_of, temporary_bytes
 from lmx.plan_time import HOST_LINK, LINK_EFFICIENCY, Part, Range, total
 from lmx.units import chip_of
 
@@ -29,7 +29,8 @@ def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
   share = share_of(network, config)
   parameters, optimizer, batch, host = stored_bytes(network, config)
   rest = temporary_bytes(network, config, share)
-  memory = Memory(parameters, optimizer, batch, rest, 0.0, chip.hbm_bytes, host, counted=True)
+  away = activation_bytes(share, "dots") if config.compute.remat == "offload" else 0.0
+  memory = Memory(parameters, optimizer, batch, rest, 0.0, chip.hbm_bytes, host + away, counted=True)
   tokens, flops = config.train.batch_size * config.data.length, network.spec.flops_per_token(config.data.length)
   roofline = peak_seconds(network, config, chip, tokens / devices)
   plain = tokens / devices * flops.causal / chip.bf16_flops  # Seconds at the bf16 peak.
@@ -48,9 +49,10 @@ def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
     over = "NVLink" if devices <= HOST_GPUS else "the network between hosts"
     exposed = Range(max(0.0, least - busy.low), likely, most)
     parts.append(("communication that is not hidden", f"bytes, counted, over {over}", exposed))
-  if host:
+  copied = host + away * config.train.micro_batches
+  if copied:
     ways = zip((1, 2, 2), LINK_EFFICIENCY, strict=True)  # Both ways at once, or one after the other.
     parts.append((HOST_LINK, "bytes over the host's link, none of it hidden",
-                  Range(*(ways * host / (share * chip.host_bandwidth) for ways, share in ways))))  # fmt: skip
+                  Range(*(ways * copied / (share * chip.host_bandwidth) for ways, share in ways))))  # fmt: skip
   mesh = dict(network.layout.mesh.shape)
   return Plan(devices, chip, mesh, tokens, flops, roofline, memory, None, parts, total(parts))

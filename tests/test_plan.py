@@ -146,6 +146,15 @@ def test_more_devices_hold_less_each():
   assert split.parameters < 0.2 * whole.parameters
 
 
+@pytest.mark.parametrize("name", ["lstm", "t5", "bert", "dpo", "mixtral"])
+def test_every_family_has_a_plan_and_a_search(name, capsys):
+  command = ["plan", f"--config=configs/{name}.py", "--topology=h100:4", "--config.train.batch_size=16"]
+  assert main(command) == 0
+  assert "(counted)" in capsys.readouterr().out
+  assert main([*command[:2], "--topology=h100:1", *command[3:], "--search", "--compile=1"]) == 0
+  assert "combinations fit" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("topology", ["v5e", "v9:4x4", "v5e:4", "h100:x", "h100:0", "", "0xv5e:4x4", "2xh100:8"])
 def test_an_unknown_machine_is_refused_with_those_there_are(topology):
   with pytest.raises(LmxError, match="--topology"):

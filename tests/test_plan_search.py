@@ -22,11 +22,17 @@ from lmx.training.state import local_bytes
 from lmx.units import chip_of
 
 
+@pytest.fixture
+def one_axis(monkeypatch):
+  """Fewer meshes, where it does not matter which."""
+  monkeypatch.setattr(plan_search, "_MODEL_AXES", 1)
+
+
 def big():
   return configs.load("configs/gpt3.py:1.3b", ["model.vocab_size=50304", "train.batch_size=128"])
 
 
-def test_a_search_leaves_out_what_cannot_fit_and_prefers_what_computes_nothing_twice():
+def test_a_search_leaves_out_what_cannot_fit_and_prefers_what_computes_nothing_twice(one_axis):
   h100, small = chip_of("h100"), dataclasses.replace(chip_of("h100"), hbm_bytes=6e9)
   roomy, tight = candidates(big(), 8, h100), candidates(big(), 8, small)
   assert 0 < len(tight) < len(roomy)
@@ -55,7 +61,7 @@ def test_every_mesh_of_the_searched_axes_is_tried_once(devices, experts):
   assert list(next(meshes(devices, experts))) == ["data", "fsdp", "tensor", "sequence", "expert", "stage"]
 
 
-def test_long_rows_are_split_over_devices_and_short_ones_are_not():
+def test_long_rows_are_split_over_devices_and_short_ones_are_not(one_axis):
   config, v5p = configs.load("configs/llama.py:8b", ["train.batch_size=4"]), chip_of("TPU v5p")
   config.data.length = config.model.context = 65536
   assert dict(candidates(config, 16, v5p)[0].overrides)["mesh.sequence"] > 1  # More devices than rows.
@@ -160,7 +166,7 @@ def test_the_revision_of_lmx_changes_with_any_of_its_sources(tmp_path, monkeypat
   assert revision() != before
 
 
-def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path):
+def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path, one_axis):
   chosen, calls = candidates(big(), 8, chip_of("h100"))[:3], []
 
   def make(config):
@@ -190,7 +196,7 @@ def test_the_fastest_is_tried_with_more_vector_memory_where_the_config_leaves_it
   assert refined(config, one) == []
 
 
-def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsys):
+def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsys, one_axis):
   file, picture = tmp_path / "mine.py", tmp_path / "plan.png"
   command = ["plan", "--config=configs/gpt3.py:1.3b", "--topology=h100:8", "--search"]
   assert main([*command, f"--write={file}", f"--plot={picture}"]) == 0
@@ -206,7 +212,7 @@ def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsy
   assert "fits on no mesh" in capsys.readouterr().err
 
 
-def test_a_search_counts_quantized_products_as_faster(with_qwix):
+def test_a_search_counts_quantized_products_as_faster(with_qwix, one_axis):
   config = big()
   plain = candidates(config, 8, chip_of("TPU v5e"))
   config.compute.quantization = "int8"
