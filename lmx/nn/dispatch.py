@@ -85,7 +85,9 @@ def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   expert = jnp.minimum(jnp.searchsorted(ends, starts, side="right"), experts - 1)
 
   def multiply(rows, kernels):
-    copied = kernels.astype(jnp.float32)[expert].astype(kernels.dtype)  # Gradients are added up over blocks in float32.
+    # Gradients are added up over blocks in float32, as rows: XLA's GPU compiler fails on some scatters of matrices.
+    copied = kernels.astype(jnp.float32).reshape(experts, -1)[expert].astype(kernels.dtype)
+    copied = copied.reshape(blocks, *kernels.shape[1:])
     return jnp.einsum("nbi,nio->nbo", rows.reshape(blocks, block, -1), copied).reshape(blocks * block, -1)
 
   return Dispatch(source, row[place].reshape(tokens, k), multiply)
@@ -99,7 +101,7 @@ def run_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dic
     x_TD: tokens.
     weights_Tk: float32 weight of each choice.
     chosen_Tk: int32 number of each chosen expert; one past the last for none.
-    kernels: up and down, and gate where the MLP is gated: (E, D, F), (E, F, D) and (E, D, F).
+    kernels: up and down, and gate where the MLP is gated: (E, D, F), (E, F, D) and (E, D, F), in x's dtype.
   """
   return weighted_sum(_through(function, x_TD, chosen_Tk, kernels), weights_Tk)
 
@@ -144,7 +146,6 @@ def _through(function: Elementwise, x_TD, chosen_Tk, kernels: dict[str, jax.Arra
   """What each choice's expert gives, (T, k, D) in x's dtype; zeros for a choice of none."""
   dispatch = ragged_dispatch if platform() == "tpu" else blocked_dispatch
   plan = dispatch(chosen_Tk, kernels["up"].shape[0])
-  kernels = {name: kernel.astype(x_TD.dtype) for name, kernel in kernels.items()}
   take = lambda rows, index: jnp.take(rows, index, axis=0, mode="fill", fill_value=0)  # noqa: E731
   rows = take(x_TD, plan.source)
   inner = plan.multiply(rows, kernels["up"])

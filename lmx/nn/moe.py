@@ -108,7 +108,7 @@ class MixtureOfExperts(nnx.Module):
     kernels = self.experts.kernels()
     rows = ("batch", "length", None)
     tokens = [(x_BLD.astype(self.dtype), rows), (weights_BLk, rows), (chosen_BLk, rows)]
-    weights = [(kernel, _DOWN if name == "down" else _UP) for name, kernel in kernels.items()]
+    weights = [(kernel.astype(self.dtype), _DOWN if name == "down" else _UP) for name, kernel in kernels.items()]
 
     run = run_experts
     if split_over("expert") > 1:  # Each device has some of the experts, and mostly rows of its own, too.
