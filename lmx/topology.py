@@ -75,7 +75,7 @@ def tpu_devices(topology: Topology) -> list[Any]:
     if "lockfile" in text:
       raise LmxError("libtpu is in use by another process, and serves one at a time. Fix: try again when that has "
                      "ended, or remove /tmp/libtpu_lockfile if none runs.") from error  # fmt: skip
-    if "libtpu" in text:
+    if "libtpu" in text or "TPU support not installed" in text:  # As jax has said it since 0.12.
       raise LmxError("A plan for TPUs needs their compiler, the package libtpu. Fix: pip install 'lmx[tpu]'") from error
     raise LmxError(f"--topology: libtpu knows no slice {name} ({text[:200]})") from error
   return list(found.devices)

@@ -8,6 +8,7 @@ import types
 
 import jax
 import pytest
+from jax.experimental import topologies
 
 from lmx import config as configs
 from lmx.build import imagine
@@ -257,7 +258,25 @@ def test_moments_in_the_hosts_memory_free_the_devices_and_take_time():
   assert "in the host's memory" not in describe_memory(here.memory)
 
 
+@pytest.mark.parametrize(
+  ("said", "told"),
+  [
+    ("Unable to find libtpu", "pip install 'lmx[tpu]'"),  # jax 0.10
+    ("JAX TPU support not installed; cannot generate TPU topology.", "pip install 'lmx[tpu]'"),  # jax 0.12
+    ("The TPU is already in use: /tmp/libtpu_lockfile", "in use by another process"),
+    ("Unknown topology", "libtpu knows no slice v5e:2x2"),
+  ],
+)
+def test_what_jax_says_of_a_topology_becomes_what_to_do(said, told, monkeypatch, capsys):
+  def fail(**arguments):
+    raise RuntimeError(said)
+
+  monkeypatch.setattr(topologies, "get_topology_desc", fail)
+  assert main(["plan", "--config=configs/cpu.py", "--topology=v5e:2x2"]) == 2
+  assert told in capsys.readouterr().err
+
+
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
 def test_a_plan_for_tpus_without_their_compiler_names_the_package(capsys):
   assert main(["plan", "--config=configs/cpu.py", "--topology=v5e:2x2"]) == 2
-  assert "libtpu" in capsys.readouterr().err
+  assert "pip install 'lmx[tpu]'" in capsys.readouterr().err
