@@ -86,7 +86,7 @@ def train(experiment: Experiment) -> Result:
     return Result(step, True, None)
   use_compilation_cache(experiment.compilation_cache)
   write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels)
-  introduce(out, experiment, experiment.network.spec.check_attention(jax.default_backend()))
+  introduce(out, experiment, experiment.network.spec.check_kernels(jax.default_backend()))
   with noticing_lost_processes(lambda: what_is_saved(experiment)), open_run(experiment, out) as run:
     while run.step < experiment.cadence.total and not run.asked_to_stop():
       batch = run.draw()

@@ -31,8 +31,8 @@ from lmx.units import human, human_time
 PLOT_FILE = "loss.png"
 
 
-def introduce(out: Console, x: Experiment, attention: str) -> None:
-  """Says what is about to be trained, on what, and for how long; `attention` names the kernel that was checked."""
+def introduce(out: Console, x: Experiment, kernels: Mapping[str, str]) -> None:
+  """Says what is about to be trained, on what, and for how long; `kernels`: what was checked -> what was found."""
   network, rows = x.network, x.rows
   mesh, spec = network.layout.mesh, network.spec
   tokens = rows.batch_size * rows.length
@@ -52,7 +52,7 @@ def introduce(out: Console, x: Experiment, attention: str) -> None:
       "run": f"{x.cadence.total:,} steps, {human(x.cadence.total * tokens)} tokens, {epochs:.3g} epochs, "
       f"{human(flops.causal * tokens * x.cadence.total, ' FLOPs')}",
       "mesh": describe_mesh(mesh),
-      "attention": attention,
+      **kernels,
       "precision": f"{spec.dtype} compute{eight_bits and ', ' + eight_bits}; float32 parameters, optimizer, softmax "
       "and loss",
       "MFU": f"reported, {peak.why}" if peak.flops else f"none: {peak.why}",

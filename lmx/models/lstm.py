@@ -94,6 +94,10 @@ class LSTMSpec:
     """A sentence for the run's introduction, where other models say which attention kernel was checked."""
     return "none: an LSTM remembers in its state"
 
+  def check_kernels(self, platform: str) -> dict[str, str]:
+    """As `StackSpec.check_kernels`."""
+    return {"attention": self.check_attention(platform)}
+
   @property
   def unlimited(self) -> bool:
     """Whether a row may be longer than the context: yes, the context is only what gradients go back over."""

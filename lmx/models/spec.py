@@ -12,7 +12,7 @@ from lmx.errors import Problems
 from lmx.models import counts
 from lmx.models.spec_check import check_choices, check_combinations, check_mamba, check_sizes
 from lmx.nn.activations import ACTIVATIONS
-from lmx.nn.kernel_check import check_kernel
+from lmx.nn.kernel_check import check_experts, check_kernel
 from lmx.nn.kernels import Extras, resolve_kernel
 from lmx.nn.mamba2 import MambaShape
 from lmx.units import StepFlops
@@ -215,6 +215,19 @@ class StackSpec:
       for causal in self.attention_ways
     )
     return f"{name}, checked here against the reference: values and gradients within {error:.0e}"
+
+  def check_kernels(self, platform: str) -> dict[str, str]:
+    """Compares what is computed by kernels with references: what -> a sentence for the run's introduction.
+
+    Raises:
+      LmxError: one can't run here, or differs.
+    """
+    said = {"attention": self.check_attention(platform)}
+    if self.experts:
+      activation = ACTIVATIONS[self.activation]
+      said["experts"] = check_experts(activation.function, activation.gated, experts=self.experts,
+                                      experts_per_token=self.experts_per_token, dtype=self.dtype)  # fmt: skip
+    return said
 
   @property
   def attention_ways(self) -> tuple[bool, ...]:

@@ -93,6 +93,17 @@ def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   return Dispatch(source, row[place].reshape(tokens, k), multiply)
 
 
+DISPATCHES: dict[str, Callable[[jax.Array, int], Dispatch]] = {
+  "ragged_dot": ragged_dispatch,
+  "blocks": blocked_dispatch,
+}
+
+
+def dispatch_of(platform: str) -> str:
+  """The row of `DISPATCHES` for a backend."""
+  return "ragged_dot" if platform == "tpu" else "blocks"
+
+
 def run_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
   """Each token through its experts, all of which are here: the weighted sum, (T, D) in x's dtype.
 
@@ -144,8 +155,7 @@ def run_shared_out(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: 
 
 def _through(function: Elementwise, x_TD, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
   """What each choice's expert gives, (T, k, D) in x's dtype; zeros for a choice of none."""
-  dispatch = ragged_dispatch if platform() == "tpu" else blocked_dispatch
-  plan = dispatch(chosen_Tk, kernels["up"].shape[0])
+  plan = DISPATCHES[dispatch_of(platform())](chosen_Tk, kernels["up"].shape[0])
   take = lambda rows, index: jnp.take(rows, index, axis=0, mode="fill", fill_value=0)  # noqa: E731
   rows = take(x_TD, plan.source)
   inner = plan.multiply(rows, kernels["up"])

@@ -1,16 +1,22 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The proof, before a run begins, that an attention kernel computes what the reference does on this machine."""
+"""The proof, before a run begins, that a kernel computes on this machine what the reference does."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lmx.errors import LmxError
+from lmx.nn.activations import Elementwise
+from lmx.nn.dispatch import dispatch_of, run_experts
 from lmx.nn.kernels import KERNELS, Extras
 from lmx.nn.masks import Mask
 
 # Largest difference over largest reference value. bfloat16 has 8 bits; accelerators multiply float32 with 10 or fewer.
 _EXACT, _ROUNDED = 2e-5, 3e-2
+
+
+def _tolerance(dtype: str) -> float:
+  return _EXACT if dtype == "float32" and jax.default_backend() == "cpu" else _ROUNDED
 
 
 def packed_segments(batch: int, length: int) -> np.ndarray:
@@ -102,7 +108,7 @@ def check_kernel(
   Raises:
     LmxError: the kernel can't be compiled here, or its results differ from the reference's.
   """
-  tolerance = _EXACT if dtype == "float32" and jax.default_backend() == "cpu" else _ROUNDED
+  tolerance = _tolerance(dtype)
   worst = 0.0
   for packed in (True, False) if KERNELS[name].unpacked_way else (True,):
     try:
@@ -130,3 +136,74 @@ def check_kernel(
 
 def _failure(name: str, what: str) -> str:
   return f"attention kernel {name!r} {what} Fix: --config.compute.attention=einsum, and please report it."
+
+
+def expert_errors(
+  function: Elementwise, gated: bool, *, experts: int, experts_per_token: int, dtype: str
+) -> dict[str, float]:
+  """Largest difference of a mixture from its definition over its largest value, for the output and each gradient.
+
+  Args:
+    function: the nonlinearity.
+    gated: whether the MLP has a gate.
+    experts, experts_per_token, dtype: the model's.
+  """
+  tokens, width, wide = 4 * experts, 64, 128
+  generator = np.random.default_rng(0)
+  normal = lambda *shape: generator.standard_normal(shape, np.float32)  # noqa: E731
+  names = ("up", "gate", "down") if gated else ("up", "down")
+  kernels = {n: normal(experts, *((wide, width) if n == "down" else (width, wide))) / 8 for n in names}
+  # Each token's first choice is even over experts but for the last one, which has none of them.
+  chosen = (np.arange(tokens)[:, None] + np.arange(experts_per_token)) % max(1, experts - 1)
+  x, weights = normal(tokens, width), np.abs(normal(tokens, experts_per_token))
+  arrays = jax.tree.map(lambda array: jnp.asarray(array, dtype), (x, kernels))
+
+  def defined(x, kernels, weights):
+    inner = jnp.einsum("td,edf->tef", x, kernels["up"])
+    inner = function(jnp.einsum("td,edf->tef", x, kernels["gate"])) * inner if gated else function(inner)
+    outer = jnp.einsum("tef,efd->ted", inner, kernels["down"])
+    return jnp.einsum("tkd,tk->td", jnp.take_along_axis(outer, chosen[..., None], axis=1), weights.astype(outer.dtype))
+
+  def run(x, kernels, weights):
+    return run_experts(function, x, weights, jnp.asarray(chosen, jnp.int32), kernels)
+
+  def of(mixture, *arrays):
+    def weighted_sum(*arrays):
+      y = mixture(*arrays)
+      return jnp.sum(y.astype(jnp.float32) * jnp.sin(jnp.arange(y.size).reshape(y.shape))), y
+
+    (dx, dkernels, dweights), y = jax.grad(weighted_sum, argnums=(0, 1, 2), has_aux=True)(*arrays)
+    kernel_gradients = {f"{name} gradient": gradient for name, gradient in dkernels.items()}
+    return {"output": y, "token gradient": dx, "weight gradient": dweights, **kernel_gradients}
+
+  got, expected = jax.jit(lambda *arrays: (of(run, *arrays), of(defined, *arrays)))(*arrays, weights)
+  errors = {}
+  for part, reference in expected.items():
+    ours, theirs = (np.asarray(x, np.float32) for x in (got[part], reference))
+    errors[part] = float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
+  return errors
+
+
+def check_experts(function: Elementwise, gated: bool, *, experts: int, experts_per_token: int, dtype: str) -> str:
+  """Compares the products of experts with their definition, values and gradients.
+
+  Args:
+    function, gated, experts, experts_per_token, dtype: as of `expert_errors`.
+
+  Returns:
+    How they are computed here and the largest relative error found, as a sentence.
+
+  Raises:
+    LmxError: they can't be compiled here, or differ.
+  """
+  name, tolerance = dispatch_of(jax.default_backend()), _tolerance(dtype)
+  try:
+    errors = expert_errors(function, gated, experts=experts, experts_per_token=experts_per_token, dtype=dtype)
+  except (RuntimeError, NotImplementedError, ValueError) as error:
+    raise LmxError(f"experts by {name!r} don't run on this machine: {error} Please report it.") from error
+  wrong = {part: error for part, error in errors.items() if not error <= tolerance}
+  if wrong:
+    listed = ", ".join(f"{part} by {error:.1e}" for part, error in wrong.items())
+    raise LmxError(f"experts by {name!r} differ from their definition (allowed {tolerance:.0e}): {listed}. "
+                   "Please report it.")  # fmt: skip
+  return f"{name}, checked here against the definition: values and gradients within {max(errors.values()):.0e}"

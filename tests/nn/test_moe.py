@@ -13,11 +13,14 @@ from flax import nnx
 from laws import assert_law_catches
 from specimens import equations, quick_jit
 
+from lmx.errors import LmxError
 from lmx.mesh import make_mesh
+from lmx.models.spec import TransformerSpec
 from lmx.nn import dispatch as dispatching
 from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.context import Context
 from lmx.nn.initializers import make_scheme
+from lmx.nn.kernel_check import check_experts, expert_errors
 from lmx.nn.moe import MixtureOfExperts, MixtureShape
 from lmx.sharding import Layout, storage_shardings, use_layout
 from lmx.trees import named_leaves
@@ -209,3 +212,36 @@ def test_an_even_router_has_a_balance_loss_of_one_per_token_and_a_lopsided_one_m
   np.testing.assert_allclose(value / tokens, 0.04, rtol=1e-4)  # All on one of four experts.
   z, tokens = losses(even, X)["router_z"]
   np.testing.assert_allclose(z / tokens, 0.001 * np.log(4) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+@pytest.mark.parametrize(("activation", "dtype"), [("swiglu", "float32"), ("gelu_tanh", "bfloat16")])
+def test_the_check_at_start_passes_each_way(activation, dtype, platform, monkeypatch):
+  monkeypatch.setattr(dispatching, "platform", lambda: platform)
+  chosen = ACTIVATIONS[activation]
+  errors = expert_errors(chosen.function, chosen.gated, experts=4, experts_per_token=2, dtype=dtype)
+  assert set(errors) == {"output", "token gradient", "weight gradient", "up gradient", "down gradient"} | (
+    {"gate gradient"} if chosen.gated else set()
+  )
+  assert max(errors.values()) < (2e-5 if dtype == "float32" else 3e-2)
+
+
+def test_the_check_at_start_says_what_was_checked_and_notices_a_lost_row(monkeypatch):
+  check = functools.partial(check_experts, jax.nn.relu, False, experts=4, experts_per_token=2, dtype="float32")
+  assert check().startswith("blocks, checked here against the definition")
+  whole = dispatching.blocked_dispatch
+
+  def forgetting(chosen, experts):
+    plan = whole(chosen, experts)
+    return dataclasses.replace(plan, row=plan.row.at[3, 1].set(plan.source.size))
+
+  monkeypatch.setitem(dispatching.DISPATCHES, "blocks", forgetting)
+  with pytest.raises(LmxError, match=r"differ from their definition.*output by"):
+    check()
+
+
+def test_a_run_of_experts_says_that_they_were_checked():
+  spec = TransformerSpec(vocab_size=64, layers=1, width=32, heads=2, context=16, experts=4, mlp_bias=False)
+  said = spec.check_kernels("cpu")
+  assert list(said) == ["attention", "experts"]
+  assert list(dataclasses.replace(spec, experts=None).check_kernels("cpu")) == ["attention"]
