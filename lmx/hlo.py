@@ -145,6 +145,11 @@ class Module:
     """Every instruction once, in no order that means anything."""
     return itertools.chain.from_iterable(self._computations.values())
 
+  @functools.cached_property
+  def named(self) -> Mapping[str, Instruction]:
+    """Every instruction by its name, of which a program has each once."""
+    return {one.name: one for one in self.everything()}
+
   def trips(self, condition: str) -> int:
     """How often a loop runs: the one integer constant that its condition compares with."""
     found = [int(i.rest.partition(")")[0]) for i in self._within(condition)
@@ -228,7 +233,7 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
       if key not in seen:  # An asynchronous one stands, by its channel, in every fusion that it runs along with.
         seen.add(key)
         kind = inner.opcode.removesuffix("-start")
-        found[kind, group_axes(inner.rest, within), _moved(inner), overlapped] += times
+        found[kind, group_axes(inner.rest, within), _moved(module, inner), overlapped] += times
   alike = [Collective(*key[:3], count, key[3]) for key, count in (found | _between_slices(links)).items()]
   ordered = sorted(alike, key=lambda one: -one.bytes * one.count)
   return Program(matmul, other, traffic, dict(kernels), ordered, loops, links)
@@ -295,12 +300,14 @@ def _collectives(module: Module, one: Instruction, called: str | None) -> Iterat
     yield from ((inner, True) for inner in module[called] if inner.opcode.removesuffix("-start") in COLLECTIVES)
 
 
-def _moved(one: Instruction) -> float:
-  """Bytes of the whole array: what is gathered, what is reduced."""
+def _moved(module: Module, one: Instruction) -> float:
+  """Bytes of the whole array: what is gathered, what is reduced; of a ragged exchange, the smaller of both sides."""
   result = array_bytes(one.shape)
   if one.opcode.endswith("-start"):  # (operand, result)
     arrays = [array_bytes(part.group(0)) for part in _ARRAY.finditer(one.shape)]
     result = max(arrays, default=0.0)
+  if one.opcode.startswith("ragged") and one.operands and one.operands[0] in module.named:
+    return min(result, array_bytes(module.named[one.operands[0]].shape))  # A receiver has room for all that may come.
   return result
 
 

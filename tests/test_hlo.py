@@ -204,3 +204,12 @@ def test_collectives_that_share_a_channel_are_counted_each():
   lines = "".join(f"  %ragged.{number} = {ragged}\n" for number in range(3))  # As shard_map writes them.
   program = read_program(TPU.replace("  %copy.1 =", f"{lines}  %copy.1 ="), MESH)
   assert [one.count for one in program.collectives if one.kind == "ragged-all-to-all"] == [3]
+
+
+def test_a_ragged_exchange_moves_what_is_sent_and_not_the_room_for_it():
+  there = "bf16[32,4]{1,0} ragged-all-to-all(%copy.1, %room), channel_id=1, replica_groups={{0,1},{2,3},{4,5},{6,7}}"
+  back = "bf16[8,4]{1,0} ragged-all-to-all(%ragged.1, %a), channel_id=1, replica_groups={{0,1},{2,3},{4,5},{6,7}}"
+  lines = f"  %ragged.1 = {there}\n  %ragged.2 = {back}\n"
+  program = read_program(TPU.replace("  ROOT %all-reduce.1", f"{lines}  ROOT %all-reduce.1"), MESH)
+  (found,) = [one for one in program.collectives if one.kind == "ragged-all-to-all"]
+  assert (found.count, found.bytes) == (2, 8 * 4 * 2)
