@@ -160,9 +160,14 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> tuple[Network, A
     raise LmxError(out_of_memory(str(error), config, len(devices))) from error
 
 
+_SIZE = r"([\d.]+[KMGT]?)"
+_USED = re.compile(rf"Used {_SIZE} of {_SIZE} hbm")
+_TEMPORARIES = re.compile(rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)")  # Of these alone, without what is kept.
+
+
 def out_of_memory(text: str, config: ConfigDict, devices: int) -> str:
   """The compiler's complaint as a sentence with the cheapest fixes first; other complaints as they are."""
-  found = re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", text)
+  found = _USED.search(text) or _TEMPORARIES.search(text)
   if found is None:
     return f"the step does not compile: {text[:500]}"
   used, there = (float(text.rstrip("KMGT")) * 1024.0 ** (" KMGT".find(text[-1]) * text[-1].isalpha())

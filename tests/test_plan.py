@@ -194,6 +194,10 @@ def test_too_little_memory_becomes_a_sentence_with_three_fixes():
   assert text.count("--config.") >= 3
   assert "--config.train.micro_batches=8 " in out_of_memory("Used 64.1G of 15.75G hbm.", full_remat(), 8)
   assert "--config.train.micro_batches=2 " in out_of_memory("Used 16.0G of 15900M hbm.", full_remat(), 8)
+  temporaries = (
+    "Ran out of memory on HBM, the total memory required for HLO temporaries (15.76G) exceeds available HBM (15.75G)."
+  )
+  assert "needs 15.76G of a device's 15.75G" in out_of_memory(temporaries, config, 8)
   assert "does not compile" in out_of_memory("INTERNAL: something else", config, 8)
   config.compute.loss_chunks, config.compute.remat = 8, "full"
   config.mesh.data, config.mesh.fsdp = 1, 8
