@@ -20,6 +20,7 @@ _ARRAY = re.compile(r"\b(\w+)\[([\d,]*)\](\{[^{}]*\})?")
 _INSTRUCTION = re.compile(r"^  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(")
 _MATMULS = ("convolution", "dot")
+_GROUPED = re.compile(r"(ragged-dot(?!-metadata)|t?gmm)")  # Kernels' names: the compiler's own, and those in JAX.
 _COPIES = ("copy-start", "dynamic-slice-start", "dynamic-update-slice-start")
 _HOST = "S(5)"  # In a layout: the host's memory.
 _SLICES = "xla_megascale"  # In a send or a receive: between TPU slices. Within one, groups number its own devices only.
@@ -109,6 +110,7 @@ class Program:
     matmul_cycles, other_cycles: the compiler's own estimates, of fusions with a matmul in them and of all others.
     other_bytes: that those others read from and write to the main memory.
     kernels: name of a hand-written kernel -> times it runs.
+    grouped_flops: of those of them that are products of rows in groups, if all rows that there is room for were there.
     collectives: the largest first.
     loops: trip count of each loop.
     links: copies from and to the host's memory, and collectives between slices, in the order of the program, loops
@@ -122,6 +124,7 @@ class Program:
   collectives: Sequence[Collective]
   loops: Sequence[int]
   links: Sequence[LinkEvent] = ()
+  grouped_flops: float = 0.0
 
 
 class Module:
@@ -207,7 +210,7 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
   links = list(_link_events(module)) if _HOST in text or _SLICES in text else []
   within = {**mesh, "slice": 1} if _SLICES in text else mesh
   matmul = other = 0
-  traffic = 0.0
+  traffic = grouped = 0.0
   kernels: dict[str, int] = collections.Counter()
   sizes: dict[tuple[str, str], float] = {}
   found: dict[tuple[str, tuple[str, ...], float, bool], int] = collections.Counter()
@@ -227,6 +230,7 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
         traffic += times * (sizes[where, one.name] + reads)
     elif one.opcode == "custom-call" and 'custom_call_target="tpu_custom_call"' in one.rest:
       kernels[re.sub(r"[.\d]+$", "", one.name)] += times
+      grouped += times * _grouped_flops(module, one)
     for inner, overlapped in _collectives(module, one, called):
       channel = re.search(r"channel_id=(\d+)", inner.rest)
       key = (where, inner.name if inner is one or channel is None else channel.group(1))
@@ -236,7 +240,7 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
         found[kind, group_axes(inner.rest, within), _moved(module, inner), overlapped] += times
   alike = [Collective(*key[:3], count, key[3]) for key, count in (found | _between_slices(links)).items()]
   ordered = sorted(alike, key=lambda one: -one.bytes * one.count)
-  return Program(matmul, other, traffic, dict(kernels), ordered, loops, links)
+  return Program(matmul, other, traffic, dict(kernels), ordered, loops, links, grouped)
 
 
 def _link_events(module: Module) -> Iterator[LinkEvent]:
@@ -309,6 +313,17 @@ def _moved(module: Module, one: Instruction) -> float:
   if one.opcode.startswith("ragged") and one.operands and one.operands[0] in module.named:
     return min(result, array_bytes(module.named[one.operands[0]].shape))  # A receiver has room for all that may come.
   return result
+
+
+def _grouped_flops(module: Module, one: Instruction) -> float:
+  """Of a kernel for rows (R, I) times matrices (E, I, O), or for the sums of x^T dy over rows of each; 0 of others."""
+  if not _GROUPED.match(one.name):
+    return 0.0
+  last = [module.named[name].shape for name in one.operands[-1:] if name in module.named]
+  result, operand = ([int(size) for size in found.group(2).split(",") if size] if found else []
+                     for found in map(_ARRAY.search, (one.shape, *last)))  # fmt: skip
+  rows, matrices = (result, operand) if len(result) == 2 else (operand, result)
+  return 2.0 * rows[0] * matrices[1] * matrices[2] if (len(rows), len(matrices)) == (2, 3) else 0.0
 
 
 def group_axes(text: str, mesh: Mapping[str, int]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ Part = tuple[str, str, Range]  # What takes time, who says so, and how much.
 # times too many. Both were found by comparing its estimates with rooflines, see tools/bench.
 _MATMULS = (1.0, 1.05, 1.15)
 _MEMORY = (1 / 6, 1 / 3, 1 / 1.7)
-_KERNEL_EFFICIENCY = (0.65, 0.5, 0.3)  # Of the bf16 peak, for flash attention's FLOPs. Assumed.
+_KERNEL_EFFICIENCY = (0.65, 0.5, 0.3)  # Of the bf16 peak, for FLOPs of flash attention and of experts. Assumed.
 LINK_EFFICIENCY = (1.0, 0.85, 0.7)  # Of the links' one-way bandwidth, for large arrays. Assumed.
 HOST_LINK = "waiting for the host's memory"
 _SLICE_LINK = "waiting for other slices"
@@ -57,6 +57,10 @@ def program_parts(program: Program, chip: Chip, network: Network, tokens: float,
     ("matmuls", "the compiler's cycles", Range(*(matmuls * factor for factor in _MATMULS))),
     ("bound by memory", "the compiler's cycles, 1.7 to 6 times too many", Range(*(others * x for x in _MEMORY))),
   ]
+  if program.grouped_flops:
+    seconds = program.grouped_flops / _room(network) / chip.bf16_flops
+    compute.append(("kernels of experts", "FLOPs at 30 to 65 % of the peak, assumed",
+                    Range(*(seconds / share for share in _KERNEL_EFFICIENCY))))  # fmt: skip
   if program.kernels:
     seconds = attention_flops(program, network, length) * tokens / chip.bf16_flops
     compute.append(("attention kernels", "FLOPs at 30 to 65 % of the peak, assumed",
@@ -84,6 +88,13 @@ def program_parts(program: Program, chip: Chip, network: Network, tokens: float,
       waits = Range(*[sum(one[name] for name in names) for one in waited])
       parts.append((what, f"bytes over the {over}, in the compiler's order", waits))
   return parts
+
+
+def _room(network: Network) -> float:
+  """Rows that a device has room for where tokens travel to their experts, over those that come if all get as many."""
+  devices, spec = network.layout.mesh.shape["expert"], network.spec
+  own = min(spec.experts_per_token, spec.experts / devices)
+  return devices * own / spec.experts_per_token if devices > 1 else 1.0
 
 
 def link_seconds(events: Sequence[LinkEvent], chip: Chip, share: float, slices: int = 1) -> dict[str, float]:

@@ -213,3 +213,18 @@ def test_a_ragged_exchange_moves_what_is_sent_and_not_the_room_for_it():
   program = read_program(TPU.replace("  ROOT %all-reduce.1", f"{lines}  ROOT %all-reduce.1"), MESH)
   (found,) = [one for one in program.collectives if one.kind == "ragged-all-to-all"]
   assert (found.count, found.bytes) == (2, 8 * 4 * 2)
+
+
+def test_products_of_experts_in_kernels_are_counted_by_their_shapes():
+  target = 'custom_call_target="tpu_custom_call"'
+  lines = f"""
+  %kernels.1 = bf16[3,16,4]{{2,1,0}} parameter(1)
+  %rows.1 = bf16[8,16]{{1,0}} parameter(2)
+  %ragged-dot-metadata = (s32[9]{{0}}, s32[1]{{0}}) custom-call(%a), {target}
+  %ragged-dot-none.3 = bf16[8,4]{{1,0}} custom-call(%ragged-dot-metadata, %rows.1, %kernels.1), {target}
+  %tgmm = bf16[3,16,4]{{2,1,0}} custom-call(%ragged-dot-metadata, %rows.1, %ragged-dot-none.3), {target}
+"""
+  program = read_program(TPU.replace("  ROOT %all-reduce.1", f"{lines}  ROOT %all-reduce.1"), MESH)
+  assert program.grouped_flops == 2 * 2 * 8 * 16 * 4
+  assert program.kernels["tgmm"] == program.kernels["ragged-dot-none"] == 1
+  assert read_program(TPU, MESH).grouped_flops == 0

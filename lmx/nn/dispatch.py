@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lmx.nn.activations import Elementwise
+from lmx.nn.grouped import grouped_product
 from lmx.sharding import platform
 
 BLOCK = 64  # Rows that a CPU multiplies with one expert's weights at once, at most.
@@ -42,14 +43,14 @@ def _by_expert(chosen: jax.Array, experts: int) -> tuple[jax.Array, jax.Array, j
 
 
 def ragged_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
-  """Rows without padding, for `jax.lax.ragged_dot`, of which a TPU's compiler makes a kernel.
+  """Rows without padding, for the kernels of a TPU.
 
   A choice of `experts`, one past the last, is of none of them.
   """
   chosen = chosen_Tk.reshape(-1)
   order, place, sizes = _by_expert(chosen, experts)
   row = jnp.where(chosen < experts, place, order.size)
-  multiply = lambda rows, kernels: jax.lax.ragged_dot(rows, kernels, sizes)  # noqa: E731
+  multiply = lambda rows, kernels: grouped_product(rows, kernels, sizes)  # noqa: E731
   return Dispatch(order // chosen_Tk.shape[1], row.reshape(chosen_Tk.shape), multiply)
 
 

@@ -19,6 +19,7 @@ from lmx.models.spec import TransformerSpec
 from lmx.nn import dispatch as dispatching
 from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.context import Context
+from lmx.nn.grouped import grouped_product, matrix_gradients
 from lmx.nn.initializers import make_scheme
 from lmx.nn.kernel_check import check_experts, expert_errors
 from lmx.nn.moe import MixtureOfExperts, MixtureShape
@@ -245,3 +246,41 @@ def test_a_run_of_experts_says_that_they_were_checked():
   said = spec.check_kernels("cpu")
   assert list(said) == ["attention", "experts"]
   assert list(dataclasses.replace(spec, experts=None).check_kernels("cpu")) == ["attention"]
+
+
+@pytest.mark.parametrize("sizes", [[7, 0, 13, 4], [0, 0, 24, 0], [5, 6, 7, 0]], ids=str)
+@pytest.mark.parametrize(("rows", "inner", "outer"), [(24, 8, 12), (24, 200, 130)])
+def test_the_kernel_of_matrix_gradients_adds_up_each_group_s_rows(rows, inner, outer, sizes):
+  generator = np.random.default_rng(0)
+  x, dy = (jnp.asarray(generator.standard_normal((rows, size), np.float32)) for size in (inner, outer))
+  got = matrix_gradients(x, dy, jnp.asarray(sizes, jnp.int32), interpret=True)
+  group = np.repeat(np.arange(5), [*sizes, rows - sum(sizes)])  # The last is of none.
+  expected = [np.einsum("ri,ro->io", x[group == number], dy[group == number]) for number in range(4)]
+  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_tpu_has_kernels_for_products_of_experts_and_for_both_gradients():
+  array = lambda *shape, dtype="bfloat16": jax.ShapeDtypeStruct(shape, dtype)  # noqa: E731
+  function = jax.grad(lambda x, w, sizes: jnp.sum(jnp.sin(grouped_product(x, w, sizes))), argnums=(0, 1))
+  inputs = (array(64, 128), array(4, 128, 256), array(4, dtype="int32"))
+  text = jax.jit(function).trace(*inputs).lower(lowering_platforms=("tpu",)).as_text()
+  assert text.count('"chlo.ragged_dot"') == 2  # Forward, and of the rows.
+  assert text.count("tpu_custom_call") == 1
+  assert "tgmm" in text
+
+
+def test_products_of_experts_in_a_pipeline_have_no_batch_that_a_tpu_does_not_know():
+  generator = np.random.default_rng(0)
+  x, w = (jnp.asarray(generator.standard_normal(shape, np.float32)) for shape in ((2, 6, 8), (2, 3, 8, 4)))
+  sizes = jnp.asarray([[2, 3, 1], [0, 6, 0]], jnp.int32)
+
+  def total(product, x, w):
+    return jnp.sum(jnp.sin(jax.vmap(product)(x, w, sizes)))
+
+  got, expected = (jax.grad(functools.partial(total, product), argnums=(0, 1)) for product in
+                   (grouped_product, jax.lax.ragged_dot))  # fmt: skip
+  for ours, theirs in zip(got(x, w), expected(x, w), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+  ranks = {len(one.invars[0].aval.shape) for one in equations(jax.make_jaxpr(got)(x, w).jaxpr)
+           if "ragged_dot" in one.primitive.name}  # fmt: skip
+  assert ranks == {2}
