@@ -69,6 +69,11 @@ def test_long_rows_are_split_over_devices_and_short_ones_are_not(one_axis):
   assert "mesh.sequence" not in dict(candidates(config, 16, v5p)[0].overrides)
 
 
+def test_experts_are_shared_out_where_there_are_many(one_axis):
+  config = configs.load("configs/mixtral.py", ["train.batch_size=128"])
+  assert dict(candidates(config, 64, chip_of("TPU v5p"))[0].overrides)["mesh.expert"] > 1
+
+
 def test_a_pipeline_is_tried_with_its_schedules_and_loses_less_time_with_more_micro_batches():
   config = big()
   found = candidates(config, 8, chip_of("TPU v5p"))
