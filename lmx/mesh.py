@@ -44,6 +44,19 @@ def axis_sizes(sizes: dict[str, int], devices: int) -> dict[str, int]:
   return full
 
 
+def check_slices(size: int, slices: int) -> None:
+  """Checks that the mesh's slices are those of the machine.
+
+  Raises:
+    LmxError: several are there, and the axis has another size.
+  """
+  if slices not in (1, size):
+    raise LmxError(
+      f"The devices are {slices} TPU slices, between which only copies of the model work. "
+      + message("config.mesh.slice", got=size, allowed=f"{slices}", fix=f"--config.mesh.slice={slices}")
+    )
+
+
 def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh with all of `AXES`, in that order, in the compiler-partitioned (Auto) mode.
 
@@ -57,11 +70,7 @@ def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device]
   slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
   if slices <= 1:
     return jax.make_mesh(tuple(full.values()), tuple(full), axis_types=types, devices=devices)
-  if full["slice"] != slices:
-    raise LmxError(
-      f"The {len(devices)} devices are {slices} TPU slices, between which only copies of the model work. "
-      + message("config.mesh.slice", got=full["slice"], allowed=f"{slices}", fix=f"--config.mesh.slice={slices}")
-    )
+  check_slices(full["slice"], slices)
   within, between = {**full, "slice": 1}, {**dict.fromkeys(full, 1), "slice": slices}
   grid = mesh_utils.create_hybrid_device_mesh(tuple(within.values()), tuple(between.values()), devices)
   return Mesh(grid, tuple(full), axis_types=types)

@@ -14,6 +14,7 @@ from lmx import plan_search
 from lmx.build import imagine
 from lmx.cli.main import main
 from lmx.errors import LmxError
+from lmx.mesh import check_slices
 from lmx.plan import imagined_objective
 from lmx.plan_count import count, share_of
 from lmx.plan_gpu import make_gpu_plan
@@ -112,6 +113,9 @@ def test_a_search_keeps_the_slices_that_the_machine_has(capsys):
   found = candidates(config, 8, v5e)
   assert {math.prod(v for k, v in one.overrides if k.startswith("mesh.")) for one in found} == {4}
   assert found[0].apply(config).mesh.slice == 2
+  check_slices(2, 2)
+  with pytest.raises(LmxError, match=r"2 TPU slices.*--config\.mesh\.slice=2"):
+    check_slices(1, 2)
   config.mesh.slice = 3
   with pytest.raises(LmxError, match=r"config\.mesh\.slice: got 3"):
     candidates(config, 8, v5e)

@@ -82,9 +82,7 @@ def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, 
     raise LmxError(message("--compile", got=args.compile, allowed="at least 1"))
   searching = importlib.import_module("lmx.plan_search")
   chip = plans.chip_of(machine.kind if machine.calculated else devices[0].device_kind)
-  if machine.slices not in (1, config.mesh.slice):
-    raise LmxError(message("config.mesh.slice", got=config.mesh.slice, allowed=f"{machine.slices}, as many as slices",
-                           fix=f"--config.mesh.slice={machine.slices}"))  # fmt: skip
+  importlib.import_module("lmx.mesh").check_slices(config.mesh.slice, machine.slices)
   every = searching.candidates(config, machine.size, chip, _tracked)
   if not every:
     fixes = "; ".join(plans.cheapest_fixes(config, machine.size))

@@ -19,6 +19,17 @@ def _tolerance(dtype: str) -> float:
   return _EXACT if dtype == "float32" and jax.default_backend() == "cpu" else _ROUNDED
 
 
+def _relative(ours: jax.Array, theirs: jax.Array, where: np.ndarray | tuple[()] = ()) -> float:
+  """Largest difference over the largest value of theirs; `where`: of which entries."""
+  a, b = (np.asarray(x, np.float32)[where] for x in (ours, theirs))
+  return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
+
+
+def _too_large(errors: dict[str, float], tolerance: float) -> str:
+  """Those that are, for people; "" where none is."""
+  return ", ".join(f"{part} by {error:.1e}" for part, error in errors.items() if not error <= tolerance)
+
+
 def packed_segments(batch: int, length: int) -> np.ndarray:
   """Segment ids of a packed batch, (B, L): documents of uneven lengths, and padding at the end of the last row."""
   index = np.arange(length)
@@ -77,9 +88,7 @@ def kernel_errors(
   errors = {}
   for part, reference in expected.items():
     everything = np.ones((), bool) if part == "bias gradient" else real
-    ours, theirs = (np.asarray(x, np.float32)[everything] for x in (got[part], reference))
-    difference = np.max(np.abs(ours - theirs))
-    errors[part] = float(difference / np.max(np.abs(theirs)))
+    errors[part] = _relative(got[part], reference, everything)
   return errors
 
 
@@ -125,9 +134,7 @@ def check_kernel(
       )
     except (RuntimeError, NotImplementedError, ValueError) as error:
       raise LmxError(_failure(name, f"doesn't run on this machine: {error}")) from error
-    wrong = {part: error for part, error in errors.items() if not error <= tolerance}
-    if wrong:
-      listed = ", ".join(f"{part} by {error:.1e}" for part, error in wrong.items())
+    if listed := _too_large(errors, tolerance):
       kind = "packed" if packed else "unpacked"
       raise LmxError(_failure(name, f"differs from the reference on {kind} rows (allowed {tolerance:.0e}): {listed}."))
     worst = max(worst, *errors.values())
@@ -177,11 +184,7 @@ def expert_errors(
     return {"output": y, "token gradient": dx, "weight gradient": dweights, **kernel_gradients}
 
   got, expected = jax.jit(lambda *arrays: (of(run, *arrays), of(defined, *arrays)))(*arrays, weights)
-  errors = {}
-  for part, reference in expected.items():
-    ours, theirs = (np.asarray(x, np.float32) for x in (got[part], reference))
-    errors[part] = float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
-  return errors
+  return {part: _relative(got[part], reference) for part, reference in expected.items()}
 
 
 def check_experts(function: Elementwise, gated: bool, *, experts: int, experts_per_token: int, dtype: str) -> str:
@@ -201,9 +204,7 @@ def check_experts(function: Elementwise, gated: bool, *, experts: int, experts_p
     errors = expert_errors(function, gated, experts=experts, experts_per_token=experts_per_token, dtype=dtype)
   except (RuntimeError, NotImplementedError, ValueError) as error:
     raise LmxError(f"experts by {name!r} don't run on this machine: {error} Please report it.") from error
-  wrong = {part: error for part, error in errors.items() if not error <= tolerance}
-  if wrong:
-    listed = ", ".join(f"{part} by {error:.1e}" for part, error in wrong.items())
+  if listed := _too_large(errors, tolerance):
     raise LmxError(f"experts by {name!r} differ from their definition (allowed {tolerance:.0e}): {listed}. "
                    "Please report it.")  # fmt: skip
   return f"{name}, checked here against the definition: values and gradients within {max(errors.values()):.0e}"
