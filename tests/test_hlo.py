@@ -108,7 +108,7 @@ ENTRY %main (a: f32[4]) -> f32[4] {{
   %recv-done.2 = (bf16[8,4]{{1,0}}, token[]) recv-done(%recv.2), channel_id=3, {_MEGASCALE}}}
   %fusion.1 = bf16[8,4]{{1,0}} fusion(%x, %x), kind=kOutput, calls=%fused.1, backend_config={{"estimated_cycles":"100"}}
   %recv-done.1 = (bf16[8,4]{{1,0}}, token[]) recv-done(%recv.1), channel_id=1, {_MEGASCALE}}}
-  ROOT %all-reduce.1 = f32[3]{{0}} all-reduce(%a), channel_id=9, replica_groups={{{{0,1,2,3}}}}, to_apply=%add
+  ROOT %all-reduce.1 = f32[3]{{0}} all-reduce(%a), channel_id=9, replica_groups={{}}, to_apply=%add
 }}
 """
 

@@ -124,9 +124,11 @@ def test_what_is_computed_again_and_idle_stages_take_time_and_save_memory_on_gpu
 def test_gpus_of_several_hosts_share_a_network():
   config = tiny()
   config.train.batch_size = 16
-  one, many = ({what: who for what, who, _ in make_gpu_plan(config, "h100", n).parts} for n in (8, 16))
-  assert "NVLink" in one["communication that is not hidden"]
-  assert "network" in many["communication that is not hidden"]
+  one, many = ({what: (who, time) for what, who, time in make_gpu_plan(config, "h100", n).parts} for n in (8, 16))
+  (near, fast), (far, slow) = one["communication that is not hidden"], many["communication that is not hidden"]
+  assert "NVLink" in near
+  assert "network" in far
+  assert slow.high > 5 * fast.high  # 50 GB/s instead of 450.
 
 
 def test_what_does_not_fit_is_said_with_what_would(capsys):
