@@ -106,22 +106,20 @@ def what_is_saved(x: Experiment) -> str:
 
 def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
   """This process's training batches, from the first on, and its held-out batches."""
-  index, count = process_rows(x.network.layout.mesh)
+  share = process_rows(x.network.layout.mesh)
   loader = make_loader(
     x.corpus,
     x.needs,
     batch_size=x.rows.batch_size,
     seed=x.seed,
-    process_index=index,
-    process_count=count,
+    share=share,
   )
   heldout = make_eval_batches(
     x.corpus,
     x.needs,
     batch_size=x.rows.eval_batch_size,
     max_rows=x.rows.eval_rows,
-    process_index=index,
-    process_count=count,
+    share=share,
   )
   return loader, heldout
 
@@ -178,7 +176,6 @@ class Run:
     self._checkpointer, self._loader, self._heldout_batches, self._writer = checkpointer, loader, heldout, writer
     network = x.network
     self._mesh = network.layout.mesh
-    self._part = process_rows(self._mesh)[0]
     self._tokens_per_step = x.rows.batch_size * x.rows.length
     flops = network.spec.flops_per_token(x.rows.length)
     self._meter = Meter(self._tokens_per_step, flops, peak_of(list(self._mesh.devices.flat)))
@@ -205,7 +202,7 @@ class Run:
       self.step = self._saved_at = int(start.extra["position"])
       self._meter.restore(start.extra["window"])
       accept = x.policy.accept_other_data
-      verdict = check_data(self._loader, self._part, self.step, start.extra["fingerprint"], accept_other=accept)
+      verdict = check_data(self._loader, self.step, start.extra["fingerprint"], accept_other=accept)
     if self._writer is not None:
       self._writer.truncate_after(self.step)
     write_run_files(x.run_dir, x.config_json, x.tokenizer, x.labels, new_config=True)
@@ -348,7 +345,7 @@ class Run:
   def _checkpoint(self) -> None:
     extra = {
       "position": self.step,
-      "fingerprint": fingerprint(self._loader, self._part),
+      "fingerprint": fingerprint(self._loader),
       "window": self._meter.saved(),
     }
     fresh = self._evaluated if self._evaluated_at == self.step else None

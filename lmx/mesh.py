@@ -1,9 +1,11 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The device mesh: its axes, how it is built, and which rows of a batch each process loads."""
 
+import collections
+import dataclasses
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -11,7 +13,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, message
-from lmx.shapes import AXES, BATCH_AXES
+from lmx.shapes import AXES, BATCH_AXES, RowShare
 
 
 def axis_sizes(sizes: dict[str, int], devices: int) -> dict[str, int]:
@@ -60,6 +62,9 @@ def check_slices(size: int, slices: int) -> None:
 def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh with all of `AXES`, in that order, in the compiler-partitioned (Auto) mode.
 
+  The devices of a TPU slice are ordered so that an axis runs along whole dimensions of the torus where it can, and so
+  that the two devices of one chip (TPU7x) are neighbors on the axis that communicates most.
+
   Args:
     sizes: devices along each axis; missing axes are 1, and one may be -1. None: all on `data`.
     devices: the devices to use; None: every device of every process.
@@ -67,13 +72,62 @@ def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device]
   devices = list(jax.devices()) if devices is None else list(devices)
   full = axis_sizes({"data": -1} if sizes is None else sizes, len(devices))
   types = (AxisType.Auto,) * len(full)  # Explicit, because the default of axis_types differs between jax releases.
-  slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
-  if slices <= 1:
+  if any(device.platform != "tpu" for device in devices):
     return jax.make_mesh(tuple(full.values()), tuple(full), axis_types=types, devices=devices)
-  check_slices(full["slice"], slices)
-  within, between = {**full, "slice": 1}, {**dict.fromkeys(full, 1), "slice": slices}
-  grid = mesh_utils.create_hybrid_device_mesh(tuple(within.values()), tuple(between.values()), devices)
-  return Mesh(grid, tuple(full), axis_types=types)
+  slices = collections.defaultdict(list)
+  for device in devices:
+    slices[getattr(device, "slice_index", 0) or 0].append(device)
+  check_slices(full["slice"], len(slices))
+  each = {**full, "slice": full["slice"] // len(slices)}
+  grids = [_torus_grid(each, slices[index]) for index in sorted(slices)]
+  return Mesh(np.concatenate(grids, axis=AXES.index("slice")), tuple(full), axis_types=types)
+
+
+# The axis on which a chip's two devices are neighbors is the first of these whose size is even.
+_MOST_TALKATIVE = ("tensor", "sequence", "expert", "fsdp", "data", "stage")
+
+
+@dataclasses.dataclass(frozen=True)
+class _TorusChip:
+  """A chip in the words of `mesh_utils`, which orders what has these attributes.
+
+  Chips with two devices stand as v5p chips, whose 3-D torus has the same shape: for small slices, `mesh_utils` orders
+  the devices of TPU7x in a way that counts on both devices of each chip.
+  """
+
+  coords: tuple[int, ...]
+  device_kind: str
+  process_index: int
+  platform: str = "tpu"
+  core_on_chip: int = 0
+
+
+def _torus_grid(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
+  """The devices of one slice as an array with a dimension for each axis.
+
+  `jax.make_mesh` refuses axes that share a dimension of the torus (8 by 2 on 4 by 4), and for some shapes puts the two
+  devices of a TPU7x chip far apart.
+  """
+  chips: dict[tuple[int, ...], list[Any]] = collections.defaultdict(list)
+  for device in sorted(devices, key=lambda device: (device.coords[::-1], device.core_on_chip)):
+    chips[tuple(device.coords)].append(device)
+  pair = len(devices) // len(chips)
+  near = next((axis for axis in _MOST_TALKATIVE if sizes[axis] % pair == 0), None) if pair > 1 else None
+  if any(len(chip) != pair for chip in chips.values()) or (pair > 1 and near is None):
+    return np.asarray(devices, dtype=object).reshape(tuple(sizes.values()))  # A part of a slice, chosen by hand.
+  outer = {axis: size // pair if axis == near else size for axis, size in sizes.items()}
+  places = [_TorusChip(coords, "TPU v5p" if pair > 1 else chip[0].device_kind, chip[0].process_index)
+            for coords, chip in chips.items()]  # fmt: skip
+  try:
+    order = mesh_utils.create_device_mesh(tuple(outer.values()), places, allow_split_physical_axes=True)
+  except (AssertionError, ValueError, IndexError):  # Not a whole box of the torus.
+    order = np.fromiter(places, dtype=object).reshape(tuple(outer.values()))
+  grid = np.empty((*order.shape, pair), dtype=object)
+  for index, place in np.ndenumerate(order):
+    grid[index] = chips[place.coords]
+  if near is not None:  # The pair is innermost within that axis.
+    grid = np.moveaxis(grid, -1, list(sizes).index(near) + 1)
+  return grid.reshape(tuple(sizes.values()))
 
 
 def imagined_mesh(sizes: dict[str, int], devices: int) -> Mesh:
@@ -102,24 +156,29 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def process_rows(mesh: Mesh) -> tuple[int, int]:
-  """(index, count): this process loads the index-th of `count` equal, consecutive parts of each batch.
+def process_rows(mesh: Mesh, process: int | None = None) -> RowShare:
+  """The rows of a batch that a process loads: those that its devices hold.
 
-  Processes that share rows (a tensor axis across hosts) get the same index.
+  Processes that share rows (a tensor axis across hosts) get the same share. On a torus, a host's devices need not hold
+  consecutive rows. All processes count in the same parts, the largest that serve them all.
 
-  Raises:
-    LmxError: the rows of this process are not one consecutive part, which a mesh in device order never gives.
+  Args:
+    mesh: of all processes' devices.
+    process: which; None: this one.
   """
-  shards = batch_parts(mesh)
-  held = batch_sharding(mesh).addressable_devices_indices_map((shards,))
-  rows = sorted({index[0].indices(shards)[0] for index in held.values() if index is not None})
-  if rows != list(range(rows[0], rows[0] + len(rows))) or shards % len(rows) or rows[0] % len(rows):
-    raise LmxError(message("mesh", got=f"rows {rows} of {shards} on one process", allowed="a mesh in device order"))
-  return rows[0] // len(rows), shards // len(rows)
+  parts = batch_parts(mesh)
+  held: dict[int, set[int]] = collections.defaultdict(set)
+  for device, (rows,) in batch_sharding(mesh).devices_indices_map((parts,)).items():
+    held[device.process_index].add(rows.indices(parts)[0])
+  size = len(min(held.values(), key=len))
+  if any(sorted(own) != list(range(min(own), min(own) + size)) or min(own) % size for own in held.values()):
+    size = 1
+  mine = held[jax.process_index() if process is None else process]
+  return RowShare(parts // size, tuple(sorted({row // size for row in mine})))
 
 
 def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Puts this process's rows (B / count, ...) on its devices as part of the global (B, ...) arrays."""
+  """Puts this process's rows, in ascending order, on its devices as part of the global (B, ...) arrays."""
   sharding = batch_sharding(mesh)
   if jax.process_count() == 1:
     return jax.device_put(batch, sharding)  # All at once, in half the time.

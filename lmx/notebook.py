@@ -281,14 +281,12 @@ class LoadedRun:
       spec = dataclasses.replace(spec, sources=tuple(sources), heldout_sources=tuple(sources), weights=())
     objective = make_objective(self.config, self.tokenizer, self.labels)
     needs = data_needs(objective)
-    index, count = process_rows(self.layout.mesh)
     batches = make_eval_batches(
       prepare_corpus(spec, self.tokenizer, encoder=needs.encoder),
       needs,
       batch_size=whole_batch(batch_size, self.layout.mesh),
       max_rows=max_rows,
-      process_index=index,
-      process_count=count,
+      share=process_rows(self.layout.mesh),
     )
     plan = blueprint_of(self.model)
     other, reference = load_reference(self.config, plan, self.layout, self.folder, self.step)

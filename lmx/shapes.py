@@ -4,6 +4,7 @@
 Dense code names arrays with these suffixes (`q_BLHK`); upper case, one letter a dimension.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 # Of the mesh, what travels least first: the outermost axes cross hosts, and the network between slices.
@@ -18,6 +19,24 @@ def in_use(sizes: Mapping[str, int], axes: Iterable[str] = AXES) -> list[str]:
   return [axis for axis in axes if sizes[axis] != 1]
 
 
+@dataclasses.dataclass(frozen=True)
+class RowShare:
+  """The rows of each batch that one process loads.
+
+  Attributes:
+    parts: how many equal, consecutive parts a batch is split into.
+    held: those of this process, ascending. They need not be neighbours: a torus is not numbered host by host.
+  """
+
+  parts: int = 1
+  held: tuple[int, ...] = (0,)
+
+  def rows(self, batch_size: int) -> int:
+    """How many of a batch's rows this process has."""
+    return batch_size // self.parts * len(self.held)
+
+
+ALL_ROWS = RowShare()
 LETTERS = {
   "B": "batch",
   "L": "sequence",

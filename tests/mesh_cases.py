@@ -39,8 +39,10 @@ def name_of(sizes: Sizes) -> str:
 EVERY = {name_of(sizes): sizes for sizes in itertools.product((1, 2, 4, 8), repeat=7) if math.prod(sizes) == DEVICES}
 
 
-def layout_of(sizes: Sizes) -> Layout:
-  return Layout(make_mesh(dict(zip(AXES, sizes, strict=True)), jax.devices()[: math.prod(sizes)]))
+def layout_of(sizes: Sizes, *, scattered: bool = False) -> Layout:
+  """A layout on the first devices; scattered: those of a process are not neighbors, as on a torus."""
+  devices = jax.devices()[: math.prod(sizes)]
+  return Layout(make_mesh(dict(zip(AXES, sizes, strict=True)), devices[::2] + devices[1::2] if scattered else devices))
 
 
 def spec_for(sizes: Sizes = ONE, **changes):

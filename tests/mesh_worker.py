@@ -1,13 +1,14 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """One of several processes that train on one mesh, save, and go on on another: see test_mesh_processes.py.
 
-python tests/mesh_worker.py COORDINATOR COUNT INDEX FOLDER MESH OTHER_MESH
+python tests/mesh_worker.py COORDINATOR COUNT INDEX FOLDER MESH OTHER_MESH [scattered]
 """
 
 import json
 import sys
 
 import jax
+import numpy as np
 
 count, index = int(sys.argv[2]), int(sys.argv[3])
 jax.config.update("jax_num_cpu_devices", 8 // count)
@@ -21,15 +22,14 @@ from lmx.training.checkpoint import Checkpointer  # noqa: E402
 
 
 def step(state, layout):
-  part, parts = process_rows(layout.mesh)
-  batch = batch_for(False)
-  size = len(batch["tokens"]) // parts
-  own = {name: rows[part * size : (part + 1) * size] for name, rows in batch.items()}
+  share = process_rows(layout.mesh)
+  own = {name: np.concatenate([np.split(rows, share.parts)[part] for part in share.held])
+         for name, rows in batch_for(False).items()}  # fmt: skip
   state, metrics = step_on(layout)(state, global_batch(own, layout.mesh))
   return state, {name: float(metrics[name]) for name in ("loss", "grad_norm", "param_norm")}
 
 
-one, other = (layout_of(EVERY[mesh]) for mesh in sys.argv[5:7])
+one, other = (layout_of(EVERY[mesh], scattered=len(sys.argv) > 7) for mesh in sys.argv[5:7])
 state, first = step(fresh_on(one), one)
 with Checkpointer(sys.argv[4]) as checkpoints:
   checkpoints.save(1, state, {})

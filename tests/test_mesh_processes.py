@@ -21,12 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
 
 
-def trained_by(processes: int, folder: Path, *meshes: str) -> list[dict[str, float]]:
+def trained_by(processes: int, folder: Path, *arguments: str) -> list[dict[str, float]]:
   """Metrics of a step on the first mesh, and of one on the second after a restart."""
   environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
   command = [sys.executable, str(ROOT / "tests" / "mesh_worker.py"), free_address(), str(processes)]
   workers = [
-    subprocess.Popen([*command, str(index), str(folder), *meshes], env=environment, text=True,
+    subprocess.Popen([*command, str(index), str(folder), *arguments], env=environment, text=True,
                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     for index in range(processes)
   ]  # fmt: skip
@@ -66,3 +66,9 @@ def test_processes_train_as_one_device_and_move_between_meshes(processes, meshes
   check_trained_as_on_one_device(found, tmp_path)
   lost = [found[0], found[1] | {"loss": found[0]["loss"]}]  # The broken twin: the step was not kept.
   assert_law_catches(check_trained_as_on_one_device, lost, tmp_path)
+
+
+def test_processes_whose_rows_are_not_neighbors_train_as_one_device(tmp_path):
+  """On a torus a host's devices hold rows from all over the batch."""
+  found = trained_by(2, tmp_path, name_of(PAIRS[4]), name_of(PAIRS[1]), "scattered")
+  check_trained_as_on_one_device(found, tmp_path)

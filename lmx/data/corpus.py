@@ -27,6 +27,7 @@ from lmx.data.streams import StreamRows
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec
 from lmx.data.tokenizer_training import make_tokenizer
 from lmx.errors import LmxError, message
+from lmx.shapes import ALL_ROWS, RowShare
 
 __all__ = [
   "Corpus",
@@ -201,7 +202,7 @@ def epoch_facts(
     batch_size: rows over all processes; it matters for streams only, which drop what does not fill a batch.
     length, packing: those of the corpus's spec unless given.
   """
-  shape = _shape(corpus, batch_size, 0, 1, length)
+  shape = _shape(corpus, batch_size, ALL_ROWS, length)
   sources = _rows(corpus.train, corpus.spec, needs, shape, packing or corpus.spec.packing)
   rows, targets = sum(map(len, sources)), sum(source.targets for source in sources)
   weights = corpus.spec.weights or [len(source) for source in sources]
@@ -226,8 +227,7 @@ def make_loader(
   *,
   batch_size: int,
   seed: int,
-  process_index: int = 0,
-  process_count: int = 1,
+  share: RowShare = ALL_ROWS,
   length: int | None = None,
   packing: str | None = None,
 ) -> Loader:
@@ -238,15 +238,15 @@ def make_loader(
     needs: what the objective asks for.
     batch_size: rows over all processes.
     seed: order of rows, and the objective's random choices.
-    process_index, process_count: which part of every batch this process gets.
+    share: which rows of every batch this process gets; the default: all.
     length: L, places of a row.
     packing: how rows are filled.
 
   Raises:
-    LmxError: batch_size does not divide over the processes, a source is too short for one row, or an example is too
+    LmxError: batch_size does not divide into the share's parts, a source is too short for one row, or an example is too
       long for one.
   """
-  shape, packing = _shape(corpus, batch_size, process_index, process_count, length), packing or corpus.spec.packing
+  shape, packing = _shape(corpus, batch_size, share, length), packing or corpus.spec.packing
   rows = _rows(corpus.train, corpus.spec, needs, shape, packing)
   return Loader(rows, needs, shape, seed=seed, weights=corpus.spec.weights, shuffle=packing != STREAMS)
 
@@ -257,8 +257,7 @@ def make_eval_batches(
   *,
   batch_size: int,
   max_rows: int | None = None,
-  process_index: int = 0,
-  process_count: int = 1,
+  share: RowShare = ALL_ROWS,
   length: int | None = None,
   packing: str | None = None,
 ) -> EvalBatches:
@@ -272,19 +271,18 @@ def make_eval_batches(
       "Nothing is held out for evaluation. "
       "Fix: --config.data.heldout_fraction=0.05, or --config.data.heldout_sources=PATH"
     )
-  shape, packing = _shape(corpus, batch_size, process_index, process_count, length), packing or corpus.spec.packing
+  shape, packing = _shape(corpus, batch_size, share, length), packing or corpus.spec.packing
   rows = _rows(corpus.heldout, corpus.spec, needs, shape, packing, whole=True)
   return EvalBatches(rows, needs, shape, max_rows=max_rows, in_order=packing == STREAMS)
 
 
-def _shape(corpus: Corpus, batch_size: int, index: int, count: int, length: int | None) -> BatchShape:
+def _shape(corpus: Corpus, batch_size: int, share: RowShare, length: int | None) -> BatchShape:
   length = length or corpus.spec.length
   return BatchShape(
     length=length,
     encoder_length=corpus.spec.encoder_length or length,
     batch_size=batch_size,
-    process_index=index,
-    process_count=count,
+    share=share,
     pad_id=corpus.tokenizer.pad_id,
     pad_multiple=corpus.spec.pad_multiple,
     threads=corpus.spec.threads,

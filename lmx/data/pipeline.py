@@ -19,6 +19,7 @@ from lmx.data.encoding import Needs
 from lmx.data.rows import Piece, Rows
 from lmx.data.trim import trimmed
 from lmx.errors import LmxError, message
+from lmx.shapes import ALL_ROWS, RowShare
 
 Batch = dict[str, np.ndarray]
 _FINGERPRINT_BITS = 64
@@ -32,7 +33,7 @@ class BatchShape:
     length: L, places of a row.
     encoder_length: M, places of an encoder's row.
     batch_size: rows of a batch, over all processes.
-    process_index, process_count: this process gets the process_index-th of process_count equal parts of every batch.
+    share: which of them this process makes.
     pad_id: the token in places that no document fills.
     pad_multiple: a batch ends with its longest row, rounded up to a multiple of it; None: at the length.
     threads: making batches; 0: they are made when they are asked for.
@@ -42,16 +43,15 @@ class BatchShape:
   length: int
   encoder_length: int
   batch_size: int
-  process_index: int = 0
-  process_count: int = 1
+  share: RowShare = ALL_ROWS
   pad_id: int = 0
   pad_multiple: int | None = None
   threads: int = 1
   prefetch: int = 4
 
   def __post_init__(self) -> None:
-    if self.batch_size < 1 or self.batch_size % self.process_count:
-      allowed = f"a multiple of the number of processes ({self.process_count})"
+    if self.batch_size < 1 or self.batch_size % self.share.parts:
+      allowed = f"a multiple of the parts that the mesh splits a batch into ({self.share.parts})"
       raise LmxError(message("config.train.batch_size", got=self.batch_size, allowed=allowed))
 
   @property
@@ -60,12 +60,17 @@ class BatchShape:
     return {"": self.length, "encoder_": self.encoder_length}
 
   @property
-  def local_batch_size(self) -> int:
-    return self.batch_size // self.process_count
+  def part_size(self) -> int:
+    """Rows of one part."""
+    return self.batch_size // self.share.parts
 
 
 def _stack(rows: Sequence[Batch]) -> Batch:
   return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _join(parts: Sequence[Batch]) -> Batch:
+  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _seeds(seed: int, count: int) -> list[int]:
@@ -96,16 +101,17 @@ def _batches(rows: grain.MapDataset, needs: Needs, shape: BatchShape, seed: int)
 
 
 def _parts(rows: grain.MapDataset, needs: Needs, shape: BatchShape) -> grain.MapDataset:
-  """This process's part of every batch. The rows have no remainder."""
+  """This process's rows of every batch. The rows have no remainder."""
   # Without saying so, Grain overflows on the number of endless rows in batches of 1.
-  if shape.pad_multiple is None:
-    parts = rows.batch(shape.local_batch_size, drop_remainder=True, batch_fn=_stack)
-    return parts[shape.process_index :: shape.process_count]
-  # The length of a batch depends on all of its rows, so every process makes them all.
-  return rows.batch(shape.batch_size, drop_remainder=True, batch_fn=_stack).map(_TrimmedPart(needs, shape))
+  if shape.pad_multiple is not None:  # A batch's length depends on all of its rows, so every process makes them all.
+    return rows.batch(shape.batch_size, drop_remainder=True, batch_fn=_stack).map(_TrimmedShare(needs, shape))
+  parts = rows.batch(shape.part_size, drop_remainder=True, batch_fn=_stack)
+  count = shape.share.parts
+  held = [parts[index : len(parts) // count * count : count] for index in shape.share.held]
+  return held[0] if len(held) == 1 else grain.experimental.ZipMapDataset(held).map(_join)
 
 
-class _TrimmedPart:
+class _TrimmedShare:
   """Takes this process's rows of a whole batch, without the padding that all of its rows have."""
 
   def __init__(self, needs: Needs, shape: BatchShape):
@@ -113,9 +119,9 @@ class _TrimmedPart:
 
   def __call__(self, batch: Batch) -> Batch:
     shape = self._shape
-    first = shape.process_index * shape.local_batch_size
     cut = trimmed(batch, shape.pad_multiple or 1, self._needs.per_row)
-    return {name: np.ascontiguousarray(a[first : first + shape.local_batch_size]) for name, a in cut.items()}
+    starts = [index * shape.part_size for index in shape.share.held]
+    return {name: np.concatenate([a[start : start + shape.part_size] for start in starts]) for name, a in cut.items()}
 
 
 def _iterate(batches: grain.MapDataset, shape: BatchShape) -> Any:
@@ -157,7 +163,7 @@ class Loader:
     return self
 
   def __next__(self) -> Batch:
-    """This process's rows of the next batch: arrays (B / process_count, L or M), or (B / process_count, ...)."""
+    """This process's rows of the next batch: arrays (rows, L or M), or (rows, ...)."""
     start = time.perf_counter()
     if self._iterator is None:
       self._iterator = _iterate(self._batches[self.position :], self._shape)
@@ -172,9 +178,20 @@ class Loader:
     self.position = position
     self._last = None
 
-  def fingerprint(self) -> str:
-    """A hash of the rows of the batch drawn last; `combine_fingerprints` adds those of all processes."""
-    return batch_fingerprint(self._last) if self._last is not None else "0" * (_FINGERPRINT_BITS // 4)
+  @property
+  def parts(self) -> int:
+    """How many parts each batch is split into."""
+    return self._shape.share.parts
+
+  def fingerprints(self) -> dict[int, str]:
+    """A hash of the rows of each part of the batch drawn last; `combine_fingerprints` adds those of all parts."""
+    held, size = self._shape.share.held, self._shape.part_size
+    if self._last is None:
+      return dict.fromkeys(held, _hex(0))
+    return {
+      part: batch_fingerprint({name: a[number * size : (number + 1) * size] for name, a in self._last.items()})
+      for number, part in enumerate(held)
+    }
 
   def close(self) -> None:
     """Stops the threads. The next draw starts them again."""

@@ -9,22 +9,24 @@ from lmx.data.pipeline import Loader, combine_fingerprints
 from lmx.errors import LmxError
 
 
-def fingerprint(loader: Loader, part: int) -> str:
+def fingerprint(loader: Loader) -> str:
   """The fingerprint of the last global batch, the same for any number of processes.
 
-  Args:
-    loader: this process's.
-    part: which part of each batch this process draws; processes that draw the same part count once.
+  Parts of a batch that several processes draw count once.
   """
-  mine = loader.fingerprint()
+  mine = loader.fingerprints()
   if jax.process_count() == 1:
-    return mine
-  halves = np.array([part, int(mine[:8], 16), int(mine[8:], 16)], np.uint32)  # jax has no 64-bit integers by default.
-  gathered = multihost_utils.process_allgather(halves)
-  return combine_fingerprints([f"{high:08x}{low:08x}" for _, high, low in {tuple(map(int, row)) for row in gathered}])
+    return combine_fingerprints(list(mine.values()))
+  table = np.zeros((loader.parts, 3), np.uint32)  # jax has no 64-bit integers by default.
+  for part, text in mine.items():
+    table[part] = 1, int(text[:8], 16), int(text[8:], 16)
+  gathered = multihost_utils.process_allgather(table)
+  first = np.argmax(gathered[:, :, 0], axis=0)  # A process that has the part.
+  halves = gathered[first, np.arange(loader.parts), 1:]
+  return combine_fingerprints([f"{high:08x}{low:08x}" for high, low in halves.tolist()])
 
 
-def check_data(loader: Loader, part: int, step: int, saved: str, *, accept_other: bool) -> str:
+def check_data(loader: Loader, step: int, saved: str, *, accept_other: bool) -> str:
   """Draws the last batch before `step` again, compares it with the one that was drawn then, and says the result.
 
   Raises:
@@ -32,7 +34,7 @@ def check_data(loader: Loader, part: int, step: int, saved: str, *, accept_other
   """
   loader.seek(step - 1)
   next(loader)
-  found = fingerprint(loader, part)
+  found = fingerprint(loader)
   if found == saved:
     return f"the data continues where it stopped (batch {step - 1:,} has fingerprint {found}, as saved)"
   if accept_other:

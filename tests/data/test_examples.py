@@ -23,6 +23,7 @@ from lmx.data.store import ExampleStore
 from lmx.data.tokenizer import ByteTokenizer
 from lmx.data.trim import trimmed
 from lmx.errors import LmxError
+from lmx.shapes import RowShare
 
 BYTES = ByteTokenizer()
 LENGTH, MEMORY = 24, 40
@@ -317,7 +318,7 @@ def test_rows_that_fill_the_last_batch_of_an_evaluation_weigh_nothing(corpus):
 
 def test_batches_of_examples_do_not_depend_on_the_number_of_processes(corpus):
   whole = draw(corpus, PAIRS, 5)
-  parts = [draw(corpus, PAIRS, 5, process_index=i, process_count=2) for i in range(2)]
+  parts = [draw(corpus, PAIRS, 5, share=RowShare(2, (i,))) for i in range(2)]
   for number, batch in enumerate(whole):
     for name, array in batch.items():
       np.testing.assert_array_equal(array, np.concatenate([part[number][name] for part in parts]))

@@ -15,6 +15,7 @@ from lmx.data.pipeline import batch_fingerprint, combine_fingerprints
 from lmx.data.rows import Piece
 from lmx.data.tokenizer import ByteTokenizer, train_sentencepiece
 from lmx.errors import LmxError
+from lmx.shapes import RowShare
 
 NAMES = {"tokens", "targets", "loss_weights", "segment_ids", "positions"}
 LENGTH, BATCH = 32, 8
@@ -128,7 +129,7 @@ def check_processes(draw_part, corpus: Corpus) -> None:
   """The parts that processes get, one after another, are the batch that one process gets."""
   whole = draw(corpus, 4, how=prepare_random)
   for count in (2, 4):
-    parts = [draw_part(corpus, 4, how=prepare_random, process_index=i, process_count=count) for i in range(count)]
+    parts = [draw_part(corpus, 4, how=prepare_random, share=RowShare(count, (i,))) for i in range(count)]
     joined = [{k: np.concatenate([p[b][k] for p in parts]) for k in whole[0]} for b in range(4)]
     assert_same(whole, joined)
 
@@ -138,10 +139,19 @@ def test_the_order_does_not_depend_on_the_number_of_processes(corpus, weights):
   corpus = with_spec(corpus, weights=weights)
   check_processes(draw, corpus)
 
-  def shifted(corpus: Corpus, count: int, *, process_index: int, **options):
-    return draw(corpus, count, process_index=(process_index + 1) % options["process_count"], **options)
+  def shifted(corpus: Corpus, count: int, *, share: RowShare, **options):
+    return draw(corpus, count, share=RowShare(share.parts, ((share.held[0] + 1) % share.parts,)), **options)
 
   assert_law_catches(check_processes, shifted, corpus)
+
+
+def test_rows_that_are_not_neighbors_are_those_of_the_batch(corpus):
+  """A host of a TPU slice holds rows from all over the batch."""
+  whole = draw(corpus, 4, how=prepare_random, batch_size=8)
+  for held in ((0, 3), (1, 2), (0, 1, 3)):
+    got = draw(corpus, 4, how=prepare_random, batch_size=8, share=RowShare(4, held))
+    rows = [row for part in held for row in (2 * part, 2 * part + 1)]
+    assert_same([{name: a[rows] for name, a in batch.items()} for batch in whole], got)
 
 
 @pytest.mark.parametrize(("threads", "prefetch"), [(0, 0), (1, 1), (3, 8)])
@@ -217,18 +227,19 @@ def test_sources_of_a_mixture_are_shuffled_apart(corpus):
 
 
 def test_the_fingerprint_does_not_depend_on_the_processes_but_on_every_value(corpus):
-  whole, half = loader(corpus), [loader(corpus, process_index=i, process_count=2) for i in range(2)]
+  whole, half = loader(corpus), [loader(corpus, share=RowShare(4, held)) for held in ((0, 3), (1, 2))]
   for batches in (whole, *half):
     batches.seek(7)
   batch = next(whole)
   for part in half:
     next(part)
-  assert whole.fingerprint() == combine_fingerprints([part.fingerprint() for part in half])
-  assert whole.fingerprint() == batch_fingerprint({k: v[::-1] for k, v in batch.items()})
+  (found,) = whole.fingerprints().values()
+  assert found == combine_fingerprints([text for part in half for text in part.fingerprints().values()])
+  assert found == batch_fingerprint({k: v[::-1] for k, v in batch.items()})
   for name in NAMES:
     changed = {k: v.copy() for k, v in batch.items()}
     changed[name][0, 0] += 1
-    assert batch_fingerprint(changed) != whole.fingerprint()
+    assert batch_fingerprint(changed) != found
   for batches in (whole, *half):
     batches.close()
 
@@ -260,7 +271,7 @@ def test_rows_that_fill_the_last_batch_weigh_nothing(corpus):
 
 def test_evaluation_is_the_same_for_any_number_of_processes(corpus):
   whole = list(held_out(corpus, prepare_random))
-  parts = [list(held_out(corpus, prepare_random, process_index=i, process_count=2)) for i in range(2)]
+  parts = [list(held_out(corpus, prepare_random, share=RowShare(2, (i,)))) for i in range(2)]
   joined = [{k: np.concatenate([p[b][k] for p in parts]) for k in whole[0]} for b in range(len(whole))]
   assert_same(whole, joined)
 
@@ -281,8 +292,8 @@ def test_nothing_held_out_is_an_error(corpus):
 
 
 def test_a_batch_that_does_not_divide_over_the_processes_is_refused(corpus):
-  with pytest.raises(LmxError, match=r"got 9. Allowed: a multiple of the number of processes \(2\)"):
-    loader(corpus, batch_size=9, process_count=2)
+  with pytest.raises(LmxError, match=r"got 9. Allowed: a multiple of the parts .* \(2\)"):
+    loader(corpus, batch_size=9, share=RowShare(2))
 
 
 def test_an_objective_that_makes_too_many_places_is_named():
@@ -316,7 +327,7 @@ def test_a_batch_can_end_with_its_longest_row_on_every_process_alike(corpus, cou
   short = with_spec(corpus, pad_multiple=4, packing="padded")
   options = {"how": prepare_random, "packing": "padded", "batch_size": 4}
   whole = draw(corpus, 12, **options)
-  parts = [draw(short, 12, process_index=i, process_count=count, **options) for i in range(count)]
+  parts = [draw(short, 12, share=RowShare(count, (i,)), **options) for i in range(count)]
   cut = [{name: np.concatenate([p[name] for p in part]) for name in part[0]} for part in zip(*parts, strict=True)]
   assert len({batch["tokens"].shape[1] for batch in cut}) > 1
   check_only_padding_is_cut(cut, whole)

@@ -13,6 +13,7 @@ from lmx.data.corpus import Corpus, DataSpec, epoch_facts, make_eval_batches, ma
 from lmx.data.encoding import Needs
 from lmx.data.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
+from lmx.shapes import RowShare
 
 BYTES = ByteTokenizer()
 LENGTH, BATCH = 8, 4
@@ -123,7 +124,7 @@ def test_seeking_goes_on_in_the_middle_of_the_streams(corpus, start):
 
 def check_processes(draw_part, corpus: Corpus) -> None:
   whole = draw(corpus, 4)
-  parts = [draw_part(corpus, 4, process_index=i, process_count=2) for i in range(2)]
+  parts = [draw_part(corpus, 4, share=RowShare(2, (i,))) for i in range(2)]
   assert_same(whole, [{k: np.concatenate([part[b][k] for part in parts]) for k in whole[0]} for b in range(4)])
 
 
