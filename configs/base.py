@@ -90,8 +90,10 @@ def get_config() -> config_dict.ConfigDict:
   # ---------------------------------------------------------------- precision and speed
   compute = config.compute = config_dict.ConfigDict()
   compute.dtype = "bfloat16"  # bfloat16 | float32. Parameters, softmax, norms and loss stay in float32.
-  # none | int8 | fp8 (e4m3, gradients e5m2). The operands of the products of attention's projections and of MLPs are
-  # rounded to 8 bits, forward and backward; weights stay float32, checkpoints are the same. Needs lmx[quantized].
+  # none | int8 | fp8 (e4m3, gradients e5m2) | fp8_b11 (e4m3b11fnuz). The operands of the products of attention's
+  # projections and of MLPs are rounded to 8 bits, forward and backward; weights stay float32, checkpoints are the same.
+  # What a chip multiplies faster than bf16 is allowed: int8 and fp8_b11 on TPU v5e, v5p and v6e, fp8 on TPU7x, int8 and
+  # fp8 on H100, H200 and B200. Needs lmx[quantized].
   compute.quantization = "none"
   # auto (the first of its platform that applies) | reference | einsum | xla | cpu | cudnn | mosaic | splash
   compute.attention = "auto"
@@ -99,6 +101,9 @@ def get_config() -> config_dict.ConfigDict:
   # Memory against time: none (a block's activations are kept) | full (only its input is, the block is computed again
   # in the backward pass) | dots (what its matmuls give is kept too) | offload (that, in the host's memory)
   compute.remat = "none"
+  # With remat=full: kept all the same, each for the time of computing it again: queries | keys | values | attention
+  # | up | gate | branch (the outputs of those projections, of the attention kernel, of each residual branch).
+  compute.remat_keep = ()
   compute.stage_rounds = 1  # With mesh.stage: runs of layers on each stage; more: less idle time, more is sent.
   compute.stage_micro_batches = config_dict.placeholder(int)  # Parts of a batch in a pipeline; None: mesh.stage.
   compute.zero1 = False  # Optimizer state and gradients are split over mesh.data (ZeRO-1); fsdp is ZeRO-3.

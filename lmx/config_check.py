@@ -28,7 +28,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "model.mixer": ("attention", "mamba2"),
   "model.init": ("gpt2", "normal", "xavier", "lecun", "uniform"),
   "compute.dtype": ("bfloat16", "float32"),
-  "compute.quantization": ("none", "int8", "fp8"),
+  "compute.quantization": ("none", "int8", "fp8", "fp8_b11"),
   "compute.attention": ("auto", "reference", "einsum", "xla", "cpu", "cudnn", "mosaic", "splash"),
   "compute.layers": ("auto", "scanned", "unrolled"),
   "optimizer.momentum_dtype": ("float32", "bfloat16"),

@@ -22,6 +22,8 @@ _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(")
 _MATMULS = ("convolution", "dot")
 _GROUPED = re.compile(r"(ragged-dot(?!-metadata)|t?gmm)")  # Kernels' names: the compiler's own, and those in JAX.
 _COPIES = ("copy-start", "dynamic-slice-start", "dynamic-update-slice-start")
+_KERNEL = 'custom_call_target="tpu_custom_call"'
+_SPARSE_CORE = 'async_execution_thread="sparsecore"'  # In a call-start: what it calls runs next to the TensorCore.
 _HOST = "S(5)"  # In a layout: the host's memory.
 _SLICES = "xla_megascale"  # In a send or a receive: between TPU slices. Within one, groups number its own devices only.
 _RENDEZVOUS = re.compile(r'_xla_host_transfer_rendezvous="([^"]+)"')
@@ -155,23 +157,45 @@ class Module:
 
   def trips(self, condition: str) -> int:
     """How often a loop runs: the one integer constant that its condition compares with."""
-    found = [int(i.rest.partition(")")[0]) for i in self._within(condition)
+    found = [int(i.rest.partition(")")[0]) for i in self.within(condition)
              if i.opcode == "constant" and re.match(r"[su]32\[\]", i.shape)]  # fmt: skip
     return max(found, default=1)
 
-  def _within(self, computation: str) -> Iterator[Instruction]:
+  def within(self, computation: str) -> Iterator[Instruction]:
     """Its instructions, and those of what it calls."""
     for one in self[computation]:
       yield one
       for name in ("calls", "to_apply"):
         if (called := one.attribute(name)) is not None:
-          yield from self._within(called)
+          yield from self.within(called)
 
   @functools.cache  # noqa: B019 - a module lives as long as it is read
+  def _order(self, computation: str) -> Mapping[str, int]:
+    """Name -> place in the computation's schedule."""
+    return {one.name: place for place, one in enumerate(self[computation])}
+
+  def hides(self, start: Instruction, computation: str) -> bool:
+    """Whether the device computes anything between an asynchronous instruction's start and the wait for its end."""
+    order, body = self._order(computation), self[computation]
+    names = {start.name}
+    for place in range(order[start.name] + 1, len(body)):
+      one = body[place]
+      if names.isdisjoint(one.operands):
+        continue
+      names.add(one.name)
+      if one.opcode.endswith("-done"):
+        return any(self.computes(between) for between in body[order[start.name] + 1 : place])
+    return True  # It is waited for elsewhere: in the next turn of a loop.
+
+  def computes(self, one: Instruction) -> bool:
+    """Whether the TensorCore is busy with it: with a fusion, a kernel, or a loop."""
+    return one.cycles is not None or one.opcode in ("while", "call") or _KERNEL in one.rest
+
+  @functools.cache  # noqa: B019
   def has_matmul(self, one: Instruction) -> bool:
     """Whether a fusion has a matmul in it."""
     called = one.attribute("calls")
-    return called is not None and any(inner.opcode in _MATMULS for inner in self._within(called))
+    return called is not None and any(inner.opcode in _MATMULS for inner in self.within(called))
 
   def executed(self, computation: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, str, int]]:
     """Every instruction that runs, with the computation it stands in and how often it runs. Fusions count as one."""
@@ -218,7 +242,6 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
   seen: set[tuple[str, str]] = set()
   for one, where, times in module.executed():
     sizes[where, one.name] = array_bytes(one.shape, memory=True)
-    called = one.attribute("calls")
     if one.opcode == "while" and (condition := one.attribute("condition")):
       loops.append(module.trips(condition))
     if one.cycles is not None:
@@ -228,10 +251,10 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
         other += times * one.cycles
         reads = sum(sizes.get((where, operand), 0.0) for operand in one.operands)
         traffic += times * (sizes[where, one.name] + reads)
-    elif one.opcode == "custom-call" and 'custom_call_target="tpu_custom_call"' in one.rest:
+    elif one.opcode == "custom-call" and _KERNEL in one.rest:
       kernels[re.sub(r"[.\d]+$", "", one.name)] += times
       grouped += times * _grouped_flops(module, one)
-    for inner, overlapped in _collectives(module, one, called):
+    for inner, overlapped in _collectives(module, one, where):
       channel = re.search(r"channel_id=(\d+)", inner.rest)
       key = (where, inner.name if inner is one or channel is None else channel.group(1))
       if key not in seen:  # An asynchronous one stands, by its channel, in every fusion that it runs along with.
@@ -294,14 +317,26 @@ def _between_slices(links: Sequence[LinkEvent]) -> dict[tuple[str, tuple[str, ..
   return found
 
 
-def _collectives(module: Module, one: Instruction, called: str | None) -> Iterator[tuple[Instruction, bool]]:
-  """The collectives that an instruction is or has in it, and whether they overlap with others."""
+def _collectives(module: Module, one: Instruction, where: str) -> Iterator[tuple[Instruction, bool]]:
+  """The collectives that an instruction is or contains, and whether the device computes meanwhile."""
+  called = one.attribute("calls")
   if one.opcode in COLLECTIVES:
     yield one, "async_collective_name" in one.rest
   elif one.opcode.removesuffix("-start") in COLLECTIVES:
-    yield one, True
-  elif called is not None and one.opcode in ("fusion", "async-start"):
-    yield from ((inner, True) for inner in module[called] if inner.opcode.removesuffix("-start") in COLLECTIVES)
+    yield one, module.hides(one, where)
+  elif one.opcode == "call-start" and _SPARSE_CORE in one.rest:
+    hidden = module.hides(one, where)
+    yield from ((inner, hidden) for inner in module.within(one.attribute("to_apply") or "") if is_collective(inner))
+  elif called is not None and one.opcode == "fusion":
+    yield from ((inner, True) for inner in module[called] if is_collective(inner))
+  elif called is not None and one.opcode == "async-start":
+    hidden = module.hides(one, where)
+    yield from ((inner, hidden) for inner in module[called] if is_collective(inner))
+
+
+def is_collective(one: Instruction) -> bool:
+  """Whether it sends anything between devices, at once or as the start of an asynchronous one."""
+  return one.opcode.removesuffix("-start") in COLLECTIVES
 
 
 def _moved(module: Module, one: Instruction) -> float:
@@ -310,8 +345,11 @@ def _moved(module: Module, one: Instruction) -> float:
   if one.opcode.endswith("-start"):  # (operand, result)
     arrays = [array_bytes(part.group(0)) for part in _ARRAY.finditer(one.shape)]
     result = max(arrays, default=0.0)
-  if one.opcode.startswith("ragged") and one.operands and one.operands[0] in module.named:
-    return min(result, array_bytes(module.named[one.operands[0]].shape))  # A receiver has room for all that may come.
+  operands = [array_bytes(module.named[name].shape) for name in one.operands if name in module.named]
+  if one.opcode.startswith("reduce-scatter"):
+    return max(sum(operands), result)  # The result is a device's part.
+  if one.opcode.startswith("ragged") and operands:
+    return min(result, operands[0])  # A receiver has room for all that may come.
   return result
 
 

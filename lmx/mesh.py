@@ -138,8 +138,13 @@ def imagined_mesh(sizes: dict[str, int], devices: int) -> Mesh:
 
 
 def platform_of(mesh: Mesh) -> str:
-  """The backend of a mesh's devices; for an imagined mesh, JAX's default."""
+  """The backend of a mesh's devices; for an abstract mesh, JAX's default."""
   return jax.default_backend() if isinstance(mesh, AbstractMesh) else mesh.devices.flat[0].platform
+
+
+def device_kind_of(mesh: Mesh) -> str:
+  """JAX's name of a mesh's devices; "" for an abstract mesh."""
+  return "" if isinstance(mesh, AbstractMesh) else mesh.devices.flat[0].device_kind
 
 
 def batch_parts(mesh: Mesh) -> int:

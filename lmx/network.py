@@ -164,6 +164,7 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
     "attention": config.compute.attention,
     "layer_loop": config.compute.layers,
     "remat": config.compute.remat,
+    "remat_keep": tuple(config.compute.remat_keep),
     "stage_rounds": config.compute.stage_rounds,
     "stage_micro_batches": config.compute.stage_micro_batches,
     "loss_chunks": config.compute.loss_chunks,

@@ -17,7 +17,9 @@ from lmx.training.state import local_bytes
 from lmx.units import Chip
 
 _RECOMPUTED = {"none": 0.0, "dots": 0.03, "full": 1 / 3, "offload": 0.03}  # Of the forward and backward pass together.
-_EFFICIENCY = 0.75  # Of the peak, that matmuls reach; candidates are only compared with each other.
+# Of the peak, that a step's matmuls reach: of GPUs, and of what a TPU's compiler gives one large product. They only
+# compare candidates with each other.
+_EFFICIENCY, _OF_LARGE_PRODUCTS = 0.75, 0.8
 HOST_GPUS = 8  # So many share NVLink.
 _PER_MICRO_BATCH = 0.01  # What one more micro-batch costs in time: gradients are added up, products are smaller.
 
@@ -88,7 +90,11 @@ def count(network: Network, config: ConfigDict, chip: Chip) -> tuple[float, floa
   host = local_bytes(network.abstract.opt_state) if config.compute.offload_optimizer else 0
   bytes_ = parameters + others - host + batch + temporary_bytes(network, config, share)
   tokens = config.train.batch_size * config.data.length / mesh.size
-  seconds = peak_seconds(network, config, chip, tokens) * more_work(config, share) / _EFFICIENCY
+  seconds = (
+    peak_seconds(network, config, chip, tokens)
+    * more_work(config, share)
+    / (_OF_LARGE_PRODUCTS * chip.matmul_efficiency or _EFFICIENCY)
+  )
   hidden, waited = sent_bytes(network, config, share)
   links = links_of(chip, mesh.size)
   between = 2 * (mesh.shape["slice"] - 1) / mesh.shape["slice"] * 2 * share.parameters / chip.slice_bandwidth

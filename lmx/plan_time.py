@@ -134,21 +134,39 @@ def attention_flops(program: Program, network: Network, length: int) -> float:
 
 
 def collective_seconds(one: Collective, chip: Chip, layout: Layout, devices: Sequence[Any]) -> float:
-  """Seconds of a collective over rings, or lines, along the dimensions of the torus that its groups span."""
-  members = int(np.prod([layout.mesh.shape[axis] for axis in one.axes]))
-  spans = _torus_spans(one.axes, layout, devices) if one.axes else []
-  if members == 1 or not spans:
+  """Seconds of a collective over rings, or lines, along the dimensions of the torus that its groups span.
+
+  Where a chip has two devices, a group that has both sends what it needs to each chip once, over the links between
+  chips, and the two exchange it over their own; a group that has one of them shares the chip's links with another.
+  """
+  axes = [axis for axis in one.axes if axis != "slice"]  # The network between slices is counted by `link_seconds`.
+  members = int(np.prod([layout.mesh.shape[axis] for axis in axes]))
+  if members == 1:
     return 0.0
-  directions = sum(2 if size % chip.wraps == 0 else 1 for size in spans)
-  passes = {"all-reduce": 2, "all-to-all": 0.5, "collective-permute": 1}.get(one.kind, 1)
-  return one.count * passes * one.bytes * (members - 1) / members / (chip.link_bandwidth * directions)
+  group = _group_of(axes, layout, devices)
+  chips = len({tuple(device.coords) for device in group})
+  together = members // chips
+  passes = one.count * _PASSES.get(one.kind, 1) * one.bytes
+  seconds = passes * (together - 1) / together / chip.chip_bandwidth if together > 1 else 0.0
+  if chips > 1:
+    spans = _torus_spans(group, devices)
+    links = sum(2 if size % chip.wraps == 0 else 1 for size in spans) * together / chip.chip_devices
+    seconds += passes * (chips - 1) / chips / (chip.link_bandwidth * links)
+  return seconds
 
 
-def _torus_spans(axes: Sequence[str], layout: Layout, devices: Sequence[Any]) -> list[int]:
-  """Sizes of the torus's dimensions along which devices differ that differ in the given mesh axes only."""
+_PASSES = {"all-reduce": 2, "all-to-all": 0.5}  # How often the whole array passes a device; others: once.
+
+
+def _group_of(axes: Sequence[str], layout: Layout, devices: Sequence[Any]) -> list[Any]:
+  """The devices that differ in the given mesh axes only from the first."""
   names = list(layout.mesh.shape)
   grid = np.asarray(devices, dtype=object).reshape(list(layout.mesh.shape.values()))
-  group = grid[tuple(slice(None) if name in axes else 0 for name in names)].reshape(-1)
+  return list(grid[tuple(slice(None) if name in axes else 0 for name in names)].reshape(-1))
+
+
+def _torus_spans(group: Sequence[Any], devices: Sequence[Any]) -> list[int]:
+  """Sizes of the torus's dimensions along which the devices of a group differ."""
   places = np.array([device.coords for device in group])
   whole = np.array([device.coords for device in devices])
   return [int(np.ptp(whole[:, i])) + 1 for i in range(places.shape[1]) if np.ptp(places[:, i]) > 0]

@@ -27,6 +27,7 @@ from lmx.training.meter import peak_of
 from lmx.training.start import Start
 from lmx.trees import count
 from lmx.units import human, human_time
+from lmx.versions import libtpu_warning
 
 PLOT_FILE = "loss.png"
 
@@ -39,6 +40,7 @@ def introduce(out: Console, x: Experiment, kernels: Mapping[str, str]) -> None:
   flops = spec.flops_per_token(rows.length)
   parts = f", in {network.options.micro_batches} parts" if network.options.micro_batches > 1 else ""
   peak = peak_of(list(mesh.devices.flat))
+  warn_of_libtpu(out, mesh.devices.flat[0].platform)
   eight_bits = describe_quantization(x.flat_config["compute.quantization"], mesh.devices.flat[0].device_kind)
   epochs = x.cadence.total * rows.batch_size / rows.epoch.rows
   facts(
@@ -59,6 +61,12 @@ def introduce(out: Console, x: Experiment, kernels: Mapping[str, str]) -> None:
       "folder": str(x.run_dir),
     },
   )
+
+
+def warn_of_libtpu(out: Console, platform: str) -> None:
+  """Warns where a TPU's compiler was not tested with this jax."""
+  if platform == "tpu" and (warning := libtpu_warning()):
+    out.print(f"warning: {warning}", markup=False)
 
 
 def _frozen_note(network: Network) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Mapping
 
 from lmx.errors import LmxError, message
 
@@ -69,16 +70,20 @@ def duration_steps(text: str, pace: Pace, subject: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """What is published of one device, dense and without structured sparsity.
+  """What is published of one JAX device, dense and without structured sparsity. A TPU7x chip is two devices.
 
   Attributes:
     name: for people.
     bf16_flops: peak, FLOP/s.
-    hbm_bytes, hbm_bandwidth: memory, and bytes/s.
+    hbm_bytes, hbm_bandwidth: memory, and bytes/s. Of TPUs, the memory is what libtpu lets a program have, which is less
+      than the data sheet says (read from its out-of-memory errors; the same for libtpu 0.0.42 and 0.0.50).
     source: of the above.
     clock: cycles/s, for TPUs; inferred from the peak and the number of multipliers.
-    link_bandwidth: bytes/s one way over one link to a neighbour
-      (https://jax-ml.github.io/scaling-book/tpus, table of section 2).
+    link_bandwidth: bytes/s one way over one link between neighboring chips
+      (https://jax-ml.github.io/scaling-book/tpus, table of section 2; TPU7x: as v5p, whose links Google gives the same
+      figure, https://docs.cloud.google.com/tpu/docs/tpu7x).
+    chip_devices: JAX devices on a chip, which share its links.
+    chip_bandwidth: bytes/s one way between the two devices of a chip (TPU7x: six links' worth, same page).
     switch_bandwidth: bytes/s one way between GPUs that NVLink joins: half of what NVIDIA says of both ways together.
     wraps: a torus dimension of a multiple of so many chips is a ring; a shorter one is a line.
     host_bandwidth: bytes/s each way between a chip and its host's memory, over PCIe. TPUs: 32 GB/s for v6e, 16 for
@@ -87,8 +92,10 @@ class Chip:
     slice_bandwidth: bytes/s one way between a chip and other slices or hosts, over the data-centre network (TPUs: same
       source, 12.5 GB/s for v6e, 3.125 for v5e, 6.25 for others; GPUs: one port of 400 Gb/s each, 200 for A100, as in
       NVIDIA's DGX).
-    int8_ops, fp8_flops: peaks of products of 8-bit operands, a second; 0: it has no units for them (TPUs' are in the
-      same table as their links).
+    eight_bits: kind of 8-bit operands (a name of `compute.quantization`) -> peak of their products, a second. TPUs: the
+      published peak, for those kinds alone that the compiler multiplies faster than bf16 (tools/bench/products.py).
+    matmul_efficiency: share of the peak that the compiler gives a large product (16,384 cubed in bf16, by its
+      `estimated_cycles`; tools/bench/products.py prints it).
   """
 
   name: str
@@ -98,45 +105,55 @@ class Chip:
   source: str
   clock: float = 0.0
   link_bandwidth: float = 0.0
+  chip_devices: int = 1
+  chip_bandwidth: float = 0.0
   switch_bandwidth: float = 0.0
   wraps: int = 0
   host_bandwidth: float = 0.0
   slice_bandwidth: float = 0.0
-  int8_ops: float = 0.0
-  fp8_flops: float = 0.0
+  eight_bits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  matmul_efficiency: float = 0.0
 
   def peak(self, operands: str) -> float:
-    """Multiply-adds count as two, a second: of products whose operands are "none" (bf16), "int8" or "fp8"; 0: none."""
-    return {"none": self.bf16_flops, "int8": self.int8_ops, "fp8": self.fp8_flops}[operands]
+    """FLOP/s of products of "none" (bf16) or of a kind of 8-bit operands; 0: they are no faster than bf16."""
+    return self.bf16_flops if operands == "none" else self.eight_bits.get(operands, 0.0)
 
 
 _TPU = "https://cloud.google.com/tpu/docs/"
 _NV = "https://www.nvidia.com/en-us/data-center/"
+_GIB = 2**30
 # fmt: off
-_V5E = Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16,
-             host_bandwidth=16e9, slice_bandwidth=3.125e9, int8_ops=394e12)
-_V5P = Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4,
-             host_bandwidth=16e9, slice_bandwidth=6.25e9, int8_ops=918e12)
-_V6E = Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16,
-             host_bandwidth=32e9, slice_bandwidth=12.5e9, int8_ops=1836e12)
-_HOPPER = functools.partial(Chip, host_bandwidth=64e9, switch_bandwidth=450e9, slice_bandwidth=50e9, int8_ops=1979e12,
-                            fp8_flops=1979e12)
+_V5E = Chip("TPU v5e", 197e12, 15.75 * _GIB, 819e9, _TPU + "v5e", clock=1.5e9, link_bandwidth=45e9, wraps=16,
+             host_bandwidth=16e9, slice_bandwidth=3.125e9, eight_bits={"int8": 394e12, "fp8_b11": 394e12},
+             matmul_efficiency=0.92)
+_V5P = Chip("TPU v5p", 459e12, 95.73 * _GIB, 2765e9, _TPU + "v5p", clock=1.75e9, link_bandwidth=90e9, wraps=4,
+             host_bandwidth=16e9, slice_bandwidth=6.25e9, eight_bits={"int8": 918e12, "fp8_b11": 918e12},
+             matmul_efficiency=0.94)
+_V6E = Chip("TPU v6e", 918e12, 31.24 * _GIB, 1640e9, _TPU + "v6e", clock=1.75e9, link_bandwidth=90e9, wraps=16,
+             host_bandwidth=32e9, slice_bandwidth=12.5e9, eight_bits={"int8": 1836e12, "fp8_b11": 1836e12},
+             matmul_efficiency=0.78)
+_TPU7X = Chip("TPU7x", 2307e12 / 2, 94.74 * _GIB, 7380e9 / 2, "https://docs.cloud.google.com/tpu/docs/tpu7x",
+              clock=2.2e9, link_bandwidth=90e9, chip_devices=2, chip_bandwidth=6 * 90e9, wraps=4, host_bandwidth=16e9,
+              slice_bandwidth=6.25e9, eight_bits={"fp8": 4614e12 / 2}, matmul_efficiency=0.85)
+_HOPPER = functools.partial(Chip, host_bandwidth=64e9, switch_bandwidth=450e9, slice_bandwidth=50e9,
+                            eight_bits={"int8": 1979e12, "fp8": 1979e12})
 # Keys are matched against jax's `device_kind`, lower case, longest first.
 CHIPS = {
-  "tpu v4": Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4,
-                 host_bandwidth=16e9, slice_bandwidth=6.25e9, int8_ops=275e12),
+  "tpu v4": Chip("TPU v4", 275e12, 30.75 * _GIB, 1228e9, _TPU + "v4", clock=1.05e9, link_bandwidth=45e9, wraps=4,
+                 host_bandwidth=16e9, slice_bandwidth=6.25e9, matmul_efficiency=0.94),
   "tpu v5 lite": _V5E,
   "tpu v5e": _V5E,
   "tpu v5": _V5P,
   "tpu v5p": _V5P,
   "tpu v6 lite": _V6E,
   "tpu v6e": _V6E,
+  "tpu7x": _TPU7X,
   "a100": Chip("A100", 312e12, 80e9, 2039e9, _NV + "a100/", host_bandwidth=32e9, switch_bandwidth=300e9,
-               slice_bandwidth=25e9, int8_ops=624e12),
+               slice_bandwidth=25e9, eight_bits={"int8": 624e12}),
   "h100": _HOPPER("H100 SXM", 989e12, 80e9, 3350e9, _NV + "h100/"),
   "h200": _HOPPER("H200 SXM", 989e12, 141e9, 4800e9, _NV + "h200/"),
   "b200": Chip("B200", 2250e12, 180e9, 7700e9, _NV + "dgx-b200/", host_bandwidth=64e9, switch_bandwidth=900e9,
-               slice_bandwidth=50e9, int8_ops=4500e12, fp8_flops=4500e12),
+               slice_bandwidth=50e9, eight_bits={"int8": 4500e12, "fp8": 4500e12}),
 }
 # fmt: on
 

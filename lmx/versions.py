@@ -19,6 +19,8 @@ LOWER_BOUNDS = {
 }
 # (package, from this version on, other package, needs at least): pairs that were tried and found broken below it.
 PAIRS = (("jax", "0.12", "flax", "0.12.10"),)
+# jax -> the libtpu that every kind of TPU was compiled for with it, by tests/test_tpu.py. docs/tpu.md lists them.
+TESTED_LIBTPU = {"0.10.2": "0.0.42.1", "0.12.0.1": "0.0.50.1"}
 FIX = 'pip install -U -c constraints.txt "jax" "flax" "orbax-checkpoint" (constraints.txt is a set known to work)'
 
 
@@ -66,6 +68,24 @@ def version_problems(version_of: Callable[[str], str | None] = installed) -> lis
     if version and second and parse(version) >= parse(since) and parse(second) < parse(least):
       problems.append(f"{package} {version} needs {other} >= {least}, and {other} {second} is here")
   return problems + (_metadata_problems(found) if version_of is installed else [])
+
+
+def libtpu_warning(version_of: Callable[[str], str | None] = installed) -> str:
+  """Says that the installed jax and libtpu were not tested with each other, and what to install; "" where they were.
+
+  Newer compilers refuse options that older ones took, and jax 0.10.2 with libtpu 0.0.52 fails on every TPU7x program
+  that communicates.
+
+  Args:
+    version_of: package name -> version or None; tests pass their own.
+  """
+  jax, libtpu = version_of("jax"), version_of("libtpu")
+  if libtpu is None or jax is None or TESTED_LIBTPU.get(jax) == libtpu:
+    return ""
+  pairs = "; ".join(f"jax {one} with libtpu {other}" for one, other in TESTED_LIBTPU.items())
+  wanted = TESTED_LIBTPU.get(jax)
+  fix = f'pip install "libtpu=={wanted}"' if wanted else "pip install -c constraints.txt 'lmx[tpu]'"
+  return f"jax {jax} with libtpu {libtpu} is not tested; tested: {pairs}. Fix: {fix}"
 
 
 def _metadata_problems(found: dict[str, str | None]) -> list[str]:

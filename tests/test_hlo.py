@@ -113,6 +113,44 @@ ENTRY %main (a: f32[4]) -> f32[4] {{
 """
 
 
+# A collective that the SparseCore does while the TensorCore multiplies, and one that is waited for at once.
+SPARSE = """HloModule jit_step, is_scheduled=true
+
+%fused.1 (p: bf16[8,16], q: bf16[16,4]) -> bf16[8,4] {
+  %p = bf16[8,16]{1,0} parameter(0)
+  ROOT %convolution.1 = bf16[8,4]{1,0} convolution(%p, %p), dim_labels=bf_io->bf
+}
+
+%called.1 (x: bf16[8,4]) -> bf16[16,4] {
+  %x = bf16[8,4]{1,0} parameter(0)
+  ROOT %all-gather.1 = bf16[16,4]{1,0} all-gather(%x), channel_id=1, replica_groups={{0,1},{2,3},{4,5},{6,7}}
+}, execution_thread="sparsecore"
+
+%called.2 (y: bf16[16,4]) -> bf16[8,4] {
+  %y = bf16[16,4]{1,0} parameter(0)
+  ROOT %reduce-scatter.1 = bf16[8,4]{1,0} reduce-scatter(%y), channel_id=2, replica_groups={{0,1},{2,3},{4,5},{6,7}}, to_apply=%add
+}, execution_thread="sparsecore"
+
+ENTRY %main (a: bf16[8,4]) -> bf16[8,4] {
+  %a = bf16[8,4]{1,0} parameter(0)
+  %gather.call-start = ((), (), (s32[1])) call-start(), async_execution_thread="sparsecore", to_apply=%called.1
+  %gather.call-update = ((bf16[8,4]{1,0}), bf16[16,4]{1,0}) call-update(%gather.call-start, %a)
+  %fusion.1 = bf16[8,4]{1,0} fusion(%a, %a), kind=kOutput, calls=%fused.1, backend_config={"estimated_cycles":"100"}
+  %gather.call-done = bf16[16,4]{1,0} call-done(%gather.call-update)
+  %scatter.call-start = ((), (), (s32[1])) call-start(), async_execution_thread="sparsecore", to_apply=%called.2
+  %scatter.call-update = ((bf16[16,4]{1,0}), bf16[8,4]{1,0}) call-update(%scatter.call-start, %gather.call-done)
+  ROOT %scatter.call-done = bf16[8,4]{1,0} call-done(%scatter.call-update)
+}
+"""  # noqa: E501
+
+
+def test_what_sparse_cores_send_is_found_and_whether_it_is_waited_for():
+  gathered, scattered = sorted(read_program(SPARSE, MESH).collectives, key=lambda one: one.kind)
+  assert (gathered.kind, gathered.axes, gathered.count, gathered.overlapped) == ("all-gather", ("tensor",), 1, True)
+  assert (scattered.kind, scattered.overlapped) == ("reduce-scatter", False)
+  assert gathered.bytes == scattered.bytes == 16 * 4 * 2  # Of the whole array, before it is scattered too.
+
+
 def test_loops_count_as_often_as_they_go_round():
   program = read_program(TPU, MESH)
   assert (program.matmul_cycles, program.other_cycles) == (700, 7 * 60 + 11)

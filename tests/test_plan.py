@@ -27,7 +27,7 @@ from lmx.plan import (
 from lmx.plan_gpu import make_gpu_plan
 from lmx.plan_search import candidates
 from lmx.plan_time import collective_seconds, link_seconds
-from lmx.topology import Topology, parse_topology
+from lmx.topology import TPUS, Topology, parse_topology
 from lmx.units import chip_of
 
 TINY = ["model.layers=2", "model.width=32", "model.heads=2", "mesh.data=-1", "train.batch_size=8", "model.context=128"]
@@ -101,7 +101,7 @@ def test_quantized_products_that_a_chip_has_no_units_for_are_refused(with_qwix):
   config = tiny()
   config.compute.quantization = "fp8"
   for refused in (lambda: make_gpu_plan(config, "a100", 8), lambda: candidates(config, 8, chip_of("TPU v5e"))):
-    with pytest.raises(LmxError, match="have units for fp8"):
+    with pytest.raises(LmxError, match="multiplies fp8 no faster than bf16"):
       refused()
 
 
@@ -158,6 +158,25 @@ def test_every_family_has_a_plan_and_a_search(name, capsys):
   assert "combinations fit" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("topology", "fix"), [
+  ("v6e:32x32", "--topology=v6e:16x16"),
+  ("2xv5e:3x4", "--topology=2xv5e:4x4"),
+  ("v5e:4x4x4", "--topology=v5e:8x8"),
+  ("v5p:4x4", "--topology=v5p:2x2x4"),
+  ("v5p:2x2x3", "--topology=v5p:2x2x4"),
+  ("tpu7x:4x4x40", "--topology=tpu7x:8x8x8"),
+])  # fmt: skip
+def test_a_slice_that_no_one_sells_is_refused_with_the_nearest(topology, fix):
+  with pytest.raises(LmxError, match=fix):
+    parse_topology(topology)
+
+
+@pytest.mark.parametrize("kind", TPUS)
+def test_every_slice_that_is_suggested_can_be_had(kind):
+  for shape in TPUS[kind].examples:
+    assert parse_topology(f"{kind}:{shape}").shape == shape
+
+
 @pytest.mark.parametrize("topology", ["v5e", "v9:4x4", "v5e:4", "h100:x", "h100:0", "", "0xv5e:4x4", "2xh100:8"])
 def test_an_unknown_machine_is_refused_with_those_there_are(topology):
   with pytest.raises(LmxError, match="--topology"):
@@ -169,6 +188,8 @@ def test_an_unknown_machine_is_refused_with_those_there_are(topology):
   [
     ("v5p:4x4x4", Topology("v5p", "4x4x4"), 64),
     ("2xv6e:16x16", Topology("v6e", "16x16", slices=2), 512),
+    ("tpu7x:2x2x1", Topology("tpu7x", "2x2x1"), 8),  # Two devices on a chip.
+    ("v5p:16x20x28", Topology("v5p", "16x20x28"), 8960),
     ("b200:16", Topology("b200", "16"), 16),
   ],
 )
@@ -223,6 +244,23 @@ def test_communication_takes_as_long_as_its_links_allow():
   both = collective_seconds(Collective("all-reduce", ("data", "fsdp"), 45e9, 1, True), v5e, layout, devices)
   assert both == pytest.approx(2 * 15 / 16 / 2)  # Twice as much over two lines.
   assert collective_seconds(Collective("all-reduce", (), 45e9, 1, True), v5e, layout, devices) == 0
+
+
+def test_the_two_devices_of_a_chip_share_its_links_and_have_one_of_their_own():
+  class Device:
+    def __init__(self, x: int, core: int):
+      self.coords, self.core_on_chip = (x, 0, 0), core
+
+  chip = dataclasses.replace(chip_of("TPU7x"), link_bandwidth=1.0, chip_bandwidth=6.0)
+  devices = [Device(x, core) for x in range(2) for core in range(2)]
+
+  def seconds(axes, **sizes):
+    layout = types.SimpleNamespace(mesh=types.SimpleNamespace(shape=sizes))
+    return collective_seconds(Collective("all-gather", axes, 12.0, 1, True), chip, layout, devices)
+
+  assert seconds(("fsdp",), fsdp=4) == pytest.approx(12 / 2 / 1 + 12 / 2 / 6)  # Half comes from the other chip.
+  assert seconds(("tensor",), fsdp=2, tensor=2) == pytest.approx(12 / 2 / 6)  # Within a chip.
+  assert seconds(("fsdp",), fsdp=2, tensor=2) == pytest.approx(12 / 2 / 0.5)  # Two groups share the link.
 
 
 def test_a_device_waits_for_its_links_for_what_computing_does_not_hide():

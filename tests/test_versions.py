@@ -9,7 +9,7 @@ import tomllib
 import pytest
 from laws import assert_law_catches
 
-from lmx.versions import LOWER_BOUNDS, parse, version_problems
+from lmx.versions import LOWER_BOUNDS, TESTED_LIBTPU, libtpu_warning, parse, version_problems
 
 GOOD = {**LOWER_BOUNDS, "jaxlib": "0.10.2"}
 
@@ -38,6 +38,27 @@ def test_versions_that_do_not_fit_are_named(change, text):
 
 def test_the_installed_versions_fit():
   assert version_problems() == []
+
+
+@pytest.mark.parametrize(("jax", "libtpu", "told"), [
+  ("0.10.2", "0.0.42.1", ""),
+  ("0.12.0.1", "0.0.50.1", ""),
+  ("0.10.2", None, ""),
+  ("0.10.2", "0.0.52", 'pip install "libtpu==0.0.42.1"'),
+  ("0.13", "0.0.60", "pip install -c constraints.txt"),
+])  # fmt: skip
+def test_a_tpu_s_compiler_that_was_not_tested_with_this_jax_is_named(jax, libtpu, told):
+  warning = libtpu_warning({"jax": jax, "libtpu": libtpu}.get)
+  assert (warning == "") == (told == "")
+  assert told in warning
+
+
+def test_the_tested_compilers_are_those_of_the_constraints(repository):
+  pins: dict[str, list[str]] = {}
+  for line in (repository / "constraints.txt").read_text().splitlines():
+    name, _, version = line.partition(";")[0].strip().partition("==")
+    pins.setdefault(name, []).append(version)
+  assert dict(zip(pins["jax"], pins["libtpu"], strict=True)) == TESTED_LIBTPU
 
 
 def test_versions_are_compared_as_numbers():

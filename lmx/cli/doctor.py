@@ -22,7 +22,7 @@ from lmx.cli.given_config import config_and_problems
 from lmx.config import ConfigDict
 from lmx.errors import LmxError
 from lmx.units import human
-from lmx.versions import FIX, LOWER_BOUNDS, installed, version_problems
+from lmx.versions import FIX, LOWER_BOUNDS, installed, libtpu_warning, version_problems
 
 OK, NOTE, PROBLEM = "ok", "note", "PROBLEM"
 _GIB = 2**30
@@ -63,6 +63,8 @@ def _versions(config: ConfigDict) -> Iterator[Finding]:
   yield Finding(OK, "packages", ", ".join(f"{name} {installed(name) or 'MISSING'}" for name in names))
   for text in version_problems():
     yield Finding(PROBLEM, "versions", f"{text}. Fix: {FIX}")
+  if warning := libtpu_warning():
+    yield Finding(NOTE, "libtpu", warning)
   optional = {
     "huggingface_hub": "models by their name on the hub",
     "qwix": "config.compute.quantization",

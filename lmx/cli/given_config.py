@@ -18,6 +18,7 @@ FREE = (
   "compute.attention",
   "compute.layers",
   "compute.remat",
+  "compute.remat_keep",
   "compute.loss_chunks",
   "compute.zero1",
   "compute.offload_optimizer",

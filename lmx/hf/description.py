@@ -19,8 +19,8 @@ _POOLING_FILE = "1_Pooling/config.json"  # Of sentence-transformers.
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 # Fields of a spec that say how a model is trained or run, not what it computes.
 _OF_TRAINING = frozenset({"dropout", "init", "init_std", "load_balance", "router_z", "mamba_chunk", "carry_state",
-                          "dtype", "quantization", "attention", "layer_loop", "remat", "stage_rounds",
-                          "stage_micro_batches", "loss_chunks", "vocab_multiple"})  # fmt: skip
+                          "dtype", "quantization", "attention", "layer_loop", "remat", "remat_keep",
+                          "stage_rounds", "stage_micro_batches", "loss_chunks", "vocab_multiple"})  # fmt: skip
 OBJECTIVES = {"language": "causal", "masked": "masked", "classification": "classification", "regression": "regression",
               "span": "span", "tagging": "tagging", "embedding": "contrastive"}  # fmt: skip
 LABELLED = ("classification", "tagging")

@@ -18,7 +18,7 @@ from lmx.nn.embedding import RelativeEmbedding
 from lmx.nn.initializers import Scheme
 from lmx.nn.pipeline import run_stages, schedule_of
 from lmx.nn.positions import rope_frequencies, rotary_tables, segment_positions, sinusoids
-from lmx.nn.stack import run_layers, stacked
+from lmx.nn.stack import Remat, run_layers, stacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +121,19 @@ class Backbone(nnx.Module):
     if schedule is not None and cache is None and not keep_layers:
       run = functools.partial(_run_some, spec, self.depth // (schedule.stages * schedule.rounds))
       hidden_BLD, sums = run_stages(
-        run, self.layers, x_BLD, contexts, key, layers=self.depth, schedule=schedule, remat=spec.remat
+        run, self.layers, x_BLD, contexts, key, layers=self.depth, schedule=schedule, remat=spec.rematerialization
       )
     else:
       (hidden_BLD, cache, sums), kept = _run(
-        spec, self.layers, self.depth, x_BLD, contexts, cache, key, remat=spec.remat, keep_layers=keep_layers
+        spec,
+        self.layers,
+        self.depth,
+        x_BLD,
+        contexts,
+        cache,
+        key,
+        remat=spec.rematerialization,
+        keep_layers=keep_layers,
       )
       layers = None if kept is None else jnp.concatenate([x_BLD[None], kept])
     hidden_BLD = hidden_BLD if self.final_norm is None else self.final_norm(hidden_BLD)
@@ -201,8 +209,8 @@ def _run(spec: StackSpec, layers: Any, count: int, x_BLD, contexts, cache, key, 
 
 
 def _run_some(spec: StackSpec, count: int, layers: Any, x_BLD, contexts, first, key) -> tuple[jax.Array, Sums]:
-  """What a stage of a pipeline runs at a turn, which `run_stages` computes again as `spec.remat` says."""
-  (x_BLD, _, sums), _ = _run(spec, layers, count, x_BLD, contexts, None, key, remat="none", first=first)
+  """What a stage of a pipeline runs at a turn, which `run_stages` computes again as the spec says."""
+  (x_BLD, _, sums), _ = _run(spec, layers, count, x_BLD, contexts, None, key, remat=Remat(), first=first)
   return x_BLD, sums
 
 

@@ -15,6 +15,7 @@ from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.kernel_check import check_experts, check_kernel
 from lmx.nn.kernels import Extras, resolve_kernel
 from lmx.nn.mamba2 import MambaShape
+from lmx.nn.stack import Remat
 from lmx.units import StepFlops
 
 _DERIVED: Any = None  # A size left out is derived from the others.
@@ -31,7 +32,7 @@ class StackSpec:
     quantization: a key of `QUANTIZATIONS`: what the products of attention's projections and MLPs round operands to.
     attention: a row of `KERNELS`, or auto.
     layer_loop: auto | scanned | unrolled.
-    remat: a row of `REMATS`.
+    remat, remat_keep: see `lmx.nn.stack.Remat`.
     stage_rounds: runs of layers that each stage of a pipeline has: see lmx/nn/pipeline.py.
     stage_micro_batches: parts of a batch in a pipeline; None: as many as stages.
     loss_chunks: parts that the loss over the vocabulary is computed in: see `lmx.nn.losses.Head`.
@@ -98,6 +99,7 @@ class StackSpec:
   attention: str = "auto"
   layer_loop: str = "auto"
   remat: str = "none"
+  remat_keep: tuple[str, ...] = ()
   stage_rounds: int = 1
   stage_micro_batches: int | None = None
   loss_chunks: int = 1
@@ -254,6 +256,11 @@ class StackSpec:
   def parameters(self) -> int:
     """All parameters, padding rows of the vocabulary included, counted without allocating any."""
     return counts.stack_parameters(self, self.layers) + counts.table_parameters(self) + counts.head_parameters(self)
+
+  @property
+  def rematerialization(self) -> Remat:
+    """What the backward pass computes again."""
+    return Remat(self.remat, self.remat_keep)
 
   def flops_per_token(self, length: int) -> StepFlops:
     """FLOPs of one training token in rows of `length` tokens; recomputation under remat is not counted."""

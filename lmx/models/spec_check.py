@@ -12,7 +12,7 @@ from lmx.nn.kernels import KERNEL_CHOICES
 from lmx.nn.norm import NORMS
 from lmx.nn.positions import ROPE_SCALINGS
 from lmx.nn.quantized import QUANTIZATIONS
-from lmx.nn.stack import LAYER_LOOPS, REMATS
+from lmx.nn.stack import KEEPS, LAYER_LOOPS, REMATS
 
 POSITIONS = ("learned", "rotary", "sinusoidal", "relative", "none")
 QK_NORMS = ("none", "head", "width")
@@ -49,6 +49,12 @@ def check_choices(spec: Any, problems: Problems) -> None:
   for key, (got, allowed) in choices.items():
     if got not in allowed:
       problems.add(f"config.{key}", got=got, allowed=allowed)
+  for name in spec.remat_keep:
+    if name not in KEEPS:
+      problems.add("config.compute.remat_keep", got=name, allowed=KEEPS)
+  if spec.remat_keep and spec.remat != "full":
+    problems.add("config.compute.remat_keep", got=spec.remat_keep, allowed=f"() with config.compute.remat={spec.remat}",
+                 fix="--config.compute.remat=full")  # fmt: skip
 
 
 def _check(spec: Any, problems: Problems, keys: str, passes: Any, allowed: str) -> None:

@@ -183,7 +183,7 @@ KERNELS: dict[str, Kernel] = {
     package="tokamax",
   ),
   "splash": Kernel(
-    _splash, platforms=("tpu",), special=frozenset({"softcap"}), unpacked_way=True, fused=True, head_multiple=64
+    _splash, platforms=("tpu",), special=frozenset({"softcap"}), unpacked_way=True, fused=True, head_multiple=8
   ),
 }
 # What "auto" tries, best first; the last does everything.

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from lmx.errors import LmxError, message
 from lmx.nn.context import Sums
 from lmx.nn.dropout import fold
-from lmx.nn.stack import REMATS
+from lmx.nn.stack import Remat
 from lmx.sharding import constrain, in_one_stage, on_each_device, place, split_over
 from lmx.trees import map_variables
 
@@ -86,7 +86,7 @@ def run_stages(
   *,
   layers: int,
   schedule: Schedule,
-  remat: str,
+  remat: Remat,
 ) -> tuple[jax.Array, Sums]:
   """The residual stream after all layers, and the sums of their losses.
 
@@ -98,7 +98,7 @@ def run_stages(
     key: for dropout; each micro-batch has its own.
     layers: N.
     schedule: how.
-    remat: a row of `REMATS`, for all the layers that a stage runs at a turn.
+    remat: what the backward pass computes again, for all the layers that a stage runs at a turn.
   """
   S, R, M = schedule.stages, schedule.rounds, schedule.micro_batches
   own = layers // (S * R)
@@ -114,9 +114,7 @@ def run_stages(
     with in_one_stage():
       return run(here, x_BLD, rows_of(micro), (of_round * S + number) * own, fold(key, micro))
 
-  if remat != "none":
-    compute = jax.checkpoint(compute, prevent_cse=False, policy=REMATS[remat])
-  compute_all = jax.vmap(compute, in_axes=(0, 0, 0, None), spmd_axis_name=AXIS)
+  compute_all = jax.vmap(remat.checkpointed(compute, prevent_cse=False), in_axes=(0, 0, 0, None), spmd_axis_name=AXIS)
   step = functools.partial(_turn, lambda x, turn: compute_all(x, weights, jnp.arange(S), turn), schedule)
   start = constrain(jnp.zeros((S, *x_MBLD.shape[1:]), x_BLD.dtype), *_AT_WORK)
   (_, waiting_SMBLD), sums = jax.lax.scan(step, (start, waiting_SMBLD), jnp.arange(schedule.turns, dtype=jnp.int32))

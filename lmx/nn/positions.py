@@ -10,6 +10,7 @@ import numpy as np
 
 from lmx.errors import choose
 from lmx.nn.context import Rotary
+from lmx.sharding import platform
 
 
 def segment_positions(segment_ids_BL: jax.Array) -> jax.Array:
@@ -79,15 +80,46 @@ def rotary_tables(positions_BL: jax.Array, frequencies: jax.Array) -> Rotary:
 
 
 def rotate(x_BLHK: jax.Array, rotary: Rotary) -> jax.Array:
-  """Turns the pairs (i, i + K/2) of each head by the tables' angles, in float32; the dtype stays.
+  """Rotates the pairs (i, i + K/2) of each head by the tables' angles, in float32; the dtype stays.
 
-  This is the order of pairs of GPT-NeoX and of Hugging Face's Llama; the paper pairs neighbours, which is the same
+  This is the order of pairs of GPT-NeoX and of Hugging Face's Llama; the paper pairs neighbors, which is the same
   up to a permutation of the head's columns.
   """
+  if platform() == "tpu" and x_BLHK.dtype == jnp.bfloat16:
+    return rotate_by_product(x_BLHK, rotary)
   cos, sin = (table[:, :, None, :] for table in rotary)
   first, second = jnp.split(x_BLHK.astype(jnp.float32), 2, axis=-1)
   turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
   return turned.astype(x_BLHK.dtype)
+
+
+@jax.custom_vjp
+def rotate_by_product(x_BLHK: jax.Array, rotary: Rotary) -> jax.Array:
+  """`rotate` where the other half of each pair comes from a product with a permutation matrix, which is exact.
+
+  Halves of a head are narrower than a TPU's vector registers: splitting and joining them costs more there than a
+  product does (an 8B decoder's query projection with its rotation: 4.5 Mcycles instead of 6.1, forward and backward,
+  compiled for TPU7x). For bfloat16 alone: a TPU rounds float32 operands of products.
+  """
+  cos, sin = (table[:, :, None, :] for table in rotary)
+  width = x_BLHK.shape[-1]
+  swap_KK = jnp.asarray(np.roll(np.eye(width, dtype=np.float32), width // 2, axis=1), x_BLHK.dtype)
+  swapped = jnp.einsum("blhk,kj->blhj", x_BLHK, swap_KK, preferred_element_type=jnp.float32)
+  wide = lambda left, right: jnp.concatenate([left, right], axis=-1)  # noqa: E731
+  return (x_BLHK.astype(jnp.float32) * wide(cos, cos) + swapped * wide(-sin, sin)).astype(x_BLHK.dtype)
+
+
+def _rotate_forward(x_BLHK: jax.Array, rotary: Rotary) -> tuple[jax.Array, Rotary]:
+  return rotate_by_product(x_BLHK, rotary), rotary
+
+
+def _rotate_backward(rotary: Rotary, dy_BLHK: jax.Array) -> tuple[jax.Array, None]:
+  """Rotates back; the tables are constants."""
+  cos, sin = rotary
+  return rotate_by_product(dy_BLHK, (cos, -sin)), None
+
+
+rotate_by_product.defvjp(_rotate_forward, _rotate_backward)
 
 
 def sinusoids(positions_BL: jax.Array, width: int) -> jax.Array:

@@ -41,6 +41,8 @@ QUANTIZATIONS: dict[str, EightBits | None] = {
   "int8": EightBits("int8", "int8", f"absmax,{127.5 / 127}"),
   # More range and less precision for gradients: https://arxiv.org/abs/2209.05433.
   "fp8": EightBits("float8_e4m3fn", "float8_e5m2", "absmax"),
+  # TPUs before TPU7x multiply these at their 8-bit rate, and e4m3fn, or a mixture with e5m2, no faster than bf16.
+  "fp8_b11": EightBits("float8_e4m3b11fnuz", "float8_e4m3b11fnuz", "absmax"),
 }
 
 
@@ -79,7 +81,8 @@ def check_quantization(name: str, device_kind: str) -> None:
     device_kind: jax's name of it. CPUs, and devices that lmx has no figures of, are let through.
 
   Raises:
-    LmxError: the package is missing, or the device has no units for such products: they would only cost time there.
+    LmxError: the package is missing, or the device multiplies such operands no faster than bf16: rounding them would
+      only cost time there.
   """
   if name == "none":
     return
@@ -90,8 +93,9 @@ def check_quantization(name: str, device_kind: str) -> None:
   if chip is not None and not chip.peak(name):
     able = dict.fromkeys(chip.name for chip in CHIPS.values() if chip.peak(name))
     others = [other for other in QUANTIZATIONS if chip.peak(other)]
-    raise LmxError(message(_KEY, got=name, allowed=f"{' or '.join(others)} on a {chip.name}; {', '.join(able)} have "
-                           f"units for {name}", fix=f"--{_KEY}={others[-1]}"))  # fmt: skip
+    allowed = f"{' or '.join(['none', *others])} on a {chip.name}, which multiplies {name} no faster than bf16; "
+    fix = f"--{_KEY}={(others or ['none'])[0]}"
+    raise LmxError(message(_KEY, got=name, allowed=f"{allowed}{', '.join(able)} do", fix=fix))
 
 
 def describe_quantization(name: str, device_kind: str) -> str:

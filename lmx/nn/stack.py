@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """N layers of one kind: made as one module with stacked parameters, run as a scan or unrolled."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,7 @@ def _kernel_results(primitive: Any, *_: Any, **__: Any) -> bool:
   return primitive.name in KERNELS
 
 
-# What the backward pass finds of a layer beside its input, and computes the rest of again. None: nothing.
+# What the backward pass finds of a layer next to its input, and computes the rest of again. None: nothing.
 REMATS: dict[str, Callable[..., Any] | None] = {
   "none": None,  # All of it: nothing is computed again.
   "full": None,
@@ -37,6 +38,37 @@ REMATS: dict[str, Callable[..., Any] | None] = {
     offload_dst="pinned_host",
   ),
 }
+# What full rematerialization may keep all the same: "attention" is the result of the kernel, or of the plain product.
+KEEPS = ("queries", "keys", "values", "attention", "up", "gate", "branch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Remat:
+  """What of a layer is kept for the backward pass.
+
+  Attributes:
+    name: a row of `REMATS`: "none" keeps all; "full" the layer's input only, and computes the layer again; "dots" also
+      keeps the outputs of matmuls and of attention; "offload" keeps the outputs of matmuls in the host's memory.
+    keep: of `KEEPS`, with "full" alone.
+  """
+
+  name: str = "none"
+  keep: tuple[str, ...] = ()
+
+  def checkpointed(self, step: Callable[..., Any], *, prevent_cse: bool) -> Callable[..., Any]:
+    """`step`, of which the backward pass computes again what is not kept.
+
+    Args:
+      step: a layer, or several.
+      prevent_cse: False inside a scan, which keeps the two passes apart.
+    """
+    if self.name == "none":
+      return step
+    policy = REMATS[self.name]
+    if self.keep:
+      names = _POLICIES.save_only_these_names(*("mixed" if name == "attention" else name for name in self.keep))
+      policy = _POLICIES.save_from_both_policies(names, _kernel_results) if "attention" in self.keep else names
+    return jax.checkpoint(step, prevent_cse=prevent_cse, policy=policy)
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs) -> Any:
@@ -80,7 +112,7 @@ def run_layers(
   *,
   layers: int,
   loop: str,
-  remat: str,
+  remat: Remat,
   period: int = 1,
   keep: Callable[[Any], jax.Array] | None = None,
 ) -> tuple[Any, jax.Array | None]:
@@ -92,9 +124,7 @@ def run_layers(
     carry: a pytree; its structure and shapes stay the same.
     layers: N.
     loop: a name of `LAYER_LOOPS`. The result is the same.
-    remat: a name of `REMATS`: "none" keeps all of a layer for the backward pass; "full" its input only, and computes
-      the layer again; "dots" keeps what its matmuls and attention give, too; "offload" keeps what its matmuls give in
-      the host's memory.
+    remat: what the backward pass computes again.
     period: every so many layers the kinds of layers repeat; a scan goes over whole periods, what is left is unrolled.
     keep: (carry) -> an array to return for each layer.
 
@@ -104,9 +134,7 @@ def run_layers(
   unrolled = is_unrolled(loop, layers)
 
   def step(carry, layer, number, place):
-    run: Callable[..., Any] = functools.partial(layer_step, place=place)
-    if remat != "none":  # A scan already keeps the two passes apart.
-      run = jax.checkpoint(run, prevent_cse=unrolled, policy=REMATS[remat])
+    run = remat.checkpointed(functools.partial(layer_step, place=place), prevent_cse=unrolled)
     carry = run(carry, layer, number)
     return carry, None if keep is None else keep(carry)
 

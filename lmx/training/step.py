@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from lmx.compiler_options import compiler_options
 from lmx.errors import LmxError, message
-from lmx.mesh import batch_parts, batch_sharding, platform_of, replicated
+from lmx.mesh import batch_parts, batch_sharding, device_kind_of, platform_of, replicated
 from lmx.optim.optimizers import Optimizer, keep_if
 from lmx.shapes import BATCH_AXES, in_use
 from lmx.sharding import Layout, use_layout
@@ -256,7 +256,7 @@ def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abst
     in_shardings=(shardings, batch_sharding(mesh)),
     out_shardings=(shardings, replicated(mesh)),
     donate_argnums=0,
-    compiler_options=compiler_options(platform_of(mesh), options.scoped_vmem),
+    compiler_options=compiler_options(platform_of(mesh), device_kind_of(mesh), options.scoped_vmem),
   )
 
 
@@ -278,5 +278,5 @@ def make_eval_step(task: Task):
     eval_step,
     in_shardings=(task.plan.shardings(task.layout), frozen, batch_sharding(mesh)),
     out_shardings=(replicated(mesh), replicated(mesh), batch_sharding(mesh)),
-    compiler_options=compiler_options(platform_of(mesh)),
+    compiler_options=compiler_options(platform_of(mesh), device_kind_of(mesh)),
   )

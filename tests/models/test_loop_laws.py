@@ -56,10 +56,17 @@ def test_what_is_kept_of_a_layer_is_not_computed_again():
     traced = loss_and_gradient.trace(with_spec(model, remat=remat), batch, None)
     return str(traced.jaxpr).count("dot_general")
 
+  def products_that_keep(*names: str) -> int:
+    traced = loss_and_gradient.trace(with_spec(model, remat="full", remat_keep=names), batch, None)
+    return str(traced.jaxpr).count("dot_general")
+
   none, dots, full = (products(remat) for remat in ("none", "dots", "full"))
   assert none < dots < full
   assert dots - none == 1  # The scores within the attention kernel, which keeps its own.
   assert products("offload") == dots
+  assert products_that_keep("queries") == full - 1
+  assert products_that_keep("keys", "values") == full - 2
+  assert products_that_keep("attention") < full
   offloaded = str(loss_and_gradient.trace(with_spec(model, remat="offload"), batch, None).jaxpr)
   assert "MemorySpace.Host" in offloaded
   assert "MemorySpace.Device" in offloaded

@@ -1,11 +1,14 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The small parts: matrix products, activations, norms, positions, dropout, masks, initialisation, stacking."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from laws import assert_law_catches
 
 from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.dropout import dropout
@@ -19,6 +22,7 @@ from lmx.nn.positions import (
   rope_frequencies,
   rotary_tables,
   rotate,
+  rotate_by_product,
   segment_positions,
   sinusoids,
 )
@@ -90,6 +94,21 @@ def scores_of(positions, scaling="none", factor=1.0, original=None):
 def test_rotary_scores_depend_on_distance_only():
   np.testing.assert_allclose(scores_of((3, 1)), scores_of((103, 101)), rtol=1e-4)
   assert abs(scores_of((3, 1)) - scores_of((5, 1))) > 1e-2
+
+
+def check_rotation(rotation) -> None:
+  """Values and gradients are those of `rotate`, to the bit of bfloat16."""
+  random = np.random.default_rng(0)
+  x, dy = (jnp.asarray(random.standard_normal((2, 5, 3, 16)), jnp.bfloat16) for _ in range(2))
+  tables = rotary_tables(jnp.arange(10).reshape(2, 5), rope_frequencies(16, 10_000.0, "none", 1.0, None))
+  found, expected = (jax.vjp(functools.partial(form, rotary=tables), x) for form in (rotation, rotate))
+  np.testing.assert_array_equal(found[0], expected[0])
+  np.testing.assert_array_equal(found[1](dy)[0], expected[1](dy)[0])
+
+
+def test_the_rotation_for_tpus_equals_the_plain_one():
+  check_rotation(rotate_by_product)
+  assert_law_catches(check_rotation, lambda x, rotary: rotate_by_product(x, (rotary[0], -rotary[1])))
 
 
 def test_linear_scaling_divides_positions():
