@@ -44,18 +44,40 @@ _FUSED_COLLECTIVES = {
   "xla_tpu_overlap_compute_collective_tc": _FUSED,
   "xla_enable_async_all_gather": _FUSED,
   "xla_enable_async_all_reduce": _FUSED,
+  "xla_jf_crs_combiner_threshold_in_bytes": Option(
+    4 * 2**20,
+    "gradients of different matrices are not combined into one all-reduce, which libtpu 0.0.50 can't fuse into a "
+    "matmul and waits for (0.0.42 can)",
+  ),
 }
+_LARGE_SLICES = Option(
+  True,
+  "all-gathers over several dimensions of the torus as such; without it, on slices of 4x4x4 and more, they are "
+  "all-reduces of zeros with each device's part written into them, which send twice as much",
+)
+_GATHERED_IN_2D = {"xla_tpu_enable_sparse_core_collective_offload_2d_all_gather": _LARGE_SLICES}
 _OFFLOADED_COLLECTIVES = {
   f"xla_tpu_enable_sparse_core_collective_offload_{kind}": _SPARSE_CORES
   for kind in ("all_gather", "all_reduce", "reduce_scatter")
 }
+VMEM = "xla_tpu_scoped_vmem_limit_kib"
+
+
+def _vmem(mib: int) -> dict[str, Option]:
+  why = (
+    "vector memory that one operation may use: matmuls in larger tiles, and fewer of them bound by what is fused into "
+    "them (docs/tpu.md has the cycles; compiling takes up to twice as long)"
+  )
+  return {VMEM: Option(1024 * mib, why)}
+
+
 # jax's `device_kind` -> options; TPUs that are not listed get those of every TPU.
 TPU_OPTIONS: Mapping[str, Mapping[str, Option]] = {
   "TPU v4": _TPU,
-  "TPU v5 lite": {**_TPU, **_FUSED_COLLECTIVES},
-  "TPU v5": {**_TPU, **_OFFLOADED_COLLECTIVES},
-  "TPU v6 lite": {**_TPU, **_OFFLOADED_COLLECTIVES},
-  "TPU7x": _TPU,
+  "TPU v5 lite": {**_TPU, **_FUSED_COLLECTIVES, **_vmem(32)},
+  "TPU v5": {**_TPU, **_OFFLOADED_COLLECTIVES, **_GATHERED_IN_2D, **_vmem(48)},
+  "TPU v6 lite": {**_TPU, **_OFFLOADED_COLLECTIVES, **_GATHERED_IN_2D, **_vmem(96)},
+  "TPU7x": {**_TPU, **_GATHERED_IN_2D, **_vmem(60)},
 }
 
 
@@ -65,12 +87,11 @@ def compiler_options(platform: str, device_kind: str = "", scoped_vmem: int | No
   Args:
     platform: JAX's name.
     device_kind: JAX's name of the chip.
-    scoped_vmem: MiB of a TPU's vector memory that one operation may use; None: libtpu's own. With 32 a 1.3B decoder's
-      matmuls take 11 % fewer cycles on v5e, and with 64 one more (compiled ahead of time, see tools/bench).
+    scoped_vmem: MiB of a TPU's vector memory that one operation may use; None: the chip's of the table above.
   """
   if platform != "tpu":
     return {}
   chosen = {name: one.value for name, one in TPU_OPTIONS.get(device_kind, _TPU).items()}
   if scoped_vmem is not None:
-    chosen["xla_tpu_scoped_vmem_limit_kib"] = 1024 * scoped_vmem
+    chosen[VMEM] = 1024 * scoped_vmem
   return chosen

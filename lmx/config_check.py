@@ -50,6 +50,7 @@ TUPLE_ITEMS = {
   "evaluation.prompts": "text",
   "objective.denoisers": "triple",
   "objective.labels": "str",
+  "compute.remat_keep": "str",
   "optimizer.decay_rules": "rule",
   "optimizer.lr_rules": "rule",
 }

@@ -173,7 +173,8 @@ def process_rows(mesh: Mesh, process: int | None = None) -> RowShare:
   """
   parts = batch_parts(mesh)
   held: dict[int, set[int]] = collections.defaultdict(set)
-  for device, (rows,) in batch_sharding(mesh).devices_indices_map((parts,)).items():
+  indices: Mapping[Any, Any] = batch_sharding(mesh).devices_indices_map((parts,))
+  for device, (rows,) in indices.items():
     held[device.process_index].add(rows.indices(parts)[0])
   size = len(min(held.values(), key=len))
   if any(sorted(own) != list(range(min(own), min(own) + size)) or min(own) % size for own in held.values()):

@@ -4,6 +4,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
@@ -35,6 +36,7 @@ class Share:
     layers: of the residual stream's `width`, each with matrices of `wide` columns on the device.
     parameters: elements of it, stored.
     gathered: elements of what the device computes with, layers of its stage only.
+    kept: elements that full rematerialization keeps of a token in a layer, next to the layer's input.
   """
 
   tokens: float
@@ -45,6 +47,7 @@ class Share:
   wide: float
   parameters: float
   gathered: float
+  kept: float = 0.0
 
   @property
   def idle(self) -> float:
@@ -74,7 +77,18 @@ def share_of(network: Network, config: ConfigDict) -> Share:
   matrices = spec.matmul_parameters() - output_matrices(spec)
   wide = matrices / (spec.layers * spec.width * mesh["tensor"])
   return Share(tokens, micro, schedule or Schedule(1, 1, 1), spec.layers, spec.width, wide,
-               elements(layout.storage), elements(places))  # fmt: skip
+               elements(layout.storage), elements(places), _kept(spec) / mesh["tensor"])  # fmt: skip
+
+
+def _kept(spec: Any) -> float:
+  """Elements of what `compute.remat_keep` names, of a token in a layer."""
+  names = getattr(spec, "remat_keep", ())
+  if not names:
+    return 0.0
+  queries, keys = spec.heads * spec.head_width, spec.kv_heads * spec.head_width
+  sizes = {"queries": queries, "keys": keys, "values": keys, "attention": queries, "up": spec.mlp_width,
+           "gate": spec.mlp_width, "branch": 2 * spec.width}  # fmt: skip
+  return float(sum(sizes[name] for name in names))
 
 
 def count(network: Network, config: ConfigDict, chip: Chip) -> tuple[float, float]:
@@ -139,14 +153,21 @@ def activation_bytes(share: Share, remat: str) -> float:
   """Bytes of what is kept of all layers for the backward pass, and of what one of them computes."""
   width, wide = share.width, share.wide
   # Beside what two programs took on an H200 and what they take compiled for TPU v5e, see tools/bench.
-  per_layer = {"full": width, "offload": width, "dots": 2 * width + 0.9 * wide, "none": 2 * width + 1.4 * wide}
+  per_layer = {
+    "full": width + share.kept,
+    "offload": width,
+    "dots": 2 * width + 0.9 * wide,
+    "none": 2 * width + 1.4 * wide,
+  }
   once = per_layer["none"]
   stages, rounds, micro = dataclasses.astuple(share.schedule)
   if stages == 1:
     return 2 * share.tokens * (per_layer[remat] * share.layers + once)
   at_work = share.tokens * stages / micro  # A stage sees the rows of all stages, one part of them at a turn.
   own = share.layers / (stages * rounds)
-  kept = share.width if remat == "full" else own * per_layer[remat]  # All layers of a turn are computed again at once.
+  kept = (
+    per_layer["full"] if remat == "full" else own * per_layer[remat]
+  )  # All layers of a turn are computed again at once.
   room = 3 * share.tokens * stages * share.width  # For what waits for the first stage.
   return 2 * (at_work * (share.schedule.turns * kept + (own if remat == "full" else 1) * once) + room)
 

@@ -34,7 +34,11 @@ from lmx.versions import installed
 CACHE = "~/.cache/lmx/plans"
 _REMATS = ("none", "dots", "full")
 _CHUNKS = 8
-_VMEM = 32  # compute.scoped_vmem, in MiB. Only the compiler knows what it saves, so it is tried on the fastest.
+# Only the compiler knows what these save, so they are tried on the fastest: compute.scoped_vmem in MiB, and what full
+# rematerialization keeps.
+_VMEM = 64
+_KEEPS = (("attention",), ("queries", "keys", "values"))
+REFINEMENTS = 1 + len(_KEEPS)  # At most.
 # Mesh axis -> the most devices along it; data takes those that the others leave, and slice is the machine's.
 _AXES = {"fsdp": math.inf, "tensor": 8, "sequence": 8, "expert": math.inf, "stage": 8}
 _MODEL_AXES = 2  # More of the axes but fsdp than this are not tried at once.
@@ -156,9 +160,13 @@ def _on_mesh(config: ConfigDict, chosen: ConfigDict, network: Network, chip: Chi
 
 def refined(config: ConfigDict, one: Candidate) -> list[Candidate]:
   """What only the compiler can judge, as changes of a compiled candidate, where the config leaves it open."""
-  if config.compute.scoped_vmem is not None or one.problem:
+  if one.problem:
     return []
-  return [dataclasses.replace(one, overrides=(*one.overrides, ("compute.scoped_vmem", _VMEM)), compiled=False)]
+  changes: list[tuple[str, Any]] = [("compute.scoped_vmem", _VMEM)] if config.compute.scoped_vmem is None else []
+  chosen = one.apply(config).compute
+  if chosen.remat == "full" and not chosen.remat_keep:
+    changes += [("compute.remat_keep", names) for names in _KEEPS]
+  return [dataclasses.replace(one, overrides=(*one.overrides, change), compiled=False) for change in changes]
 
 
 def _changes(config: ConfigDict, chosen: ConfigDict) -> tuple[tuple[str, Any], ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from jax.experimental import topologies
 
 from lmx.errors import LmxError, message
+from lmx.units import chip_of
 
 _V5E_SIZES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 
@@ -130,8 +131,14 @@ def tpu_devices(topology: Topology) -> list[Any]:
   os.environ.setdefault("TPU_ACCELERATOR_TYPE", kind.accelerator)
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
   os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # Compiling needs no chip, so several plans may run at once.
-  name, options = f"{topology.kind}:{topology.shape}", dict(kind.options)
-  if math.prod(int(size) for size in topology.shape.split("x")) == 1:  # libtpu's hosts have 2 x 2 chips otherwise.
+  name, chip = f"{topology.kind}:{topology.shape}", chip_of(f"tpu {topology.kind}")
+  options: dict[str, Any] = dict(kind.options)
+  sizes = [int(size) for size in topology.shape.split("x")]
+  every = chip_of(f"tpu {topology.kind}").wraps
+  options["wrap"] = tuple(
+    size % every == 0 for size in [*sizes, 1, 1][:3]
+  )  # Or libtpu takes every dimension for a line.
+  if math.prod(sizes) == 1:  # libtpu's hosts have 2 x 2 chips otherwise.
     options["chips_per_host_bounds"] = (1, 1, 1)
   try:
     found = topologies.get_topology_desc(platform="tpu", topology_name=name, num_slices=topology.slices, **options)

@@ -18,7 +18,7 @@ from lmx.mesh import check_slices
 from lmx.plan import imagined_objective
 from lmx.plan_count import count, share_of
 from lmx.plan_gpu import make_gpu_plan
-from lmx.plan_search import cached, candidates, meshes, refined, search
+from lmx.plan_search import REFINEMENTS, cached, candidates, meshes, refined, search
 from lmx.training.state import local_bytes
 from lmx.units import chip_of
 
@@ -195,14 +195,32 @@ def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path,
   assert [bool(one.problem) for one in best] == [False, False, True]
 
 
-def test_the_fastest_is_tried_with_more_vector_memory_where_the_config_leaves_it_open():
-  config, one = big(), candidates(big(), 2, chip_of("h100"))[0]
-  (more,) = refined(config, one)
-  assert more.apply(config).compute.scoped_vmem == 32
-  assert set(more.overrides) - set(one.overrides) == {("compute.scoped_vmem", 32)}
+def test_the_fastest_is_tried_with_more_vector_memory_and_keeping_more_where_the_config_leaves_it_open():
+  config = big()
+  config.compute.remat = "none"
+  one = next(one for one in candidates(config, 2, chip_of("h100")) if one.apply(config).compute.remat == "full")
+  tried = [set(more.overrides) - set(one.overrides) for more in refined(config, one)]
+  keeps = [{("compute.remat_keep", names)} for names in (("attention",), ("queries", "keys", "values"))]
+  assert tried == [{("compute.scoped_vmem", 64)}, *keeps]
+  assert len(tried) == REFINEMENTS
+  assert refined(config, one)[1].apply(config).compute.remat_keep == ("attention",)
   assert refined(config, dataclasses.replace(one, problem="too large")) == []
   config.compute.scoped_vmem = 64
-  assert refined(config, one) == []
+  assert len(refined(config, one)) == REFINEMENTS - 1
+  plain = dataclasses.replace(one, overrides=(("compute.remat", "none"),))
+  assert refined(config, plain) == []
+
+
+def test_what_full_rematerialization_keeps_is_counted():
+  def rest(*names):
+    config = big()
+    config.compute.remat, config.compute.remat_keep = "full", names
+    return make_gpu_plan(config, "h100", 8).memory.rest
+
+  config = big()
+  kept = 2 * config.train.batch_size * config.data.length / 8 * config.model.layers * config.model.width
+  assert rest("queries") - rest() == pytest.approx(kept)
+  assert rest("queries", "attention") - rest() == pytest.approx(2 * kept)
 
 
 def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsys, one_axis):

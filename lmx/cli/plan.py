@@ -6,11 +6,11 @@
   lmx plan --config=configs/gpt3.py:1.3b --topology=2xv5e:4x4 --config.mesh.slice=2
   lmx plan --config=configs/gpt3.py:1.3b --topology=v5e:4x4 --search --write=configs/mine.py --plot=plan.png
 
-TPU slices are compiled for, ahead of time, with the package libtpu: memory, collectives and matmuls are the compiler's
-own figures, the rest is added by calculation, and the output says which is whose. GPUs (h100:8) are calculated only.
---search tries meshes of all axes, micro-batches, the schedule of a pipeline, rematerialisation, the loss in parts,
-ZeRO-1 and moments in the host's memory; on TPUs more vector memory for the fastest of them. What it has compiled once
-with this lmx it keeps.
+The step is compiled for TPU slices ahead of time, with the package libtpu: memory, collectives and matmuls are the
+compiler's own figures, the rest is added by calculation, and the output labels the source of each figure. GPUs (h100:8)
+are calculated only. --search tries meshes of all axes, micro-batches, the schedule of a pipeline, rematerialization,
+the loss in parts, ZeRO-1 and moments in the host's memory; for the fastest of them on TPUs, also more vector memory and
+keeping more activations. Compiled candidates are cached for this version of lmx.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--topology",
     required=True,
-    help="a TPU slice (v5e:4x4, v5p:4x4x4), several (2xv5e:16x16) or GPUs (h200:8)",
+    help="a TPU slice in chips (v5e:4x4, tpu7x:2x2x2), several (2xv5e:16x16), or GPUs (h200:8)",
   )
   parser.add_argument("--tokens", default="", help='also the time and cost of training on so many, as "300B"')
   parser.add_argument("--price", type=float, help="of one device for an hour, in any currency")
@@ -90,7 +90,7 @@ def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, 
   print(f"{config.name} on {args.topology}: {len(every)} combinations fit by a count of bytes", flush=True)
   best = every[: args.compile]
   if not machine.calculated:
-    tell = functools.partial(_tell, total=len(best) + 1, numbers=itertools.count(1))
+    tell = functools.partial(_tell, total=len(best) + searching.REFINEMENTS, numbers=itertools.count(1))
     look = functools.partial(
       searching.search, config, args.topology, make=lambda c: plans.make_plan(c, devices), tell=tell
     )

@@ -88,9 +88,12 @@ def _forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, grad
     x_PT = x_T.reshape(tokens // parts, parts, *x_T.shape[1:]).swapaxes(0, 1)
     return constrain(x_PT, None, "tokens", *[None] * (x_T.ndim - 1))
 
+  # Gathered once, in the dtype of the products: inside the loop it would be gathered for each part.
+  whole_VD = constrain(table_VD.astype(hidden_TD.dtype), "vocab", "embed")
+
   def step(totals, part):
     hidden_TD, targets_T, weights_T = part
-    sums, gradients = _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head, gradient)
+    sums, gradients = _part(hidden_TD, whole_VD, bias_V, targets_T, weights_T, head, gradient)
     dhidden_TD, *of_tables = gradients or (None,)
     return jax.tree.map(jnp.add, totals, (sums, of_tables)), dhidden_TD
 
