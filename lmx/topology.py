@@ -134,10 +134,8 @@ def tpu_devices(topology: Topology) -> list[Any]:
   name, chip = f"{topology.kind}:{topology.shape}", chip_of(f"tpu {topology.kind}")
   options: dict[str, Any] = dict(kind.options)
   sizes = [int(size) for size in topology.shape.split("x")]
-  every = chip_of(f"tpu {topology.kind}").wraps
-  options["wrap"] = tuple(
-    size % every == 0 for size in [*sizes, 1, 1][:3]
-  )  # Or libtpu takes every dimension for a line.
+  if chip is not None:  # libtpu takes every dimension for a line otherwise.
+    options["wrap"] = tuple(size % chip.wraps == 0 for size in [*sizes, 1][:3])
   if math.prod(sizes) == 1:  # libtpu's hosts have 2 x 2 chips otherwise.
     options["chips_per_host_bounds"] = (1, 1, 1)
   try:
