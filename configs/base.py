@@ -147,7 +147,9 @@ def get_config() -> config_dict.ConfigDict:
   )
   data.tfds_split = "train"  # Split of tfds: sources.
   data.tfds_dir = placeholder(str)  # Where prepared TFDS data lies; None: TFDS's own default.
-  data.separator = placeholder(str)  # Splits a text file into documents ("\n": lines); None: a file is one.
+  # Splits a text file into documents; None: a file is one. --config.data.separator="\n" makes a document of each line,
+  # of files with CRLF too. As typed in a shell: \n newline, \t tab, \r, \\ a backslash, \x0A, \u000A, \U0000000A.
+  data.separator = placeholder(str)
   data.heldout_sources = ()  # Text for evaluation; (): a part of the training sources is held out.
   data.heldout_fraction = 0.05  # Share held out when heldout_sources is ().
   data.heldout_split = "document"  # document (by a hash of each document) | tail (the last part of the text)
@@ -243,7 +245,9 @@ def get_config() -> config_dict.ConfigDict:
   evaluation.every = "10%"  # And always at the end.
   evaluation.max_rows = placeholder(int)  # Rows of the held-out text, spread evenly over it; None: all.
   evaluation.batch_size = placeholder(int)  # Rows at once; None: train.batch_size.
-  evaluation.prompts = ("",)  # Continued at the end of the run, for a person to read; "" is the start of a document.
+  # Continued at the end of the run, for a person to read; "" is the start of a document. Typed in a shell, \n is a
+  # newline and \\ a backslash, as for data.separator.
+  evaluation.prompts = ("",)
   evaluation.sample_tokens = 160  # Tokens of each sample.
   evaluation.temperature = 0.8
 

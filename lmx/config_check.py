@@ -54,6 +54,9 @@ TUPLE_ITEMS = {
   "optimizer.lr_rules": "rule",
 }
 
+# Keys that hold characters rather than a name or a path: typed in a shell, \n is a newline and \\ a backslash.
+CHARACTERS = ("data.separator", "evaluation.prompts")
+
 DURATIONS = {
   "train.duration": "a positive number of steps, tokens, examples or epochs (percent has nothing to refer to)",
   "optimizer.warmup": "",

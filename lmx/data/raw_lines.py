@@ -2,6 +2,7 @@
 """The raw records of a file, plain or gzipped, before they are parsed: its lines, or its parts between separators."""
 
 import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -58,14 +59,20 @@ def _whole_file(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator
 
 
 def _separated(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[RawRecord]:
-  """The text between separators, read in blocks. Separators in a row count as one."""
+  """The text between separators, read in blocks. Separators in a row count as one.
+
+  A newline of the separator also stands for the CRLF of files from Windows.
+  """
   separator = (options.separator or "").encode()
+  crlf = b"\r" not in separator
+  pattern = re.compile(re.escape(separator).replace(b"\\\n", b"\r?\n") if crlf else re.escape(separator))
+  longest = len(separator) + crlf * separator.count(b"\n")
   pending, line, skipping = b"", 1, False
   with open_binary(path) as file:
     while True:
       block = file.read(_BLOCK)
       pending += block
-      pieces = pending.split(separator)
+      pieces = pattern.split(pending)
       pending = pieces.pop() if block else b""
       for piece in pieces:
         if skipping:
@@ -79,7 +86,7 @@ def _separated(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[
         if not skipping:
           bad.add(f"{path}:{line}", "document too long", f"over {options.max_document_bytes} bytes")
         skipping = True
-        kept = len(separator) - 1
+        kept = longest - 1
         line += pending.count(b"\n", 0, len(pending) - kept)
         pending = pending[len(pending) - kept :]
       if not block:
