@@ -119,12 +119,14 @@ def get_config() -> config_dict.ConfigDict:
 
   # ---------------------------------------------------------------- data
   data = config.data = config_dict.ConfigDict()
-  # Each source is "stdlib" (text every Python carries), a path or glob (.txt .md .py .gz ..., .jsonl, .tsv, .csv, a
-  # folder), or "tfds:name/config:version". "text:", "jsonl:", "tsv:" and "csv:" before a path force the reading.
+  # Each source is "stdlib" (text every Python carries), "tfds:name/config:version", or a path, glob or folder: text
+  # (.txt .md .py ...), .jsonl .json .tsv .csv .conll .parquet .arrow .feather, token shards (.bin .npy); text also as
+  # .gz .zst .bz2 .xz. A word before a path forces how it is read: text: jsonl: tsv: csv: conll: parquet: arrow: tokens:
+  # (docs/data.md has the table).
   data.sources = ("stdlib",)
   data.weights = ()  # Rows drawn from each source, in proportion; (): by size in tokens.
-  # What we call it -> the column of a JSONL, TSV, CSV or TFDS row: its name, or in a table without a header its number
-  # ("1" is the first). Which of them are read is the objective's matter.
+  # What we call it -> the column of a row: its name, with dots into objects ("answers.text"), or in a table without a
+  # header and in CoNLL its number ("1" is the first). Which of them are read is the objective's matter.
   data.columns = config_dict.ConfigDict(
     {
       "text": "text",
@@ -161,7 +163,7 @@ def get_config() -> config_dict.ConfigDict:
   # Batches end with their longest row, rounded up to a multiple of this: texts that are much shorter than the length
   # then take less time. Each length is compiled once. None: batches are as long as the length.
   data.pad_multiple = placeholder(int)
-  data.bad_documents = "error"  # error | skip (counted and reported): not UTF-8, broken JSON, truncated gzip, too long
+  data.bad_documents = "error"  # error | skip (counted and reported): not UTF-8, broken JSON, cut short, too long
   data.max_document_bytes = 50_000_000  # A longer line or document is a bad document.
   data.cache_dir = "~/.cache/lmx/tokens"  # Tokenized text, one folder per (source, tokenizer, options).
   data.prefetch_batches = 4  # Batches made ahead of the step by threads.

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lmx.data.document import BadDocuments, Columns, ReadOptions, Record, Wanted, columns_hint
-from lmx.data.raw_lines import numbered_lines, open_binary
+from lmx.data.opening import open_text
+from lmx.data.raw_lines import numbered_lines
 from lmx.errors import LmxError
 
 
@@ -50,7 +51,7 @@ def _records(path: Path, wanted: Wanted, options: ReadOptions, bad: BadDocuments
     LmxError: a column is not there. That is a mistake in the config, not a bad document.
   """
   csv.field_size_limit(max(csv.field_size_limit(), options.max_document_bytes + 1))
-  with open_binary(path) as file:
+  with open_text(path) as file:
     lines = _decoded_lines(path, file, options, bad)
     plain = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else None
     reader = plain or csv.reader(lines, strict=True)
