@@ -109,10 +109,10 @@ def open_tokens(path: Path, vocab_size: int, *, forced: bool = False) -> np.ndar
     return np.memmap(path, dtype, "r", _HEADER * 4) if count else np.zeros(0, dtype)
   if path.suffix.lower() == ".npy":
     raise LmxError(f"{path}: not a NumPy array, by its first bytes. Fix: np.save writes one.")
+  if size and not forced and _looks_like_text(head):
+    raise LmxError(f"{path}: token ids or text? Fix: tokens:{path} reads it as 16-bit ids, text:{path} as text.")
   if not size or size % _RAW.itemsize:
     raise LmxError(f"{path}: {size:,} bytes are no 16-bit ids, and there is no header of llm.c. Fix: write it again.")
-  if not forced and _looks_like_text(head):
-    raise LmxError(f"{path}: token ids or text? Fix: tokens:{path} reads it as 16-bit ids, text:{path} as text.")
   if vocab_size > 1 << 16:
     raise LmxError(
       f"{path} holds 16-bit ids without a header, and the tokenizer has {vocab_size:,}. "
