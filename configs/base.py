@@ -124,7 +124,7 @@ def get_config() -> config_dict.ConfigDict:
   # .gz .zst .bz2 .xz. A word before a path forces how it is read: text: jsonl: tsv: csv: conll: parquet: arrow: tokens:
   # (docs/data.md has the table).
   data.sources = ("stdlib",)
-  data.weights = ()  # Rows drawn from each source, in proportion; (): by size in tokens.
+  data.weights = ()  # Rows drawn from each source, exactly in this proportion; (): by size in tokens.
   # What we call it -> the column of a row: its name, with dots into objects ("answers.text"), or in a table without a
   # header and in CoNLL its number ("1" is the first). Which of them are read is the objective's matter.
   data.columns = config_dict.ConfigDict(

@@ -138,7 +138,7 @@ def test_what_datasets_writes_is_read(tmp_path):
     "old": datasets.Sequence({"k": label}),
     "turns": [{"k": label}],
   }
-  rows = [{"text": f"t{i}", "label": i % 2, "tags": [1], "old": [{"k": 0}], "turns": [{"k": 1}]} for i in range(10)]
+  rows = [{"text": f"t{i}", "label": i % 2, "tags": [1], "old": {"k": [0]}, "turns": [{"k": 1}]} for i in range(10)]
   given = datasets.Dataset.from_list(rows, features=datasets.Features(features))
   given.save_to_disk(tmp_path / "saved", num_shards=3)
   given.to_parquet(tmp_path / "one.parquet")
