@@ -148,8 +148,9 @@ class BadDocuments:
 
 def columns_hint(ours: str, column: str, present: Iterable[str]) -> str:
   """What a table has, and what to type, for a column that is not there."""
+  present = list(present)
   shown = [name if len(name) <= 30 else name[:27] + "..." for name in present]
-  close = nearest(column, shown) or (shown[0] if shown else "NAME")
+  close = nearest(column, present) or "NAME"
   return f"there are {', '.join(shown) or 'none'}; try --config.data.columns.{ours}={close}"
 
 

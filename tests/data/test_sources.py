@@ -134,6 +134,14 @@ def test_a_missing_column_suggests_the_nearest(tmp_path):
     texts(write(tmp_path / "a.csv", "id,txt\n1,x\n"), policy="skip")
 
 
+def test_a_hint_names_no_column_that_is_nothing_like_the_one_asked_for(tmp_path):
+  with pytest.raises(LmxError, match=r"there are id, body; try --config\.data\.columns\.text=NAME\)"):
+    texts(write(tmp_path / "a.jsonl", b'{"id": 1, "body": "x"}\n'))
+  long = "a_text_with_a_name_that_is_much_too_long_to_show"
+  with pytest.raises(LmxError, match=rf"\.\.\.; try --config\.data\.columns\.text={long}\)"):
+    texts(write(tmp_path / "a.csv", f"{long},id\nx,1\n"), columns={"text": long.replace("text", "txt")})
+
+
 def test_a_table_row_with_too_few_cells_is_named_or_skipped(tmp_path):
   path = write(tmp_path / "a.tsv", "id\ttext\n1\tx\nbroken\n2\ty\n")
   with pytest.raises(LmxError, match=r"a.tsv:3: wrong number of columns"):
