@@ -138,7 +138,7 @@ def test_a_hint_names_no_column_that_is_nothing_like_the_one_asked_for(tmp_path)
   with pytest.raises(LmxError, match=r"there are id, body; try --config\.data\.columns\.text=NAME\)"):
     texts(write(tmp_path / "a.jsonl", b'{"id": 1, "body": "x"}\n'))
   long = "a_text_with_a_name_that_is_much_too_long_to_show"
-  with pytest.raises(LmxError, match=rf"\.\.\.; try --config\.data\.columns\.text={long}\)"):
+  with pytest.raises(LmxError, match=rf"\.\.\., id; try --config\.data\.columns\.text={long}\)"):
     texts(write(tmp_path / "a.csv", f"{long},id\nx,1\n"), columns={"text": long.replace("text", "txt")})
 
 
