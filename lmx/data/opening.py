@@ -134,7 +134,7 @@ def read_errors(path: Path) -> Iterator[None]:
   name = COMPRESSIONS[path.suffix.lower()][0] if is_compressed(path) else "file"
   try:
     yield
-  except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException) as error:
+  except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException, UnicodeDecodeError) as error:
     raise BadFileError(f"broken {name}", _one_line(error)) from error
   except OSError as error:
     if error.errno:

@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def open_tokens(path: Path, vocab_size: int, *, forced: bool = False) -> np.ndar
 def _numpy_array(path: Path) -> np.ndarray:
   try:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (ValueError, EOFError, OSError) as error:
+  except (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError) as error:  # Its header is Python's.
     raise LmxError(f"{path}: a broken NumPy array ({error}). Fix: write it again.") from error
   if array.ndim != 1 or array.dtype.kind not in "iu":
     raise LmxError(f"{path}: got {array.dtype} of shape {array.shape}. Allowed: whole numbers in one dimension.")

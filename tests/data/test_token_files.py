@@ -121,6 +121,7 @@ BROKEN = {
   "text.bin": (b"some text, even in length \n", "token ids or text"),
   "not.npy": (b"\x01\x00\x02\x00", "not a NumPy array"),
   "cut.npy": (b"\x93NUMPY\x01\x00", "a broken NumPy array"),
+  "header.npy": (b"\x93NUMPY\x01\x00\x0a\x00{'descr': (\n", "a broken NumPy array"),
 }
 
 
