@@ -35,8 +35,9 @@ def json_records(path: Path, wanted: Wanted, options: ReadOptions, bad: BadDocum
   for where, row in _rows(path, options, bad):
     values = _choose(row, where, columns, bad)
     if values is not None:
-      absent -= values.keys()
-      present.update(dict.fromkeys(nested_names(row)))
+      if absent:
+        absent -= values.keys()
+        present.update(dict.fromkeys(nested_names(row)))
       yield Record(values, where)
   if present and absent:
     ours = sorted(absent)[0]
