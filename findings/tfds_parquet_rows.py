@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """tensorflow-datasets 4.9.10 leaves rows out of the Parquet files it writes.
 
-A builder of 1,000 rows, prepared with file_format="parquet", has 1,000 rows by its dataset_info.json and 400 in its file.
-Nothing is said when it is written or read. `_batched` in core/file_adapters.py calls itertools.islice(iterator, i, i + n)
-with a growing i on an iterator, so the second batch passes over 100 rows, the third over 200, and so on.
+A builder of 1,000 rows, prepared with file_format="parquet", has 1,000 rows by its dataset_info.json and 400 in its
+file. Nothing is said when it is written or read. `_batched` in core/file_adapters.py calls itertools.islice(iterator,
+i, i + n) with a growing i on an iterator, so the second batch passes over 100 rows, the third over 200, and so on.
 
 Command: python findings/tfds_parquet_rows.py
 Output seen (tensorflow-datasets 4.9.10, pyarrow 26.0.1, Python 3.11):
