@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,8 @@ class TfdsSource:
   def _rows(self, first: int) -> Iterator[tuple[int, Any]]:
     """(index, row) of the rows that are read together."""
     indices = range(first, min(first + _READ_AT_ONCE, len(self._data)))
-    try:
+    with _damage(f"{self.name} {self.options.tfds_split}[{first}] to [{indices[-1]}]"):
       return zip(indices, self._data.__getitems__(list(indices)), strict=True)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:  # What its readers raise for damaged files.
-      where = f"{self.name} {self.options.tfds_split}[{first}] to [{indices[-1]}]"
-      raise LmxError(f"{where}: the files are damaged ({error}). Fix: build the data set again.") from error
 
   def _columns(self, wanted: Wanted) -> dict[str, str]:
     """Our name -> the set's, of the wanted columns that the set has."""
@@ -130,6 +128,18 @@ def _names(feature: Any, prefix: str = "") -> list[str]:
   return [found for name in feature for found in (prefix + name, *_names(feature[name], f"{prefix}{name}."))]
 
 
+@contextmanager
+def _damage(where: str, *meant: type[Exception]) -> Iterator[None]:
+  """Makes what the libraries below raise for damaged files, of whatever type, an `LmxError`, but for those meant."""
+  try:
+    yield
+  except Exception as error:
+    if isinstance(error, (LmxError, *meant)):
+      raise
+    why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    raise LmxError(f"{where}: the files are damaged ({why}). Fix: build the data set again.") from error
+
+
 def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
   """(builder, random-access data) of a prepared set; every failure says how such a set is made."""
   import tensorflow_datasets as tfds
@@ -137,7 +147,8 @@ def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
   folder = options.tfds_dir and os.path.expanduser(options.tfds_dir)
   place = folder or tfds.core.constants.DATA_DIR
   try:
-    builder = tfds.builder(spec, data_dir=folder)
+    with _damage(f"tfds:{spec}", tfds.core.DatasetNotFoundError, ValueError, RuntimeError):
+      builder = tfds.builder(spec, data_dir=folder)
   except tfds.core.DatasetNotFoundError as error:
     name = re.split("[/:]", spec)[0]
     raise LmxError(
@@ -145,7 +156,11 @@ def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
       f"Fix: build one with `lmx data build --name={name} FILES`, or set --config.data.tfds_dir."
     ) from error
   except (ValueError, RuntimeError) as error:
-    raise LmxError(f"config.data.sources: TFDS does not understand {spec!r}. Fix: tfds:name/config:1.0.0") from error
+    why = " ".join(str(error).split())[:200]
+    raise LmxError(
+      f"config.data.sources: TFDS does not understand {spec!r}. Fix: tfds:name/config:1.0.0, or if that is what it is, "
+      f"build it again in {place} ({why})"
+    ) from error
   if not builder.is_prepared():
     raise LmxError(
       f"config.data.sources: the TFDS data set {spec!r} is known, but not prepared in {place}. "
@@ -160,7 +175,8 @@ def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
       f"config.data.sources: {spec!r} was prepared as {kind} files, which need TensorFlow. "
       f"Fix: tfds convert_format --dataset={spec} --out_file_format={_FORMAT}, or build it again."
     )
-  data = builder.as_data_source(split=options.tfds_split)
+  with _damage(f"tfds:{spec} {options.tfds_split}"):
+    data = builder.as_data_source(split=options.tfds_split)
   promised = builder.info.splits[options.tfds_split].num_examples
   if len(data) != promised:  # Its parquet writer leaves rows out, as of version 4.9.10.
     raise LmxError(

@@ -134,3 +134,19 @@ def test_a_parquet_set_whose_files_lack_rows_is_refused(tmp_path):
   build(tmp_path, "parquet", rows=250)  # Its writer leaves rows 100 to 199 out.
   with pytest.raises(LmxError, match=r"'probe' has 150 rows in the files of its split 'train', and 250 by its own"):
     read(tmp_path, "text")
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "parquet"])
+def test_a_damaged_set_is_named(tmp_path, file_format):
+  build(tmp_path, file_format)
+  (rows,) = tmp_path.rglob("probe-train*")
+  whole = rows.read_bytes()
+  for data in (whole[: len(whole) // 2], b"text", whole[:200] + bytes(len(whole) - 400) + whole[-200:]):
+    rows.write_bytes(data)
+    with pytest.raises(LmxError, match=r"tfds:probe train.*: the files are damaged"):
+      read(tmp_path, "text")
+  rows.write_bytes(whole)
+  (info,) = tmp_path.rglob("dataset_info.json")
+  info.write_text("{")
+  with pytest.raises(LmxError, match=r"tfds:probe: the files are damaged \(ParseError"):
+    read(tmp_path, "text")
