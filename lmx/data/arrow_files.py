@@ -79,11 +79,13 @@ def _columns(path: Path, schema: pa.Schema, wanted: Wanted, options: ReadOptions
   chosen = {**columns.optional, **columns.required}
   for ours, name in chosen.items():
     if name not in present and columns.must_exist(ours):
-      raise LmxError(f"{path}: no column {name!r} ({columns_hint(ours, name, present)})")
+      raise LmxError(f"{path}: no column {name!r} ({columns_hint(ours, name, present, columns)})")
   found = {ours: name for ours, name in chosen.items() if name in present}
   if not found:
     ours = next(iter(chosen))
-    raise LmxError(f"{path}: none of the columns {', '.join(chosen.values())} ({columns_hint(ours, ours, present)})")
+    raise LmxError(
+      f"{path}: none of the columns {', '.join(chosen.values())} ({columns_hint(ours, ours, present, columns)})"
+    )
   return found
 
 

@@ -42,7 +42,7 @@ def json_records(path: Path, wanted: Wanted, options: ReadOptions, bad: BadDocum
   if present and absent:
     ours = sorted(absent)[0]
     column = columns.optional[ours]
-    raise LmxError(f"{path}: no column {column!r} in any row ({columns_hint(ours, column, present)})")
+    raise LmxError(f"{path}: no column {column!r} in any row ({columns_hint(ours, column, present, columns)})")
 
 
 def _choose(row: dict[str, Any], where: str, columns: Columns, bad: BadDocuments) -> dict[str, Any] | None:
@@ -54,11 +54,13 @@ def _choose(row: dict[str, Any], where: str, columns: Columns, bad: BadDocuments
     if there:
       values[ours] = value
     elif ours in columns.required:
-      bad.add(where, f"no column {column!r}", columns_hint(ours, column, nested_names(row)))
+      bad.add(where, f"no column {column!r}", columns_hint(ours, column, nested_names(row), columns))
       return None
   if not values:
     ours = next(iter(chosen))
-    bad.add(where, f"none of the columns {', '.join(chosen.values())}", columns_hint(ours, ours, nested_names(row)))
+    bad.add(
+      where, f"none of the columns {', '.join(chosen.values())}", columns_hint(ours, ours, nested_names(row), columns)
+    )
   return values or None
 
 

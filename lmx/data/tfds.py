@@ -69,7 +69,7 @@ class TfdsSource:
     chosen = {**columns.optional, **columns.required}
     for ours, name in chosen.items():
       if name not in present and columns.must_exist(ours):
-        raise LmxError(f"{self.name}: no column {name!r} ({columns_hint(ours, name, present)})")
+        raise LmxError(f"{self.name}: no column {name!r} ({columns_hint(ours, name, present, columns)})")
     return {ours: name for ours, name in chosen.items() if name in present}
 
   def fingerprint(self, wanted: Wanted = TEXT) -> dict:
