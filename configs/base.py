@@ -125,12 +125,14 @@ def get_config() -> config_dict.ConfigDict:
 
   # ---------------------------------------------------------------- data
   data = config.data = config_dict.ConfigDict()
-  # Each source is "stdlib" (text every Python carries), a path or glob (.txt .md .py .gz ..., .jsonl, .tsv, .csv, a
-  # folder), or "tfds:name/config:version". "text:", "jsonl:", "tsv:" and "csv:" before a path force the reading.
+  # Each source is "stdlib" (text every Python carries), "tfds:name/config:version", or a path, glob or folder: text
+  # (.txt .md .py ...), .jsonl .json .tsv .csv .conll .parquet .arrow .feather, token shards (.bin .npy); text also as
+  # .gz .zst .bz2 .xz. A word before a path forces how it is read: text: jsonl: tsv: csv: conll: parquet: arrow: tokens:
+  # (docs/data.md has the table).
   data.sources = ("stdlib",)
-  data.weights = ()  # Rows drawn from each source, in proportion; (): by size in tokens.
-  # What we call it -> the column of a JSONL, TSV, CSV or TFDS row: its name, or in a table without a header its number
-  # ("1" is the first). Which of them are read is the objective's matter.
+  data.weights = ()  # Rows drawn from each source, exactly in this proportion; (): by size in tokens.
+  # What we call it -> the column of a row: its name, with dots into objects ("answers.text"), or in a table without a
+  # header and in CoNLL its number ("1" is the first). Which of them are read is the objective's matter.
   data.columns = config_dict.ConfigDict(
     {
       "text": "text",
@@ -153,7 +155,9 @@ def get_config() -> config_dict.ConfigDict:
   )
   data.tfds_split = "train"  # Split of tfds: sources.
   data.tfds_dir = placeholder(str)  # Where prepared TFDS data lies; None: TFDS's own default.
-  data.separator = placeholder(str)  # Splits a text file into documents ("\n": lines); None: a file is one.
+  # Splits a text file into documents; None: a file is one. --config.data.separator="\n" makes a document of each line,
+  # of files with CRLF too. As typed in a shell: \n newline, \t tab, \r, \\ a backslash, \x0A, \u000A, \U0000000A.
+  data.separator = placeholder(str)
   data.heldout_sources = ()  # Text for evaluation; (): a part of the training sources is held out.
   data.heldout_fraction = 0.05  # Share held out when heldout_sources is ().
   data.heldout_split = "document"  # document (by a hash of each document) | tail (the last part of the text)
@@ -165,7 +169,7 @@ def get_config() -> config_dict.ConfigDict:
   # Batches end with their longest row, rounded up to a multiple of this: texts that are much shorter than the length
   # then take less time. Each length is compiled once. None: batches are as long as the length.
   data.pad_multiple = placeholder(int)
-  data.bad_documents = "error"  # error | skip (counted and reported): not UTF-8, broken JSON, truncated gzip, too long
+  data.bad_documents = "error"  # error | skip (counted and reported): not UTF-8, broken JSON, cut short, too long
   data.max_document_bytes = 50_000_000  # A longer line or document is a bad document.
   data.cache_dir = "~/.cache/lmx/tokens"  # Tokenized text, one folder per (source, tokenizer, options).
   data.prefetch_batches = 4  # Batches made ahead of the step by threads.
@@ -249,7 +253,9 @@ def get_config() -> config_dict.ConfigDict:
   evaluation.every = "10%"  # And always at the end.
   evaluation.max_rows = placeholder(int)  # Rows of the held-out text, spread evenly over it; None: all.
   evaluation.batch_size = placeholder(int)  # Rows at once; None: train.batch_size.
-  evaluation.prompts = ("",)  # Continued at the end of the run, for a person to read; "" is the start of a document.
+  # Continued at the end of the run, for a person to read; "" is the start of a document. Typed in a shell, \n is a
+  # newline and \\ a backslash, as for data.separator.
+  evaluation.prompts = ("",)
   evaluation.sample_tokens = 160  # Tokens of each sample.
   evaluation.temperature = 0.8
 

@@ -17,6 +17,7 @@ import ast
 import importlib.util
 import inspect
 import json
+import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict, FieldReference
 
-from lmx.config_check import TUPLE_ITEMS, check, check_files
+from lmx.config_check import CHARACTERS, TUPLE_ITEMS, check, check_files
 from lmx.errors import ConfigError, LmxError, Problems, message, nearest
 
 __all__ = [
@@ -255,8 +256,38 @@ def _override(config: ConfigDict, override: str) -> None:
   if _optional(section, name) and text in ("none", "None"):
     section[name] = None
     return
+  if key in CHARACTERS and not _is_literal(text, kind):
+    text = unescaped(text, subject)
   value = _parse_tuple(text, TUPLE_ITEMS[key]) if kind is tuple else _parse(text, kind)
   section[name] = _typed(value, section, name, key, subject)
+
+
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))", re.DOTALL)
+
+
+def unescaped(text: str, subject: str) -> str:
+  r"""Characters as they are typed in a shell, which passes a backslash on: \n \t \r \\ \xHH \uHHHH \UHHHHHHHH.
+
+  Raises:
+    LmxError: another letter after a backslash, or a number that is no character.
+  """
+
+  def character(match: re.Match) -> str:
+    code, letter = match[1] or match[2] or match[3], match[4]
+    if code is not None and int(code, 16) < 0x110000 and not 0xD800 <= int(code, 16) < 0xE000:
+      return chr(int(code, 16))
+    if code is None and letter in _ESCAPES:
+      return _ESCAPES[letter]
+    fix = "write \\\\ for a backslash itself"
+    raise LmxError(message(subject, got=match[0], allowed="\\n, \\t, \\r, \\\\, \\x0A, \\u000A, \\U0000000A", fix=fix))
+
+  return _ESCAPE.sub(character, text)
+
+
+def _is_literal(text: str, kind: type) -> bool:
+  """Whether a tuple is typed as Python writes it, whose strings have escapes already."""
+  return kind is tuple and text.strip()[:1] in ("(", "[")
 
 
 def _parse(text: str, kind: type) -> Any:
@@ -273,7 +304,7 @@ def _parse(text: str, kind: type) -> Any:
 
 
 def _parse_tuple(text: str, kind: str) -> Any:
-  if text.strip()[:1] in ("(", "[") or kind in ("rule", "triple"):
+  if _is_literal(text, tuple) or kind in ("rule", "triple"):
     try:
       return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError):

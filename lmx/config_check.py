@@ -55,6 +55,12 @@ TUPLE_ITEMS = {
   "optimizer.lr_rules": "rule",
 }
 
+# What may stand before a colon in a source, to force how its files are read.
+READINGS = ("text", "jsonl", "tsv", "csv", "conll", "parquet", "arrow", "tokens")
+
+# Keys that hold characters rather than a name or a path: typed in a shell, \n is a newline and \\ a backslash.
+CHARACTERS = ("data.separator", "evaluation.prompts")
+
 DURATIONS = {
   "train.duration": "a positive number of steps, tokens, examples or epochs (percent has nothing to refer to)",
   "optimizer.warmup": "",
@@ -317,7 +323,7 @@ def _check_source(subject: str, source: str) -> None:
   prefix, colon, rest = source.partition(":")
   if source == "stdlib" or (colon and prefix == "tfds"):
     return
-  path = os.path.expanduser(rest if colon and prefix in ("text", "jsonl", "tsv", "csv") else source)
+  path = os.path.expanduser(rest if colon and prefix in READINGS else source)
   if not os.path.exists(path) and not glob.glob(path, recursive=True):
     problems = Problems()
     problems.add(

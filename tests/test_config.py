@@ -11,7 +11,7 @@ from laws import assert_law_catches
 
 from lmx import config as configs
 from lmx.cli.config import help_texts
-from lmx.config_check import CHOICES, DURATIONS, RANGES, TUPLE_ITEMS
+from lmx.config_check import CHARACTERS, CHOICES, DURATIONS, RANGES, TUPLE_ITEMS
 from lmx.errors import ConfigError
 
 BASE = "configs/base.py"
@@ -66,6 +66,9 @@ WRONG = [
   (["optimizer.decay_rules=5"], ["(regex, multiplier) pairs"]),
   (["optimizer.decay_rules=(('(', 1.0),)"], ["a regular expression"]),
   (["name=a/b"], ["names a folder"]),
+  ([r"data.separator=\d"], ["config.data.separator", "a backslash itself"]),
+  (["data.separator=a\\"], ["a backslash itself"]),
+  ([r"evaluation.prompts=\ud800"], ["config.evaluation.prompts"]),
   (["seed=-1"], ["from 0"]),
 ]
 
@@ -115,6 +118,18 @@ OVERRIDES = [
   ("data.weights=()", ()),
   ("evaluation.prompts=Hello, world", ("Hello, world",)),
   ("evaluation.prompts=['a', 'b']", ("a", "b")),
+  (r"data.separator=\n", "\n"),
+  (r"data.separator=\r\n\t", "\r\n\t"),
+  (r"data.separator=\\n", r"\n"),
+  (r"data.separator=\\\n", "\\\n"),
+  (r"data.separator=\x1e", "\x1e"),
+  (r"data.separator=\u2029\U0001f389", "\u2029\U0001f389"),
+  ("data.separator=<|endoftext|>", "<|endoftext|>"),
+  ("data.separator=\n", "\n"),
+  (r"evaluation.prompts=def f(x):\n\treturn", ("def f(x):\n\treturn",)),
+  (r"evaluation.prompts=print('a\\n')", (r"print('a\n')",)),
+  (r"evaluation.prompts=('a\nb', 'c\\d')", ("a\nb", r"c\d")),
+  (r"tokenizer.path=C:\new\table.json", r"C:\new\table.json"),
   ('optimizer.decay_rules=((".*", 1),)', ((".*", 1.0),)),
 ]
 
@@ -282,7 +297,7 @@ def test_the_choices_of_a_key_are_those_in_the_comment_of_base():
 
 def test_every_checked_key_exists_and_every_number_has_a_range():
   flat = configs.flatten(configs.load(BASE))
-  named = {*CHOICES, *RANGES, *DURATIONS, *TUPLE_ITEMS}
+  named = {*CHOICES, *RANGES, *DURATIONS, *TUPLE_ITEMS, *CHARACTERS}
   assert named <= set(flat)
   numbers = {key for key, value in flat.items() if isinstance(value, int | float) and not isinstance(value, bool)}
   assert numbers <= set(RANGES)

@@ -14,11 +14,13 @@ import numpy as np
 from lmx.data.document import TEXT, BadDocuments, Record, Source, Wanted
 from lmx.data.encoding import BadExampleError, ExampleEncoder
 from lmx.data.store import ExampleStore, ExampleWriter, Store, StoreWriter, TokenStore, token_dtype
+from lmx.data.token_files import TokenSource
 from lmx.data.vocabulary import Tokenizer
 
 # Of several labels a row may have none. Where it must have one, the objective says so.
 _MAY_BE_EMPTY = ("label",)
 UNKNOWN, CUT, CUT_TOKENS = "unknown", "cut", "cut_tokens"
+_IDS = "ids"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,6 +138,26 @@ class TextContent:
     return TokenStore(folder, self._dtype, self._tokenizer.bos_id, self._tokenizer.eos_id)
 
 
+class TokenContent(TextContent):
+  """Documents that are ids already; their text, which bits per byte are counted in, is what the tokenizer decodes."""
+
+  divides = False
+
+  def fingerprint(self, source: Source) -> dict:
+    return {"source": source.fingerprint(TEXT), "encoder": "ids"}
+
+  def items(self, source: Source, bad: BadDocuments) -> Iterator[Item]:
+    assert isinstance(source, TokenSource)
+    for ids, where in source.ids(self._tokenizer, bad):
+      yield Item(Record({_IDS: ids}, where), self._tokenizer.decode(ids).encode())
+
+  def encode(self, items: Sequence[Item]) -> Encodings:
+    result = Encodings([item.record.values[_IDS] for item in items])
+    if self._tokenizer.unk_id is not None:
+      result.counts[UNKNOWN] = sum(int((ids == self._tokenizer.unk_id).sum()) for ids in result.values)
+    return result
+
+
 class ExampleContent:
   """Rows of columns, encoded by an objective."""
 
@@ -181,6 +203,8 @@ class ExampleContent:
     return ExampleStore(folder)
 
 
-def make_content(tokenizer: Tokenizer, encoder: ExampleEncoder | None) -> Content:
-  """Texts, or examples where an encoder is given."""
-  return TextContent(tokenizer) if encoder is None else ExampleContent(tokenizer, encoder)
+def make_content(source: Source, tokenizer: Tokenizer, encoder: ExampleEncoder | None) -> Content:
+  """Texts, ids where the source holds them, or examples where an encoder is given."""
+  if encoder is not None:
+    return ExampleContent(tokenizer, encoder)
+  return TokenContent(tokenizer) if isinstance(source, TokenSource) else TextContent(tokenizer)

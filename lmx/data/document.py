@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from lmx.errors import LmxError, choose, nearest
 
 POLICIES = ("error", "skip")
+# Control characters that no text has many of: tabs, line ends, form feeds, backspaces and terminal escapes aside.
+_CONTROLS = bytes({*range(32), 127} - {*b"\b\t\n\v\f\r\x1b"})
+_MOST_CONTROLS = 0.02  # Their share of a document; one NUL is enough.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,17 +131,35 @@ class BadDocuments:
       line: the line on which the bytes start, counted from 1; the report names the line of the first bad byte.
     """
     try:
-      return data.decode()
+      text = data.decode()
     except UnicodeDecodeError as error:
-      bad_line = (line or 1) + data.count(b"\n", 0, error.start)
-      self.add(f"{where}:{bad_line}", "not UTF-8", f"byte 0x{data[error.start]:02x} at offset {error.start}")
-      return None
+      reason, offset = "not UTF-8", error.start
+    else:
+      offset = data.find(b"\0")
+      if offset < 0 and len(data) - len(data.translate(None, _CONTROLS)) > _MOST_CONTROLS * len(data):
+        offset = next(i for i, byte in enumerate(data) if byte in _CONTROLS)
+      if offset < 0:
+        return text
+      reason = "binary data"
+    bad_line = (line or 1) + data.count(b"\n", 0, offset)
+    self.add(f"{where}:{bad_line}", reason, f"byte 0x{data[offset]:02x} at offset {offset}")
+    return None
 
 
-def columns_hint(ours: str, column: str, present: Iterable[str]) -> str:
-  """What a table has, and what to type, for a column that is not there."""
+def columns_hint(ours: str, column: str, present: Iterable[str], columns: Columns | None = None) -> str:
+  """What a table has, and what to type, for a column that is not there: never one that another key reads.
+
+  Args:
+    ours: our name of it.
+    column: the name that was looked for.
+    present: the table's names.
+    columns: all that is read of the table.
+  """
+  present = list(present)
+  read = {} if columns is None else {**columns.optional, **columns.required}
+  taken = {name for key, name in read.items() if key != ours}
   shown = [name if len(name) <= 30 else name[:27] + "..." for name in present]
-  close = nearest(column, shown) or (shown[0] if shown else "NAME")
+  close = nearest(column, [name for name in present if name not in taken]) or "NAME"
   return f"there are {', '.join(shown) or 'none'}; try --config.data.columns.{ours}={close}"
 
 

@@ -1,14 +1,15 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Records from files: plain text, JSON lines, TSV and CSV, each also gzipped."""
+"""Records from files, by the table of formats. Those that are text may be compressed: .gz, .zst, .bz2, .xz."""
 
 import dataclasses
-import gzip
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lmx.data.arrow_files import arrow_records, parquet_records
+from lmx.data.conll import conll_records
 from lmx.data.document import TEXT, BadDocuments, Document, ReadOptions, Record, Wanted, only_text, texts_of
 from lmx.data.json_files import json_records
+from lmx.data.opening import BadFileError, bare_suffix, is_compressed, read_errors
 from lmx.data.raw_lines import place, text_records
 from lmx.data.tables import csv_records, tsv_records
 from lmx.errors import LmxError
@@ -28,14 +29,37 @@ FORMATS: dict[str, Reader] = {
   "jsonl": json_records,
   "tsv": tsv_records,
   "csv": csv_records,
+  "conll": conll_records,
+  "parquet": parquet_records,
+  "arrow": arrow_records,
 }
-_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".tsv": "tsv", ".csv": "csv"}
+_SUFFIXES = {
+  **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+  ".tsv": "tsv",
+  ".csv": "csv",
+  **dict.fromkeys((".conll", ".conllu", ".iob", ".iob2", ".bio"), "conll"),
+  **dict.fromkeys((".parquet", ".pq"), "parquet"),
+  **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
+}
+# Names of files that hold no text, whatever their bytes may happen to be.
+_BINARY = {
+  ".npz", ".pt", ".pth", ".ckpt", ".safetensors", ".gguf", ".pkl", ".pickle", ".zip", ".tar", ".tgz", ".7z", ".rar",
+  ".pdf", ".docx", ".xlsx", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".h5", ".hdf5", ".idx", ".db", ".sqlite",
+  ".tfrecord", ".array_record", ".orc", ".avro", ".msgpack",
+}  # fmt: skip
+_VALUES = 2  # Raised when the same files give other values.
 
 
 def format_of(path: Path) -> str:
-  """The format that a file's name promises: text unless the suffix is known."""
-  suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-  return _SUFFIXES.get(suffixes[-1], "text") if suffixes else "text"
+  """The format that a file's name promises: text unless the suffix is known.
+
+  Raises:
+    BadFileError: it promises something that no text is in.
+  """
+  suffix = bare_suffix(path)
+  if suffix in _BINARY:
+    raise BadFileError("not text", f"its name ends in {suffix}; text:{path} reads it all the same")
+  return _SUFFIXES.get(suffix, "text")
 
 
 def read_records(
@@ -48,18 +72,20 @@ def read_records(
     reading: a row of FORMATS, or None to go by the name.
     wanted: the columns.
     options: their names in the file, the separator and the size limit.
-    bad: what to do with bad documents; a gzip that ends too early is one.
+    bad: what to do with bad documents; a file that ends too early is one.
 
   Raises:
     LmxError: a bad document under the policy "error", or a table without a column.
   """
-  last = str(path)
+  last = ""
   try:
-    for record in FORMATS[reading or format_of(path)](path, wanted, options, bad):
-      last = record.where
-      yield record
-  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-    bad.add(str(path), "broken gzip", f"{error}; the last whole document before it: {last}")
+    with read_errors(path):
+      for record in FORMATS[reading or format_of(path)](path, wanted, options, bad):
+        last = record.where
+        yield record
+  except BadFileError as error:
+    reason, detail = error.args
+    bad.add(str(path), reason, f"{detail}; the last whole document before it: {last}" if last else detail)
   except OSError as error:
     raise LmxError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -75,8 +101,8 @@ class FileSource:
 
   @property
   def total_bytes(self) -> int | None:
-    """Bytes on disk; text unpacked from .gz is longer."""
-    return None if any(path.suffix == ".gz" for path in self.paths) else sum(p.stat().st_size for p in self.paths)
+    """Bytes on disk; unpacked text is longer."""
+    return None if any(map(is_compressed, self.paths)) else sum(p.stat().st_size for p in self.paths)
 
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     return texts_of(self.records(TEXT, bad), self.options.columns["text"], bad)
@@ -90,6 +116,7 @@ class FileSource:
     stats = [(str(path.resolve()), path.stat()) for path in self.paths]
     return {
       "kind": "files",
+      "values": _VALUES,
       "reading": self.reading or "by name",
       "columns": dataclasses.asdict(self.options.resolve(wanted)),
       "separator": self.options.separator,

@@ -1,5 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Records from JSON: one object a line, or one array of objects."""
+"""Records from JSON: one object a line, one array of objects, or one object that holds them under "data".
+
+The last is SQuAD's form too (https://rajpurkar.github.io/SQuAD-explorer/): articles of paragraphs of questions, which
+become a row for each question, as Hugging Face has them.
+"""
 
 import json
 from collections.abc import Iterator
@@ -7,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from lmx.data.document import BadDocuments, Columns, ReadOptions, Record, Wanted, columns_hint
-from lmx.data.raw_lines import line_records, open_binary, place
+from lmx.data.opening import bare_suffix, open_text
+from lmx.data.raw_lines import BOM, line_records, place
+from lmx.data.values import find, nested_names
 from lmx.errors import LmxError
 
 _SPACE = b" \t\r\n"
-_BOM = b"\xef\xbb\xbf"
+_Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
 def json_records(path: Path, wanted: Wanted, options: ReadOptions, bad: BadDocuments) -> Iterator[Record]:
   """The columns of each object. Values keep their types.
 
-  A file whose first character is [ holds one array; any other holds an object a line.
+  A file whose first character is [ holds one array; a .json file may hold one object; any other has an object a line.
+  A dot in the name of a column leads into objects: "answers.text".
 
   Raises:
     LmxError: no object has an optional column that the config names.
@@ -25,45 +32,113 @@ def json_records(path: Path, wanted: Wanted, options: ReadOptions, bad: BadDocum
   columns = options.resolve(wanted)
   absent = {ours for ours in columns.optional if columns.must_exist(ours)}
   present: dict[str, None] = {}
-  rows = (_array_rows if _is_array(path) else _line_rows)(path, options, bad)
-  for where, row in rows:
+  for where, row in _rows(path, options, bad):
     values = _choose(row, where, columns, bad)
     if values is not None:
-      absent -= values.keys()
-      present.update(dict.fromkeys(row))
+      if absent:
+        absent -= values.keys()
+        present.update(dict.fromkeys(nested_names(row)))
       yield Record(values, where)
   if present and absent:
     ours = sorted(absent)[0]
     column = columns.optional[ours]
-    raise LmxError(f"{path}: no column {column!r} in any row ({columns_hint(ours, column, present)})")
+    raise LmxError(f"{path}: no column {column!r} in any row ({columns_hint(ours, column, present, columns)})")
 
 
 def _choose(row: dict[str, Any], where: str, columns: Columns, bad: BadDocuments) -> dict[str, Any] | None:
   """The wanted columns of a row, or None after reporting that one is not there."""
-  for ours, column in columns.required.items():
-    if column not in row:
-      bad.add(where, f"no column {column!r}", columns_hint(ours, column, row))
-      return None
+  values: dict[str, Any] = {}
   chosen = {**columns.optional, **columns.required}
-  values = {ours: row[column] for ours, column in chosen.items() if column in row}
+  for ours, column in chosen.items():
+    there, value = find(row, column)
+    if there:
+      values[ours] = value
+    elif ours in columns.required:
+      bad.add(where, f"no column {column!r}", columns_hint(ours, column, nested_names(row), columns))
+      return None
   if not values:
     ours = next(iter(chosen))
-    bad.add(where, f"none of the columns {', '.join(chosen.values())}", columns_hint(ours, ours, row))
+    bad.add(
+      where, f"none of the columns {', '.join(chosen.values())}", columns_hint(ours, ours, nested_names(row), columns)
+    )
   return values or None
 
 
+def _rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
+  if _is_array(path):
+    return _array_rows(path, options, bad)
+  whole = _single_object(path) if bare_suffix(path) == ".json" else None
+  return _line_rows(path, options, bad) if whole is None else _object_rows(path, whole, bad)
+
+
 def _is_array(path: Path) -> bool:
-  with open_binary(path) as file:
+  with open_text(path) as file:
     while block := file.read(1 << 12):
-      if start := block.removeprefix(_BOM).lstrip(_SPACE):
+      if start := block.removeprefix(BOM).lstrip(_SPACE):
         return start.startswith(b"[")
   return False
 
 
-def _line_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[tuple[str, dict[str, Any]]]:
+def _single_object(path: Path) -> dict[str, Any] | None:
+  """What a file holds if it is one object over several lines, or one that has "data"; None if its lines are rows."""
+  with open_text(path) as file:
+    first = next((line for line in file if line.removeprefix(BOM).strip()), b"").removeprefix(BOM)
+    try:
+      row = json.loads(first)
+    except (ValueError, RecursionError):
+      pass
+    else:
+      is_rows = not isinstance(row, dict) or not isinstance(row.get("data"), list) or any(map(bytes.strip, file))
+      return None if is_rows else row
+    try:
+      whole = json.loads((first + file.read()).decode())
+    except (ValueError, RecursionError):
+      return None  # As lines, the broken one is named.
+  return whole if isinstance(whole, dict) else None
+
+
+def _object_rows(path: Path, whole: dict[str, Any], bad: BadDocuments) -> _Rows:
+  data = whole.get("data")
+  if not isinstance(data, list):
+    yield str(path), whole
+    return
+  for index, row in enumerate(data):
+    where = f"{path} data[{index}]"
+    if not isinstance(row, dict):
+      bad.add(where, "broken JSON", f"data must hold objects, this is a {type(row).__name__}")
+    elif "paragraphs" in row:
+      yield from _questions(where, row, bad)
+    else:
+      yield where, row
+
+
+def _questions(where: str, article: dict[str, Any], bad: BadDocuments) -> _Rows:
+  """The questions of one SQuAD article, with the first answer also by itself."""
+  try:
+    for index, paragraph in enumerate(article["paragraphs"]):
+      for number, asked in enumerate(paragraph["qas"]):
+        given = asked.get("answers", [])
+        answers = {name: [answer[name] for answer in given] for name in ("text", "answer_start")}
+        yield (
+          f"{where}.paragraphs[{index}].qas[{number}]",
+          {
+            "id": asked.get("id"),
+            "title": article.get("title"),
+            "context": paragraph["context"],
+            "question": asked["question"],
+            "answers": answers,
+            "answer": answers["text"][0] if given else "",
+            "answer_start": answers["answer_start"][0] if given else None,
+          },
+        )
+  except (KeyError, TypeError, AttributeError) as error:
+    bad.add(where, "broken SQuAD article", f"{type(error).__name__}: {error}")
+
+
+def _line_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
   for number, data in line_records(path, options, bad):
     where = place(path, number)
-    line = bad.decode(data.removeprefix(_BOM), str(path), number)
+    line = bad.decode(data.removeprefix(BOM), str(path), number)
     if line is None:
       continue
     try:
@@ -77,10 +152,10 @@ def _line_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[
       bad.add(where, "broken JSON", f"a line must be an object, this is a {type(row).__name__}")
 
 
-def _array_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[tuple[str, dict[str, Any]]]:
+def _array_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
   """The objects of an array; the file is read whole. What is broken ends it, since nothing after it can be found."""
-  with open_binary(path) as file:
-    text = bad.decode(file.read().removeprefix(_BOM), str(path))
+  with open_text(path) as file:
+    text = bad.decode(file.read().removeprefix(BOM), str(path))
   if text is None:
     return
   decoder, line, counted = json.JSONDecoder(), 1, 0

@@ -16,6 +16,7 @@ import numpy as np
 
 from lmx.data.assemble import Assemble
 from lmx.data.encoding import Needs
+from lmx.data.mixing import Mixture
 from lmx.data.rows import Piece, Rows
 from lmx.data.trim import trimmed
 from lmx.errors import LmxError, message
@@ -93,7 +94,7 @@ def _endless(sources: Sequence[Rows], weights: Sequence[float], seed: int, shuff
     whole = grain.MapDataset.concatenate(datasets) if len(datasets) > 1 else datasets[0]
     return whole.shuffle(seed=seeds[0]).repeat()
   endless = [dataset.shuffle(seed=s).repeat() for dataset, s in zip(datasets, seeds, strict=True)]
-  return grain.MapDataset.mix(endless, weights=list(weights)) if len(endless) > 1 else endless[0]
+  return grain.MapDataset.select_from_datasets(endless, Mixture(weights)) if len(endless) > 1 else endless[0]
 
 
 def _batches(rows: grain.MapDataset, needs: Needs, shape: BatchShape, seed: int) -> grain.MapDataset:

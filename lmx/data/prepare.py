@@ -152,7 +152,7 @@ def prepare_source(
     "max_document_bytes": max_document_bytes,
     "keep_text": keep_text,
   }
-  content = make_content(tokenizer, encoder)
+  content = make_content(source, tokenizer, encoder)
   made_from = {
     "format": FORMAT,
     **content.fingerprint(source),

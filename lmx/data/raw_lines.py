@@ -1,14 +1,16 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The raw records of a file, plain or gzipped, before they are parsed: its lines, or its parts between separators."""
+"""The raw records of a file before they are parsed: its lines, or its parts between separators."""
 
-import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from lmx.data.document import BadDocuments, ReadOptions
+from lmx.data.opening import open_text
 
 _BLOCK = 1 << 20
+BOM = b"\xef\xbb\xbf"  # What Windows begins UTF-8 files with; no part of the text.
 # The line it starts on (None for a whole file), and its bytes.
 RawRecord = tuple[int | None, bytes]
 
@@ -16,11 +18,6 @@ RawRecord = tuple[int | None, bytes]
 def place(path: Path, line: int | None) -> str:
   """A file and a line, as they are written in messages."""
   return str(path) if line is None else f"{path}:{line}"
-
-
-def open_binary(path: Path) -> BinaryIO:
-  """The file's bytes, unpacked if its name ends in .gz."""
-  return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def numbered_lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None]]:
@@ -38,7 +35,7 @@ def numbered_lines(file: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | No
 
 def line_records(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[RawRecord]:
   """The lines that are not blank."""
-  with open_binary(path) as file:
+  with open_text(path) as file:
     for number, line in numbered_lines(file, options.max_document_bytes):
       if line is None:
         detail = f"over config.data.max_document_bytes={options.max_document_bytes}"
@@ -48,8 +45,8 @@ def line_records(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterato
 
 
 def _whole_file(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[RawRecord]:
-  with open_binary(path) as file:
-    data = file.read(options.max_document_bytes + 1)
+  with open_text(path) as file:
+    data = file.read(options.max_document_bytes + 1).removeprefix(BOM)
   if len(data) > options.max_document_bytes:
     detail = f"over config.data.max_document_bytes={options.max_document_bytes}; a separator would split it"
     bad.add(str(path), "document too long", detail)
@@ -58,14 +55,21 @@ def _whole_file(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator
 
 
 def _separated(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[RawRecord]:
-  """The text between separators, read in blocks. Separators in a row count as one."""
+  """The text between separators, read in blocks. Separators in a row count as one.
+
+  A newline of the separator also stands for the CRLF of files from Windows.
+  """
   separator = (options.separator or "").encode()
-  pending, line, skipping = b"", 1, False
-  with open_binary(path) as file:
+  crlf = b"\r" not in separator
+  pattern = re.compile(re.escape(separator).replace(b"\\\n", b"\r?\n") if crlf else re.escape(separator))
+  longest = len(separator) + crlf * separator.count(b"\n")
+  pending, line, skipping, started = b"", 1, False, False
+  with open_text(path) as file:
     while True:
       block = file.read(_BLOCK)
-      pending += block
-      pieces = pending.split(separator)
+      pending = pending + block if started else block.removeprefix(BOM)
+      started = True
+      pieces = pattern.split(pending)
       pending = pieces.pop() if block else b""
       for piece in pieces:
         if skipping:
@@ -79,7 +83,7 @@ def _separated(path: Path, options: ReadOptions, bad: BadDocuments) -> Iterator[
         if not skipping:
           bad.add(f"{path}:{line}", "document too long", f"over {options.max_document_bytes} bytes")
         skipping = True
-        kept = len(separator) - 1
+        kept = longest - 1
         line += pending.count(b"\n", 0, len(pending) - kept)
         pending = pending[len(pending) - kept :]
       if not block:

@@ -2,17 +2,17 @@
 """From what a user writes in `config.data.sources` to a source of documents."""
 
 import dataclasses
-import glob
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from lmx.data.document import TEXT, BadDocuments, Document, ReadOptions, Record, Source, Wanted
 from lmx.data.files import FORMATS, FileSource
+from lmx.data.folders_of_data import find_files
 from lmx.data.stdlib import StdlibSource
 from lmx.data.tfds import TfdsSource
+from lmx.data.token_files import SUFFIXES, TokenSource
 from lmx.errors import LmxError, message
 
-_WILDCARDS = "*?["
+TOKENS = "tokens"
 
 
 def open_source(spec: str, options: ReadOptions | None = None) -> Source:
@@ -20,7 +20,7 @@ def open_source(spec: str, options: ReadOptions | None = None) -> Source:
 
   Args:
     spec: "stdlib"; "tfds:name/config:version"; a file, folder or glob ("**" goes down), whose suffix says how it is
-      read, or which follows "text:", "jsonl:", "tsv:" or "csv:".
+      read, or which follows a row of FORMATS or "tokens" and a colon, as "jsonl:PATH".
     options: how documents are found in it.
 
   Raises:
@@ -34,8 +34,16 @@ def open_source(spec: str, options: ReadOptions | None = None) -> Source:
   if spec.startswith("tfds:"):
     return TfdsSource(spec.removeprefix("tfds:"), options)
   prefix, colon, rest = spec.partition(":")
-  reading = prefix if colon and prefix in FORMATS else None
-  return FileSource(spec, _find_files(rest if reading else spec), reading, options)
+  reading = prefix if colon and prefix in (*FORMATS, TOKENS) else None
+  paths = find_files(rest if reading else spec)
+  shards = [path for path in paths if path.suffix.lower() in SUFFIXES]
+  if reading == TOKENS or (reading is None and len(shards) == len(paths)):
+    return TokenSource(spec, paths, reading == TOKENS, options.max_document_bytes)
+  if reading is None and shards:
+    raise LmxError(
+      f"config.data.sources: {spec} holds token shards ({shards[0].name}) and other files. Fix: a glob for one of them."
+    )
+  return FileSource(spec, paths, reading, options)
 
 
 @dataclasses.dataclass
@@ -74,35 +82,14 @@ def join_sources(specs: Sequence[str], options: ReadOptions) -> Source:
   parts = [open_source(spec, options) for spec in specs]
   if len(parts) == 1:
     return parts[0]
+  shards = [part for part in parts if isinstance(part, TokenSource)]
+  if len(shards) == len(parts):
+    name = f"{parts[0].name} and {len(parts) - 1} more"
+    return dataclasses.replace(shards[0], name=name, paths=[path for part in shards for path in part.paths])
+  if shards:
+    raise LmxError(f"{shards[0].name} holds token ids, and {parts[0].name} or others don't. Fix: give them apart.")
   files = [part for part in parts if isinstance(part, FileSource)]
   if len(files) == len(parts) and len({part.reading for part in files}) == 1:
     paths = [path for part in files for path in part.paths]
     return FileSource(f"{parts[0].name} and {len(parts) - 1} more", paths, files[0].reading, options)
   return JoinedSource(parts)
-
-
-def _find_files(pattern: str) -> list[Path]:
-  """The files of a path, folder or glob, sorted by name; hidden files and folders are passed over."""
-  path = Path(pattern).expanduser()
-  if path.is_file():
-    return [path]
-  if path.is_dir():
-    files = [p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path))]
-  elif any(c in pattern for c in _WILDCARDS):
-    files = [Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file()]
-  else:
-    raise LmxError(
-      message(
-        "config.data.sources",
-        got=pattern,
-        allowed='"stdlib", "tfds:NAME", or a file, folder or glob that exists',
-        fix=f"nothing is at {path.absolute()}; look for a typing error",
-      )
-    )
-  if not files:
-    raise LmxError(message("config.data.sources", got=pattern, allowed="a folder or glob with at least one file"))
-  return sorted(files)
-
-
-def _hidden(path: Path) -> bool:
-  return any(part.startswith(".") for part in path.parts)

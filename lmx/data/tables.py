@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lmx.data.document import BadDocuments, Columns, ReadOptions, Record, Wanted, columns_hint
-from lmx.data.raw_lines import numbered_lines, open_binary
+from lmx.data.opening import open_text
+from lmx.data.raw_lines import numbered_lines
 from lmx.errors import LmxError
 
 
@@ -50,7 +51,7 @@ def _records(path: Path, wanted: Wanted, options: ReadOptions, bad: BadDocuments
     LmxError: a column is not there. That is a mistake in the config, not a bad document.
   """
   csv.field_size_limit(max(csv.field_size_limit(), options.max_document_bytes + 1))
-  with open_binary(path) as file:
+  with open_text(path) as file:
     lines = _decoded_lines(path, file, options, bad)
     plain = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else None
     reader = plain or csv.reader(lines, strict=True)
@@ -79,11 +80,13 @@ def _find_columns(path: Path, first: list[str], columns: Columns) -> _Layout:
     if index is not None:
       places[ours] = index
     elif columns.must_exist(ours):
-      hint = columns_hint(ours, name, first) if first else "the file is empty"
+      hint = columns_hint(ours, name, first, columns) if first else "the file is empty"
       raise LmxError(f"{path}:1: no column {name!r} ({hint}). A number counts columns of a table without a header.")
   if not places:
     ours = next(iter(names))
-    raise LmxError(f"{path}:1: none of the columns {', '.join(names.values())} ({columns_hint(ours, ours, first)})")
+    raise LmxError(
+      f"{path}:1: none of the columns {', '.join(names.values())} ({columns_hint(ours, ours, first, columns)})"
+    )
   return _Layout(places, header, len(first))
 
 

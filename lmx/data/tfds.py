@@ -13,18 +13,20 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from array_record.python import array_record_module
 
-from lmx.data.document import TEXT, BadDocuments, Document, ReadOptions, Record, Source, Wanted, texts_of
+from lmx.data.document import TEXT, BadDocuments, Document, ReadOptions, Record, Source, Wanted, columns_hint, texts_of
 from lmx.data.files import FileSource
-from lmx.errors import LmxError, message, nearest
+from lmx.data.values import BadValueError, class_name, find, plain, top_column
+from lmx.errors import LmxError, message
 
 _READ_AT_ONCE = 256
 _FORMAT = "array_record"
+_VALUES = 2  # Raised when the same files give other values.
 
 
 @dataclasses.dataclass
@@ -43,26 +45,32 @@ class TfdsSource:
     return texts_of(self.records(TEXT, bad), self.options.columns["text"], bad)
 
   def records(self, wanted: Wanted, bad: BadDocuments) -> Iterator[Record]:
-    columns = self._columns(wanted)
+    columns, features = self._columns(wanted), self._builder.info.features
+    tops = {top for name in columns.values() if (top := top_column(name, features))}
     for first in range(0, len(self._data), _READ_AT_ONCE):
-      indices = range(first, min(first + _READ_AT_ONCE, len(self._data)))
-      for index, row in zip(indices, self._data.__getitems__(list(indices)), strict=True):
+      for index, row in self._rows(first):
         where = f"{self.name} {self.options.tfds_split}[{index}]"
         try:
-          yield Record({ours: _plain(row[name], self.options.max_document_bytes) for ours, name in columns}, where)
-        except _BadValueError as error:
+          values = {name: _value(row[name], features[name], self.options.max_document_bytes) for name in tops}
+        except BadValueError as error:
           bad.add(where, *error.args)
+        else:
+          yield Record({ours: find(values, name)[1] for ours, name in columns.items()}, where)
 
-  def _columns(self, wanted: Wanted) -> list[tuple[str, str]]:
-    """(our name, the set's name) of the wanted columns that the set has."""
-    columns, features = self.options.resolve(wanted), self._builder.info.features
+  def _rows(self, first: int) -> Iterator[tuple[int, Any]]:
+    """(index, row) of the rows that are read together."""
+    indices = range(first, min(first + _READ_AT_ONCE, len(self._data)))
+    with _damage(f"{self.name} {self.options.tfds_split}[{first}] to [{indices[-1]}]"):
+      return zip(indices, self._data.__getitems__(list(indices)), strict=True)
+
+  def _columns(self, wanted: Wanted) -> dict[str, str]:
+    """Our name -> the set's, of the wanted columns that the set has."""
+    columns, present = self.options.resolve(wanted), _names(self._builder.info.features)
     chosen = {**columns.optional, **columns.required}
     for ours, name in chosen.items():
-      if name not in features and columns.must_exist(ours):
-        close = nearest(name, features) or next(iter(features))
-        fix = f"--config.data.columns.{ours}={close}"
-        raise LmxError(message(f"{self.name} column", got=name, allowed=list(features), fix=fix))
-    return [(ours, name) for ours, name in chosen.items() if name in features]
+      if name not in present and columns.must_exist(ours):
+        raise LmxError(f"{self.name}: no column {name!r} ({columns_hint(ours, name, present, columns)})")
+    return {ours: name for ours, name in chosen.items() if name in present}
 
   def fingerprint(self, wanted: Wanted = TEXT) -> dict:
     """The full name with version, the split, the columns, and the sizes and times of the set's files."""
@@ -70,6 +78,7 @@ class TfdsSource:
     stats = [(os.path.basename(path), os.stat(path)) for path in split.filepaths]
     return {
       "kind": "tfds",
+      "values": _VALUES,
       "name": self._builder.info.full_name,
       "split": self.options.tfds_split,
       "columns": dataclasses.asdict(self.options.resolve(wanted)),
@@ -78,30 +87,57 @@ class TfdsSource:
     }
 
 
-class _BadValueError(Exception):
-  """Reason and detail."""
+def _value(value: Any, feature: Any, limit: int) -> Any:
+  """A value of a TFDS row as JSON would hold it, by its feature.
 
+  TFDS gives a sequence of objects as an object of sequences, at any depth; it is turned back into a list of objects. A
+  label is its name. Without TensorFlow, sequences are lists of NumPy scalars, of bytes, or of arrays.
 
-def _plain(value: Any, limit: int) -> Any:
-  """A value of a TFDS row as JSON would hold it: text for bytes, Python's numbers, lists, and objects.
-
-  A sequence of objects comes from TFDS as an object of sequences, and is turned back.
+  Raises:
+    BadValueError: text that is not UTF-8 or too long, a label that has no name.
   """
-  if isinstance(value, bytes):
-    if len(value) > limit:
-      raise _BadValueError("document too long", f"over config.data.max_document_bytes={limit}")
-    try:
-      return value.decode()
-    except UnicodeDecodeError as error:
-      raise _BadValueError("not UTF-8", f"byte 0x{value[error.start]:02x} at offset {error.start}") from error
-  if isinstance(value, dict):
-    parts = {key: _plain(part, limit) for key, part in value.items()}
-    if parts and all(isinstance(part, list) for part in parts.values()):
-      return [dict(zip(parts, one, strict=True)) for one in zip(*parts.values(), strict=True)]
-    return parts
-  if isinstance(value, np.ndarray):
-    return [_plain(part, limit) for part in value.tolist()] if value.ndim else _plain(value.item(), limit)
-  return value.item() if isinstance(value, np.generic) else value
+  import tensorflow_datasets as tfds
+
+  if isinstance(feature, tfds.features.Dataset):
+    return [_value(part, feature.feature, limit) for part in value]
+  if isinstance(feature, tfds.features.Sequence):
+    return [_value(_item(value, index), feature.feature, limit) for index in range(_length(value))]
+  if isinstance(feature, tfds.features.FeaturesDict):
+    return {name: _value(value[name], feature[name], limit) for name in feature}
+  if isinstance(feature, tfds.features.ClassLabel):
+    return class_name(value, feature.names)
+  return plain(value, limit)
+
+
+def _length(value: Any) -> int:
+  return _length(next(iter(value.values()))) if isinstance(value, dict) else len(value)
+
+
+def _item(value: Any, index: int) -> Any:
+  return {name: _item(part, index) for name, part in value.items()} if isinstance(value, dict) else value[index]
+
+
+def _names(feature: Any, prefix: str = "") -> list[str]:
+  """The columns of a set: those of its features, and with dots those of the objects in them."""
+  import tensorflow_datasets as tfds
+
+  while isinstance(feature, tfds.features.Sequence | tfds.features.Dataset):
+    feature = feature.feature
+  if not isinstance(feature, tfds.features.FeaturesDict):
+    return []
+  return [found for name in feature for found in (prefix + name, *_names(feature[name], f"{prefix}{name}."))]
+
+
+@contextmanager
+def _damage(where: str, *meant: type[Exception]) -> Iterator[None]:
+  """Makes what the libraries below raise for damaged files, of whatever type, an `LmxError`, but for those meant."""
+  try:
+    yield
+  except Exception as error:
+    if isinstance(error, (LmxError, *meant)):
+      raise
+    why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    raise LmxError(f"{where}: the files are damaged ({why}). Fix: build the data set again.") from error
 
 
 def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
@@ -111,7 +147,8 @@ def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
   folder = options.tfds_dir and os.path.expanduser(options.tfds_dir)
   place = folder or tfds.core.constants.DATA_DIR
   try:
-    builder = tfds.builder(spec, data_dir=folder)
+    with _damage(f"tfds:{spec}", tfds.core.DatasetNotFoundError, ValueError, RuntimeError):
+      builder = tfds.builder(spec, data_dir=folder)
   except tfds.core.DatasetNotFoundError as error:
     name = re.split("[/:]", spec)[0]
     raise LmxError(
@@ -119,7 +156,11 @@ def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
       f"Fix: build one with `lmx data build --name={name} FILES`, or set --config.data.tfds_dir."
     ) from error
   except (ValueError, RuntimeError) as error:
-    raise LmxError(f"config.data.sources: TFDS does not understand {spec!r}. Fix: tfds:name/config:1.0.0") from error
+    why = " ".join(str(error).split())[:200]
+    raise LmxError(
+      f"config.data.sources: TFDS does not understand {spec!r}. Fix: tfds:name/config:1.0.0, or if that is what it is, "
+      f"build it again in {place} ({why})"
+    ) from error
   if not builder.is_prepared():
     raise LmxError(
       f"config.data.sources: the TFDS data set {spec!r} is known, but not prepared in {place}. "
@@ -127,13 +168,22 @@ def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
     )
   if options.tfds_split not in builder.info.splits:
     raise LmxError(message("config.data.tfds_split", got=options.tfds_split, allowed=sorted(builder.info.splits)))
-  if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+  random_access = tfds.core.FileFormat.with_random_access()
+  if builder.info.file_format not in random_access:
     kind = builder.info.file_format.value if builder.info.file_format else "unknown"
     raise LmxError(
       f"config.data.sources: {spec!r} was prepared as {kind} files, which need TensorFlow. "
       f"Fix: tfds convert_format --dataset={spec} --out_file_format={_FORMAT}, or build it again."
     )
-  return builder, builder.as_data_source(split=options.tfds_split)
+  with _damage(f"tfds:{spec} {options.tfds_split}"):
+    data = builder.as_data_source(split=options.tfds_split)
+  promised = builder.info.splits[options.tfds_split].num_examples
+  if len(data) != promised:  # Its parquet writer leaves rows out, as of version 4.9.10.
+    raise LmxError(
+      f"config.data.sources: {spec!r} has {len(data):,} rows in the files of its split {options.tfds_split!r}, and "
+      f"{promised:,} by its own count. Fix: tfds build --file_format={_FORMAT} {spec}"
+    )
+  return builder, data
 
 
 def _features() -> Any:

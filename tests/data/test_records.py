@@ -91,7 +91,7 @@ def test_an_optional_column_may_be_missing_unless_it_was_named(tmp_path):
   lines = write(tmp_path / "a.jsonl", '{"text": "a", "label": "1"}\n')
   for path in (table, lines):
     assert values(path) == values(path, text_b="none") == [{"text": "a", "label": "1"}]
-    with pytest.raises(LmxError, match=r"no column 'txt_b'.*are text, label; try --config.data.columns.text_b=text"):
+    with pytest.raises(LmxError, match=r"no column 'txt_b'.*are text, label; try --config.data.columns.text_b=NAME"):
       read(path, text_b="txt_b")
 
 

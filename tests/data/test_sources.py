@@ -37,6 +37,27 @@ def test_a_text_file_is_one_document_or_one_for_each_separated_part(tmp_path, su
   assert texts(path, separator="\n\n") == ["one", "two \u00e9\n"]
 
 
+def test_files_with_crlf_split_cleanly_at_newlines(tmp_path):
+  path = write(tmp_path / "a.txt", "one\r\ntwo \u00e9\r\n\r\nthree\r\n")
+  assert texts(path, separator="\n") == ["one", "two \u00e9", "three"]
+  assert texts(path, separator="\r\n") == ["one", "two \u00e9", "three"]
+  assert texts(path, separator="\n\n") == ["one\r\ntwo \u00e9", "three\r\n"]
+  assert texts(path, separator="\ntwo") == ["one", " \u00e9\r\n\r\nthree\r\n"]
+  mixed = write(tmp_path / "b.txt", "one\ntwo\r\nthr.ee")
+  assert texts(mixed, separator="\n") == ["one", "two", "thr.ee"]
+  assert texts(mixed, separator=".") == ["one\ntwo\r\nthr", "ee"]
+  end = (1 << 20) - 1  # The CRLF is cut in two by a block.
+  split = write(tmp_path / "c.txt", "x" * end + "\r\n" + "y" * 7 + "\r\n" + "\xff")
+  assert texts(split, separator="\n") == ["x" * end, "y" * 7, "\xff"]
+  long = write(tmp_path / "d.txt", b"a\r\n" + b"x" * (3 << 20) + b"\r\nb\r\n\xff\r\n")
+  assert skipped(long, max_document_bytes=1000, separator="\n") == (
+    ["a", "b"],
+    {"document too long": 1, "not UTF-8": 1},
+  )
+  with pytest.raises(LmxError, match=r"d.txt:4: not UTF-8"):
+    texts(long, separator="\n")
+
+
 def test_a_separator_is_found_where_two_blocks_meet(tmp_path):
   parts = ["x" * ((1 << 20) - 2), "y" * 7, "z" * (1 << 20)]
   path = write(tmp_path / "a.txt", "<|end|>".join(parts))
@@ -111,6 +132,14 @@ def test_a_missing_column_suggests_the_nearest(tmp_path):
     LmxError, match=r"a.csv:1: no column 'text' \(there are id, txt; try --config.data.columns.text=txt"
   ):
     texts(write(tmp_path / "a.csv", "id,txt\n1,x\n"), policy="skip")
+
+
+def test_a_hint_names_no_column_that_is_nothing_like_the_one_asked_for(tmp_path):
+  with pytest.raises(LmxError, match=r"there are id, body; try --config\.data\.columns\.text=NAME\)"):
+    texts(write(tmp_path / "a.jsonl", b'{"id": 1, "body": "x"}\n'))
+  long = "a_text_with_a_name_that_is_much_too_long_to_show"
+  with pytest.raises(LmxError, match=rf"\.\.\., id; try --config\.data\.columns\.text={long}\)"):
+    texts(write(tmp_path / "a.csv", f"{long},id\nx,1\n"), columns={"text": long.replace("text", "txt")})
 
 
 def test_a_table_row_with_too_few_cells_is_named_or_skipped(tmp_path):

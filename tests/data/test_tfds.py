@@ -1,8 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """A TFDS data set is built from a user's files in parallel, and read back, without TensorFlow."""
 
+import datetime
 import json
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ import pytest
 from lmx.data.corpus import DataSpec, prepare_corpus
 from lmx.data.document import BadDocuments, ReadOptions, Wanted
 from lmx.data.sources import join_sources, open_source
-from lmx.data.tfds import _BadValueError, _plain, build_tfds
+from lmx.data.tfds import build_tfds
 from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.values import BadValueError, class_name, plain
 from lmx.errors import LmxError
 
 DOCUMENTS = [f"document \u00e9 {i}\n" * (i % 3 + 1) for i in range(25)]
@@ -88,16 +91,24 @@ def test_a_set_gives_records_and_names_the_columns_it_has(data):
   (first, *_) = source.records(Wanted(("text",), ("text_b",)), BadDocuments())
   assert set(first.values) == {"text"}
   assert first.where == "tfds:mine train[0]"
-  with pytest.raises(LmxError, match=r"tfds:mine column: got 'label'. Allowed: text.*columns.label=text"):
+  with pytest.raises(LmxError, match=r"tfds:mine: no column 'label' .there are text; try"):
     next(source.records(Wanted(("text", "label")), BadDocuments()))
 
 
-def test_values_of_a_set_become_what_json_would_hold():
-  turns = {"role": np.array([b"user", b"assistant"], object), "content": np.array([b"caf\xc3\xa9", b""], object)}
-  assert _plain(turns, 100) == [{"role": "user", "content": "caf\u00e9"}, {"role": "assistant", "content": ""}]
-  values = {"x": np.int64(3), "y": np.float32(0.5), "z": np.array([[1, 2]]), "t": b"a"}
-  assert _plain(values, 100) == {"x": 3, "y": 0.5, "z": [[1, 2]], "t": "a"}
-  assert json.dumps(_plain(values, 100))
-  for value, reason in ((b"\xff", "not UTF-8"), (b"x" * 101, "document too long")):
-    with pytest.raises(_BadValueError, match=reason):
-      _plain(value, 100)
+def test_values_of_other_libraries_become_what_json_would_hold():
+  values = {"x": np.int64(3), "y": np.float32(0.5), "z": np.array([[1, 2]]), "t": b"caf\xc3\xa9", "d": Decimal("1.50")}
+  values |= {"a": [np.True_, b"a", np.array([b"b"], object)], "when": datetime.date(2026, 11, 28), "n": None}
+  expected = {"x": 3, "y": 0.5, "z": [[1, 2]], "t": "caf\u00e9", "d": 1.5}
+  expected |= {"a": [True, "a", ["b"]], "when": "2026-11-28", "n": None}
+  assert plain(values, 100) == expected
+  assert json.loads(json.dumps(plain(values, 100))) == expected
+  for value, reason in (
+    (b"\xff", "not UTF-8"),
+    (b"x" * 101, "document too long"),
+    ("x" * 101, "document too long"),
+    (object(), "no text"),
+  ):
+    with pytest.raises(BadValueError, match=reason):
+      plain([value], 100)
+  with pytest.raises(BadValueError, match=r"label without a name.*got 2, the names are neg, pos"):
+    class_name(2, ["neg", "pos"])
