@@ -141,10 +141,20 @@ class BadDocuments:
       return None
 
 
-def columns_hint(ours: str, column: str, present: Iterable[str]) -> str:
-  """What a table has, and what to type, for a column that is not there."""
+def columns_hint(ours: str, column: str, present: Iterable[str], columns: Columns | None = None) -> str:
+  """What a table has, and what to type, for a column that is not there: never one that another key reads.
+
+  Args:
+    ours: our name of it.
+    column: the name that was looked for.
+    present: the table's names.
+    columns: all that is read of the table.
+  """
+  present = list(present)
+  read = {} if columns is None else {**columns.optional, **columns.required}
+  taken = {name for key, name in read.items() if key != ours}
   shown = [name if len(name) <= 30 else name[:27] + "..." for name in present]
-  close = nearest(column, shown) or (shown[0] if shown else "NAME")
+  close = nearest(column, [name for name in present if name not in taken]) or "NAME"
   return f"there are {', '.join(shown) or 'none'}; try --config.data.columns.{ours}={close}"
 
 

@@ -35,20 +35,20 @@ def json_records(path: Path, wanted: Wanted, options: ReadOptions, bad: BadDocum
   if present and absent:
     ours = sorted(absent)[0]
     column = columns.optional[ours]
-    raise LmxError(f"{path}: no column {column!r} in any row ({columns_hint(ours, column, present)})")
+    raise LmxError(f"{path}: no column {column!r} in any row ({columns_hint(ours, column, present, columns)})")
 
 
 def _choose(row: dict[str, Any], where: str, columns: Columns, bad: BadDocuments) -> dict[str, Any] | None:
   """The wanted columns of a row, or None after reporting that one is not there."""
   for ours, column in columns.required.items():
     if column not in row:
-      bad.add(where, f"no column {column!r}", columns_hint(ours, column, row))
+      bad.add(where, f"no column {column!r}", columns_hint(ours, column, row, columns))
       return None
   chosen = {**columns.optional, **columns.required}
   values = {ours: row[column] for ours, column in chosen.items() if column in row}
   if not values:
     ours = next(iter(chosen))
-    bad.add(where, f"none of the columns {', '.join(chosen.values())}", columns_hint(ours, ours, row))
+    bad.add(where, f"none of the columns {', '.join(chosen.values())}", columns_hint(ours, ours, row, columns))
   return values or None
 
 

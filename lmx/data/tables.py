@@ -79,11 +79,13 @@ def _find_columns(path: Path, first: list[str], columns: Columns) -> _Layout:
     if index is not None:
       places[ours] = index
     elif columns.must_exist(ours):
-      hint = columns_hint(ours, name, first) if first else "the file is empty"
+      hint = columns_hint(ours, name, first, columns) if first else "the file is empty"
       raise LmxError(f"{path}:1: no column {name!r} ({hint}). A number counts columns of a table without a header.")
   if not places:
     ours = next(iter(names))
-    raise LmxError(f"{path}:1: none of the columns {', '.join(names.values())} ({columns_hint(ours, ours, first)})")
+    raise LmxError(
+      f"{path}:1: none of the columns {', '.join(names.values())} ({columns_hint(ours, ours, first, columns)})"
+    )
   return _Layout(places, header, len(first))
 
 

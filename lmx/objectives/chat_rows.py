@@ -65,7 +65,7 @@ def chat_of(row: Row, *, answered: bool = True) -> Chat:
     first, other = found[0].asks[0], others[0]
     fix = f"--config.data.columns.{other}=none reads {first!r}, --config.data.columns.{first}=none reads {other!r}"
     raise BadExampleError("two different chats in a row", f"in {first!r} and in {other!r}; {fix}")
-  tools = tools_of(row, wrap=bool(found[0].name))
+  tools = tools_of(row, wrap=found[0].asks == ("conversations",))
   return Chat(chats[0], tools, found[0].name)
 
 
@@ -160,12 +160,24 @@ def as_messages(value: Any, column: str) -> list[Message]:
     BadExampleError: a message has no known role, or nothing in it.
   """
   if isinstance(value, str):
-    if column not in ("messages", "conversations"):
+    listed = as_list(value)
+    if listed is None and column not in ("messages", "conversations"):
       return [{"role": "user", "content": text_of({column: value}, column)}]
-    value = _parsed(value, column)
+    value = _parsed(value, column) if listed is None else listed
   if not isinstance(value, list) or not value:
     raise BadExampleError(f"column {column!r} is not a list of messages", f"got {json.dumps(value)[:60]}")
   return [_checked(one) for one in value]
+
+
+def as_list(value: Any) -> list[Any] | None:
+  """A list of messages as it is, or as JSON text; None for anything else, such as an answer's text."""
+  if isinstance(value, str) and value.lstrip().startswith("[{"):
+    try:
+      value = json.loads(value)
+    except (ValueError, RecursionError):
+      return None
+    return value if all(isinstance(one, dict) and {"role", "from"} & one.keys() for one in value) else None
+  return value if isinstance(value, list) else None
 
 
 def _checked(given: Any) -> Message:

@@ -12,7 +12,7 @@ from lmx.data.encoding import BadExampleError, Encoded
 from lmx.nn.losses import token_log_probs
 from lmx.nn.outputs import Outputs
 from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
-from lmx.objectives.chat_rows import Message, as_messages, is_empty, tools_of
+from lmx.objectives.chat_rows import Message, as_list, as_messages, is_empty, tools_of
 from lmx.objectives.chat_samples import fitted, last_answer
 from lmx.objectives.chat_template import DATE, Tools, find_template
 from lmx.objectives.columns import text_of
@@ -65,7 +65,7 @@ def preferences_of(row: Mapping[str, Any]) -> tuple[list[Message], list[Message]
   Raises:
     BadExampleError: a message that is none, or no prompt: neither a column nor a common beginning.
   """
-  whole = [as_messages(row[name], name) if _is_list(row[name]) else None for name in ("chosen", "rejected")]
+  whole = [None if as_list(row[name]) is None else as_messages(row[name], name) for name in ("chosen", "rejected")]
   if not is_empty(row.get("prompt")):
     prompt = as_messages(row["prompt"], "prompt")
     chosen, rejected = (
@@ -82,10 +82,6 @@ def preferences_of(row: Mapping[str, Any]) -> tuple[list[Message], list[Message]
     same = "they are the same chat" if shared is None else "they have no message in common"
     raise BadExampleError("chosen and rejected are not two answers to one prompt", same)
   return chosen, rejected
-
-
-def _is_list(value: Any) -> bool:
-  return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith('[{"'))
 
 
 def _after(prompt: list[Message], chat: list[Message]) -> list[Message]:

@@ -91,8 +91,17 @@ def test_an_optional_column_may_be_missing_unless_it_was_named(tmp_path):
   lines = write(tmp_path / "a.jsonl", '{"text": "a", "label": "1"}\n')
   for path in (table, lines):
     assert values(path) == values(path, text_b="none") == [{"text": "a", "label": "1"}]
-    with pytest.raises(LmxError, match=r"no column 'txt_b'.*are text, label; try --config.data.columns.text_b=text"):
+    with pytest.raises(LmxError, match=r"no column 'txt_b'.*are text, label; try --config.data.columns.text_b=NAME"):
       read(path, text_b="txt_b")
+
+
+def test_a_hint_never_names_a_column_that_another_key_reads(tmp_path):
+  for name, text in (
+    ("a.csv", "text,lable,label_2\na,1,2\n"),
+    ("a.jsonl", '{"text": "a", "lable": 1, "label_2": 2}\n'),
+  ):
+    with pytest.raises(LmxError, match=r"no column 'label' .*try --config.data.columns.label=label_2"):
+      read(write(tmp_path / name, text), text_b="lable")
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
