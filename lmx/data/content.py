@@ -43,11 +43,13 @@ class Encodings:
     values: of each item: its ids, or the fields of its examples; None for one that cannot be used.
     counts: UNKNOWN tokens, examples that were CUT, CUT_TOKENS, and rows by the notes of their encoder.
     problems: (where, reason, detail) of items that cannot be used.
+    doubts: rows by what would be wrong if it were so in every row.
   """
 
   values: list[Any]
   counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
   problems: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+  doubts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
 def text_item(text: str, where: str) -> Item:
@@ -167,6 +169,7 @@ class ExampleContent:
       examples = (encoded, *encoded.more)
       result.values.append([_fields(one) for one in examples])
       result.counts.update(encoded.notes)
+      result.doubts.update(encoded.doubts)
       for one in examples:
         result.counts[CUT] += one.truncated > 0
         result.counts[CUT_TOKENS] += one.truncated

@@ -32,6 +32,7 @@ class Encoded:
       length (and that of "encoder_tokens", ...) is what packing goes by.
     truncated: tokens that were cut off to fit; counted and reported.
     more: further examples of the same row.
+    doubts: what the row lacks and at least one row of its source must have ("a column that ... names").
     notes: what is to be said about the row; rows are counted by it and reported ("rows read as ShareGPT").
   """
 
@@ -39,6 +40,7 @@ class Encoded:
   truncated: int = 0
   more: tuple["Encoded", ...] = ()
   notes: tuple[str, ...] = ()
+  doubts: tuple[str, ...] = ()
 
 
 class ExampleEncoder(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lmx.data.columns import label_text
 from lmx.data.document import is_missing
 from lmx.data.encoding import BadExampleError
 from lmx.errors import nearest
@@ -88,7 +89,8 @@ def label_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> int:
   Raises:
     BadExampleError: there is none, or it is not one of them.
   """
-  return place_of(text_of(row, name).strip(), labels)
+  text_of(row, name)  # It must have some.
+  return _place(row[name], labels)
 
 
 def label_set_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> np.ndarray:
@@ -98,12 +100,17 @@ def label_set_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> np
     BadExampleError: one is not among `labels`.
   """
   value = row.get(name)
-  given = [str(label) for label in value] if isinstance(value, list) else optional_text(row, name).split(",")
   found = np.zeros(len(labels), np.float32)
-  for label in given:
-    if label.strip():
-      found[place_of(label.strip(), labels)] = 1
+  for label in value if isinstance(value, list) else optional_text(row, name).split(","):
+    if not is_missing(label) and str(label).strip():
+      found[_place(label, labels)] = 1
   return found
+
+
+def _place(value: Any, labels: Sequence[str]) -> int:
+  """The place of a label as a cell holds it; see `label_text`."""
+  text = str(value).strip()
+  return labels.index(text) if text in labels else place_of(label_text(value), labels)
 
 
 def place_of(label: str, labels: Sequence[str]) -> int:
