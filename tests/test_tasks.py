@@ -21,6 +21,7 @@ from lmx.config import load
 from lmx.data.encoding import BadExampleError
 from lmx.errors import ConfigError, LmxError
 from lmx.notebook import LoadedRun
+from lmx.objectives.chat_template import chatml
 from lmx.tasks import COLUMNS, for_each
 
 SHORT = {"train__duration": "3 steps", "evaluation__every": "3 steps", "checkpoint__every": "3 steps",
@@ -157,6 +158,7 @@ def test_a_session_of_chat_outlives_a_question_that_is_refused(trained, tmp_path
   folder = Path(shutil.copytree(trained("chat")[0].folder, tmp_path / "run"))
   short = rewriting.ENDS.replace("'<|' + m.role + '|>\n'", "m.role[0]").replace("<|assistant|>\n", "a")
   (folder / "tokenizer" / "chat_template.jinja").write_text(short.replace("<|end|>\n", ";"))
+  capsys.readouterr()
   monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n" + "c" * 99 + "\n\nd\n"))
   assert main(["chat", str(folder), "--max-new-tokens=1"]) == 0
   out, err = capsys.readouterr()
@@ -188,6 +190,17 @@ def test_a_chat_template_is_kept_with_the_run(text, tmp_path):
   assert run.tokenizer.chat_template.startswith("{% for m in messages %}{{ m.role[0] }}")
   assert isinstance(run.chat("abc", max_new_tokens=2), str)
   assert run.evaluate().targets > 0
+
+
+def test_the_built_in_template_is_kept_with_the_run_and_exported(trained, tmp_path):
+  run = trained("chat")[0]
+  kept = (run.folder / "tokenizer" / "chat_template.jinja").read_text()
+  assert kept == chatml(run.tokenizer)
+  older = Path(shutil.copytree(run.folder, tmp_path / "older"))  # Runs of earlier versions have none.
+  (older / "tokenizer" / "chat_template.jinja").unlink()
+  for number, one in enumerate((run, lmx.load(older))):
+    exported = lmx.to_hf(one, tmp_path / f"exported{number}")
+    assert (exported.directory / "chat_template.jinja").read_text() == kept
 
 
 def test_what_a_run_was_not_trained_for_is_said(trained):
