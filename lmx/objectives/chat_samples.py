@@ -91,20 +91,45 @@ def last_answer(template: ChatTemplate, messages: Messages, tools: Tools = None)
 
 
 def answer_end(template: ChatTemplate, messages: Messages, tools: Tools = None) -> int | None:
-  """The token that ends an answer to a chat: the first special one after its content, else the last one, or None."""
+  """The token that ends an answer to a chat, or None where the template writes none.
+
+  It is the first special one after the answer, be it the header of the next turn; where there is none, the last token
+  that the model is trained to write.
+  """
   answered = [*messages, {"role": "assistant", "content": _CONTENT}]
   try:
     rendered = template.render(answered, tools)
     spans = answer_spans(template, answered, tools, rendered)
-    ids, starts = template.encode(rendered)
+    ids, starts = _after_content(template, rendered)
+    special = _first_special(template, ids)
   except BadExampleError:
     return None
+  if special is None:
+    special = _header_after(template, answered, tools)
+  last = ids[starts < spans[-1][1]]
+  return int(last[-1]) if special is None and len(last) else special
+
+
+def _after_content(template: ChatTemplate, rendered: Rendered) -> tuple[np.ndarray, np.ndarray]:
+  """The ids after the answer that is asked for, and the character that each begins with; none where it isn't there."""
+  ids, starts = template.encode(rendered)
   content = rendered.text.rfind(_CONTENT)
-  if content < 0:
+  after = starts >= content + len(_CONTENT) if content >= 0 else starts < 0
+  return ids[after], starts[after]
+
+
+def _first_special(template: ChatTemplate, ids: np.ndarray) -> int | None:
+  found = ids[np.isin(ids, list(template.special_tokens.values()))]
+  return int(found[0]) if len(found) else None
+
+
+def _header_after(template: ChatTemplate, answered: Messages, tools: Tools) -> int | None:
+  """The special token with which the user's next turn begins, if it does."""
+  try:
+    rendered = template.render([*answered, {"role": "user", "content": "."}], tools)
+  except BadExampleError:
     return None
-  written = ids[(starts >= content) & (starts < spans[-1][1])]
-  special = written[np.isin(written, list(template.special_tokens.values()))]
-  return int(special[0] if len(special) else written[-1])
+  return _first_special(template, _after_content(template, rendered)[0])
 
 
 def _sample(template: ChatTemplate, rendered: Rendered, spans: _Spans) -> Sample:
@@ -170,13 +195,14 @@ def _trimmed(template: ChatTemplate, text: str, answer: tuple[int, int]) -> tupl
 def fitted(template: ChatTemplate, messages: Messages, tools: Tools) -> list[dict[str, Any]]:
   """The messages in a form that the template writes.
 
-  Content parts become one text where the template knows only texts. The arguments of tool calls become objects where
-  it would write their text as a JSON string, and text where it takes nothing else.
+  Content parts become one text where the template knows only texts, and calls get an empty content where it needs one.
+  The arguments of tool calls become objects where it would write their text as a JSON string, and text where it takes
+  nothing else.
 
   Raises:
     BadExampleError: the template refuses the chat, or leaves out tools or calls.
   """
-  chat = [_joined(template, one) for one in messages]
+  chat = _with_contents(template, [_joined(template, one) for one in messages], tools)
   if any("tool_calls" in one for one in chat):
     chat = _with_arguments(template, chat, tools)
   if tools is not None and template.render(chat, tools) == template.render(chat, None):
@@ -215,6 +241,20 @@ def _joined(template: ChatTemplate, one: Mapping[str, Any]) -> dict[str, Any]:
   if not isinstance(parts, list) or template.takes_parts(one["role"]):
     return dict(one)
   return {**one, "content": "".join(part if isinstance(part, str) else part["text"] for part in parts)}
+
+
+def _with_contents(template: ChatTemplate, chat: list[dict[str, Any]], tools: Tools) -> list[dict[str, Any]]:
+  """Turns without content have none, as `transformers` hands them on, or null or an empty text: the first that fits."""
+  forms = [chat] + [[{"content": content, **one} for one in chat] for content in (None, "")] * (
+    not all("content" in one for one in chat)
+  )
+  for form in forms:
+    try:
+      template.render(form, tools)
+      return form
+    except BadExampleError:
+      continue
+  return chat
 
 
 def _with_arguments(template: ChatTemplate, chat: list[dict[str, Any]], tools: Tools) -> list[dict[str, Any]]:

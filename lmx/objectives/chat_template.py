@@ -130,14 +130,14 @@ class ChatTemplate:
     """A chat as text. Special tokens that somebody wrote into a message are marked, to be read as plain text.
 
     Args:
-      messages: each with a role and a content. Keys without a value are left out, as `transformers` does.
+      messages: each with a role and mostly a content, as `lmx.objectives.chat_rows` makes them.
       tools: JSON schemas of functions that the assistant may call.
       ask: end with what the assistant's next answer follows (add_generation_prompt).
 
     Raises:
       BadExampleError: the template refuses the chat.
     """
-    chat = [{key: self._plain(value) for key, value in one.items() if value is not None} for one in messages]
+    chat = [{key: self._plain(value) for key, value in one.items()} for one in messages]
     given = {"tools": self._plain(tools), "documents": None, **self._tokenizer.named_tokens}
     try:
       return _without_marks(self._template.render(messages=chat, add_generation_prompt=ask, **given))

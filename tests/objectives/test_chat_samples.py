@@ -157,8 +157,8 @@ def test_a_preference_is_about_the_last_answer_as_the_template_writes_it(tmp_pat
   ("name", "end"), [("drops", "<|im_end|>"), ("opens", "<|im_end|>"), ("ends", "<|end|>"), ("asks", "</s>")]
 )
 def test_a_second_question_is_asked_of_a_template_that_rewrites_turns(name, end):
-  template, asked = template_of(name), TWO_TURNS[:3]
-  messages = asked if name in ("drops", "opens") else [{**one, "reasoning_content": None} for one in asked]
+  template = template_of(name)
+  messages = turns_for(name)[:3]
   prompt = chat_prompt(Chat(messages), template, TOKENIZER)
   text = template.render(messages, ask=True).text
   assert TOKENIZER._tokenizer.decode(prompt.ids[0].tolist(), skip_special_tokens=False) == text
@@ -230,7 +230,7 @@ def test_the_date_of_a_template_is_the_configs(tmp_path):
 def test_a_tool_call_is_learned_however_its_arguments_are_written(name, arguments):
   messages = json.loads(json.dumps(CALLING))
   messages[1]["tool_calls"][0]["function"]["arguments"] = arguments
-  messages[1]["content"] = None
+  del messages[1]["content"]
   expected = '<call>weather{"city": "Ulm"}<|end|>It is sunny.<|end|>'
   assert scored_texts(template_of(name), messages, tools=TOOLS) == [expected]
   rendered = template_of(name).render(fitted(template_of(name), messages, TOOLS), TOOLS).text
@@ -289,7 +289,22 @@ def test_the_built_in_template_is_the_same_in_other_programs():
   assert '"<|im_end|>"' in find_template(TOKENIZER, None).source
 
 
+def test_a_call_without_content_is_written_by_templates_that_need_one():
+  messages = json.loads(json.dumps(CALLING))
+  del messages[1]["content"]
+  for need in ("m.content is none", "m.content == ''"):
+    source = rewriting.CALLS.replace("{% if m.content %}{{ m.content }}{% endif %}", "{{ 'x' + m.content }}")
+    source = (
+      "{% for m in messages %}{% if m.role == 'assistant' and not (m.content or " + need + ") %}"
+      "{{ raise_exception('no content') }}{% endif %}{% endfor %}"
+      + source.replace("'x' + m.content", "m.content or ''")
+    )
+    assert "<call>" in scored_texts(ChatTemplate(source, TOKENIZER), messages)[0]
+
+
 def test_the_end_of_an_answer_is_the_token_after_its_content():
+  bare = ChatTemplate("{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}", TOKENIZER)
+  assert answer_end(bare, QUESTION) == TOKENIZER.special_tokens["<|user|>"]  # The next turn's header.
   assert answer_end(template_of("ends"), QUESTION) == TOKENIZER.special_tokens["<|end|>"]
   plain = ChatTemplate("{% for m in messages %}{{ m.role[0] + m.content }}.{% endfor %}", TOKENIZER)
   assert answer_end(plain, QUESTION) == TOKENIZER.encode(".")[0]
