@@ -202,9 +202,9 @@ def fitted(template: ChatTemplate, messages: Messages, tools: Tools) -> list[dic
   Raises:
     BadExampleError: the template refuses the chat, or leaves out tools or calls.
   """
-  chat = _with_contents(template, [_joined(template, one) for one in messages], tools)
+  chat = [_joined(template, one) for one in messages]
   if any("tool_calls" in one for one in chat):
-    chat = _with_arguments(template, chat, tools)
+    chat = _first_that_fits(template, chat, tools)
   if tools is not None and template.render(chat, tools) == template.render(chat, None):
     raise BadExampleError("tools that the chat template doesn't write", _OTHER_TEMPLATE)
   for index, one in enumerate(chat):
@@ -243,18 +243,18 @@ def _joined(template: ChatTemplate, one: Mapping[str, Any]) -> dict[str, Any]:
   return {**one, "content": "".join(part if isinstance(part, str) else part["text"] for part in parts)}
 
 
-def _with_contents(template: ChatTemplate, chat: list[dict[str, Any]], tools: Tools) -> list[dict[str, Any]]:
-  """Turns without content have none, as `transformers` hands them on, or null or an empty text: the first that fits."""
-  forms = [chat] + [[{"content": content, **one} for one in chat] for content in (None, "")] * (
-    not all("content" in one for one in chat)
-  )
-  for form in forms:
+def _first_that_fits(template: ChatTemplate, chat: list[dict[str, Any]], tools: Tools) -> list[dict[str, Any]]:
+  """A chat with calls in the first form that the template takes.
+
+  Turns without content have none, as `transformers` hands them on, or null or an empty text.
+  """
+  problems = []
+  for contents in ({}, {"content": None}, {"content": ""}):
     try:
-      template.render(form, tools)
-      return form
-    except BadExampleError:
-      continue
-  return chat
+      return _with_arguments(template, [{**contents, **one} for one in chat], tools)
+    except BadExampleError as error:
+      problems.append(error)
+  raise problems[0]
 
 
 def _with_arguments(template: ChatTemplate, chat: list[dict[str, Any]], tools: Tools) -> list[dict[str, Any]]:
