@@ -9,12 +9,15 @@ from lmx.data.encoding import BadExampleError, Encoded
 from lmx.errors import LmxError, message
 from lmx.objectives.base import Objective, ObjectiveRow, Setting
 from lmx.objectives.chat_rows import CHAT_COLUMNS, chat_of
-from lmx.objectives.chat_samples import ANSWERS, Sample, fitted, samples
+from lmx.objectives.chat_samples import ANSWERS, Sample, fitted, follows_request, samples
 from lmx.objectives.chat_template import DATE, find_template
 from lmx.objectives.examples import as_encoded, next_token_fields
 from lmx.objectives.parts import check_range, token_loss
 
 APART = "chats have one example for each answer, since the chat template rewrites earlier turns"
+OTHERWISE = (
+  "chats have answers that don't follow the chat template's generation prompt, which the model will be asked with"
+)
 _LAYOUT = "rows read as {}"
 
 
@@ -46,6 +49,7 @@ class Chats:
     first, *more = [self._example(one) for one in samples(self._template, messages, chat.tools, self._answers)]
     notes = [_LAYOUT.format(chat.layout)] if chat.layout else []
     notes += [APART] if more and self._answers == "auto" else []
+    notes += [] if follows_request(self._template, messages, chat.tools) else [OTHERWISE]
     return Encoded(first.fields, first.truncated, tuple(more), tuple(notes))
 
   def _example(self, sample: Sample) -> Encoded:

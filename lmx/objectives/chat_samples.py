@@ -166,6 +166,13 @@ def answer_spans(template: ChatTemplate, messages: Messages, tools: Tools, rende
   return [_trimmed(template, text, one) for one in spans]
 
 
+def follows_request(template: ChatTemplate, messages: Messages, tools: Tools) -> bool:
+  """Whether the first answer of a chat stands after what the template ends a request for it with."""
+  first = next((i for i, one in enumerate(messages) if one["role"] == "assistant"), 0)
+  request = _request(template, messages[:first], tools)
+  return request is None or template.render(messages[: first + 1], tools).text.startswith(request)
+
+
 def _request(template: ChatTemplate, messages: Messages, tools: Tools) -> str | None:
   """What an answer to a chat follows, as text; None where the template refuses to ask, as before a first turn."""
   try:

@@ -16,7 +16,7 @@ from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Setting
-from lmx.objectives.chat import APART
+from lmx.objectives.chat import APART, OTHERWISE
 from lmx.objectives.chat_rows import Chat
 from lmx.objectives.chat_samples import answer_end, fitted, samples
 from lmx.objectives.chat_template import ChatTemplate, find_template
@@ -132,6 +132,8 @@ def test_a_row_with_several_answers_gives_several_examples_and_it_is_reported(tm
   assert len(encoded.more) == 1
   assert encoded.notes == (APART,)
   assert not encoder("drops", tmp_path, chat_answers="apart")({"messages": TWO_TURNS}).notes  # It was asked for.
+  assert encoder("asks", tmp_path)({"messages": turns_for("asks")}).notes == (OTHERWISE,)
+  assert encoder("parts", tmp_path)({"messages": turns_for("asks")}).notes == ()
   with pytest.raises(BadExampleError, match="rewrites earlier turns"):
     encoder("drops", tmp_path, chat_answers="together")({"messages": TWO_TURNS})
 
