@@ -140,15 +140,23 @@ def get_config() -> config_dict.ConfigDict:
       "label": "label",
       "source": "source",
       "target": "target",
-      "messages": "messages",  # A list of {"role": ..., "content": ...}.
+      "messages": "messages",  # A list of {"role": ..., "content": ...}; "weight": 0 is not learned.
       "prompt": "prompt",
       "completion": "completion",
+      "conversations": "conversations",  # Messages as ShareGPT has them: a list of {"from": ..., "value": ...}.
+      "instruction": "instruction",  # Alpaca's question; "input" is what it is about, "output" its answer.
+      "input": "input",
+      "output": "output",
+      "system": "system",  # The system turn of ShareGPT's and Alpaca's rows.
+      "tools": "tools",  # JSON schemas of functions that the assistant may call; "functions": OpenAI's older form.
+      "functions": "functions",
       "chosen": "chosen",
       "rejected": "rejected",
       "question": "question",
       "context": "context",
       "answer": "answer",  # The answer's text; "" where the context has none.
       "answer_start": "answer_start",  # Characters of the context before it.
+      "answers": "answers",  # All right answers, as SQuAD has them: {"text": [...], "answer_start": [...]}.
       "tokens": "tokens",  # A list of words, or words with spaces between.
       "tags": "tags",  # One for each of them.
     }
@@ -193,6 +201,10 @@ def get_config() -> config_dict.ConfigDict:
   objective.labels = ()  # classification, tagging: the labels; (): those of the training data, in order.
   objective.multi_label = False  # classification: a row has any number of labels, separated by commas.
   objective.chat_template = placeholder(str)  # A file with a Jinja template; None: the tokenizer's own, or ChatML.
+  # chat: together (a chat is one example) | apart (one for each answer, as the template renders the chat up to there) |
+  # auto (together, but apart where the template rewrites earlier turns when more follows: Qwen3 drops their reasoning)
+  objective.chat_answers = "auto"
+  objective.chat_date = "2024-07-26"  # chat, dpo: today's date for templates that write it (strftime_now).
   objective.dpo_beta = 0.1  # dpo: how far the policy may go from the reference (https://arxiv.org/abs/2305.18290).
   objective.temperature = 0.05  # contrastive: similarities are divided by it.
   objective.teacher = placeholder(str)  # distillation: the run whose logits are matched.

@@ -1,7 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Fine-tune a decoder (a Llama, say) on chats: the column messages, or prompt and completion; loss on the answers only.
+"""Fine-tune a decoder (a Llama, say) on chats, with loss on the answers only.
 
-Chats are rendered by the template of the tokenizer, else by ChatML. With low-rank adapters, everything else is frozen:
+A chat is in the column messages (with tools, if any), in ShareGPT's conversations, in Alpaca's instruction, input and
+output, or in prompt and completion. It is rendered by the template of the tokenizer, else by ChatML; one that rewrites
+earlier turns gets an example for each answer. With low-rank adapters, everything else is frozen:
 add --config.lora.rank=16 --config.optimizer.peak_lr=2e-4; `lmx export` merges them into the weights.
 
 Command:   lmx train --config=configs/sft.py:runs/llama --config.data.sources=chats.jsonl

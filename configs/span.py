@@ -1,7 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Fine-tune extractive question answering on a table with the columns question, context, answer and answer_start.
 
-An empty answer means that the context has none.
+An empty answer means that the context has none. Several right answers are in the column answers, as SQuAD has them:
+{"text": [...], "answer_start": [...]}; the first is learned, and an evaluation takes the best.
 
 Command:   lmx train --config=configs/span.py:runs/bert --config.data.sources=train.jsonl
 Hardware:  two CPU cores for a small model

@@ -32,6 +32,7 @@ from lmx.errors import ConfigError, LmxError, Problems, choose, message
 from lmx.mesh import imagined_mesh, make_mesh, whole_batch
 from lmx.network import Network, check_start, make_layout, make_network, make_objective, model_spec, objective_row
 from lmx.objectives.base import LossFunction, Objective
+from lmx.objectives.chat_template import find_template
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.run_config import TOKENIZER_DIR, read_labels
 from lmx.sharding import Layout
@@ -264,8 +265,8 @@ def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
   if tokenizer_spec(config).needs_training:
     out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} pieces, unless it is in {config.data.cache_dir}")
   tokenizer = make_tokenizer(tokenizer_spec(config), data_spec(config), objective_row(config).texts)
-  if config.objective.chat_template is not None:  # Kept with the tokenizer, the run needs the file no more.
-    tokenizer.chat_template = Path(config.objective.chat_template).expanduser().read_text(encoding="utf-8")
+  if "chat_template" in objective_row(config).options:  # Kept with the tokenizer, whatever it was taken from.
+    tokenizer.chat_template = find_template(tokenizer, config.objective.chat_template).source
   return tokenizer
 
 

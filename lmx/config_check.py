@@ -38,6 +38,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "data.heldout_split": ("document", "tail"),
   "data.packing": ("packed", "concatenated", "padded", "streams"),
   "data.bad_documents": ("error", "skip"),
+  "objective.chat_answers": ("auto", "together", "apart"),
   "train.nonfinite": ("stop", "skip"),
   "optimizer.schedule": ("constant", "cosine", "linear", "inverse_sqrt", "wsd", "plateau"),
 }
@@ -90,8 +91,11 @@ _NAME: Rule = (
   "letters, digits, and any of . _ + = , @ -, as it names a folder",
 )
 
+_DAY: Rule = (lambda x: bool(re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", x)), "a day, as 2024-07-26")
+
 _RANGES = (
   (_NAME, "name"),
+  (_DAY, "objective.chat_date"),
   (_SEED, "seed"),
   (
     _COUNT,

@@ -56,6 +56,19 @@ def _finite(value: Any) -> float | int | None:
   return number if math.isfinite(number) else None
 
 
+def json_line(value: Any) -> str:
+  """Objects, lists, texts and numbers as JSON that every program reads: numbers that are not finite become null."""
+  return json.dumps(_all_finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def _all_finite(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {key: _all_finite(part) for key, part in value.items()}
+  if isinstance(value, list | tuple):
+    return [_all_finite(part) for part in value]
+  return _finite(value) if isinstance(value, float) else value
+
+
 class MetricsWriter:
   """Appends records to metrics.jsonl, one JSON object a line, flushed at once. Use it in one process only.
 

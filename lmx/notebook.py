@@ -32,10 +32,12 @@ from lmx.inference.beam import beam_search
 from lmx.inference.generate import Sample, generate
 from lmx.inference.score import score
 from lmx.mesh import make_mesh, process_rows, whole_batch
-from lmx.network import load_reference, lora_spec, make_objective, make_setting, model_maker, model_spec
+from lmx.network import load_reference, lora_spec, make_objective, make_setting, model_maker, model_spec, objective_row
 from lmx.nn.lora import merge_lora
 from lmx.objectives.base import Setting
+from lmx.objectives.chat_rows import Chat, as_messages
 from lmx.objectives.chat_template import find_template
+from lmx.objectives.columns import text_of
 from lmx.run_config import IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
 from lmx.run_folder import CHECKPOINT_DIR
 from lmx.sharding import Layout, use_layout
@@ -172,24 +174,31 @@ class LoadedRun:
     return found
 
   def chat(
-    self, messages: str | Sequence[Mapping[str, Any]], *, max_new_tokens: int = 200, temperature: float = 0.8,
-    top_k: int | None = None, top_p: float | None = None, seed: int = 0, slide: bool = False,
+    self, messages: str | Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None,
+    max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None, top_p: float | None = None,
+    seed: int = 0, slide: bool = False,
   ) -> str:  # fmt: skip
     """The assistant's next turn.
 
     Args:
       messages: [{"role": "user", "content": "Hello"}], or a text: one message of the user's.
+      tools: JSON schemas of functions that the assistant may call, for templates that write them.
       max_new_tokens, temperature, top_k, top_p, seed, slide: as in `generate`.
 
     Raises:
       LmxError: the chat template refuses the messages.
     """
-    asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-    template = find_template(self.tokenizer, None)
-    framed = tasks.chat_prompt(asked, template, self.tokenizer)
+    asked = as_messages(messages if isinstance(messages, str) else list(messages), "prompt")
+    return self._chat(Chat(asked, [dict(one) for one in tools] if tools else None), top_k=top_k, top_p=top_p,
+                      max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, slide=slide)  # fmt: skip
+
+  def _chat(self, chat: Chat, *, seed: int = 0, slide: bool = False, **settings: Any) -> str:
+    template = find_template(self.tokenizer, None, self.config.objective.chat_date)
+    framed = tasks.chat_prompt(chat, template, self.tokenizer)
+    if not slide:
+      tasks.check_room(framed, self.model.spec)
     with use_layout(self.layout):
-      rows = generate(self.model, framed.ids, key=jax.random.key(seed), max_new_tokens=max_new_tokens, top_k=top_k,
-                      temperature=temperature, top_p=top_p, slide=slide, **framed.settings())  # fmt: skip
+      rows = generate(self.model, framed.ids, key=jax.random.key(seed), slide=slide, **framed.settings(), **settings)
     return self.tokenizer.decode(rows[0][0].tokens).strip()
 
   def _prompts(self, texts: Sequence[str]) -> tasks.Prompts:
@@ -201,12 +210,12 @@ class LoadedRun:
     """For each text, or pair of texts, the probability of each label, the likeliest first."""
     multi_label = self.config.objective.multi_label
     with use_layout(self.layout):
-      return tasks.classify(self.model, _rows(text, text_b), self.setting, multi_label=multi_label)
+      return tasks.classify(self.model, tasks.rows_of(text, text_b), self.setting, multi_label=multi_label)
 
   def regress(self, text: str | Sequence[str], text_b: str | Sequence[str] | None = None) -> list[float]:
     """A number for each text, or pair of texts."""
     with use_layout(self.layout):
-      return tasks.regress(self.model, _rows(text, text_b), self.setting)
+      return tasks.regress(self.model, tasks.rows_of(text, text_b), self.setting)
 
   def answer(self, question: str, context: str) -> tasks.Answer:
     """The span of the context that answers the question."""
@@ -230,17 +239,27 @@ class LoadedRun:
       rows: the columns of the training data, without what is to be predicted.
       beams: of beam search, for models that write.
 
+    Returns:
+      One for each row, {"error": why} where it cannot be used.
+
     Raises:
       LmxError: the model was trained for none of `lmx.tasks.COLUMNS`.
     """
     name = "multi_label" if self.config.objective.multi_label else self.config.objective.name
     tasks.wanted_columns(name)
-    if name == "seq2seq":
-      return [{"target": text} for text in self.translate([row["source"] for row in rows], beams=beams)]
-    if name == "chat":
-      return [{"completion": self.chat(tasks.unanswered(row), temperature=0.0)} for row in rows]
-    with use_layout(self.layout):
-      return tasks.PREDICTIONS[name](self.model, rows, self.setting)
+
+    def predict_all(some: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+      if name == "seq2seq":
+        texts = [text_of(row, "source") for row in some]
+        tasks.check_room(self._prompts(texts), self.model.spec)
+        return [{"target": text} for text in self.translate(texts, beams=beams)]
+      if name == "chat":
+        return [{"completion": self._chat(tasks.unanswered(one), max_new_tokens=200, temperature=0.0)} for one in some]
+      with use_layout(self.layout):
+        return tasks.PREDICTIONS[name](self.model, some, self.setting)
+
+    some_at_once = [[row] for row in rows] if name == "chat" else [rows] * bool(rows)
+    return [one for some in some_at_once for one in tasks.for_each(predict_all, some)]
 
   # ---------------------------------------------------------------- loss
 
@@ -298,21 +317,6 @@ class LoadedRun:
                     mesh=self.layout.mesh, carry=carry)  # fmt: skip
 
 
-def _rows(text: str | Sequence[str], text_b: str | Sequence[str] | None) -> list[dict[str, str]]:
-  """Texts, or pairs of them, as rows of columns.
-
-  Raises:
-    LmxError: not as many second texts as first ones.
-  """
-  first = [text] if isinstance(text, str) else list(text)
-  if text_b is None:
-    return [{"text": one} for one in first]
-  second = [text_b] if isinstance(text_b, str) else list(text_b)
-  if len(first) != len(second):
-    raise LmxError(message("text_b", got=f"{len(second)} texts", allowed=f"as many as text: {len(first)}"))
-  return [{"text": one, "text_b": other} for one, other in zip(first, second, strict=True)]
-
-
 def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, int] | None = None) -> LoadedRun:
   """The model of a run directory, its tokenizer and its config. Nothing outside the directory is read.
 
@@ -331,6 +335,8 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
   # The kernel that a run was trained with may not exist on the machine at hand; every kernel computes the same.
   config.compute.attention = "auto"
   config.compute.quantization = "none"  # A matter of training speed; the weights are float32.
+  if "chat_template" in objective_row(config).options:  # Runs of earlier versions have none beside the tokenizer.
+    tokenizer.chat_template = find_template(tokenizer, None).source
   config.objective.chat_template = None  # It lies with the tokenizer.
   make_model = model_maker(config, model_spec(config, tokenizer.vocab_size, len(labels)))
   checkpoints = run_dir / CHECKPOINT_DIR

@@ -17,10 +17,11 @@ from lmx.errors import LmxError, message
 from lmx.inference import predict
 from lmx.inference.embed import embed
 from lmx.objectives.base import Setting
-from lmx.objectives.chat import as_messages
+from lmx.objectives.chat_rows import CHAT_COLUMNS, Chat, chat_of
+from lmx.objectives.chat_samples import answer_end, fitted
 from lmx.objectives.chat_template import ChatTemplate
 from lmx.objectives.classification import texts_of
-from lmx.objectives.columns import words_of
+from lmx.objectives.columns import text_of, words_of
 from lmx.objectives.examples import Frame
 from lmx.objectives.span import Questions
 from lmx.objectives.tagging import first_tokens
@@ -96,7 +97,7 @@ def answer(model: Any, rows: Sequence[Row], setting: Setting) -> list[Answer]:
   """For each row (`question`, `context`) the best span of the whole context, read in windows where it is long."""
   questions = Questions(setting)
   windows = [(number, one) for number, row in enumerate(rows)
-             for one in questions.windows(row["question"], row["context"])]  # fmt: skip
+             for one in questions.windows(text_of(row, "question"), text_of(row, "context"))]  # fmt: skip
   ids, masks = ([one.fields[name] for _, one in windows] for name in ("tokens", "context_mask"))
   types = [one.fields["token_types"] for _, one in windows if "token_types" in one.fields]
   spans = predict.find_spans(model, ids, context_mask=masks, **({"token_types": types} if types else {}))
@@ -106,6 +107,21 @@ def answer(model: Any, rows: Sequence[Row], setting: Setting) -> list[Answer]:
     if number not in best or span.score > best[number].score:
       best[number] = Answer(text, float(span.score))
   return [best[number] for number in range(len(rows))]
+
+
+def rows_of(text: str | Sequence[str], text_b: str | Sequence[str] | None) -> list[dict[str, str]]:
+  """Texts, or pairs of them, as rows of columns.
+
+  Raises:
+    LmxError: not as many second texts as first ones.
+  """
+  first = [text] if isinstance(text, str) else list(text)
+  if text_b is None:
+    return [{"text": one} for one in first]
+  second = [text_b] if isinstance(text_b, str) else list(text_b)
+  if len(first) != len(second):
+    raise LmxError(message("text_b", got=f"{len(second)} texts", allowed=f"as many as text: {len(first)}"))
+  return [{"text": one, "text_b": other} for one, other in zip(first, second, strict=True)]
 
 
 # ---------------------------------------------------------------- generation
@@ -144,29 +160,41 @@ def text_prompts(texts: Sequence[str], tokenizer: Tokenizer, objective: str, fam
   return Prompts(framed_ids, (eos,), prefix=objective == "prefix")
 
 
-def chat_prompt(messages: Sequence[Mapping[str, Any]], template: ChatTemplate, tokenizer: Tokenizer) -> Prompts:
+def chat_prompt(chat: Chat, template: ChatTemplate, tokenizer: Tokenizer) -> Prompts:
   """A chat up to where the assistant's next answer begins.
 
   Raises:
-    LmxError: the template refuses the chat.
+    LmxError: the template refuses the chat, or leaves a part of it out.
   """
-  asked = [dict(one) for one in messages]
-  try:
-    ids, _ = template.encode(asked, ask=True)
-    answered, places = template.encode([*asked, {"role": "assistant", "content": "x"}])
-  except BadExampleError as error:
-    raise LmxError(message("messages", got=asked, allowed=f"a chat that the template takes: {error}")) from error
-  # What ends an answer is the last token that the model was trained to write in one.
-  end = int(answered[places[-1][-1]]) if places and len(places[-1]) else tokenizer.eos_id
-  return Prompts([ids], tuple(dict.fromkeys((end, tokenizer.eos_id))))
+  messages = fitted(template, chat.messages, chat.tools)
+  end = answer_end(template, messages, chat.tools)
+  stops = (tokenizer.eos_id,) if end is None else (end, tokenizer.eos_id)
+  return Prompts([template.encode_asked(messages, chat.tools)], tuple(dict.fromkeys(stops)))
 
 
-def unanswered(row: Row) -> list[dict[str, Any]]:
-  """The chat of a row with `messages` or `prompt`, without the answer that ends it, if one does."""
-  messages = as_messages(row["messages"], "messages") if row.get("messages") else as_messages(row["prompt"], "prompt")
+def unanswered(row: Row) -> Chat:
+  """The chat of a row, without the answer that ends it, if one does.
+
+  Raises:
+    LmxError: the row has no chat.
+  """
+  chat = chat_of(row, answered=False)
+  messages = chat.messages
   while messages and messages[-1]["role"] == "assistant":
     messages = messages[:-1]
-  return messages
+  return dataclasses.replace(chat, messages=messages)
+
+
+def check_room(prompts: Prompts, spec: Any) -> None:
+  """Whether a model can read each prompt, and add to it where it has no encoder.
+
+  Raises:
+    BadExampleError: one is too long.
+  """
+  longest = spec.context - (prompts.start_ids is None)
+  most = max(map(len, prompts.ids), default=0)
+  if most > longest and not spec.unlimited:
+    raise BadExampleError("too long", f"{most} tokens, the model reads at most {longest}")
 
 
 # ---------------------------------------------------------------- whatever the model was trained for
@@ -196,8 +224,22 @@ def _answers(model: Any, rows: Sequence[Row], setting: Setting) -> list[dict[str
   return [{"answer": one.text, "score": one.score} for one in answer(model, rows, setting)]
 
 
+def for_each(predict_all: Callable[[Sequence[Row]], list[dict[str, Any]]], rows: Sequence[Row]) -> list[dict[str, Any]]:
+  """What is predicted of each row, {"error": why} for those that cannot be used.
+
+  Rows are predicted together; only where that fails are they parted, until the bad ones are alone.
+  """
+  try:
+    return predict_all(rows)
+  except BadExampleError as error:
+    if len(rows) == 1:
+      return [{"error": str(error)}]
+  middle = len(rows) // 2
+  return [*for_each(predict_all, rows[:middle]), *for_each(predict_all, rows[middle:])]
+
+
 def _vectors(model: Any, rows: Sequence[Row], setting: Setting) -> list[dict[str, Any]]:
-  found = vectors(model, [row["text"] for row in rows], setting, normalize=True)
+  found = vectors(model, [text_of(row, "text") for row in rows], setting, normalize=True)
   return [{"embedding": vector.tolist()} for vector in found]
 
 
@@ -219,7 +261,7 @@ COLUMNS: dict[str, Wanted] = {
   "span": Wanted(("question", "context")),
   "contrastive": Wanted(("text",)),
   "seq2seq": Wanted(("source",)),
-  "chat": Wanted((), ("messages", "prompt")),
+  "chat": Wanted((), CHAT_COLUMNS),
 }
 
 

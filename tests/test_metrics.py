@@ -2,12 +2,13 @@
 """metrics.jsonl survives kills and resumes; TensorBoard shows the same numbers."""
 
 import json
+import math
 import sys
 
 import pytest
 
 from lmx.errors import LmxError
-from lmx.metrics import FILE, MetricsWriter, read_metrics
+from lmx.metrics import FILE, MetricsWriter, json_line, read_metrics
 
 
 def write(folder, steps, **options):
@@ -117,3 +118,9 @@ def test_wandb_continues_the_run_whose_id_it_kept(tmp_path, monkeypatch):
   write(tmp_path, [2], wandb_project="p")
   assert calls == [None, "finish", "abc", "finish"]
   assert [step for step, _ in logged] == [1, 2]
+
+
+def test_a_line_of_json_is_read_by_every_program():
+  line = json_line({"é": [1, 2.5, math.nan, {"x": -math.inf, "y": (None, True, "NaN")}]})
+  assert json.loads(line, parse_constant=pytest.fail) == {"é": [1, 2.5, None, {"x": None, "y": [None, True, "NaN"]}]}
+  assert "é" in line

@@ -1,8 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Every objective through the real loop: it trains, its metrics are exact, and its run is loaded and used."""
 
+import io
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,17 @@ import pytest
 import tiny_runs
 import tiny_tasks
 from laws import assert_law_catches
+from objectives import rewriting
 
 import lmx
 from lmx import loop
 from lmx.cli.main import main
 from lmx.config import load
+from lmx.data.encoding import BadExampleError
 from lmx.errors import ConfigError, LmxError
 from lmx.notebook import LoadedRun
-from lmx.tasks import COLUMNS
+from lmx.objectives.chat_template import chatml
+from lmx.tasks import COLUMNS, for_each
 
 SHORT = {"train__duration": "3 steps", "evaluation__every": "3 steps", "checkpoint__every": "3 steps",
          "evaluation__prompts": "()", "model__dropout": 0.0}  # fmt: skip
@@ -94,6 +99,73 @@ def test_a_run_predicts_what_it_was_trained_for(name, trained, text, tmp_path):
   assert written[0].keys() == whole[0].keys()
 
 
+# For each kind: what makes a row unusable, and why.
+BAD = {
+  "classification": ({"text": ""}, "empty column 'text'"),
+  "regression": ({"text": None}, "empty column 'text'"),
+  "tagging": ({"tokens": []}, "empty column 'tokens'"),
+  "span": ({"context": float("nan")}, "empty column 'context'"),
+  "contrastive": ({"text": " "}, "empty column 'text'"),
+  "seq2seq": ({"source": "x" * 99}, "too long"),
+  "chat": ({"messages": [], "prompt": None}, "no chat in the row"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_every_row_gets_its_line_and_a_bad_one_says_why(name, trained, text, tmp_path, capsys):
+  run, _ = trained(name)
+  rows = [json.loads(line) for line in (text / "rows.jsonl").read_text().splitlines()[:4]]
+  change, reason = BAD[name]
+  lines = [*map(json.dumps, rows[:2]), json.dumps(rows[0] | change), "{broken", *map(json.dumps, rows[2:])]
+  (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+  command = ["predict", str(run.folder), str(tmp_path / "rows.jsonl"), f"--output={tmp_path / 'out.jsonl'}"]
+  assert main([*command, "--batch-rows=5"]) == 0
+  written = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+  assert [sorted(one) == ["error"] for one in written] == [False, False, True, True, False, False]
+  assert reason in written[2]["error"]
+  assert "rows.jsonl:4: broken JSON" in written[3]["error"]
+  for one, expected in zip([*written[:2], *written[4:]], run.predict(rows), strict=True):
+    assert one.keys() == expected.keys()
+  assert "2 rows could not be used" in capsys.readouterr().err
+
+
+def test_only_bad_rows_are_parted_from_a_batch():
+  calls = []
+
+  def double(rows):
+    calls.append(len(rows))
+    if None in rows:
+      raise BadExampleError("nothing there")
+    return [{"value": 2 * row} for row in rows]
+
+  rows = [1, 2, None, 4, 5, 6, 7, 8]
+  found = for_each(double, rows)
+  assert found == [{"error": "nothing there"} if row is None else {"value": 2 * row} for row in rows]
+  assert calls == [8, 4, 2, 2, 1, 1, 4]  # The good ones stay together.
+
+
+@pytest.mark.parametrize("bad", ["", " ", "\ud800"])
+def test_a_text_that_cannot_be_read_is_one_clear_error(bad, trained):
+  run = trained("classification")[0]
+  for call in (run.classify, lambda text: run.embed(["fine", text])):
+    with pytest.raises(LmxError, match="column 'text'"):
+      call(bad)
+  assert run.embed([]).shape == (0, 16)
+
+
+def test_a_session_of_chat_outlives_a_question_that_is_refused(trained, tmp_path, monkeypatch, capsys):
+  """With a template that rewrites earlier turns; one question is too long for the model."""
+  folder = Path(shutil.copytree(trained("chat")[0].folder, tmp_path / "run"))
+  short = rewriting.ENDS.replace("'<|' + m.role + '|>\n'", "m.role[0]").replace("<|assistant|>\n", "a")
+  (folder / "tokenizer" / "chat_template.jinja").write_text(short.replace("<|end|>\n", ";"))
+  capsys.readouterr()
+  monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n" + "c" * 99 + "\n\nd\n"))
+  assert main(["chat", str(folder), "--max-new-tokens=1"]) == 0
+  out, err = capsys.readouterr()
+  assert len(out.splitlines()) == 3
+  assert err.count("error: too long") == 1
+
+
 def test_each_task_has_its_own_call(trained):
   labels = trained("classification")[0].classify(["abc is good", "abc is bad"])
   assert all(set(one) == {"good", "bad"} and sum(one.values()) == pytest.approx(1) for one in labels)
@@ -118,6 +190,17 @@ def test_a_chat_template_is_kept_with_the_run(text, tmp_path):
   assert run.tokenizer.chat_template.startswith("{% for m in messages %}{{ m.role[0] }}")
   assert isinstance(run.chat("abc", max_new_tokens=2), str)
   assert run.evaluate().targets > 0
+
+
+def test_the_built_in_template_is_kept_with_the_run_and_exported(trained, tmp_path):
+  run = trained("chat")[0]
+  kept = (run.folder / "tokenizer" / "chat_template.jinja").read_text()
+  assert kept == chatml(run.tokenizer)
+  older = Path(shutil.copytree(run.folder, tmp_path / "older"))  # Runs of earlier versions have none.
+  (older / "tokenizer" / "chat_template.jinja").unlink()
+  for number, one in enumerate((run, lmx.load(older))):
+    exported = lmx.to_hf(one, tmp_path / f"exported{number}")
+    assert (exported.directory / "chat_template.jinja").read_text() == kept
 
 
 def test_what_a_run_was_not_trained_for_is_said(trained):

@@ -124,6 +124,8 @@ def _count(args: argparse.Namespace) -> int:
       out.print(f"{note.name}: skipped {count} ({reason}), first {note.examples[reason]}", markup=False)
     if note.unknown:
       out.print(f"{note.name}: {note.unknown:,} tokens stand for text the tokenizer does not know", markup=False)
+    for what, count in note.rows.items():
+      out.print(f"{note.name}: {count:,} {what}", markup=False)
     if note.cut:
       out.print(
         f"{note.name}: {note.cut:,} examples were cut to fit; they lost {note.cut_tokens:,} tokens", markup=False

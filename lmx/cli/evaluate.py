@@ -8,10 +8,10 @@ lmx evaluate runs/cpu --sources "mytext/*.txt" --json
 import argparse
 import dataclasses
 import importlib
-import json
 
 from lmx.cli.arguments import add_run
 from lmx.errors import LmxError, message
+from lmx.metrics import json_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
   )
   values = {"run": str(args.run), "step": step, **dataclasses.asdict(result), "perplexity": result.perplexity}
   if args.json:
-    print(json.dumps(values))
+    print(json_line(values))
     return 0
   print(f"{args.run}, step {step}, on {', '.join(sources) or 'what it held out'}")
   if result.bits_per_byte is not None:

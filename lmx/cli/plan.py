@@ -17,7 +17,6 @@ import argparse
 import functools
 import importlib
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from lmx.cli.arguments import add_config
 from lmx.cli.config import checked_config
 from lmx.console import console, reporter
 from lmx.errors import LmxError, message
+from lmx.metrics import json_line
 from lmx.units import human, human_bytes, human_time
 
 _SHOWN = 12  # Collectives; the others are small.
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     plan = importlib.import_module("lmx.plan_gpu").make_gpu_plan(config, machine.kind, machine.size)
   else:
     plan = plans.make_plan(config, topologies.tpu_devices(machine))
-  print(json.dumps(as_json(plan, args.topology)) if args.json else as_text(plan, plans, config.name, args.topology))
+  print(json_line(as_json(plan, args.topology)) if args.json else as_text(plan, plans, config.name, args.topology))
   over = plan.memory.total / (plan.memory.limit or plan.memory.total)
   if over > 1.0 and not args.json:
     print(

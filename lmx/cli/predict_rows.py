@@ -3,7 +3,6 @@
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,40 +10,70 @@ from typing import Any, TextIO
 
 from lmx.build import data_spec
 from lmx.data.document import BadDocuments
+from lmx.data.encoding import BadExampleError
 from lmx.data.sources import open_source
 from lmx.errors import LmxError, message
+from lmx.metrics import json_line
 from lmx.notebook import LoadedRun, load
 from lmx.tasks import wanted_columns
 
 
 def predict_rows(args: argparse.Namespace) -> int:
-  """Reads rows, predicts them in batches, and writes one JSON object for each."""
+  """Reads rows, predicts them in batches, and writes one JSON object for each, {"error": why} for a bad one."""
   if args.output and Path(args.output).exists():
     raise LmxError(message("--output", got=args.output, allowed="a file that does not exist yet"))
   loaded = load(args.run, step=args.step)
   rows = _rows(loaded, args.source)
   if not args.output:
-    return _write(loaded, rows, args, sys.stdout)
-  partial = Path(f"{args.output}.partial")
-  with partial.open("w", encoding="utf-8") as file:
-    _write(loaded, rows, args, file)
-  partial.replace(args.output)
+    bad = _write(loaded, rows, args, sys.stdout)
+  else:
+    partial = Path(f"{args.output}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+      bad = _write(loaded, rows, args, file)
+    partial.replace(args.output)
+  if bad:
+    print(f'{bad:,} row{"s" * (bad != 1)} could not be used; their lines say why: {{"error": ...}}', file=sys.stderr)
   return 0
 
 
-def _rows(loaded: LoadedRun, source: str) -> Iterator[dict[str, Any]]:
+class _Reported(BadDocuments):
+  """Keeps what is wrong with rows, in their order."""
+
+  def __init__(self) -> None:
+    super().__init__("skip")
+    self.problems: list[str] = []
+
+  def add(self, where: str, reason: str, detail: str = "") -> None:
+    self.problems.append(f"{where}: {reason}" + (f" ({detail})" if detail else ""))
+
+  def taken(self) -> list[str]:
+    """The problems since the last call."""
+    problems, self.problems = self.problems, []
+    return problems
+
+
+def _rows(loaded: LoadedRun, source: str) -> Iterator[dict[str, Any] | str]:
+  """The rows of a source, and what is wrong with those that cannot be read."""
   objective = loaded.config.objective
   wanted = wanted_columns("multi_label" if objective.multi_label else objective.name)
-  spec = data_spec(loaded.config)
-  for record in open_source(source, spec.read_options).records(wanted, BadDocuments("error")):
+  spec, bad = data_spec(loaded.config), _Reported()
+  for record in open_source(source, spec.read_options).records(wanted, bad):
+    yield from bad.taken()
     yield dict(record.values)
+  yield from bad.taken()
 
 
-def _write(loaded: LoadedRun, rows: Iterator[dict[str, Any]], args: argparse.Namespace, file: TextIO) -> int:
+def _write(loaded: LoadedRun, rows: Iterator[dict[str, Any] | str], args: argparse.Namespace, file: TextIO) -> int:
+  """Writes the predictions; how many rows could not be used."""
+  bad = 0
   while some := list(itertools.islice(rows, args.batch_rows)):
-    for prediction in loaded.predict(some, beams=args.beams):
-      print(json.dumps(prediction, ensure_ascii=False), file=file)
-  return 0
+    predictions = iter(loaded.predict([row for row in some if not isinstance(row, str)], beams=args.beams))
+    for row in some:
+      prediction = {"error": row} if isinstance(row, str) else next(predictions)
+      bad += "error" in prediction
+      print(json_line(prediction), file=file)
+    file.flush()
+  return bad
 
 
 def chat(args: argparse.Namespace) -> int:
@@ -64,8 +93,12 @@ def chat(args: argparse.Namespace) -> int:
     if not text.strip():
       messages = list(system)
       continue
-    messages.append({"role": "user", "content": text})
-    answer = loaded.chat(messages, max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=seed)
-    messages.append({"role": "assistant", "content": answer})
+    asked = [*messages, {"role": "user", "content": text}]
+    try:
+      answer = loaded.chat(asked, max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=seed)
+    except BadExampleError as error:  # The chat has grown too long, or the template refuses it: the next may do.
+      print(f"error: {error}. An empty line starts a new chat.", file=sys.stderr, flush=True)
+      continue
+    messages = [*asked, {"role": "assistant", "content": answer}]
     seed += 1
     print(answer, flush=True)

@@ -1,15 +1,15 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """What values a column has, for the labels of classification and tagging."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from lmx.data.document import BadDocuments, Wanted
+from lmx.data.document import BadDocuments, Wanted, is_missing
 from lmx.data.spec import DataSpec, open_sources
 from lmx.errors import LmxError
 
 MOST_VALUES = 1000
-MOST_FRACTIONS = 50  # Of labels that are numbers with a fraction.
 _NOT_LABELS = (
   "This looks like a regression target or a text, not like labels. "
   "Fix: --config.objective.name=regression, another column, or --config.objective.labels=..."
@@ -26,14 +26,18 @@ def column_values(spec: DataSpec, column: str, several: bool = False) -> list[st
     several: a text holds any number of values, separated by commas.
 
   Raises:
-    LmxError: the column is not there, has no values, or more than a set of labels has.
+    LmxError: the column is not there, has no values, more than a set of labels has, or one that is no class: a number
+      with a fraction.
   """
   bad, wanted = BadDocuments(spec.bad_documents), Wanted((column,))
   found: set[str] = set()
   key = f"config.data.columns.{column}: {spec.columns[column]!r}"
   for source in open_sources(spec):
     for record in source.records(wanted, bad):
-      found.update(split_values(record.values[column], column, several))
+      for value in split_values(record.values[column], column, several):
+        if is_fraction(value):
+          raise LmxError(f"{record.where}: {key} has {value!r}, which is no class. {_NOT_LABELS}")
+        found.add(value)
       if len(found) > MOST_VALUES:
         example = f"one at {record.where} is {str(record.values[column])[:40]!r}"
         raise LmxError(f"{key} has more than {MOST_VALUES:,} different values ({example}). {_NOT_LABELS}")
@@ -41,23 +45,34 @@ def column_values(spec: DataSpec, column: str, several: bool = False) -> list[st
     raise LmxError(f"{key} is empty in every row of {', '.join(spec.sources)}.")
   if not all(map(_is_number, found)):
     return sorted(found)
-  values = sorted(found, key=float)
-  if len(values) > MOST_FRACTIONS and any(not float(value).is_integer() for value in values):
-    raise LmxError(f"{key} has {len(values)} different numbers ({', '.join(values[:5])}, ...). {_NOT_LABELS}")
-  return values
+  return sorted(found, key=float)
 
 
 def split_values(value: Any, column: str, several: bool = False) -> Iterator[str]:
-  """The labels that one cell holds, without empty ones; see `column_values`."""
+  """The labels that one cell holds, without empty and missing ones; see `column_values`."""
   if isinstance(value, list):
     parts = value
   elif isinstance(value, str):
     parts = value.split() if column in _WORDS else value.split(",") if several else [value]
   else:
-    parts = [] if value is None else [value]
+    parts = [value]
   for part in parts:
-    if text := str(part).strip():
+    if not is_missing(part) and (text := label_text(part)):
       yield text
+
+
+def label_text(value: Any) -> str:
+  """A label as text. A whole number is written without a fraction: tables that have gaps hold 1 as 1.0."""
+  return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def is_fraction(label: str) -> bool:
+  """Whether a label is a number that isn't whole, or "nan"."""
+  try:
+    number = float(label)
+  except ValueError:
+    return False
+  return math.isnan(number) or (math.isfinite(number) and not number.is_integer())
 
 
 def _is_number(text: str) -> bool:

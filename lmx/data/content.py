@@ -4,6 +4,7 @@
 import collections
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lmx.data.document import TEXT, BadDocuments, Record, Source, Wanted
-from lmx.data.encoding import BadExampleError, ExampleEncoder
+from lmx.data.document import TEXT, BadDocuments, Record, Source, Wanted, is_missing
+from lmx.data.encoding import BadExampleError, Encoded, ExampleEncoder
 from lmx.data.store import ExampleStore, ExampleWriter, Store, StoreWriter, TokenStore, token_dtype
 from lmx.data.token_files import TokenSource
 from lmx.data.vocabulary import Tokenizer
@@ -41,14 +42,16 @@ class Encodings:
   """What became of some items.
 
   Attributes:
-    values: of each item: its ids, or its fields; None for one that cannot be used.
-    counts: UNKNOWN tokens, examples that were CUT, and CUT_TOKENS.
+    values: of each item: its ids, or the fields of its examples; None for one that cannot be used.
+    counts: UNKNOWN tokens, examples that were CUT, CUT_TOKENS, and rows by the notes of their encoder.
     problems: (where, reason, detail) of items that cannot be used.
+    doubts: rows by what would be wrong if it were so in every row.
   """
 
   values: list[Any]
   counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
   problems: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+  doubts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
 def text_item(text: str, where: str) -> Item:
@@ -86,7 +89,7 @@ def reader(source: Source, wanted: Wanted) -> Callable[[BadDocuments], Iterator[
 
 def _is_empty(value: Any) -> bool:
   """0 and False are values; a text of spaces is none."""
-  return not value.strip() if isinstance(value, str) else value is None or value == [] or value == {}
+  return not value.strip() if isinstance(value, str) else is_missing(value) or value == [] or value == {}
 
 
 class Content(Protocol):
@@ -185,22 +188,32 @@ class ExampleContent:
       except Exception as error:
         error.add_note(f"while encoding {item.record.where}")
         raise
-      result.values.append({name: np.asarray(array) for name, array in encoded.fields.items()})
-      result.counts[CUT] += encoded.truncated > 0
-      result.counts[CUT_TOKENS] += encoded.truncated
-      if self._unk_id is not None:
-        tokens = [array for name, array in encoded.fields.items() if name.endswith("tokens")]
-        result.counts[UNKNOWN] += sum(int((array == self._unk_id).sum()) for array in tokens)
+      examples = (encoded, *encoded.more)
+      result.values.append([_fields(one) for one in examples])
+      result.counts.update(encoded.notes)
+      result.doubts.update(encoded.doubts)
+      for one in examples:
+        result.counts[CUT] += one.truncated > 0
+        result.counts[CUT_TOKENS] += one.truncated
+        if self._unk_id is not None:
+          tokens = [array for name, array in one.fields.items() if name.endswith("tokens")]
+          result.counts[UNKNOWN] += sum(int((array == self._unk_id).sum()) for array in tokens)
     return result
 
   def writer(self, folder: Path, keep_text: bool) -> ExampleWriter:
     return ExampleWriter(folder)
 
-  def write(self, writer: ExampleWriter, items: Sequence[Item], values: Sequence[dict[str, np.ndarray]]) -> None:
-    writer.add(values, [len(item.data) for item in items])
+  def write(self, writer: ExampleWriter, items: Sequence[Item], values: Sequence[list[dict[str, np.ndarray]]]) -> None:
+    # The text of a row is counted once, with the first of its examples.
+    sizes = [[len(item.data), *[0] * (len(some) - 1)] for item, some in zip(items, values, strict=True)]
+    writer.add(list(itertools.chain(*values)), itertools.chain(*sizes))
 
   def open(self, folder: Path) -> ExampleStore:
     return ExampleStore(folder)
+
+
+def _fields(encoded: Encoded) -> dict[str, np.ndarray]:
+  return {name: np.asarray(array) for name, array in encoded.fields.items()}
 
 
 def make_content(source: Source, tokenizer: Tokenizer, encoder: ExampleEncoder | None) -> Content:

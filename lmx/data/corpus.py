@@ -155,6 +155,7 @@ def _notes(one: PreparedSource) -> SourceNotes:
     cut=counts[CUT],
     cut_tokens=counts[CUT_TOKENS],
     reused=one.reused,
+    rows={what: count for what, count in one.counts.items() if what not in (UNKNOWN, CUT, CUT_TOKENS)},
   )
 
 

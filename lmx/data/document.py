@@ -3,6 +3,7 @@
 
 import collections
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -33,6 +34,11 @@ class Record:
 
   values: dict[str, Any]
   where: str
+
+
+def is_missing(value: Any) -> bool:
+  """Whether a cell has no value: null, or the NaN that JSON and tables of numbers have in its place."""
+  return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 @dataclasses.dataclass(frozen=True)

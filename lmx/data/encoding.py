@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lmx.errors import LmxError
 
-class BadExampleError(Exception):
+
+class BadExampleError(LmxError):
   """A row that an objective cannot use. The reader adds file and row, and stops or skips as config.data says.
 
   Attributes:
@@ -23,16 +25,22 @@ class BadExampleError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-  """One example.
+  """One example, and what else was made of its row.
 
   Attributes:
     fields: name -> int32 or float32 array, of any length; a scalar has shape (). "tokens" is always among them, and its
       length (and that of "encoder_tokens", ...) is what packing goes by.
     truncated: tokens that were cut off to fit; counted and reported.
+    more: further examples of the same row.
+    doubts: what the row lacks and at least one row of its source must have ("a column that ... names").
+    notes: what is to be said about the row; rows are counted by it and reported ("rows read as ShareGPT").
   """
 
   fields: dict[str, np.ndarray]
   truncated: int = 0
+  more: tuple["Encoded", ...] = ()
+  notes: tuple[str, ...] = ()
+  doubts: tuple[str, ...] = ()
 
 
 class ExampleEncoder(Protocol):

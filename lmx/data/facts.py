@@ -41,6 +41,7 @@ class SourceNotes:
     unknown: tokens that stand for text the tokenizer cannot spell.
     cut, cut_tokens: examples that lost tokens to fit, and the tokens lost.
     reused: whether it was in the cache already.
+    rows: what is to be said about its rows -> how many there are of them.
   """
 
   name: str
@@ -50,6 +51,7 @@ class SourceNotes:
   cut: int
   cut_tokens: int
   reused: bool
+  rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +84,10 @@ def describe(train: Iterable[PartFacts], heldout: Iterable[PartFacts], notes: It
   if cut := sum(note.cut for note in notes):
     tokens = sum(note.cut_tokens for note in notes)
     text += f"; cut to fit: {cut:,} example{'s' * (cut != 1)}, which lost {tokens:,} token{'s' * (tokens != 1)}"
+  rows: collections.Counter[str] = collections.Counter()
+  for note in notes:
+    rows.update(note.rows)
+  text += "".join(f"; {count:,} {what}" for what, count in rows.items())
   unknown = sum(note.unknown for note in notes)
   return text + (f"; {unknown:,} unknown tokens" if unknown else "")
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Any tokenizer that the Hugging Face `tokenizers` library reads from a tokenizer.json, or that was made into one."""
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import tokenizers
 from lmx.data.older_vocabularies import find_vocabulary
 from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_beside, read_config
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
+from lmx.data.written_tokens import WrittenTokens
 from lmx.errors import LmxError
 
 MODEL_FILE = "tokenizer.json"
@@ -96,6 +98,18 @@ class HuggingFaceTokenizer(Tokenizer):
   def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
     encoded = self._tokenizer.encode(text, add_special_tokens=False)
     return np.array(encoded.ids, np.int32), np.array(encoded.offsets, np.int32).reshape(-1, 2)
+
+  @functools.cached_property
+  def _written_tokens(self) -> WrittenTokens:
+    return WrittenTokens(self._model.decode(), {name: i for name, i in self.special_tokens.items() if name.strip()})
+
+  def encode_written(self, text: str, plain: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+    return self._written_tokens.encode(text, plain)
+
+  @property
+  def named_tokens(self) -> dict[str, str]:
+    named = named_tokens(read_config(self._config, MODEL_FILE))
+    return named or super().named_tokens
 
   def decode(self, ids: Iterable[int]) -> str:
     hidden = {self.bos_id, self.eos_id}

@@ -142,8 +142,8 @@ def prepare_source(
     encoder: makes examples of the source's rows; its fingerprint is part of the cache's name. None: documents.
 
   Raises:
-    LmxError: a bad document, a source or a side of the split without documents, or a cache folder that is damaged or
-      made from something else.
+    LmxError: a bad document, a source whose rows lack what some must have, a source or a side of the split without
+      documents, or a cache folder that is damaged or made from something else.
   """
   options = {
     "heldout_split": split.kind if split.fraction else "none",
@@ -225,8 +225,9 @@ def _encode(
   source: Source, content: Content, split: Split, bad: BadDocuments, writers: _Writers, progress: Progress | None
 ) -> dict[str, int]:
   """Writes all items; returns the counts. A batch is read while the tokenizer works on the one before."""
-  done = 0
+  done = rows = 0
   counts: collections.Counter[str] = collections.Counter()
+  doubts: collections.Counter[str] = collections.Counter()
   with ThreadPoolExecutor(1) as pool:
     waiting: tuple[_Batch, Future[Encodings]] | None = None
     for batch in itertools.chain(_batches(source, content, split, bad), [None]):
@@ -237,10 +238,14 @@ def _encode(
           bad.add(*problem)
         writers.add(waiting[0], result.values)
         counts.update(result.counts)
+        doubts.update(result.doubts)
+        rows += sum(value is not None for value in result.values)
         done += waiting[0].size
         if progress:
           progress(source.name, done, source.total_bytes)
       waiting = (batch, encoded) if batch and encoded else None
+  if sure := [doubt for doubt, count in doubts.items() if count == rows]:
+    raise LmxError(f"config.data.sources: none of the {rows:,} rows of {source.name!r} has {' and '.join(sure)}.")
   return dict(counts)
 
 

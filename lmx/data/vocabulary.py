@@ -13,10 +13,12 @@ from typing import Self
 
 import numpy as np
 
+from lmx.data.written_tokens import written, written_pattern
 from lmx.errors import LmxError, message
 
 DESCRIPTION_FILE = "lmx_tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
+_CACHED = ("starts_word", "_written_tokens")  # Properties that depend on the added ids.
 # Strings that break tokenizers that are nearly, but not quite, reversible.
 PROBES = (
   "Plain words, and  two  spaces.",
@@ -111,7 +113,8 @@ class Tokenizer(abc.ABC):
     if extra_ids < 0:
       raise LmxError(message("config.tokenizer.extra_ids", got=extra_ids, allowed="0 or more"))
     other = copy.copy(self)
-    vars(other).pop("starts_word", None)
+    for name in _CACHED:
+      vars(other).pop(name, None)
     other.extra_ids = extra_ids
     other.vocab_size = self.own_size + extra_ids
     own = self.fingerprint.partition("+")[0]
@@ -144,6 +147,46 @@ class Tokenizer(abc.ABC):
     """How a chat template writes the ids that no text becomes ("</s>", "<|im_end|>", ...) -> those ids."""
     around = (self.bos_id, self.eos_id, self.cls_id, self.sep_id)
     return {self.piece(token): token for token in (*around, *range(self.own_size, self.vocab_size))}
+
+  @property
+  def named_tokens(self) -> dict[str, str]:
+    """What a chat template calls the special tokens: {"bos_token": "<s>", ...}."""
+    ids = {"bos_token": self.bos_id, "eos_token": self.eos_id, "pad_token": self.pad_id}
+    return {name: self.piece(token) for name, token in ids.items()}
+
+  def encode_written(self, text: str, plain: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of a text in which special tokens are written out (n,), and the characters each stands for (n, 2).
+
+    Args:
+      text: a rendered chat.
+      plain: places within special tokens that are to be read as plain text, since a person typed them.
+
+    Raises:
+      ValueError: the tokenizer can't read one of those as plain text.
+    """
+    special = {name: token for name, token in self.special_tokens.items() if name.strip()}
+    ids: list[np.ndarray] = [np.zeros(0, np.int32)]
+    offsets: list[np.ndarray] = [np.zeros((0, 2), np.int32)]
+    done = 0
+
+    def add_text(end: int) -> None:
+      if end > done:
+        part, places = self._encode_part(text[done:end], first=done == 0)
+        ids.append(part)
+        offsets.append(done + places)
+
+    for found in written(written_pattern(special), text, plain):
+      add_text(found.start())
+      ids.append(np.array([special[found[0]]], np.int32))
+      offsets.append(np.array([found.span()], np.int32))
+      done = found.end()
+    add_text(len(text))
+    return np.concatenate(ids), np.concatenate(offsets).astype(np.int32)
+
+  def _encode_part(self, text: str, *, first: bool) -> tuple[np.ndarray, np.ndarray]:
+    """As `encode_with_offsets`, of the start of a text or of what follows a special token."""
+    del first
+    return self.encode_with_offsets(text)
 
   @functools.cached_property
   def starts_word(self) -> np.ndarray:

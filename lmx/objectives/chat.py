@@ -1,95 +1,68 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Answer like the assistant of a chat: supervised fine-tuning with loss on the assistant's tokens only."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from lmx.data.document import Wanted
 from lmx.data.encoding import BadExampleError, Encoded
-from lmx.errors import nearest
+from lmx.errors import LmxError, message
 from lmx.objectives.base import Objective, ObjectiveRow, Setting
-from lmx.objectives.chat_template import find_template
-from lmx.objectives.columns import text_of
+from lmx.objectives.chat_rows import CHAT_COLUMNS, chat_of
+from lmx.objectives.chat_samples import ANSWERS, Sample, fitted, follows_request, samples
+from lmx.objectives.chat_template import DATE, find_template
 from lmx.objectives.examples import as_encoded, next_token_fields
 from lmx.objectives.parts import check_range, token_loss
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
+APART = "chats have one example for each answer, since the chat template rewrites earlier turns"
+OTHERWISE = (
+  "chats have answers that don't follow the chat template's generation prompt, which the model will be asked with"
+)
+_LAYOUT = "rows read as {}"
 
 
 class Chats:
-  """Rows with `messages`, or with a `prompt` and a `completion` (a chat of two turns), to chats.
+  """Rows with a chat, see `chat_of`, to one example each, or to one for each of its answers.
 
-  A chat longer than a row loses its end.
+  A chat longer than a row loses its end; an example whose answer would be lost is an error.
   """
 
   columns: tuple[str, ...] = ()
-  optional: tuple[str, ...] = ("messages", "prompt", "completion")
+  optional: tuple[str, ...] = CHAT_COLUMNS
 
-  def __init__(self, setting: Setting, chat_template: str | None):
-    self._template, self._length = find_template(setting.tokenizer, chat_template), setting.length
-    self.fingerprint = {"objective": "chat", "length": setting.length, "template": self._template.source}
+  def __init__(self, setting: Setting, chat_template: str | None, chat_answers: str, chat_date: str):
+    if chat_answers not in ANSWERS:
+      raise LmxError(message("config.objective.chat_answers", got=chat_answers, allowed=ANSWERS))
+    self._template, self._length = find_template(setting.tokenizer, chat_template, chat_date), setting.length
+    self._answers = chat_answers
+    self.fingerprint = {
+      "objective": "chat",
+      "length": setting.length,
+      "template": self._template.source,
+      "date": chat_date,
+      "answers": chat_answers,
+    }
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:
-    messages = chat_of(row)
-    if not any(one["role"] == "assistant" for one in messages):
-      raise BadExampleError("chat without an assistant turn", f"its roles: {[one['role'] for one in messages]}")
-    ids, answers = self._template.encode(messages)
-    scored = np.zeros(len(ids), bool)
-    scored[np.concatenate(answers)] = True
+    chat = chat_of(row)
+    messages = fitted(self._template, chat.messages, chat.tools)
+    first, *more = [self._example(one) for one in samples(self._template, messages, chat.tools, self._answers)]
+    notes = [_LAYOUT.format(chat.layout)] if chat.layout else []
+    notes += [APART] if more and self._answers == "auto" else []
+    notes += [] if follows_request(self._template, messages, chat.tools) else [OTHERWISE]
+    return Encoded(first.fields, first.truncated, tuple(more), tuple(notes))
+
+  def _example(self, sample: Sample) -> Encoded:
+    ids, scored = sample.ids, sample.scored
     kept = min(len(ids), self._length + 1)
     if not scored[1:kept].any():
       raise BadExampleError("no answer within a row", f"{len(ids)} tokens, config.data.length={self._length}")
     return Encoded(next_token_fields(ids[:kept], scored[:kept]), len(ids) - kept)
 
 
-def chat_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The messages of a row.
-
-  Raises:
-    BadExampleError: there are none, or one has no known role or no text.
-  """
-  if row.get("messages"):
-    return as_messages(row["messages"], "messages")
-  if not row.get("prompt"):
-    raise BadExampleError("neither 'messages' nor 'prompt' and 'completion'", f"columns: {', '.join(row)}")
-  return [*as_messages(row["prompt"], "prompt"), {"role": "assistant", "content": text_of(row, "completion")}]
-
-
-def as_messages(value: Any, column: str) -> list[dict[str, Any]]:
-  """A column with messages: a list of them, the same as JSON text, or plain text: one message of the user's.
-
-  Raises:
-    BadExampleError: a message has no known role or no text.
-  """
-  if isinstance(value, str) and column != "messages":
-    value = [{"role": "user", "content": value}]
-  elif isinstance(value, str):
-    try:
-      value = json.loads(value)
-    except ValueError as error:
-      raise BadExampleError(f"column {column!r} is not JSON", str(error)) from error
-  if not isinstance(value, list) or not value:
-    raise BadExampleError(f"column {column!r} is not a list of messages", f"got {json.dumps(value)[:60]}")
-  return [_checked(one) for one in value]
-
-
-def _checked(one: Any) -> dict[str, Any]:
-  if not isinstance(one, dict) or not {"role", "content"} <= set(one):
-    detail = f'each is {{"role": ..., "content": ...}}, got {json.dumps(one)[:60]}'
-    raise BadExampleError("message without role and content", detail)
-  if one["role"] not in ROLES:
-    close = nearest(one["role"], ROLES)
-    hint = f"; did you mean {close!r}?" if close else ""
-    raise BadExampleError("unknown role", f"got {one['role']!r}, allowed are {', '.join(ROLES)}{hint}")
-  if not isinstance(one["content"], str):
-    raise BadExampleError("message whose content is not text", f"got {json.dumps(one['content'])[:60]}")
-  return dict(one)
-
-
-def chat(setting: Setting, *, z_loss: float, chat_template: str | None) -> Objective:
+def chat(
+  setting: Setting, *, z_loss: float, chat_template: str | None, chat_answers: str = "auto", chat_date: str = DATE
+) -> Objective:
   """Next-token prediction of the assistant's turns, each with the token that ends it.
 
   Args:
@@ -97,14 +70,17 @@ def chat(setting: Setting, *, z_loss: float, chat_template: str | None) -> Objec
     z_loss: weight of log(Z)^2 per scored token.
     chat_template: a file with a Jinja template; None: the tokenizer's own, or ChatML. Answers are what it puts into
       {% generation %} ... {% endgeneration %}; without these, what each assistant turn adds to the text.
+    chat_answers: together (a chat is one example) | apart (one for each answer, as the template renders the chat up to
+      it) | auto: together, unless the template rewrites earlier turns when more follows.
+    chat_date: YYYY-MM-DD, today's date for templates that write it.
 
   Metrics: `nll` and `accuracy` over the assistant's tokens.
 
   Raises:
-    LmxError: an option out of range, or a template that is not there or not Jinja.
+    LmxError: an option out of range or not a date, or a template that is not there or not Jinja.
   """
   check_range("z_loss", z_loss, 0, float("inf"))
-  encoder = Chats(setting, chat_template)
+  encoder = Chats(setting, chat_template, chat_answers, chat_date)
   return Objective("chat", prepare=as_encoded, loss=token_loss(z_loss=z_loss), encoder=encoder)
 
 
@@ -112,7 +88,7 @@ ROW = ObjectiveRow(
   chat,
   head="language",
   families=("transformer", "lstm"),
-  options=("z_loss", "chat_template"),
+  options=("z_loss", "chat_template", "chat_answers", "chat_date"),
   packings=("packed", "padded"),
-  texts=Wanted((), ("messages", "prompt", "completion")),
+  texts=Wanted((), CHAT_COLUMNS),
 )

@@ -1,11 +1,12 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Chats to text by Jinja templates, as `transformers` renders them, with the places of the assistant's answers.
+"""Chats to text by Jinja templates, as `transformers` renders them.
 
-A template is somebody else's program. It runs in Jinja's sandbox, which gives it nothing but the messages. The clock
-(`strftime_now`) is left out, so that a chat has the same tokens every day.
+A template is somebody else's program. It runs in Jinja's sandbox, which gives it nothing but the chat. Its clock
+(`strftime_now`) stands still at a date of the config, so that a chat has the same tokens every day.
 """
 
 import dataclasses
+import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,17 +22,19 @@ import numpy as np
 
 from lmx.data.encoding import BadExampleError
 from lmx.data.vocabulary import Tokenizer
+from lmx.data.written_tokens import HIDDEN, written_pattern
 from lmx.errors import LmxError, message
 
 Messages = Sequence[Mapping[str, Any]]
-# ChatML with the start of a document before it. A tokenizer without <|im_end|> ends a turn as it ends a document, which
-# is where generation stops.
+Tools = Sequence[Mapping[str, Any]] | None
+# ChatML with START, the start of a document, before it. Turns END with <|im_end|> where the tokenizer has it, else as a
+# document ends, which is where generation stops. A run's template spells both out, so that any program can render it.
 CHATML = (
-  "{{ bos_token }}{% for message in messages %}"
+  "{{ START }}{% for message in messages %}"
   "{{ '<|im_start|>' + message['role'] + '\n' }}"
   "{% if message['role'] == 'assistant' %}"
-  "{% generation %}{{ message['content'] + turn_end }}{% endgeneration %}"
-  "{% else %}{{ message['content'] + turn_end }}{% endif %}"
+  "{% generation %}{{ message['content'] + END }}{% endgeneration %}"
+  "{% else %}{{ message['content'] + END }}{% endif %}"
   "{{ '\n' }}{% endfor %}"
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -39,6 +42,8 @@ _TURN_END = "<|im_end|>"
 # Characters that are none in Unicode: marks around an answer, and one within a special token that a person wrote.
 _OPEN, _CLOSE, _BREAK = "\ufdd0", "\ufdd1", "\ufdd2"
 _MARKS = re.compile(f"[{_OPEN}{_CLOSE}{_BREAK}]")
+_NEVER_TYPED = re.compile(f"[{_OPEN}{_CLOSE}{_BREAK}{HIDDEN}]")
+DATE = "2024-07-26"  # What Llama 3's template takes for today where there is no clock.
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
@@ -48,12 +53,12 @@ class Rendered:
 
   Attributes:
     text: all of it.
-    answers: (first character, character after the last) of each of the assistant's turns.
+    marked: (first character, character after the last) of what the template puts into {% generation %}.
     broken: places in the text within special tokens that a person wrote, which are to be read as plain text.
   """
 
   text: str
-  answers: tuple[tuple[int, int], ...]
+  marked: tuple[tuple[int, int], ...]
   broken: tuple[int, ...]
 
 
@@ -79,133 +84,120 @@ def _to_json(value: Any, ensure_ascii=False, indent=None, separators=None, sort_
   return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _environment() -> jinja2.Environment:
+def _environment(now: datetime.datetime) -> jinja2.Environment:
   extensions = [_Generation, jinja2.ext.loopcontrols]
   environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
     trim_blocks=True, lstrip_blocks=True, extensions=extensions
   )
   environment.filters["tojson"] = _to_json
   environment.globals["raise_exception"] = _raise_exception
+  environment.globals["strftime_now"] = now.strftime
   return environment
 
 
 class ChatTemplate:
-  """A template with the tokenizer whose special tokens it writes."""
+  """A template with the tokenizer whose special tokens it writes.
 
-  def __init__(self, source: str, tokenizer: Tokenizer, where: str = "chat template"):
+  Attributes:
+    source: Jinja.
+    marks_answers: whether it has {% generation %}.
+    special_tokens: each special token as it is written, and its id.
+  """
+
+  def __init__(self, source: str, tokenizer: Tokenizer, where: str = "chat template", date: str = DATE):
     """Compiles a template.
 
     Args:
       source: Jinja.
       tokenizer: the run's.
       where: the template's file, for messages.
+      date: what `strftime_now` takes for today, YYYY-MM-DD.
 
     Raises:
-      LmxError: it is not a Jinja template.
+      LmxError: it is not a Jinja template, or the date is none.
     """
-    self.source, self._tokenizer = source, tokenizer
-    self._marks_answers = bool(_GENERATION.search(source))
-    self._special_ids = tokenizer.special_tokens
-    longest_first = sorted(self._special_ids, key=len, reverse=True)
-    self._special = re.compile("|".join(map(re.escape, longest_first)))
-    self._variables = {
-      "bos_token": tokenizer.piece(tokenizer.bos_id),
-      "eos_token": tokenizer.piece(tokenizer.eos_id),
-      "pad_token": tokenizer.piece(tokenizer.pad_id),
-      "turn_end": _TURN_END if _TURN_END in self._special_ids else tokenizer.piece(tokenizer.eos_id),
-      "tools": None,
-      "documents": None,
-    }
+    self.source, self.date, self._tokenizer = source, date, tokenizer
+    self.marks_answers = bool(_GENERATION.search(source))
+    self.special_tokens = {name: token for name, token in tokenizer.special_tokens.items() if name.strip()}
+    self._special = written_pattern(self.special_tokens)
+    self._takes_parts: dict[str, bool] = {}
     try:
-      self._template = _environment().from_string(source)
+      self._template = _environment(_moment(date)).from_string(source)
     except jinja2.TemplateError as error:
       raise LmxError(f"{where} is not a Jinja template: {error}") from error
 
-  def render(self, messages: Messages, *, ask: bool = False) -> Rendered:
+  def render(self, messages: Messages, tools: Tools = None, *, ask: bool = False) -> Rendered:
     """A chat as text. Special tokens that somebody wrote into a message are marked, to be read as plain text.
 
     Args:
-      messages: each with a role and a content.
+      messages: each with a role and mostly a content, as `lmx.objectives.chat_rows` makes them.
+      tools: JSON schemas of functions that the assistant may call.
       ask: end with what the assistant's next answer follows (add_generation_prompt).
 
     Raises:
-      BadExampleError: the template refuses the chat, or answers cannot be found in what it writes.
+      BadExampleError: the template refuses the chat.
     """
-    marked = self._run(messages, ask=ask)
-    text, answers, broken = _without_marks(marked)
-    if not self._marks_answers:
-      answers = self._answers(messages, text)
-    return Rendered(text, tuple(self._trimmed(text, one) for one in answers), tuple(broken))
-
-  def _run(self, messages: Messages, *, ask: bool) -> str:
-    plain = [{key: self._plain(value) for key, value in one.items()} for one in messages]
+    chat = [{key: self._plain(value) for key, value in one.items()} for one in messages]
+    given = {"tools": self._plain(tools), "documents": None, **self._tokenizer.named_tokens}
     try:
-      return self._template.render(messages=plain, add_generation_prompt=ask, **self._variables)
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+      return _without_marks(self._template.render(messages=chat, add_generation_prompt=ask, **given))
+    except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
+            ValueError) as error:  # fmt: skip
       raise BadExampleError("the chat template refuses this chat", str(error)) from error
 
   def _plain(self, value: Any) -> Any:
     """A value of a message without marks of ours, and with one in each special token."""
     if isinstance(value, str):
-      return self._special.sub(lambda found: found[0][0] + _BREAK + found[0][1:], _MARKS.sub("", value))
+      return self._special.sub(lambda found: found[0][0] + _BREAK + found[0][1:], _NEVER_TYPED.sub("", value))
     if isinstance(value, list):
       return [self._plain(one) for one in value]
     return {key: self._plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
-  def _answers(self, messages: Messages, text: str) -> list[tuple[int, int]]:
-    """Where each answer begins and ends: after what asks for it, and where the chat up to it ends."""
-    found = []
-    for index, one in enumerate(messages):
-      if one["role"] == "assistant":
-        before, _, _ = _without_marks(self._run(messages[:index], ask=True))
-        through, _, _ = _without_marks(self._run(messages[: index + 1], ask=False))
-        if not (through.startswith(before) and text.startswith(through)):
-          detail = f"turn {index + 1} is written otherwise when more follows; mark answers with {{% generation %}}"
-          raise BadExampleError("the chat template hides where answers begin", detail)
-        found.append((len(before), len(through)))
-    return found
+  def takes_parts(self, role: str) -> bool:
+    """Whether the template writes contents that are lists of text parts, in turns with a role."""
+    if role not in self._takes_parts:
+      parts = [{"type": "text", "text": text} for text in ("qa", "qb")]
+      around = {"user": [], "assistant": [{"role": "user", "content": "q"}]}
+      after = [{"role": "user", "content": "q"}] if role in ("system", "developer") else []
+      try:
+        text = self.render([*around.get(role, []), {"role": role, "content": parts}, *after]).text
+      except BadExampleError:
+        text = ""
+      # What knows nothing of parts writes the list itself, as Python or JSON spell it.
+      self._takes_parts[role] = "qa" in text and "qb" in text and not re.search("[\"']type[\"']", text)
+    return self._takes_parts[role]
 
-  def _trimmed(self, text: str, answer: tuple[int, int]) -> tuple[int, int]:
-    """An answer without the spaces after the special token that ends it: generation stops at the token."""
-    begin, end = answer
-    stripped = text[begin:end].rstrip()
-    return (begin, begin + len(stripped)) if stripped.endswith(tuple(self._special_ids)) else answer
-
-  def encode(self, messages: Messages, *, ask: bool = False) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """The ids of a chat (n,) int32, and of each answer the places of its tokens: those that begin in it.
+  def encode(self, rendered: Rendered) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of a rendered chat (n,) int32, and the character of its text that each begins with (n,).
 
     Raises:
-      BadExampleError: see `render`.
+      BadExampleError: a person wrote a special token that the tokenizer can't read as plain text.
     """
-    rendered = self.render(messages, ask=ask)
-    ids, starts = self._ids(rendered)
-    return ids, tuple(np.flatnonzero((starts >= begin) & (starts < end)) for begin, end in rendered.answers)
+    try:
+      ids, offsets = self._tokenizer.encode_written(rendered.text, rendered.broken)
+    except ValueError as error:
+      raise BadExampleError("a special token in a message", str(error)) from error
+    return ids, offsets[:, 0]
 
-  def _ids(self, rendered: Rendered) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of a text whose special tokens count as such, and the character each begins with."""
-    text, broken = rendered.text, np.array(rendered.broken, np.int64)
-    ids, starts, done = [], [], 0
+  def encode_asked(self, messages: Messages, tools: Tools = None) -> np.ndarray:
+    """The ids of a chat up to where the assistant's next answer begins, (n,) int32.
 
-    def add_text(end: int) -> None:
-      if end > done:
-        part, offsets = self._tokenizer.encode_with_offsets(text[done:end])
-        ids.append(part)
-        starts.append(done + offsets[:, 0])
-
-    for found in self._special.finditer(text):
-      if not np.any((broken > found.start()) & (broken < found.end())):
-        add_text(found.start())
-        ids.append(np.array([self._special_ids[found[0]]]))
-        starts.append(np.array([found.start()]))
-        done = found.end()
-    add_text(len(text))
-    return np.concatenate(ids).astype(np.int32), np.concatenate(starts)
+    Raises:
+      BadExampleError: the template refuses the chat.
+    """
+    return self.encode(self.render(messages, tools, ask=True))[0]
 
 
-def _without_marks(marked: str) -> tuple[str, list[tuple[int, int]], list[int]]:
-  """(text, answers, broken), see `Rendered`."""
+def _moment(date: str) -> datetime.datetime:
+  try:
+    return datetime.datetime.strptime(date, "%Y-%m-%d")
+  except ValueError as error:
+    raise LmxError(message("config.objective.chat_date", got=date, allowed="a day, as 2024-07-26")) from error
+
+
+def _without_marks(marked: str) -> Rendered:
   pieces: list[str] = []
-  answers: list[tuple[int, int]] = []
+  regions: list[tuple[int, int]] = []
   broken: list[int] = []
   size = done = begin = 0
   for found in _MARKS.finditer(marked):
@@ -214,21 +206,29 @@ def _without_marks(marked: str) -> tuple[str, list[tuple[int, int]], list[int]]:
     if found[0] == _OPEN:
       begin = size
     elif found[0] == _CLOSE:
-      answers.append((begin, size))
+      regions.append((begin, size))
     else:
       broken.append(size)
-  return "".join([*pieces, marked[done:]]), answers, broken
+  return Rendered("".join([*pieces, marked[done:]]), tuple(regions), tuple(broken))
 
 
-def find_template(tokenizer: Tokenizer, path: str | None) -> ChatTemplate:
+def chatml(tokenizer: Tokenizer) -> str:
+  """The built-in template, in words that `transformers` renders too."""
+  end = _TURN_END if _TURN_END in tokenizer.special_tokens else tokenizer.piece(tokenizer.eos_id)
+  words = {"START": tokenizer.piece(tokenizer.bos_id), "END": end}
+  return re.sub("START|END", lambda found: json.dumps(words[found[0]], ensure_ascii=False), CHATML)
+
+
+def find_template(tokenizer: Tokenizer, path: str | None, date: str = DATE) -> ChatTemplate:
   """The template of a file, else the tokenizer's own, else ChatML.
 
   Raises:
-    LmxError: the file is not there or not a template.
+    LmxError: the file is not there or not a template, or the date is none.
   """
   if path is None:
-    return ChatTemplate(tokenizer.chat_template or CHATML, tokenizer, "the tokenizer's chat template")
+    source = tokenizer.chat_template or chatml(tokenizer)
+    return ChatTemplate(source, tokenizer, "the tokenizer's chat template", date)
   file = Path(path).expanduser()
   if not file.is_file():
     raise LmxError(message("config.objective.chat_template", got=path, allowed="a file with a Jinja template"))
-  return ChatTemplate(file.read_text(encoding="utf-8"), tokenizer, str(file))
+  return ChatTemplate(file.read_text(encoding="utf-8"), tokenizer, str(file), date)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lmx.data.columns import label_text
+from lmx.data.document import is_missing
 from lmx.data.encoding import BadExampleError
 from lmx.errors import nearest
 
@@ -28,14 +30,25 @@ def optional_text(row: Mapping[str, Any], name: str) -> str:
   """The text of a column, "" where the row has none. A JSON number is read as it would be written.
 
   Raises:
-    BadExampleError: it is a list or an object.
+    BadExampleError: it is a list or an object, or has a lone surrogate, which UTF-8 cannot spell.
   """
   value = row.get(name)
-  if value is None:
+  if is_missing(value):
     return ""
   if isinstance(value, list | dict):
     raise BadExampleError(f"column {name!r} is not text", f"got {json.dumps(value)[:60]}")
-  return str(value)
+  return _unicode(str(value), name)
+
+
+def _unicode(text: str, name: str) -> str:
+  """The text, once it is sure that it can be written as UTF-8."""
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    raise BadExampleError(
+      f"column {name!r} is not valid Unicode", f"lone surrogate at character {error.start}"
+    ) from error
+  return text
 
 
 def number_of(row: Mapping[str, Any], name: str) -> float:
@@ -58,10 +71,13 @@ def words_of(row: Mapping[str, Any], name: str) -> list[str]:
   """The words of a column: a list, or text with spaces between them.
 
   Raises:
-    BadExampleError: there are none.
+    BadExampleError: there are none, or one of them is missing.
   """
   value = row.get(name)
-  words = [str(word) for word in value] if isinstance(value, list) else optional_text(row, name).split()
+  if isinstance(value, list):
+    words = [text_of({name: word}, name) for word in value]
+  else:
+    words = optional_text(row, name).split()
   if not words:
     raise BadExampleError(f"empty column {name!r}")
   return words
@@ -73,7 +89,8 @@ def label_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> int:
   Raises:
     BadExampleError: there is none, or it is not one of them.
   """
-  return place_of(text_of(row, name).strip(), labels)
+  text_of(row, name)  # It must have some.
+  return _place(row[name], labels)
 
 
 def label_set_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> np.ndarray:
@@ -83,12 +100,17 @@ def label_set_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> np
     BadExampleError: one is not among `labels`.
   """
   value = row.get(name)
-  given = [str(label) for label in value] if isinstance(value, list) else optional_text(row, name).split(",")
   found = np.zeros(len(labels), np.float32)
-  for label in given:
-    if label.strip():
-      found[place_of(label.strip(), labels)] = 1
+  for label in value if isinstance(value, list) else optional_text(row, name).split(","):
+    if not is_missing(label) and str(label).strip():
+      found[_place(label, labels)] = 1
   return found
+
+
+def _place(value: Any, labels: Sequence[str]) -> int:
+  """The place of a label as a cell holds it; see `label_text`."""
+  text = str(value).strip()
+  return labels.index(text) if text in labels else place_of(label_text(value), labels)
 
 
 def place_of(label: str, labels: Sequence[str]) -> int:

@@ -6,15 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lmx.data.document import Wanted
 from lmx.data.encoding import BadExampleError, Encoded
 from lmx.nn.losses import token_log_probs
 from lmx.nn.outputs import Outputs
 from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
-from lmx.objectives.chat import as_messages
-from lmx.objectives.chat_template import find_template
+from lmx.objectives.chat_rows import Message, as_list, as_messages, is_empty, tools_of
+from lmx.objectives.chat_samples import fitted, last_answer
+from lmx.objectives.chat_template import DATE, Tools, find_template
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import as_encoded, next_token_fields
 from lmx.objectives.parts import check_range, output_table, with_auxiliary
@@ -23,39 +23,69 @@ from lmx.objectives.parts import check_range, output_table, with_auxiliary
 class Preferences:
   """Rows with a `prompt`, and a `chosen` and a `rejected` answer to it, to two chats.
 
-  Each may be text or a list of messages; answers that begin with the prompt's messages are taken for whole chats. Only
-  the last turn is scored. A chat longer than a row loses its end.
+  Each may be text or a list of messages; answers that begin with the prompt's messages are taken for whole chats. Where
+  there is no prompt, both answers are whole chats, and what they begin with alike is the prompt. Only the last turn is
+  scored. A chat longer than a row loses its end.
   """
 
-  columns: tuple[str, ...] = ("prompt", "chosen", "rejected")
-  optional: tuple[str, ...] = ()
+  columns: tuple[str, ...] = ("chosen", "rejected")
+  optional: tuple[str, ...] = ("prompt", "tools")
 
-  def __init__(self, setting: Setting, chat_template: str | None):
-    self._template, self._length = find_template(setting.tokenizer, chat_template), setting.length
-    self.fingerprint = {"objective": "dpo", "length": setting.length, "template": self._template.source}
+  def __init__(self, setting: Setting, chat_template: str | None, chat_date: str):
+    self._template, self._length = find_template(setting.tokenizer, chat_template, chat_date), setting.length
+    self.fingerprint = {
+      "objective": "dpo",
+      "length": setting.length,
+      "template": self._template.source,
+      "date": chat_date,
+    }
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:
-    prompt = as_messages(row["prompt"] if isinstance(row["prompt"], list) else text_of(row, "prompt"), "prompt")
-    chosen, cut = self._answer(row, "chosen", prompt)
-    rejected, cut_too = self._answer(row, "rejected", prompt)
+    chats = preferences_of(row)
+    tools = tools_of(row)
+    chosen, cut = self._answer(chats[0], "chosen", tools)
+    rejected, cut_too = self._answer(chats[1], "rejected", tools)
     return Encoded({**chosen, **{f"rejected_{name}": values for name, values in rejected.items()}}, cut + cut_too)
 
-  def _answer(self, row: Mapping[str, Any], column: str, prompt: list[dict[str, Any]]) -> tuple[Arrays, int]:
+  def _answer(self, messages: list[Message], column: str, tools: Tools) -> tuple[Arrays, int]:
     """The fields of the chat that ends with a column's answer, and how many of its tokens were cut off."""
-    if isinstance(row[column], list):
-      answer = as_messages(row[column], column)
-      messages = answer if answer[: len(prompt)] == prompt else [*prompt, *answer]
-    else:
-      messages = [*prompt, {"role": "assistant", "content": text_of(row, column)}]
     if messages[-1]["role"] != "assistant":
       raise BadExampleError(f"column {column!r} does not end with an assistant turn")
-    ids, answers = self._template.encode(messages)
-    scored = np.zeros(len(ids), bool)
-    scored[answers[-1]] = True
+    sample = last_answer(self._template, fitted(self._template, messages, tools), tools)
+    ids, scored = sample.ids, sample.scored
     kept = min(len(ids), self._length + 1)
     if not scored[1:kept].any():
       raise BadExampleError("no answer within a row", f"{len(ids)} tokens, config.data.length={self._length}")
     return next_token_fields(ids[:kept], scored[:kept]), len(ids) - kept
+
+
+def preferences_of(row: Mapping[str, Any]) -> tuple[list[Message], list[Message]]:
+  """The two chats of a row, the preferred one first.
+
+  Raises:
+    BadExampleError: a message that is none, or no prompt: neither a column nor a common beginning.
+  """
+  whole = [None if as_list(row[name]) is None else as_messages(row[name], name) for name in ("chosen", "rejected")]
+  if not is_empty(row.get("prompt")):
+    prompt = as_messages(row["prompt"], "prompt")
+    chosen, rejected = (
+      _after(prompt, chat) if chat else [*prompt, {"role": "assistant", "content": text_of(row, name)}]
+      for name, chat in zip(("chosen", "rejected"), whole, strict=True)
+    )
+    return chosen, rejected
+  if None in whole:
+    detail = "without a prompt, chosen and rejected are lists of messages that begin alike"
+    raise BadExampleError("preferences without a prompt", detail)
+  chosen, rejected = (chat or [] for chat in whole)
+  shared = next((i for i, pair in enumerate(zip(chosen, rejected, strict=False)) if pair[0] != pair[1]), None)
+  if not shared:
+    same = "they are the same chat" if shared is None else "they have no message in common"
+    raise BadExampleError("chosen and rejected are not two answers to one prompt", same)
+  return chosen, rejected
+
+
+def _after(prompt: list[Message], chat: list[Message]) -> list[Message]:
+  return chat if chat[: len(prompt)] == prompt else [*prompt, *chat]
 
 
 def answer_log_probs(outputs: Outputs, batch: Batch, group: str) -> jax.Array:
@@ -66,13 +96,13 @@ def answer_log_probs(outputs: Outputs, batch: Batch, group: str) -> jax.Array:
   return jnp.sum(log_probs * batch[group + "loss_weights"], axis=1)
 
 
-def dpo(setting: Setting, *, dpo_beta: float, chat_template: str | None) -> Objective:
+def dpo(setting: Setting, *, dpo_beta: float, chat_template: str | None, chat_date: str = DATE) -> Objective:
   """-log sigmoid of the margin: beta times how much more than the reference the model prefers the chosen answer.
 
   Args:
     setting: the run's.
     dpo_beta: reward = beta * (log p of the answer, less the reference's).
-    chat_template: as in `chat`.
+    chat_template, chat_date: as in `chat`.
 
   Metrics: `reward_accuracy` (pairs with a margin over 0), `reward_margin`, `chosen_reward`, `rejected_reward`.
 
@@ -100,15 +130,15 @@ def dpo(setting: Setting, *, dpo_beta: float, chat_template: str | None) -> Obje
     metrics = {name: (jnp.sum(values * weights), weight) for name, values in means.items()}
     return with_auxiliary(Loss(jnp.sum(jax.nn.softplus(-margin) * weights), weight, metrics), *runs)
 
-  return Objective("dpo", prepare=as_encoded, loss=loss, encoder=Preferences(setting, chat_template))
+  return Objective("dpo", prepare=as_encoded, loss=loss, encoder=Preferences(setting, chat_template, chat_date))
 
 
 ROW = ObjectiveRow(
   dpo,
   head="language",
   families=("transformer",),
-  options=("dpo_beta", "chat_template"),
+  options=("dpo_beta", "chat_template", "chat_date"),
   packings=("padded",),
   reference="start",
-  texts=Wanted(("prompt", "chosen", "rejected")),
+  texts=Wanted(("chosen", "rejected"), ("prompt",)),
 )

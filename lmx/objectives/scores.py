@@ -122,15 +122,15 @@ def span_scores(predictions: Predictions) -> dict[str, float]:
   The official scores compare texts; they are in lmx/evaluation/squad.py.
 
   Args:
-    predictions: spans (N, 2), labels (N, 2): first and last token.
+    predictions: spans (N, 2), golds (N, G, 2): first and last token, of which the best of a row's G counts.
   """
-  spans, labels = predictions["spans"].astype(np.int64), predictions["labels"].astype(np.int64)
-  first, last = np.maximum(spans[:, 0], labels[:, 0]), np.minimum(spans[:, 1], labels[:, 1])
+  spans, golds = predictions["spans"].astype(np.int64)[:, None], predictions["golds"].astype(np.int64)
+  first, last = np.maximum(spans[..., 0], golds[..., 0]), np.minimum(spans[..., 1], golds[..., 1])
   shared = np.maximum(0, last - first + 1)
-  sizes = [one[:, 1] - one[:, 0] + 1 for one in (labels, spans)]
+  sizes = [np.broadcast_to(one[..., 1] - one[..., 0] + 1, shared.shape) for one in (golds, spans)]
   return {
-    "exact_match": float(np.mean(np.all(spans == labels, axis=1))),
-    "f1": float(np.mean(f1_of(shared, *sizes))),
+    "exact_match": float(np.mean(np.any(np.all(spans == golds, axis=-1), axis=1))),
+    "f1": float(np.mean(np.max(f1_of(shared, *sizes), axis=1))),
   }
 
 

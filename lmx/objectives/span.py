@@ -2,6 +2,7 @@
 """Find the answer to a question as a span of a text: extractive question answering (https://arxiv.org/abs/1606.05250)."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmx.data.document import Wanted
+from lmx.data.document import Wanted, is_missing
 from lmx.data.encoding import BadExampleError, Encoded
 from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
 from lmx.objectives.columns import number_of, optional_text, text_of
@@ -17,6 +18,11 @@ from lmx.objectives.examples import prepare_row
 from lmx.objectives.parts import task_scores, with_auxiliary
 from lmx.objectives.scores import span_scores
 
+MOST_ANSWERS = 16  # Right answers of a question that an evaluation knows.
+NO_ANSWER = (0, 0)  # The row's first token stands for it.
+_NO_COLUMN = "a column that config.data.columns.answer or config.data.columns.answers names"
+_NOT_THERE = "questions had further answers that don't stand in the context, which are left out"
+_TOO_MANY = f"questions had more than {MOST_ANSWERS} different answers, of which the first count"
 OVERLAP = 128  # Tokens of the context that two windows in a row share, as in BERT's reference code.
 _FAR = -1e30  # The score of what cannot be an answer.
 
@@ -37,6 +43,14 @@ class Window:
   start: int
   offsets: np.ndarray
 
+  def places(self, characters: tuple[int, int]) -> tuple[int, int] | None:
+    """The first and the last place of the row that stand for characters of the context; None: they aren't in it."""
+    begin, end = characters
+    inside = np.flatnonzero((self.offsets[:, 1] > begin) & (self.offsets[:, 0] < end))
+    if len(inside) and self.offsets[inside[0], 0] <= begin and self.offsets[inside[-1], 1] >= end:
+      return self.first + int(inside[0]), self.first + int(inside[-1])
+    return None
+
   def text(self, context: str, span: tuple[int, int]) -> str:
     """What a span of the row says, first and last token included; "" for one outside of the context."""
     first, last = (place - self.first for place in span)
@@ -46,14 +60,14 @@ class Window:
 
 
 class Questions:
-  """Rows with a question and a context, and the answer's text and place, to windows.
+  """Rows with a question and a context, and the answers' texts and places, to windows.
 
-  Training takes the window that has the answer farthest from its borders. To answer a question about a long context,
-  run the model on all of `windows` and take the best span among them.
+  Training takes the first answer, and the window that has it farthest from its borders. To answer a question about a
+  long context, run the model on all of `windows` and take the best span among them.
   """
 
   columns: tuple[str, ...] = ("question", "context")
-  optional: tuple[str, ...] = ("answer", "answer_start")
+  optional: tuple[str, ...] = ("answer", "answer_start", "answers")
 
   def __init__(self, setting: Setting):
     self._setting = setting
@@ -62,6 +76,7 @@ class Questions:
       "family": setting.architecture,
       "length": setting.length,
       "token_types": setting.token_types,
+      "answers": MOST_ANSWERS,
     }
 
   def windows(self, question: str, context: str) -> list[Window]:
@@ -95,32 +110,93 @@ class Questions:
     context = text_of(row, "context")
     windows = self.windows(text_of(row, "question"), context)
     total = windows[-1].start + len(windows[-1].offsets)
-    characters = answer_characters(row, context)
-    if characters is None:
-      window, span = windows[0], (0, 0)
+    answers, lost = answers_of(row, context)
+    if answers[0] is None:
+      window, span = windows[0], NO_ANSWER
     else:
-      window, span = self._with_answer(windows, characters)
-    fields = {**window.fields, "labels": np.array(span, np.int32)}
-    return Encoded(fields, total - len(window.offsets))
+      window, span = self._with_answer(windows, answers[0])
+    places = [NO_ANSWER if one is None else window.places(one) for one in answers]
+    right = dict.fromkeys([span, *(one for one in places if one is not None)])
+    notes = (_NOT_THERE,) * bool(lost) + (_TOO_MANY,) * (len(right) > MOST_ANSWERS)
+    golds = np.array(([*right] + [span] * MOST_ANSWERS)[:MOST_ANSWERS], np.int32)
+    fields = {**window.fields, "labels": np.array(span, np.int32), "golds": golds}
+    doubts = () if any(name in row for name in ("answer", "answers")) else (_NO_COLUMN,)
+    return Encoded(fields, total - len(window.offsets), notes=notes, doubts=doubts)
 
   def _with_answer(self, windows: list[Window], characters: tuple[int, int]) -> tuple[Window, tuple[int, int]]:
     """The window in which the answer is farthest from the borders, and its first and last place there."""
-    begin, end = characters
     found = []
     for window in windows:
-      inside = np.flatnonzero((window.offsets[:, 1] > begin) & (window.offsets[:, 0] < end))
-      if len(inside) and window.offsets[inside[0], 0] <= begin and window.offsets[inside[-1], 1] >= end:
-        first, last = int(inside[0]), int(inside[-1])
+      places = window.places(characters)
+      if places is not None:
+        first, last = (place - window.first for place in places)
         margin = min(first, len(window.offsets) - 1 - last)
-        found.append((margin, -window.start, window, (window.first + first, window.first + last)))
+        found.append((margin, -window.start, window, places))
     if not found:
-      size = f"{end - begin} characters, config.data.length={self._setting.length} tokens"
+      size = f"{characters[1] - characters[0]} characters, config.data.length={self._setting.length} tokens"
       raise BadExampleError("answer fits no window of its context", size)
     best = max(found, key=lambda one: one[:2])
     return best[2], best[3]
 
 
-def answer_characters(row: Mapping[str, Any], context: str) -> tuple[int, int] | None:
+_Characters = tuple[int, int] | None  # The first of an answer and the one after its last; None: there is no answer.
+
+
+def answers_of(row: Mapping[str, Any], context: str) -> tuple[list[_Characters], int]:
+  """The characters of the context that are the right answers, the one to learn first; and how many were left out.
+
+  The columns `answer` and `answer_start` hold one, or lists of them; `answers` holds all of them, as SQuAD has them
+  ({"text": [...], "answer_start": [...]}), as a list of {"text": ..., "answer_start": ...}, or as a list of texts.
+  Texts without a place are looked for in the context, and left out where they aren't in it, unless it is the first.
+
+  Raises:
+    BadExampleError: an answer does not stand at its place, or the columns hold something else.
+  """
+  pairs = [*_answer_pairs(row.get("answer"), row.get("answer_start")), *_listed_answers(row.get("answers"))]
+  found: list[_Characters] = []
+  lost = 0
+  for text, start in pairs:
+    cells = {"answer": text, "answer_start": start}
+    if found and is_missing(start) and optional_text(cells, "answer") not in context:
+      lost += 1
+    else:
+      found.append(answer_characters(cells, context))
+  return found or [None], lost
+
+
+def _answer_pairs(texts: Any, starts: Any) -> list[tuple[Any, Any]]:
+  """(text, start) of answers that two columns hold, each one value or as many as the other."""
+  if is_missing(texts):
+    return []
+  if not isinstance(texts, list):
+    return [(texts, starts)]
+  if not isinstance(starts, list):
+    starts = [None] * len(texts) if is_missing(starts) else [starts]
+  if len(texts) != len(starts):
+    raise BadExampleError("answers and their places differ in number", f"{len(texts)} answers, {len(starts)} places")
+  return list(zip(texts, starts, strict=True))
+
+
+def _listed_answers(value: Any) -> list[tuple[Any, Any]]:
+  """(text, start) of the answers in the column `answers`."""
+  if isinstance(value, str) and value.strip():
+    try:
+      value = json.loads(value)
+    except (ValueError, RecursionError) as error:
+      raise BadExampleError("column 'answers' is not JSON", str(error)) from error
+  if isinstance(value, dict) and "text" in value:
+    return _answer_pairs(value["text"], value.get("answer_start"))
+  if isinstance(value, list) and all(isinstance(one, str | dict) for one in value):
+    pairs = [(one, None) if isinstance(one, str) else (one.get("text"), one.get("answer_start")) for one in value]
+    if not any(text is None for text, _ in pairs):
+      return pairs
+  elif is_missing(value) or value == "":
+    return []
+  detail = f'it is {{"text": [...], "answer_start": [...]}} or a list of answers, got {json.dumps(value)[:60]}'
+  raise BadExampleError("column 'answers' has no answers", detail)
+
+
+def answer_characters(row: Mapping[str, Any], context: str) -> _Characters:
   """The characters of the context that are the answer, without spaces around them; None where there is no answer.
 
   Without `answer_start` the answer's first place in the context is taken.
@@ -174,7 +250,7 @@ def span(setting: Setting) -> Objective:
   Args:
     setting: the run's.
 
-  Metrics of a split: `exact_match` and `f1` of the tokens of the best span.
+  Metrics of a split: `exact_match` and `f1` of the tokens of the best span, each with the right answer nearest to it.
   """
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
@@ -185,8 +261,8 @@ def span(setting: Setting) -> Objective:
     losses = [border_loss(scores[..., i], labels[:, i], real) for i in (0, 1)]
     total, weight = jnp.sum((losses[0] + losses[1]) / 2 * weights), jnp.sum(weights)
     spans, _ = best_spans(scores, batch["context_mask"])
-    right = jnp.all(spans == labels, axis=1).astype(jnp.float32)
-    predictions = {"spans": spans, "labels": labels, "weights": weights}
+    right = jnp.any(jnp.all(spans[:, None] == batch["golds"], axis=-1), axis=1).astype(jnp.float32)
+    predictions = {"spans": spans, "golds": batch["golds"], "weights": weights}
     metrics = {"exact_match": (jnp.sum(right * weights), weight)}
     return with_auxiliary(Loss(total, weight, metrics, predictions), outputs)
 
@@ -195,7 +271,7 @@ def span(setting: Setting) -> Objective:
     prepare=prepare_row,
     loss=loss,
     encoder=Questions(setting),
-    per_row=("labels", "loss_weights"),
+    per_row=("labels", "golds", "loss_weights"),
     score=span_scores,
   )
 

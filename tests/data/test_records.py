@@ -95,6 +95,15 @@ def test_an_optional_column_may_be_missing_unless_it_was_named(tmp_path):
       read(path, text_b="txt_b")
 
 
+def test_a_hint_never_names_a_column_that_another_key_reads(tmp_path):
+  for name, text in (
+    ("a.csv", "text,lable,label_2\na,1,2\n"),
+    ("a.jsonl", '{"text": "a", "lable": 1, "label_2": 2}\n'),
+  ):
+    with pytest.raises(LmxError, match=r"no column 'label' .*try --config.data.columns.label=label_2"):
+      read(write(tmp_path / name, text), text_b="lable")
+
+
 @pytest.mark.parametrize("name", ["a.tsv", "a.jsonl"])
 def test_a_wrong_column_name_is_one_error_with_the_columns_there_are(tmp_path, name):
   text = "text\tlabl\na\t1\n" if name == "a.tsv" else '{"text": "a", "labl": 1}\n'
@@ -151,7 +160,19 @@ def test_a_column_of_anything_but_labels_is_refused(tmp_path):
   with pytest.raises(LmxError, match=r"'label' has more than 1,000 different values .*looks like a regression target"):
     labels(many)
   scores = write(tmp_path / "b.tsv", "label\n" + "".join(f"{i / 40}\n" for i in range(200)))
-  with pytest.raises(LmxError, match=r"has 200 different numbers \(0.0, 0.025, .*objective.name=regression"):
+  with pytest.raises(LmxError, match=r"b.tsv:3: .* has '0.025', which is no class.*objective.name=regression"):
     labels(scores)
   with pytest.raises(LmxError, match="'label' is empty in every row"):
     labels(write(tmp_path / "c.jsonl", '{"label": null}\n{"label": ""}\n'))
+  with pytest.raises(LmxError, match=r"d.jsonl:2: .* has '1.5', which is no class"):
+    labels(write(tmp_path / "d.jsonl", '{"label": 1}\n{"label": 1.5}\n'))
+
+
+def test_nan_is_a_missing_value_and_never_a_class(tmp_path):
+  assert labels(write(tmp_path / "a.jsonl", '{"label": NaN}\n{"label": 1.0}\n{"label": 0}\n')) == ["0", "1"]
+  assert labels(write(tmp_path / "b.jsonl", '{"label": ["x", NaN, null]}\n'), several=True) == ["x"]
+  assert labels(write(tmp_path / "c.jsonl", '{"tags": ["O", null, "INF"]}\n'), "tags") == ["INF", "O"]
+  with pytest.raises(LmxError, match=r"d.csv:3: .* has 'nan', which is no class"):
+    labels(write(tmp_path / "d.csv", "label\n1\nnan\n"))
+  with pytest.raises(LmxError, match="'label' is empty in every row"):
+    labels(write(tmp_path / "e.jsonl", '{"label": NaN}\n'))

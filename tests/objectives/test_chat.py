@@ -11,14 +11,16 @@ from laws import assert_law_catches
 from lmx.data.encoding import BadExampleError
 from lmx.data.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.objectives import OBJECTIVES, chat_template
+from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Setting
-from lmx.objectives.chat_template import CHATML, ChatTemplate, find_template
+from lmx.objectives.chat_samples import answer_spans
+from lmx.objectives.chat_template import ChatTemplate, chatml, find_template
 
 # Templates and chats, and what transformers' render_jinja_template makes of them.
 REFERENCE = json.loads((Path(__file__).parent / "chat_templates.json").read_text())
 TEMPLATES, CHATS, CASES = (REFERENCE[name] for name in ("templates", "chats", "cases"))
 TOKENIZER = ByteTokenizer()
+CHATML = chatml(TOKENIZER)
 QUESTION = [{"role": "user", "content": "hi"}]
 SHORT = [*QUESTION, {"role": "assistant", "content": "yo"}]
 
@@ -48,9 +50,19 @@ def test_a_chat_is_rendered_as_transformers_does(case):
   assert template.render(messages, ask=True).text == case["asking"]
 
 
+def answers_of(template: ChatTemplate, messages, tools=None) -> list[str]:
+  """The text of each of the assistant's turns, as the template writes the chat up to it."""
+  found = []
+  for index, one in enumerate(messages):
+    if one["role"] == "assistant":
+      rendered = template.render(messages[: index + 1], tools)
+      spans = answer_spans(template, messages[: index + 1], tools, rendered)
+      found.append("".join(rendered.text[begin:end] for begin, end in spans))
+  return found
+
+
 def check_answers(template: ChatTemplate, messages, expected: list[str]) -> None:
-  rendered = template.render(messages)
-  assert [rendered.text[begin:end] for begin, end in rendered.answers] == expected
+  assert answers_of(template, messages) == expected
 
 
 @pytest.mark.parametrize(
@@ -67,8 +79,8 @@ def test_the_answers_are_found(name, number, expected):
 
 
 def test_answers_that_begin_with_their_header_are_noticed(monkeypatch):
-  run = ChatTemplate._run
-  monkeypatch.setattr(ChatTemplate, "_run", lambda self, messages, ask: run(self, messages, ask=False))
+  render = ChatTemplate.render
+  monkeypatch.setattr(ChatTemplate, "render", lambda self, messages, tools=None, ask=False: render(self, messages))
   template = ChatTemplate(TEMPLATES["llama3"], TOKENIZER)
   assert_law_catches(check_answers, template, CHATS[1], ["4<|eot_id|>", "6<|eot_id|>"])
 
@@ -82,8 +94,9 @@ def test_spaces_after_the_token_that_ends_an_answer_are_not_part_of_it():
 def test_marks_and_prompts_find_the_same_answers():
   plain = CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", "")
   for messages in CHATS:
-    marked, found = (ChatTemplate(source, TOKENIZER).render(messages) for source in (CHATML, plain))
-    assert marked == found
+    marked, found = (ChatTemplate(source, TOKENIZER) for source in (CHATML, plain))
+    assert marked.render(messages).text == found.render(messages).text
+    assert answers_of(marked, messages) == answers_of(found, messages)
 
 
 def test_the_built_in_template_ends_turns_as_the_tokenizer_ends_documents():
@@ -124,10 +137,7 @@ def test_only_the_assistants_turns_and_their_ends_are_scored():
 
 
 def test_scoring_the_questions_too_is_noticed(monkeypatch):
-  monkeypatch.setattr(chat_template, "_GENERATION", chat_template.re.compile("messages"))
-  source = CHATML.replace("== 'assistant' %}", "!= 'system' %}")
-  mutant = ChatTemplate(source, TOKENIZER)
-  monkeypatch.setattr("lmx.objectives.chat.find_template", lambda tokenizer, path: mutant)
+  monkeypatch.setattr("lmx.objectives.chat_samples.answer_spans", lambda *given: [(0, len(given[3].text))])
   assert_law_catches(check_only_answers_are_scored, encoder())
 
 
@@ -157,12 +167,19 @@ def test_a_chat_that_is_too_long_loses_its_end_and_it_is_counted():
   ("row", "reason", "detail"),
   [
     ({"messages": QUESTION}, "chat without an assistant turn", "user"),
-    ({"messages": []}, "neither 'messages' nor", "columns: messages"),
+    ({"messages": []}, "no chat in the row", "'messages', 'conversations', .*filled here: none"),
     ({"messages": "nonsense"}, "column 'messages' is not JSON", "Expecting value"),
     ({"messages": {"a": 1}}, "column 'messages' is not a list", "got"),
     ({"messages": [*SHORT, {"role": "asistant", "content": "x"}]}, "unknown role", "did you mean 'assistant'"),
     ({"messages": [{"role": "user"}]}, "message without role and content", "got"),
+    ({"messages": [{"role": "user", "content": None}]}, "message without role and content", "got"),
     ({"messages": [{"role": "assistant", "content": [1]}]}, "message whose content is not text", r"got \[1\]"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content is not text", "it has image_url"),
+    ({"messages": [*QUESTION, {"role": "assistant", "content": " "}]}, "empty answer", "turn 2"),
+    ({"messages": [*QUESTION, {**SHORT[1], "weight": 0}]}, "chat without an assistant turn", "weight of 1"),
+    ({"messages": [*QUESTION, {**SHORT[1], "weight": 0.5}]}, "weight of a message", "got 0.5"),
+    ({"messages": [{**QUESTION[0], "weight": 1}, SHORT[1]]}, "weight of a message", "turn of the user"),
+    ({"messages": [{"role": "user", "content": "\ud800"}, SHORT[1]]}, "not valid Unicode", "character 0"),
     ({"prompt": "hi", "completion": " "}, "empty column 'completion'", ""),
   ],
 )
@@ -182,12 +199,6 @@ def test_a_template_that_refuses_a_chat_says_why(tmp_path):
     encoder(TEMPLATES["marked"], tmp_path)(row)
 
 
-def test_a_template_that_changes_what_was_written_needs_marks(tmp_path):
-  source = "{% for m in messages %}{{ m.content if loop.last else '...' }}{% endfor %}"
-  with pytest.raises(BadExampleError, match="hides where answers begin"):
-    encoder(source, tmp_path)({"messages": [*SHORT, *SHORT]})
-
-
 def test_a_template_that_is_none_is_refused_before_any_data_is_read(tmp_path):
   with pytest.raises(LmxError, match=r"template.jinja is not a Jinja template"):
     encoder("{% for %}", tmp_path)
@@ -196,7 +207,7 @@ def test_a_template_that_is_none_is_refused_before_any_data_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "source", ["{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}", "{{ strftime_now('%Y') }}"]
+  "source", ["{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}", "{{ strftime_now.__self__.today() }}"]
 )
 def test_a_template_can_do_nothing_but_write(source, tmp_path):
   with pytest.raises(BadExampleError, match="refuses this chat"):

@@ -93,7 +93,15 @@ def test_what_does_not_fit_is_cut_from_the_longer_text_and_counted():
 
 @pytest.mark.parametrize(
   ("value", "expected"),
-  [("x,z", [1, 0, 1]), ("", [0, 0, 0]), (" y , x ", [1, 1, 0]), (["z"], [0, 0, 1]), (None, [0, 0, 0])],
+  [
+    ("x,z", [1, 0, 1]),
+    ("", [0, 0, 0]),
+    (" y , x ", [1, 1, 0]),
+    (["z"], [0, 0, 1]),
+    (None, [0, 0, 0]),
+    (float("nan"), [0, 0, 0]),
+    (["x", None, float("nan")], [1, 0, 0]),
+  ],
 )
 def test_several_labels_are_a_list_or_have_commas_between(value, expected):
   encoder = make("classification", labels=("x", "y", "z"), multi_label=True).encoder
@@ -107,6 +115,13 @@ def test_several_labels_are_a_list_or_have_commas_between(value, expected):
     ("classification", {"text": " ", "label": "positive"}, "empty column 'text'"),
     ("classification", {"text": "a", "label": ""}, "empty column 'label'"),
     ("classification", {"text": ["a"], "label": "positive"}, "column 'text' is not text"),
+    ("classification", {"text": float("nan"), "label": "positive"}, "empty column 'text'"),
+    ("classification", {"text": "a", "label": float("nan")}, "empty column 'label'"),
+    ("classification", {"text": "a", "label": 1.5}, r"label not in the label set .*'1.5'"),
+    ("classification", {"text": "\ud800", "label": "positive"}, "column 'text' is not valid Unicode"),
+    ("regression", {"text": "a", "label": float("nan")}, "empty column 'label'"),
+    ("tagging", {"tokens": ["a", None], "tags": ["positive", "positive"]}, "empty column 'tokens'"),
+    ("tagging", {"tokens": ["a"], "tags": [float("nan")]}, "empty column 'tags'"),
     ("regression", {"text": "a", "label": "nan"}, r"column 'label' is not a number .*'nan'"),
     ("regression", {"text": "a", "label": "four"}, r"column 'label' is not a number .*'four'"),
     ("tagging", {"tokens": "a b", "tags": "positive"}, r"words and tags differ in number .*2 words, 1 tags"),
@@ -198,6 +213,57 @@ def test_the_place_of_an_answer_that_stands_twice_is_kept():
   row = {"question": "Who?", "context": "a b a", "answer": "a"}
   first, second = (make("span").encoder({**row, "answer_start": start}).fields["labels"] for start in (None, "4"))
   np.testing.assert_array_equal(second - first, [2, 2])
+
+
+def test_a_whole_number_is_the_same_class_however_a_table_writes_it():
+  encoder = make("classification", labels=("0", "1"), multi_label=False).encoder
+  assert [int(encoder({"text": "a", "label": value}).fields["labels"]) for value in (1, 1.0, "1", 0.0)] == [1, 1, 1, 0]
+  stars = make("classification", labels=("1.0", "1.5"), multi_label=False).encoder  # The config may say so.
+  assert [int(stars({"text": "a", "label": value}).fields["labels"]) for value in (1.0, "1.5")] == [0, 1]
+
+
+SQUAD = {"text": ["Albert Einstein", "The man, Albert Einstein", "Ulm"], "answer_start": [9, 0, 38]}
+
+
+@pytest.mark.parametrize(
+  ("columns", "golds"),
+  [
+    ({"answers": SQUAD}, ["albert ein ##stein", "the man , albert ein ##stein", "ulm"]),
+    ({"answers": json.dumps(SQUAD)}, ["albert ein ##stein", "the man , albert ein ##stein", "ulm"]),
+    ({"answers": [{"text": "Ulm", "answer_start": 38}, {"text": "born", "answer_start": 30}]}, ["ulm", "born"]),
+    ({"answer": SQUAD["text"][:2], "answer_start": SQUAD["answer_start"][:2]},
+     ["albert ein ##stein", "the man , albert ein ##stein"]),
+    ({"answer": "Ulm", "answer_start": 38, "answers": ["Ulm", "born"]}, ["ulm", "born"]),
+    ({"answers": {"text": [], "answer_start": []}}, ["[CLS]"]),
+    ({"answers": None, "answer": ""}, ["[CLS]"]),
+    ({"answer": "Ulm", "answers": float("nan")}, ["ulm"]),
+  ],
+)  # fmt: skip
+def test_the_answers_of_squad_are_read_and_the_first_is_learned(columns, golds):
+  encoded = make("span").encoder({"question": "Who?", "context": CONTEXT, **columns})
+  fields = encoded.fields
+  spans = dict.fromkeys(tuple(one) for one in fields["golds"].tolist())
+  assert [read(fields["tokens"][first : last + 1]) for first, last in spans] == golds
+  assert fields["golds"].shape == (span.MOST_ANSWERS, 2)
+  assert tuple(fields["labels"]) == next(iter(spans))
+  assert not encoded.doubts
+
+
+def test_answers_that_stand_nowhere_are_counted_or_refused_and_a_row_without_a_column_is_doubted():
+  encoder, row = make("span").encoder, {"question": "Who?", "context": CONTEXT}
+  assert encoder({**row, "answer": "Ulm", "answers": ["Ulm", "Munich"]}).notes == (span._NOT_THERE,)
+  assert encoder(row).doubts
+  many = encoder({**row, "answers": {"text": list(CONTEXT[:20]), "answer_start": [*range(20)]}})
+  assert many.notes == ()  # Letters of a word are one token.
+  for columns, reason in (
+    ({"answers": {"text": ["Ulm"], "answer_start": [3]}}, "answer not in the context"),
+    ({"answers": {"text": ["Ulm"], "answer_start": [3, 4]}}, "differ in number .*1 answers, 2 places"),
+    ({"answers": 5}, "column 'answers' has no answers"),
+    ({"answers": "Ulm"}, "column 'answers' is not JSON"),
+    ({"answers": ["Munich"]}, "answer not in the context"),
+  ):
+    with pytest.raises(BadExampleError, match=reason):
+      encoder({**row, **columns})
 
 
 def check_window_has_the_answer(encoder) -> None:

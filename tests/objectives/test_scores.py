@@ -77,8 +77,11 @@ def test_several_labels_a_row():
 def test_spans_are_compared_as_sets_of_tokens():
   spans = np.array([[2, 5], [0, 0], [3, 4], [0, 0]])
   labels = np.array([[4, 7], [0, 0], [8, 9], [5, 6]])
-  found = scores.span_scores({"spans": spans, "labels": labels})
+  found = scores.span_scores({"spans": spans, "golds": labels[:, None]})
   assert found == pytest.approx({"exact_match": 0.25, "f1": (0.5 + 1 + 0 + 0) / 4})
+  golds = np.stack([labels, [[1, 5], [0, 0], [3, 4], [4, 6]]], axis=1)  # The best of several answers counts.
+  found = scores.span_scores({"spans": spans, "golds": golds})
+  assert found == pytest.approx({"exact_match": 0.5, "f1": (2 * 4 / 9 + 1 + 1 + 0) / 4})
 
 
 LABELS = ("B-loc", "B-per", "I-loc", "I-per", "O")
