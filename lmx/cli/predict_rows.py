@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lmx.build import data_spec
+from lmx.cli.generate import show_defaults
 from lmx.data.document import BadDocuments
 from lmx.data.sources import open_source
 from lmx.errors import LmxError, message
@@ -50,6 +51,7 @@ def _write(loaded: LoadedRun, rows: Iterator[dict[str, Any]], args: argparse.Nam
 def chat(args: argparse.Namespace) -> int:
   """Takes turns with whoever types, until the input ends."""
   loaded = load(args.run, step=args.step)
+  show_defaults(loaded, plain=args.plain)
   system = [{"role": "system", "content": args.system}] if args.system else []
   messages: list[dict[str, str]] = list(system)
   asks = sys.stdin.isatty()
@@ -65,7 +67,8 @@ def chat(args: argparse.Namespace) -> int:
       messages = list(system)
       continue
     messages.append({"role": "user", "content": text})
-    answer = loaded.chat(messages, max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=seed)
+    answer = loaded.chat(messages, max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=seed,
+                         plain=args.plain)  # fmt: skip
     messages.append({"role": "assistant", "content": answer})
     seed += 1
     print(answer, flush=True)

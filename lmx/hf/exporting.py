@@ -3,7 +3,6 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,23 @@ import numpy as np
 from lmx.data.tokenizer import Tokenizer
 from lmx.data.vocabulary import DESCRIPTION_FILE
 from lmx.errors import LmxError, choose, message
-from lmx.hf.description import CONFIG_FILE, write_settings
+from lmx.hf.carried import (
+  CONFIG_FILE,
+  carried_config,
+  carried_family,
+  carried_keys,
+  token_ids,
+  write_beside_tokenizer,
+  write_generation,
+)
+from lmx.hf.description import write_settings
 from lmx.hf.families import FAMILIES
 from lmx.hf.family import Bound, Family, bind
+from lmx.hf.sentence import SentenceModel, normalizes, write_sentence_model
 from lmx.hf.settings import Keys
 from lmx.hf.views import View
 from lmx.hf.weights import WRITTEN, Planned, shards, write_weights
 
-GENERATION_FILE = "generation_config.json"
-# Small files that say how a model is used; a run that was imported keeps them, and an export gives them back.
-CARRIED = (GENERATION_FILE, "special_tokens_map.json", "added_tokens.json", "merges.txt", "modules.json",
-           "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")  # fmt: skip
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -64,6 +69,8 @@ def export_hf(
   multi_label: bool = False,
   tokenizer: Tokenizer | None = None,
   carried: Path | None = None,
+  length: int | None = None,
+  stops: Sequence[int] = (),
   dtype: str = "float32",
   max_shard_size: str | int = "5GB",
 ) -> Exported:
@@ -80,7 +87,9 @@ def export_hf(
     labels: names of the classes.
     multi_label: whether a row may have several of them.
     tokenizer: its files are written beside the model.
-    carried: a folder with files of the model that this one was imported as.
+    carried: a folder with files of the model that this one was imported as, or started from.
+    length: tokens that a text is cut to, for sentence-transformers to do the same; None: the context.
+    stops: ids that end a text beside the tokenizer's own.
     dtype: float32, bfloat16 or float16.
     max_shard_size: "5GB", or bytes; a larger model is written in several files with an index.
 
@@ -91,23 +100,27 @@ def export_hf(
   choose("dtype", dtype, WRITTEN)
   most = _bytes(max_shard_size)
   keys = {**model, **dataclasses.asdict(spec)}
-  chosen, written = choose_family(keys, spec, family, _carried_family(carried))
+  chosen, written = choose_family(keys, spec, family, carried_family(carried))
   head = chosen.heads[spec.head]
   shapes = {name: tuple(array.shape) for name, array in parameters.items()}
   bound = bind(chosen.rules(spec.head, prefix=not head.bare), shapes, spec.vocab_size, chosen.name)
   _check_absent(parameters, bound, chosen.name)
   plan = _plan(bound, chosen, spec.vocab_size)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
+  ids = token_ids(_tokens(tokenizer, chosen), carried_config(carried), stops)
   config = {
-    **_carried_keys(carried, chosen),
+    **carried_keys(carried, chosen),
     **written,
     **_labels(spec.head, labels, multi_label),
-    **_tokens(tokenizer, chosen),
+    **ids,
+    **chosen.fixed,
   }
-  config |= {**chosen.fixed, "architectures": [head.architectures[0]], "model_type": chosen.name, "torch_dtype": dtype}
+  config |= {"architectures": [head.architectures[0]], "model_type": chosen.name, "torch_dtype": dtype, "dtype": dtype}
   directory.mkdir(parents=True, exist_ok=True)
   files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
-  has_tokenizer = _write_beside(directory, tokenizer, carried)
+  has_tokenizer = _write_beside(directory, spec, tokenizer, carried, length)
+  if spec.head == "language":
+    write_generation(directory, carried, ids, stops)
   text = json.dumps(config | {"vocab_size": spec.vocab_size}, indent=2, sort_keys=True) + "\n"
   (directory / CONFIG_FILE).write_text(text, encoding="utf-8")  # The last: a folder with it is whole.
   numbers = sum(int(np.prod(shape, dtype=np.int64)) for shape, _ in plan.values())
@@ -206,24 +219,6 @@ def _check_absent(parameters: Mapping[str, jax.Array], bound: Mapping[str, Bound
 # ---------------------------------------------------------------- the small files
 
 
-def _carried_family(carried: Path | None) -> str | None:
-  return _carried_values(carried).get("model_type")
-
-
-def _carried_values(carried: Path | None) -> Keys:
-  """The config.json that a model was imported with, or nothing."""
-  file = None if carried is None else carried / CONFIG_FILE
-  return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
-
-
-def _carried_keys(carried: Path | None, family: Family) -> Keys:
-  """What that config.json said, where the model is exported as the same family."""
-  values = _carried_values(carried)
-  stale = ("dtype", "torch_dtype", "rope_parameters", "transformers_version", "id2label", "label2id", "problem_type")
-  same = values.get("model_type") == family.name
-  return {key: value for key, value in values.items() if key not in stale} if same else {}
-
-
 def _labels(head: str, labels: Sequence[str], multi_label: bool) -> Keys:
   if head == "regression":
     return {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "problem_type": "regression"}
@@ -246,21 +241,14 @@ def _tokens(tokenizer: Tokenizer | None, family: Family) -> Keys:
   return ids | ({"decoder_start_token_id": tokenizer.pad_id} if starts else {})
 
 
-def carry(source: Path, target: Path) -> list[str]:
-  """Copies the small files of a model's directory; their names."""
-  copied = []
-  for name in CARRIED:
-    if (source / name).is_file():
-      (target / name).parent.mkdir(parents=True, exist_ok=True)
-      shutil.copyfile(source / name, target / name)
-      copied.append(name)
-  return copied
-
-
-def _write_beside(directory: Path, tokenizer: Tokenizer | None, carried: Path | None) -> bool:
-  """The tokenizer's files, and those that came with the model; whether there is a tokenizer that others can read."""
-  if carried is not None:
-    carry(carried, directory)
+def _write_beside(
+  directory: Path, spec: Any, tokenizer: Tokenizer | None, carried: Path | None, length: int | None
+) -> bool:
+  """The tokenizer's files, and sentence-transformers'; whether there is a tokenizer that others can read."""
+  write_beside_tokenizer(directory, carried)
+  if spec.head == "embedding":
+    sentence = SentenceModel(spec.pooling, carried is None or normalizes(carried), length)
+    write_sentence_model(directory, sentence, spec.width, carried)
   if tokenizer is None:
     return False
   tokenizer.save(directory)

@@ -101,6 +101,7 @@ class Family:
     ignored: regexes of tensors that are no parameters, are copies of others, or belong to a part that lmx lacks.
     renamed: (regex, replacement) for names as older files have them.
     zeros: tensors that lmx has no parameter for, with the pattern of their shape; they must be zero, or absent.
+    aliases: another name that files have for a key of the table of settings -> the key.
     fixed: keys of config.json that every model of the family is written with, whatever it or its tokenizer says.
   """
 
@@ -112,6 +113,7 @@ class Family:
   ignored: tuple[str, ...] = ()
   renamed: tuple[tuple[str, str], ...] = ()
   zeros: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
   fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property

@@ -24,7 +24,6 @@ from lmx.models import MODELS
 from lmx.sharding import Layout
 from lmx.training.state import Blueprint, blueprint, init_parameters
 
-_LENGTH = 1024  # Tokens of a row in the config of an imported run, or its context where that is less.
 _TOKENIZER_FILES = {
   "tokenizer.json": "huggingface",
   "tokenizer.model": "sentencepiece",
@@ -104,7 +103,7 @@ def import_hf(
   with WeightFiles(directory) as files:
     description = really_tied(describe(directory, head, labels), files)
     reads = read_tokenizer(directory if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
-    return _import(files, description, reads, mesh, head is not None, dtype, as_stored, seed)
+    return _import(files, description, reads, mesh, dtype, as_stored, seed)
 
 
 def _import(
@@ -112,7 +111,6 @@ def _import(
   description: Description,
   tokenizer: Tokenizer | None,
   mesh: jax.sharding.Mesh | None,
-  fresh_head: bool,
   dtype: str | None,
   as_stored: bool,
   seed: int,
@@ -129,15 +127,12 @@ def _import(
   build = MODELS[description.model["family"]].build
   make = lambda key: build(spec, rngs=nnx.Rngs(key))  # noqa: E731
   plan = blueprint(make)
-  matching = match(description, plan, files, fresh_head=fresh_head)
+  matching = match(description, plan, files)
   fresh: dict[str, jax.Array] = {}
   if matching.fresh:
     fresh = init_parameters(make, jax.random.key(seed), plan, plan.template(layout), matching.fresh)
   parameters = fresh | load_tensors(files, matching, plan, layout, as_stored=as_stored)
-  settings = description.settings() | {
-    "compute.dtype": spec.dtype,
-    "data.length": min(_LENGTH, description.model["context"]),
-  }
+  settings = description.settings() | {"compute.dtype": spec.dtype}
   return Imported(
     directory=files.directory,
     description=description,

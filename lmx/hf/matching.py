@@ -33,7 +33,7 @@ class Matching:
   left_out: tuple[str, ...]
 
 
-def match(description: Description, plan: Blueprint, files: WeightFiles, *, fresh_head: bool) -> Matching:
+def match(description: Description, plan: Blueprint, files: WeightFiles) -> Matching:
   """Pairs tensors and parameters; every one on either side has its place, and the right shape.
 
   Raises:
@@ -47,12 +47,12 @@ def match(description: Description, plan: Blueprint, files: WeightFiles, *, fres
   wanted: dict[str, tuple[int, ...]] = {}
   for name, one in bound.items():
     tensors = {their_name: one.their_shape for their_name, _ in one.tensors()}
-    if fresh_head and name.startswith(_FRESH) and not all(their_name in stored for their_name in tensors):
+    if description.other_head and name.startswith(_FRESH) and not all(their_name in stored for their_name in tensors):
       fresh.append(name)
     else:
       wanted |= tensors
   extra = {name for name in stored if name not in wanted}
-  unknown = sorted(name for name in extra if not _may_be_left_out(description, bound, name, fresh_head))
+  unknown = sorted(name for name in extra if not _may_be_left_out(description, name))
   _check_names(files.directory, wanted, stored, unknown, family.name)
   _check_zeros(files, family, stored)
   for name, shape in wanted.items():
@@ -96,7 +96,7 @@ def really_tied(description: Description, files: WeightFiles) -> Description:
   return description
 
 
-def _may_be_left_out(description: Description, bound: Mapping[str, Bound], name: str, fresh_head: bool) -> bool:
+def _may_be_left_out(description: Description, name: str) -> bool:
   """Whether a tensor without a parameter is known to be harmless.
 
   It is a buffer or a copy, the copy of a tied table, or belongs to the head that isn't wanted.
@@ -105,7 +105,9 @@ def _may_be_left_out(description: Description, bound: Mapping[str, Bound], name:
   if family.is_ignored(name) or name in family.zeros:
     return True
   others = {rule.theirs: rule.ours for row in family.heads.values() for rule in row.rules if rule.theirs is not None}
-  return name in others and (fresh_head or (others[name] == "unembedding.kernel" and description.model["tied"]))
+  return name in others and (
+    description.other_head or (others[name] == "unembedding.kernel" and description.model["tied"])
+  )
 
 
 def _check_zeros(files: WeightFiles, family: Family, stored: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from lmx.nn.linear import Linear
 from lmx.nn.norm import Norm
 
 POOLINGS = ("cls", "mean", "last")
+ROW_HEADS = ("classification", "regression", "embedding")  # Those that read one vector of a row.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class HeadShape:
     outputs: scores of a row or token (labels).
     pooling: a name of `POOLINGS`.
     pooler: whether a dense layer with tanh follows the pooling.
+    bias: whether scores of whole rows have one.
     dropout: before the scores.
     function: the model's activation, for the transform of masked models.
     make_norm: makes a norm over the width.
@@ -42,6 +44,7 @@ class HeadShape:
   outputs: int
   pooling: str
   pooler: bool
+  bias: bool
   dropout: float
   function: Elementwise
   make_norm: Callable[[], Norm]
@@ -105,7 +108,7 @@ class RowHead(nnx.Module):
     self.pooling = shape.pooling
     self.dropout_rate = shape.dropout
     self.pooler = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs) if shape.pooler else None
-    self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs)
+    self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs, bias=shape.bias)
 
   def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
     """As `VocabularyHead.__call__`."""
@@ -182,8 +185,10 @@ def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) 
   return jnp.sum(jnp.where(real_BL1, x_BLD, 0), axis=1) / jnp.maximum(jnp.sum(real_BL1, axis=1), 1)
 
 
-def _dense(width: int, axis: str, outputs: int, scheme: Scheme, dtype: Any, rngs: nnx.Rngs) -> Linear:
-  return Linear((("embed", width),), ((axis, outputs),), bias=True, scheme=scheme, dtype=dtype, rngs=rngs)
+def _dense(
+  width: int, axis: str, outputs: int, scheme: Scheme, dtype: Any, rngs: nnx.Rngs, *, bias: bool = True
+) -> Linear:
+  return Linear((("embed", width),), ((axis, outputs),), bias=bias, scheme=scheme, dtype=dtype, rngs=rngs)
 
 
 HeadModule = VocabularyHead | RowHead | TokenHead | EmbeddingHead

@@ -105,7 +105,7 @@ class _OffsetContext:
   """Positions begin at pad_token_id + 1 = 2, so that the table has two rows more than the context."""
 
   def read(self, theirs, ours) -> None:
-    ours["context"] = theirs.take("max_position_embeddings", 514) - _PAD - 1
+    ours["context"] = theirs.take("max_position_embeddings", 512, int, nullable=False) - _PAD - 1
     Only("pad_token_id", (_PAD,)).read(theirs, ours)
 
   def write(self, ours, theirs) -> None:
