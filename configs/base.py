@@ -72,6 +72,7 @@ def get_config() -> config_dict.ConfigDict:
   model.pooling = placeholder(str)
   # Heads for whole rows: a dense layer with tanh before the scores, as BERT and RoBERTa have. None: encoders alone.
   model.pooler = placeholder(bool)
+  model.output_bias = False  # A bias on the logits of a model that ends in a vocabulary (Marian).
   model.head_bias = placeholder(bool)  # Heads for whole rows: a bias on the scores. None: encoders alone, as there.
   # Mixture of experts: each token goes through experts_per_token of the experts, none is dropped.
   model.experts = placeholder(int)  # E; None: one dense MLP.

@@ -50,8 +50,8 @@ def carried_config(carried: Path | None) -> Keys:
 
 def carried_family(carried: Path | None) -> str | None:
   """The family that a model was imported as."""
-  name = carried_config(carried).get("model_type")
-  return name if isinstance(name, str) else None
+  values = carried_config(carried)
+  return str(values["model_type"]) if "model_type" in values else None
 
 
 def carried_keys(carried: Path | None, family: Family) -> Keys:

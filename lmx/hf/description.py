@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmx.errors import LmxError, choose, message
+from lmx.errors import ConfigError, LmxError, choose, message
 from lmx.hf.carried import CONFIG_FILE
 from lmx.hf.families import FAMILIES
 from lmx.hf.family import Family
@@ -205,13 +205,16 @@ def make_spec(model: Mapping[str, Any], *, vocab_size: int, head: str, outputs: 
   return row.spec(**{key: value for key, value in given.items() if key in fields})
 
 
-def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> Keys:
+def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> tuple[Keys, Any]:
   """The config.json of a model as one of a family, without labels and tokens.
 
   Args:
     family: what to write it as.
     model: keys of config.model with every field of the spec, resolved.
     spec: the same, as a spec.
+
+  Returns:
+    (the file's keys, the spec of the model as it is written: it may have biases, and a table, that are zero here).
 
   Raises:
     LmxError: the family can't say something about this model; it names what.
@@ -222,7 +225,7 @@ def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> Keys:
     raise LmxError(message(f"head of a {family.name} model", got=spec.head, allowed=list(family.heads)))
   written: Keys = {}
   for line in family.lines:
-    line.write(model, written)
+    line.write(_with_zeros(model), written)
   understood: Keys = {}
   settings = Settings(written, f"a {family.name} model")
   for line in family.lines:
@@ -230,11 +233,33 @@ def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> Keys:
   _check_needs(family, spec.head, understood, settings.where)
   understood |= {"pooling": model["pooling"], **family.heads[spec.head].ours}
   again = make_spec(understood, vocab_size=spec.vocab_size, head=spec.head, outputs=spec.outputs)
+  differences = _differences(spec, again)
+  problems = [message(f"config.model.{field} of a {family.name} model", got=ours, allowed=[theirs],
+                      fix=f"--config.model.{field}={theirs}")
+              for field, ours, theirs in differences if (field, ours, theirs) not in _ZEROS]  # fmt: skip
+  if problems:
+    raise ConfigError(problems)
+  return written, dataclasses.replace(spec, **{field: theirs for field, _, theirs in differences})
+
+
+# What a model may lack and a family have: (key, value here, value there). Filled with zeros, it computes the same.
+_ZEROS = (("attention_bias", False, True), ("attention_out_bias", False, True), ("mlp_bias", False, True),
+          ("norm_bias", False, True), ("output_bias", False, True), ("token_types", 0, 2))  # fmt: skip
+
+
+def _with_zeros(model: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The keys of a model with a table of token types, which BERT's class can't be without."""
+  return {**model, "token_types": 2} if model.get("token_types") == 0 else model
+
+
+def _differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
+  """(field, here, there) of what two specs compute otherwise."""
+  found = []
   for field in dataclasses.fields(spec):
     ours, theirs = (getattr(one, field.name) for one in (spec, again))
     if field.name not in _OF_TRAINING and ours != theirs and not _not_read(field.name, spec):
-      raise LmxError(message(f"model.{field.name} of a {family.name} model", got=ours, allowed=[theirs]))
-  return written
+      found.append((field.name, ours, theirs))
+  return found
 
 
 def _not_read(field: str, spec: Any) -> bool:
@@ -244,6 +269,7 @@ def _not_read(field: str, spec: Any) -> bool:
     != "rotary",
     ("relative_buckets", "relative_distance"): spec.position != "relative",
     ("pooling",): spec.head not in ("classification", "regression", "embedding"),
-    ("pooler",): spec.head not in ("classification", "regression"),
+    ("pooler", "head_bias"): spec.head not in ("classification", "regression"),
+    ("context",): spec.unlimited,
   }
   return any(field in fields and unread for fields, unread in conditions.items())

@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from lmx.data.tokenizer import Tokenizer
 from lmx.data.vocabulary import DESCRIPTION_FILE
-from lmx.errors import LmxError, choose, message
+from lmx.errors import ConfigError, LmxError, choose, message
 from lmx.hf.carried import (
   CONFIG_FILE,
   carried_config,
@@ -27,8 +28,9 @@ from lmx.hf.families import FAMILIES
 from lmx.hf.family import Bound, Family, bind
 from lmx.hf.sentence import SentenceModel, normalizes, write_sentence_model
 from lmx.hf.settings import Keys
-from lmx.hf.views import View
 from lmx.hf.weights import WRITTEN, Planned, shards, write_weights
+from lmx.models import MODELS
+from lmx.training.state import blueprint
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -74,9 +76,7 @@ def export_hf(
   dtype: str = "float32",
   max_shard_size: str | int = "5GB",
 ) -> Exported:
-  """Writes a model so that `transformers` reads it.
-
-  Host memory holds one tensor at a time beside the parameters themselves.
+  """Writes a model so that `transformers` reads it; host memory holds one tensor at a time beside the parameters.
 
   Args:
     parameters: {dotted name: array}, adapters merged.
@@ -100,32 +100,41 @@ def export_hf(
   choose("dtype", dtype, WRITTEN)
   most = _bytes(max_shard_size)
   keys = {**model, **dataclasses.asdict(spec)}
-  chosen, written = choose_family(keys, spec, family, carried_family(carried))
-  head = chosen.heads[spec.head]
+  chosen, written, whole = choose_family(keys, spec, family, carried_family(carried))
+  head, parameters = chosen.heads[spec.head], with_zeros(parameters, whole, keys["family"])
   shapes = {name: tuple(array.shape) for name, array in parameters.items()}
   bound = bind(chosen.rules(spec.head, prefix=not head.bare), shapes, spec.vocab_size, chosen.name)
   _check_absent(parameters, bound, chosen.name)
-  plan = _plan(bound, chosen, spec.vocab_size)
+  plan = _plan(bound, chosen, spec)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
   ids = token_ids(_tokens(tokenizer, chosen), carried_config(carried), stops)
-  config = {
-    **carried_keys(carried, chosen),
-    **written,
-    **_labels(spec.head, labels, multi_label),
-    **ids,
-    **chosen.fixed,
-  }
-  config |= {"architectures": [head.architectures[0]], "model_type": chosen.name, "torch_dtype": dtype, "dtype": dtype}
+  labelled = _labels(spec.head, labels, multi_label)
   directory.mkdir(parents=True, exist_ok=True)
   files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
   has_tokenizer = _write_beside(directory, spec, tokenizer, carried, length)
   if spec.head == "language":
     write_generation(directory, carried, ids, stops)
-  text = json.dumps(config | {"vocab_size": spec.vocab_size}, indent=2, sort_keys=True) + "\n"
-  (directory / CONFIG_FILE).write_text(text, encoding="utf-8")  # The last: a folder with it is whole.
+  config = {**carried_keys(carried, chosen), **written, **labelled, **ids, **chosen.fixed}
+  _write_config(directory, config, chosen, spec, dtype)  # The last: a folder with it is whole.
   numbers = sum(int(np.prod(shape, dtype=np.int64)) for shape, _ in plan.values())
   size = sum(file.stat().st_size for file in files)
   return Exported(directory, chosen.name, head.architectures[0], tuple(files), len(plan), numbers, size, has_tokenizer)
+
+
+def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping[str, Any]:
+  """Parameters with zeros for those that only the written model has: biases, and a table of token types."""
+  build = MODELS[family].build
+  plan = blueprint(lambda key: build(spec, rngs=nnx.Rngs(key)))
+  missing = {name: shape for name, shape in plan.dimensions.items() if name not in parameters}
+  return {**parameters, **{name: np.zeros(shape, np.float32) for name, shape in missing.items()}}
+
+
+def _write_config(directory: Path, config: Keys, family: Family, spec: Any, dtype: str) -> None:
+  """config.json, with the names of class and dtype that older and newer programs read."""
+  named = {"architectures": [family.heads[spec.head].architectures[0]], "model_type": family.name}
+  config = {**config, **named, "torch_dtype": dtype, "dtype": dtype, "vocab_size": spec.vocab_size}
+  text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+  (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def new_folder(path: str | Path) -> Path:
@@ -140,8 +149,8 @@ def new_folder(path: str | Path) -> Path:
   return directory
 
 
-def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None = None) -> tuple[Family, Keys]:
-  """The family to write a model as, and its config.json.
+def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None = None) -> tuple[Family, Keys, Any]:
+  """The family to write a model as, its config.json, and the spec of what is written: see `write_settings`.
 
   Args:
     model: keys of config.model, resolved.
@@ -154,16 +163,45 @@ def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None =
   """
   if name is not None:
     family = choose("family", name, FAMILIES)
-    return family, write_settings(family, model, spec)
-  reasons = []
-  names = [origin, *FAMILIES] if origin in FAMILIES else list(FAMILIES)
-  kin = [name for name in dict.fromkeys(names) if FAMILIES[name].ours == model["family"]]
-  for family in map(FAMILIES.__getitem__, kin):
+    return family, *write_settings(family, model, spec)
+  reasons: dict[str, LmxError] = {}
+  for family in _kin(model, origin):
     try:
-      return family, write_settings(family, model, spec)
+      return family, *write_settings(family, model, spec)
     except LmxError as error:
-      reasons.append(f"  {family.name}: {error}")
-  raise LmxError("No Hugging Face family of lmx can express this model exactly:\n" + "\n".join(reasons))
+      reasons[family.name] = error
+  said = "\n".join(f"  {family}: {_in_one_line(error)}" for family, error in reasons.items())
+  raise LmxError(f"No Hugging Face family of lmx can express this model exactly:\n{said}")
+
+
+def _kin(model: Keys, origin: str | None) -> list[Family]:
+  """The families with models of a kind, the one that the model was imported as first."""
+  names = [origin, *FAMILIES] if origin in FAMILIES else list(FAMILIES)
+  return [FAMILIES[str(name)] for name in dict.fromkeys(names) if FAMILIES[str(name)].ours == model["family"]]
+
+
+def _in_one_line(error: LmxError) -> str:
+  return "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
+
+
+_FAR = 100  # More differences than a spec has fields.
+
+
+def export_note(model: Keys, spec: Any, origin: str | None = None) -> str:
+  """What `lmx export` will write a model as; or that it can't, with the keys to change for the nearest family."""
+  if not _kin(model, origin):
+    return f"no Hugging Face format of lmx holds a model of config.model.family={model['family']}"
+  keys = {**model, **dataclasses.asdict(spec)}
+  nearest: tuple[int, str] = (_FAR, "")
+  for family in _kin(model, origin):
+    try:
+      write_settings(family, keys, spec)
+      return f"as {family.name}, {family.heads[spec.head].architectures[0]}"
+    except ConfigError as error:
+      nearest = min(nearest, (len(error.problems), f"; the nearest is {family.name}: {_in_one_line(error)}"))
+    except LmxError as error:  # It lacks the head, or a word for a setting; there may be more.
+      nearest = min(nearest, (_FAR - 1, f"; the nearest is {family.name}: {error}"))
+  return "no Hugging Face format of lmx holds this model exactly" + nearest[1]
 
 
 def _bytes(size: str | int) -> int:
@@ -182,16 +220,14 @@ def _bytes(size: str | int) -> int:
 Parts = list[tuple[str, Bound, tuple[int, ...]]]  # (our name, its rule, place in the stacked dimensions)
 
 
-def _plan(bound: Mapping[str, Bound], family: Family, vocab_size: int) -> dict[str, tuple[tuple[int, ...], Parts]]:
+def _plan(bound: Mapping[str, Bound], family: Family, spec: Any) -> dict[str, tuple[tuple[int, ...], Parts]]:
   """Their tensor -> its shape and the parts of ours that it is made of, in the order of their names."""
   plan: dict[str, tuple[tuple[int, ...], Parts]] = {}
   for name, one in bound.items():
     for their_name, index in one.tensors():
       plan.setdefault(their_name, (one.their_shape, []))[1].append((name, one, index))
-  for name, pattern in family.zeros.items():
-    view = View(pattern)
-    groups = view.part_shape(dict.fromkeys(view.letters, vocab_size))
-    plan[name] = (groups, [])
+  if family.output_bias is not None and not spec.tied and family.copies[family.output_bias] in plan:
+    plan[family.output_bias] = plan[family.copies[family.output_bias]]
   return dict(sorted(plan.items()))
 
 

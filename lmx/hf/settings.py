@@ -154,7 +154,12 @@ class Same:
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     value = ours[self.ours]
     if self.words is not None:
-      value = next((theirs_value for theirs_value, ours_value in self.words.items() if ours_value == value), None)
+      word = next((theirs_value for theirs_value, ours_value in self.words.items() if ours_value == value), _MISSING)
+      if word is _MISSING:
+        allowed = list(dict.fromkeys(self.words.values()))
+        subject = f"config.model.{self.ours}"
+        raise LmxError(message(subject, got=value, allowed=allowed, fix=f"--{subject}={allowed[0]}"))
+      value = word
     theirs[self.theirs] = value
 
 

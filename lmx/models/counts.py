@@ -93,7 +93,7 @@ def head_parameters(spec: Any) -> int:
   if spec.head == "masked":
     return dense + norm_size(spec) + spec.vocab_rows
   if spec.head not in outputs:
-    return 0
+    return spec.vocab_rows if spec.head == "language" and spec.output_bias else 0
   pooler = dense if spec.pooler and spec.head in ("classification", "regression") else 0
   bias = 1 if spec.head_bias or spec.head not in ROW_HEADS else 0
   return pooler + (spec.width + bias) * outputs[spec.head]

@@ -123,6 +123,7 @@ class LSTMSpec:
       pooling=self.pooling,
       pooler=self.pooler,
       bias=self.head_bias,
+      output_bias=False,
       dropout=self.dropout,
       function=jnp.tanh,
       make_norm=norm,

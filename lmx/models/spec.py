@@ -88,6 +88,7 @@ class StackSpec:
   pooling: str = _DERIVED
   pooler: bool = _DERIVED
   head_bias: bool = _DERIVED
+  output_bias: bool = False
   experts: int | None = None
   experts_per_token: int = 2
   expert_width: int = _DERIVED

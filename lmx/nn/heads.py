@@ -34,6 +34,7 @@ class HeadShape:
     pooling: a name of `POOLINGS`.
     pooler: whether a dense layer with tanh follows the pooling.
     bias: whether scores of whole rows have one.
+    output_bias: whether the logits of the language head have one.
     dropout: before the scores.
     function: the model's activation, for the transform of masked models.
     make_norm: makes a norm over the width.
@@ -45,6 +46,7 @@ class HeadShape:
   pooling: str
   pooler: bool
   bias: bool
+  output_bias: bool
   dropout: float
   function: Elementwise
   make_norm: Callable[[], Norm]
@@ -67,12 +69,12 @@ class Ending:
 
 
 class VocabularyHead(nnx.Module):
-  """Nothing of its own: the next thing is the output table."""
+  """Nothing of its own, or a bias on the logits: the next thing is the output table."""
 
   vocabulary: ClassVar[bool] = True
 
   def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
-    pass
+    self.bias: Any = _output_bias(shape) if shape.output_bias else None
 
   def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> Ending:
     """Ends a forward pass.
@@ -82,7 +84,7 @@ class VocabularyHead(nnx.Module):
       segment_ids_BL: 0 marks padding; None: there is none.
       key: for dropout; None: off.
     """
-    return Ending(hidden_BLD)
+    return Ending(hidden_BLD, bias=None if self.bias is None else self.bias[...])
 
 
 class MaskedHead(VocabularyHead):
@@ -91,7 +93,7 @@ class MaskedHead(VocabularyHead):
   def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
     self.transform = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs)
     self.norm = shape.make_norm()
-    self.bias = nnx.Param(jnp.zeros((shape.vocab_rows,), jnp.float32), axes=("vocab",))
+    self.bias = _output_bias(shape)
     self.function = shape.function
 
   def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
@@ -183,6 +185,10 @@ def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) 
     last_B11 = jnp.max(jnp.where(real_BL1, columns, 0), axis=1, keepdims=True)
     return jnp.take_along_axis(x_BLD, last_B11, axis=1)[:, 0]
   return jnp.sum(jnp.where(real_BL1, x_BLD, 0), axis=1) / jnp.maximum(jnp.sum(real_BL1, axis=1), 1)
+
+
+def _output_bias(shape: HeadShape) -> nnx.Param:
+  return nnx.Param(jnp.zeros((shape.vocab_rows,), jnp.float32), axes=("vocab",))
 
 
 def _dense(

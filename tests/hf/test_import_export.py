@@ -259,11 +259,39 @@ def test_a_run_is_no_hugging_face_model_and_a_file_no_directory(run):
     import_hf(run / "config.json")
 
 
-def test_a_bias_that_marian_has_and_lmx_lacks_must_be_zero(tmp_path):
+def test_the_output_bias_of_marian_is_a_parameter_and_zero_where_a_file_lacks_it(tmp_path):
   model = copy(GOLDEN / "marian-language-3", tmp_path / "model")
-  change_weights(model, lambda arrays: arrays | {"final_logits_bias": arrays["final_logits_bias"] + 1})
-  with pytest.raises(LmxError, match="final_logits_bias isn't zero"):
-    import_hf(model)
+  size = json.loads((model / "config.json").read_text())["vocab_size"]
+  bias = np.arange(size, dtype=np.float32)[None]
+  change_weights(model, lambda arrays: arrays | {"final_logits_bias": bias})
+  imported = import_hf(model)
+  np.testing.assert_array_equal(np.asarray(imported.parameters["head.bias"])[:size], bias[0])
+  export_hf(imported.parameters, imported.spec, imported.description.model, tmp_path / "out")
+  np.testing.assert_array_equal(load_file(tmp_path / "out" / "model.safetensors")["final_logits_bias"], bias)
+  change_weights(model, lambda arrays: {name: array for name, array in arrays.items() if "final" not in name})
+  assert not np.asarray(import_hf(model).parameters["head.bias"]).any()
+
+
+def test_an_untied_output_bias_counts_and_a_copy_that_is_none_is_refused(tmp_path):
+  model = copy(BERT, tmp_path / "model", tie_word_embeddings=False)
+  own = "cls.predictions.decoder.bias"
+  table = load_file(model / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+  bias = np.linspace(-1, 1, len(table)).astype(np.float32)
+  change_weights(model, lambda arrays: arrays | {own: bias, "cls.predictions.decoder.weight": table * 2})
+  imported = import_hf(model)
+  np.testing.assert_array_equal(np.asarray(imported.parameters["head.bias"])[: len(bias)], bias)
+  export_hf(imported.parameters, imported.spec, imported.description.model, tmp_path / "out")
+  written = load_file(tmp_path / "out" / "model.safetensors")
+  np.testing.assert_array_equal(written[own], bias)
+  np.testing.assert_array_equal(written["cls.predictions.bias"], bias)
+  tied = copy(BERT, tmp_path / "tied", tie_word_embeddings=True)
+  change_weights(tied, lambda arrays: {n: a for n, a in arrays.items() if "decoder.weight" not in n} | {own: bias})
+  with pytest.raises(LmxError, match=r"cls\.predictions\.decoder\.bias: got 'other numbers than in cls\.predictions"):
+    import_hf(tied)
+  shared = copy(T5, tmp_path / "t5")
+  change_weights(shared, lambda arrays: arrays | {"encoder.embed_tokens.weight": arrays["shared.weight"] * 2})
+  with pytest.raises(LmxError, match=r"encoder\.embed_tokens\.weight: got 'other numbers than in shared\.weight'"):
+    import_hf(shared)
 
 
 @pytest.mark.parametrize("command", [["import", str(LLAMA), "--workdir"], ["export", "RUN", "--output"]])
@@ -290,7 +318,7 @@ def test_a_model_that_no_family_has_says_why_for_each():
   assert {family for family in FAMILIES if f"  {family}: " in str(caught.value)} == {
     name for name, family in FAMILIES.items() if family.ours == "transformer"
   }
-  assert "model.activation of a llama model: got 'relu'" in str(caught.value) or "hidden_act" in str(caught.value)
+  assert "llama: config.model.activation: got 'relu'. Allowed: swiglu" in str(caught.value)
 
 
 def test_a_head_bias_that_llama_has_no_place_for_is_refused(tmp_path):

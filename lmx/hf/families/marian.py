@@ -80,11 +80,19 @@ MARIAN = Family(
     *norm("decoder.layers.cross_attention_norm", "model.decoder.layers.{layer}.encoder_attn_layer_norm"),
   ),
   heads={
-    "language": HeadMap(("MarianMTModel",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d")),
+    "language": HeadMap(
+      ("MarianMTModel",),
+      (
+        *tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"),
+        *tensor("head.bias", "final_logits_bias", "1 v -> v"),
+      ),
+      ours={"output_bias": True},
+    ),
     "embedding": HeadMap(("MarianModel",), bare=True),
   },
   aliases={"num_attention_heads": "encoder_attention_heads", "hidden_size": "d_model",
            "num_hidden_layers": "encoder_layers"},
-  ignored=(r"model\.(encoder|decoder)\.embed_(tokens|positions)\.weight",),
-  zeros={"final_logits_bias": "1 v -> v"},
+  copies={f"model.{side}.embed_tokens.weight": "model.shared.weight" for side in ("encoder", "decoder")},
+  ignored=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
+  optional=("final_logits_bias",),
 )  # fmt: skip

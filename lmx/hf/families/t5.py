@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmx.hf.family import Family, HeadMap, Rule, norm, tensor
-from lmx.hf.settings import Also, Always, Keys, Only, Same, Settings, same
+from lmx.hf.settings import Always, Keys, Only, Same, Settings, same
 
 # feed_forward_proj -> dense_act_fn and is_gated_act, as transformers' T5Config derives them.
 _PARTS = {"relu": ("relu", False), "gated-gelu": ("gelu_new", True), "gated-silu": ("silu", True),
@@ -94,8 +94,7 @@ T5 = Family(
   name="t5",
   lines=(
     Always({"family": "encoder_decoder", "position": "relative", "norm": "rmsnorm", "norm_bias": False,
-            "norm_position": "pre", "attention_bias": False, "mlp_bias": False, "attention_scale": 1.0,
-            "context": 512}),
+            "norm_position": "pre", "attention_bias": False, "mlp_bias": False, "attention_scale": 1.0}),
     _Layers(),
     Same("d_model", "width", 512),
     Same("num_heads", "heads", 8),
@@ -107,7 +106,7 @@ T5 = Family(
     Same("dropout_rate", "dropout", 0.1),
     _Activation(),
     _Output(),
-    Also("n_positions", "context"),
+    Same("n_positions", "context", 512),
     Only("is_decoder", (False,)),
   ),
   prefix="",
@@ -120,7 +119,7 @@ T5 = Family(
   },
   aliases={"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
            "head_dim": "d_kv"},
-  # Copies of the shared table, and a table that v1.1's first files have for attention to the encoder, which reads none.
-  ignored=(r"(encoder|decoder)\.embed_tokens\.weight",
-           r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"),
+  copies={"encoder.embed_tokens.weight": "shared.weight", "decoder.embed_tokens.weight": "shared.weight"},
+  # A table that v1.1's first files have for attention to the encoder, which reads none.
+  ignored=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
 )  # fmt: skip
