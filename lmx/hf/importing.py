@@ -14,6 +14,7 @@ from flax import nnx
 
 from lmx.data.tokenizer import Tokenizer, open_tokenizer
 from lmx.errors import LmxError, message
+from lmx.hf.adapter import open_weights
 from lmx.hf.description import Description, describe, make_spec
 from lmx.hf.family import VOCABULARY, Bound
 from lmx.hf.hub import model_directory
@@ -86,7 +87,8 @@ def import_hf(
   parameter at a time beside the result, never a whole file.
 
   Args:
-    path_or_name: a directory with config.json and safetensors, or a name on the hub where there is a network.
+    path_or_name: a directory with config.json and safetensors, or a name on the hub where there is a network. A
+      directory with adapter_config.json is read with its adapter merged into its base's weights.
     mesh: None: the first device.
     head: a row of `HEADS` to end the model in instead of its own; what the files lack of it is drawn from the seed.
     labels: with `head`: the names of its classes.
@@ -100,9 +102,11 @@ def import_hf(
       have no place or have another shape; a tokenizer with more ids than the model's table.
   """
   directory = model_directory(path_or_name)
-  with WeightFiles(directory) as files:
-    description = really_tied(describe(directory, head, labels), files)
-    reads = read_tokenizer(directory if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
+  with open_weights(directory) as files:
+    base = files.directory
+    description = really_tied(describe(base, head, labels), files)
+    own = directory if has_tokenizer(directory) else base  # An adapter may bring its own.
+    reads = read_tokenizer(own if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
     return _import(files, description, reads, mesh, dtype, as_stored, seed)
 
 
@@ -146,6 +150,11 @@ def _import(
     left_out=matching.left_out,
     bytes=files.bytes,
   )
+
+
+def has_tokenizer(directory: Path) -> bool:
+  """Whether a directory has a tokenizer's file."""
+  return any((directory / file).is_file() for file in _TOKENIZER_FILES)
 
 
 def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer | None:
