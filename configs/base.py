@@ -67,8 +67,13 @@ def get_config() -> config_dict.ConfigDict:
   # from this one on, so that the best learning rate found at it holds at any width. None: off.
   model.mup_base_width = placeholder(int)
   model.encoder_layers = placeholder(int)  # encoder_decoder: blocks of the encoder; None: as many as layers.
-  model.pooling = "cls"  # cls (the first token) | mean | last: the token that a head for whole rows reads.
-  model.pooler = True  # Heads for whole rows: a dense layer with tanh before the scores, as BERT and RoBERTa have.
+  # cls (the first token) | mean | last: the token that a head for whole rows reads. None: cls for encoders, mean for
+  # encoders with a decoder, last for models whose first token sees no other.
+  model.pooling = placeholder(str)
+  # Heads for whole rows: a dense layer with tanh before the scores, as BERT and RoBERTa have. None: encoders alone.
+  model.pooler = placeholder(bool)
+  model.output_bias = False  # A bias on the logits of a model that ends in a vocabulary (Marian).
+  model.head_bias = placeholder(bool)  # Heads for whole rows: a bias on the scores. None: encoders alone, as there.
   # Mixture of experts: each token goes through experts_per_token of the experts, none is dropped.
   model.experts = placeholder(int)  # E; None: one dense MLP.
   model.experts_per_token = 2

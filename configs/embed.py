@@ -17,7 +17,8 @@ def get_config(run: str = "") -> ConfigDict:
   config = fine_tuning(run, "encoder")
   config.name = "embed"
   config.objective.name = "contrastive"
-  config.model.pooling = "mean"
+  if config.model.pooling is None:  # A run that was imported with a pooling, or trained with one, keeps it.
+    config.model.pooling = "mean" if config.model.family == "encoder" else "last"
   config.data.length, config.data.packing = 64, "padded"
   config.train.duration, config.train.batch_size = "1 epochs", 64
   config.optimizer.peak_lr = 3e-5 if run else 5e-4

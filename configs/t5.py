@@ -45,7 +45,7 @@ def get_config(size: str = "small") -> ConfigDict:
   model.family, model.position = "encoder_decoder", "relative"
   model.norm, model.norm_eps, model.norm_bias = "rmsnorm", 1e-6, False
   model.attention_bias = model.mlp_bias = False
-  # T5 leaves the scores unscaled and starts the queries smaller by 1 / sqrt(head_width): the same function.
+  model.attention_scale = 1.0  # T5 leaves the scores unscaled; queries begin smaller by 1 / sqrt(head_width).
   model.init, model.init_std = "lecun", 1.0
   model.context = config.data.encoder_length = 512
   config.data.length = 256  # Room for what is taken out of many short documents in one row.

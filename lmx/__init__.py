@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["from_hf", "load", "to_hf"]
 
 # Attribute -> the module that has it, imported on first use.
-_LAZY = {"load": "lmx.notebook", "from_hf": "lmx.notebook", "to_hf": "lmx.notebook"}
+_LAZY = {"load": "lmx.notebook", "from_hf": "lmx.exchange", "to_hf": "lmx.exchange"}
 _problem = "; ".join(version_problems())
 if _problem:
   warnings.warn(f"lmx: {_problem}. Fix: {FIX}", RuntimeWarning, stacklevel=2)

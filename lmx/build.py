@@ -29,12 +29,14 @@ from lmx.data.corpus import (
 from lmx.data.encoding import Needs
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
 from lmx.errors import ConfigError, LmxError, Problems, choose, message
+from lmx.hf.carried import carried_family
+from lmx.hf.exporting import export_note
 from lmx.mesh import imagined_mesh, make_mesh, whole_batch
 from lmx.network import Network, check_start, make_layout, make_network, make_objective, model_spec, objective_row
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
 from lmx.optim.optimizers import OPTIMIZERS
-from lmx.run_config import TOKENIZER_DIR, read_labels
+from lmx.run_config import IMPORTED_DIR, TOKENIZER_DIR, read_labels
 from lmx.sharding import Layout
 from lmx.training.state import Blueprint
 from lmx.units import Pace, duration_steps, human_bytes
@@ -107,6 +109,7 @@ class Experiment:
     command: how the run was started, without its folder; it is repeated in hints.
     labels: what the scores of a head for labels stand for, in order; () for the others.
     needs: what the objective asks of the data.
+    export: what the model can be written as for others.
   """
 
   name: str
@@ -121,6 +124,7 @@ class Experiment:
   objective: Objective
   labels: tuple[str, ...]
   needs: Needs
+  export: str
   network: Network
   rows: Rows
   cadence: Cadence
@@ -203,6 +207,19 @@ def check(config: ConfigDict) -> list[str]:
   with problems.collect():
     make_layout(config)
   return list(dict.fromkeys(problems.messages))
+
+
+def export_as(config: ConfigDict, spec: Any | None = None) -> str:
+  """What `lmx export` will write the config's model as, or why it can't, and what to change.
+
+  Args:
+    config: checked.
+    spec: of the model; None: with the sizes that are assumed before data is read.
+  """
+  spec = model_spec(config, *assumed_sizes(config)) if spec is None else spec
+  start = config.checkpoint.start_from
+  origin = None if start is None else carried_family(Path(start).expanduser() / IMPORTED_DIR)
+  return export_note(dict(config.model), spec, origin)
 
 
 def assumed_sizes(config: ConfigDict) -> tuple[int, int]:
@@ -336,6 +353,7 @@ def build(
     objective=objective,
     labels=labels,
     needs=needs,
+    export=export_as(config, spec),
     network=network,
     rows=make_rows(config, network.layout, epoch),
     cadence=make_cadence(config, pace),

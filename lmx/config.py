@@ -323,8 +323,12 @@ def to_json(config: ConfigDict) -> str:
   return json.dumps(config.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+# Keys that came later than some runs -> (their objectives, what those runs have where it isn't base.py's value).
+_BEFORE = {"model.head_bias": (("classification", "regression"), True)}
+
+
 def from_json(text: str) -> ConfigDict:
-  """The config that `to_json` wrote. A key that a later lmx added gets base.py's value.
+  """The config that `to_json` wrote. A key that a later lmx added gets base.py's value, or that of `_BEFORE`.
 
   Raises:
     ConfigError: not JSON, or a key or type that this version of lmx does not have.
@@ -337,7 +341,11 @@ def from_json(text: str) -> ConfigDict:
     raise ConfigError([f"config.json is not JSON: {error}. Fix: it is written by lmx train; restore it."]) from error
   if not isinstance(values, dict):
     raise ConfigError([f"config.json holds a {type(values).__name__}, not a config. Fix: restore it."])
-  for key, value in _leaves(values, config):
+  leaves = dict(_leaves(values, config))
+  for key, (objectives, value) in _BEFORE.items():
+    if leaves.get("objective.name") in objectives:
+      leaves.setdefault(key, value)
+  for key, value in leaves.items():
     with problems.collect():
       _assign(config, key, value, f"config.json (another version of lmx?): config.{key}")
   problems.raise_if_any()

@@ -43,6 +43,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "optimizer.schedule": ("constant", "cosine", "linear", "inverse_sqrt", "wsd", "plateau"),
 }
 
+OPTIONAL = ("model.pooling",)  # Enumerated keys that may be None.
+
 # What the items of a tuple are: "str" items may be typed as a comma list, a "text" item may contain commas.
 TUPLE_ITEMS = {
   "data.sources": "str",
@@ -154,7 +156,7 @@ def check(config: Any) -> list[str]:
 def _check_each_value(config: Any, problems: Problems) -> None:
   for key, allowed in CHOICES.items():
     value = config[key]
-    if value not in allowed:
+    if value not in allowed and not (value is None and key in OPTIONAL):
       problems.add(f"config.{key}", got=value, allowed=allowed)
   for key, (passes, phrase) in RANGES.items():
     value = config[key]

@@ -85,7 +85,8 @@ def train(experiment: Experiment) -> Result:
     say_finished_before(out, experiment, step)
     return Result(step, True, None)
   use_compilation_cache(experiment.compilation_cache)
-  write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels)
+  write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels,
+                  origin=experiment.saving.start_from)  # fmt: skip
   introduce(out, experiment, experiment.network.spec.check_kernels(jax.default_backend()))
   with noticing_lost_processes(lambda: what_is_saved(experiment)), open_run(experiment, out) as run:
     while run.step < experiment.cadence.total and not run.asked_to_stop():

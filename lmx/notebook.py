@@ -21,13 +21,12 @@ from ml_collections.config_dict import ConfigDict
 
 from lmx import tasks
 from lmx.build import data_needs, data_spec
-from lmx.config import from_json, from_values, to_json
+from lmx.config import from_json, to_json
 from lmx.data.corpus import make_eval_batches, prepare_corpus
 from lmx.data.tokenizer import Tokenizer, load_tokenizer
 from lmx.errors import LmxError, message
 from lmx.evaluation.heldout import HeldOut, evaluate
-from lmx.hf.exporting import Exported, export_hf
-from lmx.hf.importing import import_hf
+from lmx.hf.generation import GenerationDefaults, read_generation
 from lmx.inference.beam import beam_search
 from lmx.inference.generate import Sample, generate
 from lmx.inference.score import score
@@ -86,6 +85,7 @@ class LoadedRun:
     layout: the mesh it lies on.
     labels: what the scores of a head for labels stand for, in order; () for the others.
     folder: the run directory, or None for a model that has none.
+    carried: the folder with the small files that the model was imported with, or None.
   """
 
   model: Any
@@ -95,6 +95,20 @@ class LoadedRun:
   layout: Layout
   labels: tuple[str, ...] = ()
   folder: Path | None = None
+  carried: Path | None = None
+
+  @property
+  def generation(self) -> GenerationDefaults:
+    """What the model's generation_config.json says: the defaults of `generate`, `chat` and `translate`."""
+    return read_generation(self.carried, decodes_alone=self.config.model.family == "encoder_decoder")
+
+  @property
+  def stops(self) -> tuple[int, ...]:
+    """Ids that end a text, or for a model trained on chats an answer."""
+    if self.config.objective.name != "chat":
+      return (self.tokenizer.eos_id,)
+    template = find_template(self.tokenizer, None)
+    return tasks.chat_prompt(Chat([{"role": "user", "content": "x"}]), template, self.tokenizer).stops
 
   @property
   def setting(self) -> Setting:
@@ -118,87 +132,110 @@ class LoadedRun:
     self,
     text: str | Sequence[str] = "",
     *,
-    max_new_tokens: int = 100,
-    temperature: float = 0.8,
+    max_new_tokens: int | None = None,
+    temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     num_samples: int = 1,
     seed: int = 0,
     slide: bool = False,
+    plain: bool = False,
   ) -> list[str]:
     """Continuations of `text`, without the text itself; of a model with an encoder, or trained as seq2seq, its answers.
 
     Args:
       text: a prompt, or several; "" is the start of a document.
-      max_new_tokens: tokens to add, at most.
-      temperature, top_k, top_p: 0 temperature always takes the likeliest token; top_k and top_p cut the tail.
+      max_new_tokens: tokens to add, at most; None: as the model's generation_config.json says, else 100.
+      temperature, top_k, top_p: 0 temperature always takes the likeliest token; top_k and top_p cut the tail. None: as
+        the model's generation_config.json says, which may also ask for beam search, else 0.8 and no cuts.
       num_samples: continuations of each prompt.
       seed: the same seed gives the same text.
       slide: go on where the context is full, without the oldest half of the text.
+      plain: don't look into generation_config.json.
 
     Returns:
       All samples of the first prompt, then of the next, and so on.
     """
     prompts = [text] if isinstance(text, str) else list(text)
-    samples = self.continuations(prompts, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k,
-                                 top_p=top_p, num_samples=num_samples, seed=seed, slide=slide)  # fmt: skip
+    said = GenerationDefaults() if plain else self.generation
+    most = max_new_tokens or said.max_new_tokens or 100
+    if said.searches and num_samples == 1 and all(value is None for value in (temperature, top_k, top_p)):
+      return self.translate(prompts, max_new_tokens=most)
+    samples = self.continuations(prompts, max_new_tokens=most, num_samples=num_samples, seed=seed, slide=slide,
+                                 plain=plain, **said.sampling(temperature, top_k, top_p))  # fmt: skip
     return [self.tokenizer.decode(sample.tokens) for of_prompt in samples for sample in of_prompt]
 
-  def continuations(self, prompts: Sequence[str], *, seed: int, **settings: Any) -> list[list[Sample]]:
+  def continuations(
+    self, prompts: Sequence[str], *, seed: int, plain: bool = False, **settings: Any
+  ) -> list[list[Sample]]:
     """Like `generate`, as tokens with the reason each one stopped; `num_samples` of each prompt."""
-    framed = self._prompts(prompts)
+    framed, said = self._prompts(prompts), GenerationDefaults() if plain else self.generation
+    settings |= said.settings(framed.settings())
     with use_layout(self.layout):
-      return generate(self.model, framed.ids, key=jax.random.key(seed), **framed.settings(), **settings)
+      return generate(self.model, framed.ids, key=jax.random.key(seed), **settings)
 
   def translate(
-    self, text: str | Sequence[str], *, beams: int = 4, length_penalty: float = 0.6, max_new_tokens: int = 100,
-    batch_size: int = 32,
+    self, text: str | Sequence[str], *, beams: int | None = None, length_penalty: float | None = None,
+    max_new_tokens: int | None = None, batch_size: int = 32, plain: bool = False,
   ) -> list[str]:  # fmt: skip
     """The likeliest answer to each text by beam search: translations, summaries, continuations.
 
     Args:
       text: one, or several.
-      beams: hypotheses kept at each step; 1 is greedy.
-      length_penalty: 0 ranks by probability, more favours longer answers.
-      max_new_tokens: of an answer, at most.
+      beams: hypotheses kept at each step; 1 is greedy. None: as generation_config.json says, else 4.
+      length_penalty: 0 ranks by probability, more favours longer answers. None: as generation_config.json says, whose
+        formula is then transformers' own, else GNMT's with 0.6.
+      max_new_tokens: of an answer, at most; None: as generation_config.json says, else 100.
       batch_size: texts at once; the result does not depend on it.
+      plain: don't look into generation_config.json.
     """
     framed = self._prompts([text] if isinstance(text, str) else list(text))
+    said = GenerationDefaults() if plain else self.generation
+    usual = 0.6 if said.length_penalty is None else said.length_penalty
+    settings = said.settings(framed.settings()) | {
+      "max_new_tokens": max_new_tokens or said.max_new_tokens or 100,
+      "beams": beams or said.beams or 4,
+      "length_penalty": usual if length_penalty is None else length_penalty,
+      "ranking": said.ranking,
+    }
     found: list[str] = []
     for start in range(0, len(framed.ids), batch_size):
       some = framed.ids[start : start + batch_size]
       with use_layout(self.layout):
-        results = beam_search(self.model, some, max_new_tokens=max_new_tokens, beams=beams,
-                              length_penalty=length_penalty, **framed.settings())  # fmt: skip
+        results = beam_search(self.model, some, **settings)
       found += [self.tokenizer.decode(one[0].tokens) for one in results]
     return found
 
   def chat(
     self, messages: str | Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None,
-    max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None, top_p: float | None = None,
-    seed: int = 0, slide: bool = False,
+    max_new_tokens: int | None = None, temperature: float | None = None, top_k: int | None = None,
+    top_p: float | None = None, seed: int = 0, slide: bool = False, plain: bool = False,
   ) -> str:  # fmt: skip
     """The assistant's next turn.
 
     Args:
       messages: [{"role": "user", "content": "Hello"}], or a text: one message of the user's.
       tools: JSON schemas of functions that the assistant may call, for templates that write them.
-      max_new_tokens, temperature, top_k, top_p, seed, slide: as in `generate`.
+      max_new_tokens: None: as generation_config.json says, else 200.
+      temperature, top_k, top_p, seed, slide, plain: as in `generate`.
 
     Raises:
       LmxError: the chat template refuses the messages.
     """
     asked = as_messages(messages if isinstance(messages, str) else list(messages), "prompt")
-    return self._chat(Chat(asked, [dict(one) for one in tools] if tools else None), top_k=top_k, top_p=top_p,
-                      max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, slide=slide)  # fmt: skip
+    said = GenerationDefaults() if plain else self.generation
+    return self._chat(Chat(asked, [dict(one) for one in tools] if tools else None), said, seed=seed, slide=slide,
+                      max_new_tokens=max_new_tokens or said.max_new_tokens or 200,
+                      **said.sampling(temperature, top_k, top_p))  # fmt: skip
 
-  def _chat(self, chat: Chat, *, seed: int = 0, slide: bool = False, **settings: Any) -> str:
+  def _chat(self, chat: Chat, said: GenerationDefaults, *, seed: int = 0, slide: bool = False, **settings: Any) -> str:
     template = find_template(self.tokenizer, None, self.config.objective.chat_date)
     framed = tasks.chat_prompt(chat, template, self.tokenizer)
     if not slide:
       tasks.check_room(framed, self.model.spec)
+    settings |= said.settings(framed.settings())
     with use_layout(self.layout):
-      rows = generate(self.model, framed.ids, key=jax.random.key(seed), slide=slide, **framed.settings(), **settings)
+      rows = generate(self.model, framed.ids, key=jax.random.key(seed), slide=slide, **settings)
     return self.tokenizer.decode(rows[0][0].tokens).strip()
 
   def _prompts(self, texts: Sequence[str]) -> tasks.Prompts:
@@ -227,10 +264,17 @@ class LoadedRun:
     with use_layout(self.layout):
       return tasks.tag(self.model, [{"tokens": words}], self.setting)[0]
 
-  def embed(self, text: str | Sequence[str], *, normalize: bool = True) -> np.ndarray:
-    """(n, D) float32 vectors, of length 1 so that a dot product is the cosine; whatever the model's head is."""
+  def embed(self, text: str | Sequence[str], *, normalize: bool = True, pooling: str | None = None) -> np.ndarray:
+    """(n, D) float32 vectors, whatever the model's head is.
+
+    Args:
+      text: one, or several.
+      normalize: vectors of length 1, so that a dot product is the cosine.
+      pooling: cls | mean | last; None: as the model's files say or it was trained, else config.model.pooling's usual.
+    """
+    texts = [text] if isinstance(text, str) else text
     with use_layout(self.layout):
-      return tasks.vectors(self.model, [text] if isinstance(text, str) else text, self.setting, normalize=normalize)
+      return tasks.vectors(self.model, texts, self.setting, normalize=normalize, pooling=pooling)
 
   def predict(self, rows: Sequence[Mapping[str, Any]], *, beams: int = 1) -> list[dict[str, Any]]:
     """What the model was trained to say of each row of columns: {"label": ...}, {"answer": ...}, {"target": ...}.
@@ -254,7 +298,10 @@ class LoadedRun:
         tasks.check_room(self._prompts(texts), self.model.spec)
         return [{"target": text} for text in self.translate(texts, beams=beams)]
       if name == "chat":
-        return [{"completion": self._chat(tasks.unanswered(one), max_new_tokens=200, temperature=0.0)} for one in some]
+        return [
+          {"completion": self._chat(tasks.unanswered(one), self.generation, max_new_tokens=200, temperature=0.0)}
+          for one in some
+        ]
       with use_layout(self.layout):
         return tasks.PREDICTIONS[name](self.model, some, self.setting)
 
@@ -344,54 +391,6 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
   plan = blueprint(make_model)
   layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else make_mesh(mesh))
   model = restore_model(checkpoints, plan.join(plan.template(layout)), int(found.name))
-  return LoadedRun(model, tokenizer, config, int(found.name), layout, labels, run_dir)
-
-
-def from_hf(path_or_name: str | os.PathLike, *, mesh: dict[str, int] | None = None, head: str | None = None,
-            labels: Sequence[str] = ()) -> LoadedRun:  # fmt: skip
-  """A Hugging Face model, read from its safetensors straight onto the devices; nothing is written.
-
-  Args:
-    path_or_name: a folder with config.json and safetensors, or a name on the hub where there is a network.
-    mesh: as in `load`.
-    head: a row of `lmx.nn.heads.HEADS` to end the model in instead of its own ("embedding"); None: its own.
-    labels: with `head`: the names of its classes.
-
-  Raises:
-    LmxError: see `lmx.hf.importing.import_hf`; or a model without a tokenizer that lmx reads.
-  """
-  layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else make_mesh(mesh))
-  found = import_hf(Path(path_or_name) if Path(path_or_name).expanduser().is_dir() else str(path_or_name),
-                    mesh=layout.mesh, head=head, labels=tuple(labels))  # fmt: skip
-  if found.tokenizer is None:
-    raise LmxError(message("tokenizer", got=f"none in {found.directory}", allowed="one that lmx reads",
-                           fix="lmx import MODEL --tokenizer=FOLDER"))  # fmt: skip
-  config = from_values(found.settings)
-  plan = blueprint(model_maker(config, found.spec))
-  return LoadedRun(plan.join(found.parameters), found.tokenizer, config, 0, layout, found.description.labels)
-
-
-def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, **options: Any) -> Exported:
-  """Writes a run, its adapters merged, as a folder that `transformers` reads.
-
-  Args:
-    run: a loaded run, or the folder of one.
-    directory: new or empty.
-    **options: family, dtype, max_shard_size: see `lmx.hf.exporting.export_hf`.
-
-  Raises:
-    LmxError: see there.
-  """
-  run = (run if isinstance(run, LoadedRun) else load(run)).merged()
-  kept = None if run.folder is None else run.folder / IMPORTED_DIR
-  return export_hf(
-    blueprint_of(run.model).split(run.model),
-    run.model.spec,
-    dict(run.config.model),
-    Path(directory),
-    labels=run.labels,
-    multi_label=run.config.objective.multi_label,
-    tokenizer=run.tokenizer,
-    carried=kept if kept is not None and kept.is_dir() else None,
-    **options,
-  )
+  kept = run_dir / IMPORTED_DIR
+  carried = kept if kept.is_dir() else None
+  return LoadedRun(model, tokenizer, config, int(found.name), layout, labels, run_dir, carried)

@@ -58,6 +58,7 @@ def introduce(out: Console, x: Experiment, kernels: Mapping[str, str]) -> None:
       "precision": f"{spec.dtype} compute{eight_bits and ', ' + eight_bits}; float32 parameters, optimizer, softmax "
       "and loss",
       "MFU": f"reported, {peak.why}" if peak.flops else f"none: {peak.why}",
+      "export": x.export,
       "folder": str(x.run_dir),
     },
   )

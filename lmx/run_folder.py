@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmx.backend import is_first_process, wait_for_all
 from lmx.data.tokenizer import Tokenizer
-from lmx.run_config import CONFIG_FILE, LABELS_FILE, TOKENIZER_DIR
+from lmx.run_config import CONFIG_FILE, IMPORTED_DIR, LABELS_FILE, TOKENIZER_DIR
 from lmx.training.checkpoint import whole_steps
 
 CHECKPOINT_DIR, SAMPLE_DIR = "checkpoints", "samples"
@@ -35,9 +35,15 @@ def finished_step(run_dir: Path, total_steps: int, *, sampled: bool) -> int | No
 
 
 def write_run_files(
-  run_dir: Path, config_json: str, tokenizer: Tokenizer, labels: Sequence[str] = (), *, new_config: bool = False
+  run_dir: Path,
+  config_json: str,
+  tokenizer: Tokenizer,
+  labels: Sequence[str] = (),
+  *,
+  new_config: bool = False,
+  origin: str | Path | None = None,
 ) -> None:
-  """Makes the folder complete before the first step: config, tokenizer and labels, so that any checkpoint loads.
+  """Makes the folder complete before the first step, so that any checkpoint loads, and can be exported as it came.
 
   Each appears whole or not at all, whenever the process is killed; the config first, since it makes a folder a run.
 
@@ -46,6 +52,7 @@ def write_run_files(
     config_json: the config as text.
     tokenizer: the run's.
     labels: what the scores of a head for labels stand for, in order.
+    origin: the run that this one starts from; what it was imported with goes with it.
     new_config: write the config over an earlier one; only once nothing speaks against going on with it.
   """
   if is_first_process():
@@ -59,7 +66,18 @@ def write_run_files(
       shutil.rmtree(partial, ignore_errors=True)
       tokenizer.save(partial)
       partial.replace(run_dir / TOKENIZER_DIR)
+    if origin is not None:
+      _take_along(Path(origin).expanduser() / IMPORTED_DIR, run_dir / IMPORTED_DIR)
   wait_for_all("run files written")
+
+
+def _take_along(source: Path, target: Path) -> None:
+  """Copies a folder of small files, whole or not at all, unless it is there already."""
+  if source.is_dir() and not target.exists():
+    partial = target.with_name(f"{target.name}{PARTIAL}")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    partial.replace(target)
 
 
 def _write_whole(file: Path, text: str) -> None:

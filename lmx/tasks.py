@@ -66,10 +66,12 @@ def regress(model: Any, rows: Sequence[Row], setting: Setting) -> list[float]:
   return [float(value) for value in predict.regress(model, ids, **beside)]
 
 
-def vectors(model: Any, texts: Sequence[str], setting: Setting, *, normalize: bool) -> np.ndarray:
-  """(n, D) float32 embeddings."""
+def vectors(
+  model: Any, texts: Sequence[str], setting: Setting, *, normalize: bool, pooling: str | None = None
+) -> np.ndarray:
+  """(n, D) float32 embeddings; see `lmx.inference.embed.embed`."""
   ids, beside = framed([{"text": text} for text in texts], setting)
-  return embed(model, ids, normalize=normalize, **beside)
+  return embed(model, ids, normalize=normalize, pooling=pooling, **beside)
 
 
 def tag(model: Any, rows: Sequence[Row], setting: Setting) -> list[list[str]]:

@@ -58,13 +58,14 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "loop",
     "tasks",
     "notebook",
+    "exchange",
   ),
   ("cli", "sweep", "launch", "__main__"),
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})
 PLACE = {room: (row, column) for row, rooms in enumerate(ROWS) for column, room in enumerate(rooms)}
 _PLANS = ("plan", "plan_count", "plan_gpu", "plan_search")
-READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", *_PLANS, "cli", "notebook")
+READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", *_PLANS, "cli", "notebook", "exchange")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 

@@ -23,6 +23,7 @@ from lmx.errors import ConfigError, LmxError
 from lmx.notebook import LoadedRun
 from lmx.objectives.chat_template import chatml
 from lmx.tasks import COLUMNS, for_each
+from lmx.training.state import blueprint_of
 
 SHORT = {"train__duration": "3 steps", "evaluation__every": "3 steps", "checkpoint__every": "3 steps",
          "evaluation__prompts": "()", "model__dropout": 0.0}  # fmt: skip
@@ -268,7 +269,7 @@ def test_adapters_alone_are_trained_and_merge_into_the_weights(trained, text, tm
 
 
 def run_arrays(run: LoadedRun) -> dict[str, np.ndarray]:
-  return {name: np.asarray(value) for name, value in lmx.notebook.blueprint_of(run.model).split(run.model).items()}
+  return {name: np.asarray(value) for name, value in blueprint_of(run.model).split(run.model).items()}
 
 
 # ---------------------------------------------------------------- bad examples

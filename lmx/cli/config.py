@@ -139,4 +139,5 @@ def _check(args: argparse.Namespace) -> int:
   if problems:
     raise ConfigError(dict.fromkeys(problems))
   print(f"{args.config}: {len(flatten(config))} keys, nothing wrong")
+  print(f"export: {importlib.import_module('lmx.build').export_as(config)}")
   return 0

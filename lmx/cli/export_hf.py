@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
   notebook = importlib.import_module("lmx.notebook")
   loaded = notebook.load(args.run, step=args.step)
   sizes = {"dtype": args.dtype, "max_shard_size": args.max_shard_size}
-  exported = notebook.to_hf(loaded, output, family=args.family, **sizes)
+  exported = importlib.import_module("lmx.exchange").to_hf(loaded, output, family=args.family, **sizes)
   out = console()
   files = f"{len(exported.files)} file{'s' if len(exported.files) > 1 else ''}"
   facts(

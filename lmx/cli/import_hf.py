@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
   imported = importing.import_hf(
     args.model, mesh=_mesh(args.mesh), head=args.head, labels=labels, dtype=args.dtype, tokenizer=args.tokenizer
   )
-  write_run(imported, run_dir)
+  write_run(imported, run_dir, other_tokenizer=args.tokenizer is not None)
   out = console()
   facts(out, str(run_dir), _facts(imported))
   for line in _advice(imported, run_dir):
@@ -62,8 +62,13 @@ def _mesh(text: str) -> Any:
   return importlib.import_module("lmx.mesh").make_mesh(sizes)
 
 
-def write_run(imported: Any, run_dir: Path) -> None:
+def write_run(imported: Any, run_dir: Path, *, other_tokenizer: bool = False) -> None:
   """Writes config, tokenizer, labels, the model's own small files and a checkpoint of step 0.
+
+  Args:
+    imported: the model.
+    run_dir: new or empty.
+    other_tokenizer: the tokenizer is not the model's own.
 
   Raises:
     LmxError: a model without a tokenizer that lmx reads.
@@ -73,7 +78,7 @@ def write_run(imported: Any, run_dir: Path) -> None:
     raise LmxError(message("tokenizer", got=f"none in {imported.directory}", allowed="one that lmx reads", fix=fix))
   folder = importlib.import_module("lmx.run_folder")
   checkpoint = importlib.import_module("lmx.training.checkpoint")
-  exporting = importlib.import_module("lmx.hf.exporting")
+  carried = importlib.import_module("lmx.hf.carried")
   objective = importlib.import_module("lmx.objectives").OBJECTIVES[imported.description.objective]
   kind = imported.tokenizer.kind
   path = None if kind == "bytes" else str(run_dir / folder.TOKENIZER_DIR)
@@ -86,10 +91,7 @@ def write_run(imported: Any, run_dir: Path) -> None:
   try:
     with checkpoint.Checkpointer(run_dir / folder.CHECKPOINT_DIR, background=False) as checkpointer:
       checkpointer.save_parameters(imported.parameters, {"imported_from": str(imported.directory)})
-    kept = run_dir / IMPORTED_DIR  # For an export to give back.
-    kept.mkdir()
-    exporting.carry(imported.directory, kept)
-    shutil.copyfile(imported.directory / exporting.CONFIG_FILE, kept / exporting.CONFIG_FILE)
+    carried.keep(imported.directory, run_dir / IMPORTED_DIR, other_tokenizer=other_tokenizer)
     folder.write_run_files(run_dir, to_json(config), imported.tokenizer, imported.description.labels)
   except BaseException:
     shutil.rmtree(run_dir, ignore_errors=True)  # It was empty: nothing of anyone's is lost.

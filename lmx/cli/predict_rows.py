@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lmx.build import data_spec
+from lmx.cli.generate import show_defaults
 from lmx.data.document import BadDocuments
 from lmx.data.encoding import BadExampleError
 from lmx.data.sources import open_source
@@ -79,6 +80,7 @@ def _write(loaded: LoadedRun, rows: Iterator[dict[str, Any] | str], args: argpar
 def chat(args: argparse.Namespace) -> int:
   """Takes turns with whoever types, until the input ends."""
   loaded = load(args.run, step=args.step)
+  show_defaults(loaded, plain=args.plain)
   system = [{"role": "system", "content": args.system}] if args.system else []
   messages: list[dict[str, str]] = list(system)
   asks = sys.stdin.isatty()
@@ -95,7 +97,8 @@ def chat(args: argparse.Namespace) -> int:
       continue
     asked = [*messages, {"role": "user", "content": text}]
     try:
-      answer = loaded.chat(asked, max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=seed)
+      answer = loaded.chat(asked, max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=seed,
+                           plain=args.plain)  # fmt: skip
     except BadExampleError as error:  # The chat has grown too long, or the template refuses it: the next may do.
       print(f"error: {error}. An empty line starts a new chat.", file=sys.stderr, flush=True)
       continue

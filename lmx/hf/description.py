@@ -2,21 +2,21 @@
 """What a config.json says, in our words: family, keys of config.model, head and labels; and the same backwards."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmx.errors import LmxError, choose, message
+from lmx.errors import ConfigError, LmxError, choose, message
+from lmx.hf.carried import CONFIG_FILE
 from lmx.hf.families import FAMILIES
 from lmx.hf.family import Family
-from lmx.hf.settings import Keys, Settings
+from lmx.hf.files import read_json
+from lmx.hf.sentence import SentenceModel, read_sentence_model
+from lmx.hf.settings import REQUIRED, Keys, Settings
 from lmx.models import MODELS
 
-CONFIG_FILE = "config.json"
-_POOLING_FILE = "1_Pooling/config.json"  # Of sentence-transformers.
-_POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+_LENGTH = 1024  # Tokens of a row in the config of an imported run, or its context where that is less.
 # Fields of a spec that say how a model is trained or run, not what it computes.
 _OF_TRAINING = frozenset({"dropout", "init", "init_std", "load_balance", "router_z", "mamba_chunk", "carry_state",
                           "dtype", "quantization", "attention", "layer_loop", "remat", "remat_keep",
@@ -38,6 +38,8 @@ class Description:
     multi_label: whether a row may have several.
     vocab_size: rows of the vocabulary's table.
     unused: keys of the file that nothing was made of.
+    other_head: whether the head was asked for, or is another than that of the class that the file names.
+    sentence: what sentence-transformers' files say; None where there are none.
   """
 
   family: Family
@@ -47,6 +49,8 @@ class Description:
   multi_label: bool
   vocab_size: int
   unused: tuple[str, ...]
+  other_head: bool = False
+  sentence: SentenceModel | None = None
 
   @property
   def outputs(self) -> int:
@@ -62,24 +66,11 @@ class Description:
     """Dotted keys of a whole config, as far as the file says them."""
     labels = {"objective.labels": self.labels, "objective.multi_label": self.multi_label} if self.labels else {}
     model = {f"model.{key}": value for key, value in self.model.items()}
-    return {**model, "model.vocab_size": self.vocab_size, "objective.name": self.objective, **labels}
-
-
-def read_json(file: Path) -> dict[str, Any]:
-  """A JSON object from a file.
-
-  Raises:
-    LmxError: it isn't there, or is not an object.
-  """
-  if not file.is_file():
-    raise LmxError(message("model directory", got=str(file.parent), allowed=f"a directory with {file.name}"))
-  try:
-    values = json.loads(file.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise LmxError(f"{file} is not JSON: {error}") from error
-  if not isinstance(values, dict):
-    raise LmxError(f"{file} is not a JSON object.")
-  return values
+    length = min(self.model["context"], _LENGTH)
+    if self.sentence is not None and self.sentence.length is not None and self.head == "embedding":
+      length = min(self.model["context"], self.sentence.length)
+    data = {"data.length": length}
+    return {**model, "model.vocab_size": self.vocab_size, "objective.name": self.objective, **labels, **data}
 
 
 def describe(directory: Path, head: str | None = None, labels: Sequence[str] = ()) -> Description:
@@ -98,18 +89,21 @@ def describe(directory: Path, head: str | None = None, labels: Sequence[str] = (
   if "vocab_size" not in values and "model_type" not in values:
     raise LmxError(f"{where}: has no model_type. Fix: give the directory of a Hugging Face model; a run of lmx is "
                    "loaded with lmx.load, and exported with lmx export.")  # fmt: skip
-  settings = Settings(values, where)
-  family = choose(f"{where}: model_type", settings.take("model_type"), FAMILIES)
+  named = Settings(values, where).take("model_type", REQUIRED, str, nullable=False)
+  family = choose(f"{where}: model_type", named, FAMILIES)
+  settings = Settings(values, where, family.aliases)
+  settings.used.add("model_type")
+  _check_whole(settings)
   model: Keys = {}
   for line in family.lines:
     line.read(settings, model)
-  vocab_size = int(settings.take("vocab_size"))
+  vocab_size = settings.take("vocab_size", REQUIRED, int, nullable=False)
   own, own_labels, multi = _head_of(family, settings)
-  chosen = head or own
+  sentence = _sentence(directory, model["width"], head, own)
+  chosen = head or ("embedding" if sentence is not None and own in _VOCABULARIES else own)
   choose(f"head of a {family.name} model", chosen, dict(family.heads))
   _check_needs(family, chosen, model, where)
-  model |= family.heads[chosen].ours
-  model |= _pooling(directory) if chosen == "embedding" else {}
+  model |= {"pooling": None if sentence is None else sentence.pooling} | family.heads[chosen].ours
   if chosen != own:
     own_labels, multi = (), False
   if chosen in LABELLED and not (labels or own_labels):
@@ -117,7 +111,29 @@ def describe(directory: Path, head: str | None = None, labels: Sequence[str] = (
     raise LmxError(message(f"labels of a {chosen} head", got=(), allowed="the names of the classes, in order", fix=fix))
   names = tuple(labels or own_labels) if chosen in LABELLED else ()
   unused = tuple(sorted(key for key in set(values) - settings.used if not _HARMLESS.fullmatch(key)))
-  return Description(family, model, chosen, names, multi, vocab_size, unused)
+  return Description(
+    family, model, chosen, names, multi, vocab_size, unused, head is not None or chosen != own, sentence
+  )
+
+
+_VOCABULARIES = ("language", "masked")  # Heads that sentence-transformers leaves out: it reads the backbone.
+# Objects that hold a model of their own, or say that the weights are stored in another way.
+_PARTS = ("text_config", "decoder", "encoder", "generator", "text_encoder", "vision_config", "audio_config",
+          "quantization_config", "per_layer_config")  # fmt: skip
+
+
+def _check_whole(settings: Settings) -> None:
+  """Checks that the file describes one model, in plain numbers."""
+  for key in _PARTS:
+    if isinstance(settings.values.get(key), dict) and settings.values[key]:
+      raise settings.refuse(key, settings.values[key], "the file of a text model alone, with weights in floats")
+
+
+def _sentence(directory: Path, width: int, head: str | None, own: str) -> SentenceModel | None:
+  """What sentence-transformers' files say, where the model's vectors are wanted, or its own head is for none else."""
+  if head not in (None, "embedding") or (head is None and own not in (*_VOCABULARIES, "embedding")):
+    return None
+  return read_sentence_model(directory, width)
 
 
 def _check_needs(family: Family, head: str, model: Keys, where: str) -> None:
@@ -139,16 +155,14 @@ _HARMLESS = re.compile(
 
 def _head_of(family: Family, settings: Settings) -> tuple[str, tuple[str, ...], bool]:
   """(head, labels, whether rows have several) of the class that the file names."""
-  given = settings.take("architectures", None)
+  given = settings.take("architectures", None, list)
   names = {name: head for head, row in reversed(list(family.heads.items())) for name in row.architectures}
   if not given:
     return next(iter(family.heads)), (), False
-  if given[0] not in names:
+  if not isinstance(given[0], str) or given[0] not in names:
     raise settings.refuse("architectures", given[0], list(names))
-  head = names[given[0]]
-  labels = settings.take("id2label", None) or {str(n): f"LABEL_{n}" for n in range(settings.take("num_labels", 2))}
-  problem = settings.take("problem_type", None)
-  ordered = tuple(str(labels[key]) for key in sorted(labels, key=int))
+  head, ordered = names[given[0]], _labels_of(settings)
+  problem = settings.take("problem_type", None, str)
   if head in ("classification", "regression"):
     head = "regression" if problem == "regression" or (problem is None and len(ordered) == 1) else "classification"
     if head == "regression" and len(ordered) > 1:
@@ -156,17 +170,24 @@ def _head_of(family: Family, settings: Settings) -> tuple[str, tuple[str, ...], 
   return head, ordered if head in LABELLED else (), problem == "multi_label_classification"
 
 
-def _pooling(directory: Path) -> Keys:
-  """How sentence-transformers makes one vector of a row; the first token where it doesn't say."""
-  file = directory / _POOLING_FILE
-  if not file.is_file():
-    return {"pooling": "cls"}
-  values = read_json(file)
-  chosen = [ours for theirs, ours in _POOLINGS.items() if values.pop(theirs, False)]
-  others = [key for key, value in values.items() if key.startswith("pooling_mode_") and value is True]
-  if len(chosen) != 1 or others:
-    raise LmxError(message(f"{file}: pooling", got=others or chosen, allowed=f"one of {', '.join(_POOLINGS)}"))
-  return {"pooling": chosen[0]}
+def _labels_of(settings: Settings) -> tuple[str, ...]:
+  """The names of the classes, in the order of their numbers."""
+  count = settings.take("num_labels", None, int)
+  labels = settings.take("id2label", None, dict)
+  if labels is None:
+    count = 2 if count is None else count
+    if not 1 <= count <= _MOST_LABELS:
+      raise settings.refuse("num_labels", count, f"1 to {_MOST_LABELS}")
+    return tuple(f"LABEL_{n}" for n in range(count))
+  wanted = {str(number) for number in range(len(labels))}
+  if set(labels) != wanted or not all(isinstance(label, str | int | float) for label in labels.values()):
+    raise settings.refuse("id2label", labels, "a name for each number from 0 on")
+  if count is not None and count != len(labels):
+    raise settings.refuse("num_labels", count, f"{len(labels)}, the number of names in id2label")
+  return tuple(str(labels[str(number)]) for number in range(len(labels)))
+
+
+_MOST_LABELS = 100_000
 
 
 def make_spec(model: Mapping[str, Any], *, vocab_size: int, head: str, outputs: int, **compute: Any) -> Any:
@@ -184,13 +205,16 @@ def make_spec(model: Mapping[str, Any], *, vocab_size: int, head: str, outputs: 
   return row.spec(**{key: value for key, value in given.items() if key in fields})
 
 
-def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> Keys:
+def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> tuple[Keys, Any]:
   """The config.json of a model as one of a family, without labels and tokens.
 
   Args:
     family: what to write it as.
     model: keys of config.model with every field of the spec, resolved.
     spec: the same, as a spec.
+
+  Returns:
+    (the file's keys, the spec of the model as it is written: it may have biases, and a table, that are zero here).
 
   Raises:
     LmxError: the family can't say something about this model; it names what.
@@ -201,21 +225,41 @@ def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> Keys:
     raise LmxError(message(f"head of a {family.name} model", got=spec.head, allowed=list(family.heads)))
   written: Keys = {}
   for line in family.lines:
-    line.write(model, written)
+    line.write(_with_zeros(model), written)
   understood: Keys = {}
   settings = Settings(written, f"a {family.name} model")
   for line in family.lines:
     line.read(settings, understood)
   _check_needs(family, spec.head, understood, settings.where)
-  understood |= family.heads[spec.head].ours
-  if spec.head == "embedding":
-    understood["pooling"] = model["pooling"]
+  understood |= {"pooling": model["pooling"], **family.heads[spec.head].ours}
   again = make_spec(understood, vocab_size=spec.vocab_size, head=spec.head, outputs=spec.outputs)
+  differences = _differences(spec, again)
+  problems = [message(f"config.model.{field} of a {family.name} model", got=ours, allowed=[theirs],
+                      fix=f"--config.model.{field}={theirs}")
+              for field, ours, theirs in differences if (field, ours, theirs) not in _ZEROS]  # fmt: skip
+  if problems:
+    raise ConfigError(problems)
+  return written, dataclasses.replace(spec, **{field: theirs for field, _, theirs in differences})
+
+
+# What a model may lack and a family have: (key, value here, value there). Filled with zeros, it computes the same.
+_ZEROS = (("attention_bias", False, True), ("attention_out_bias", False, True), ("mlp_bias", False, True),
+          ("norm_bias", False, True), ("output_bias", False, True), ("token_types", 0, 2))  # fmt: skip
+
+
+def _with_zeros(model: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The keys of a model with a table of token types, which BERT's class can't be without."""
+  return {**model, "token_types": 2} if model.get("token_types") == 0 else model
+
+
+def _differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
+  """(field, here, there) of what two specs compute otherwise."""
+  found = []
   for field in dataclasses.fields(spec):
     ours, theirs = (getattr(one, field.name) for one in (spec, again))
     if field.name not in _OF_TRAINING and ours != theirs and not _not_read(field.name, spec):
-      raise LmxError(message(f"model.{field.name} of a {family.name} model", got=ours, allowed=[theirs]))
-  return written
+      found.append((field.name, ours, theirs))
+  return found
 
 
 def _not_read(field: str, spec: Any) -> bool:
@@ -225,6 +269,7 @@ def _not_read(field: str, spec: Any) -> bool:
     != "rotary",
     ("relative_buckets", "relative_distance"): spec.position != "relative",
     ("pooling",): spec.head not in ("classification", "regression", "embedding"),
-    ("pooler",): spec.head not in ("classification", "regression"),
+    ("pooler", "head_bias"): spec.head not in ("classification", "regression"),
+    ("context",): spec.unlimited,
   }
   return any(field in fields and unread for fields, unread in conditions.items())

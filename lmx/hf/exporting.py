@@ -3,28 +3,35 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from lmx.data.tokenizer import Tokenizer
 from lmx.data.vocabulary import DESCRIPTION_FILE
-from lmx.errors import LmxError, choose, message
-from lmx.hf.description import CONFIG_FILE, write_settings
+from lmx.errors import ConfigError, LmxError, choose, message
+from lmx.hf.carried import (
+  CONFIG_FILE,
+  carried_config,
+  carried_family,
+  carried_keys,
+  token_ids,
+  write_beside_tokenizer,
+  write_generation,
+)
+from lmx.hf.description import write_settings
 from lmx.hf.families import FAMILIES
 from lmx.hf.family import Bound, Family, bind
+from lmx.hf.sentence import SentenceModel, normalizes, write_sentence_model
 from lmx.hf.settings import Keys
-from lmx.hf.views import View
 from lmx.hf.weights import WRITTEN, Planned, shards, write_weights
+from lmx.models import MODELS
+from lmx.training.state import blueprint
 
-GENERATION_FILE = "generation_config.json"
-# Small files that say how a model is used; a run that was imported keeps them, and an export gives them back.
-CARRIED = (GENERATION_FILE, "special_tokens_map.json", "added_tokens.json", "merges.txt", "modules.json",
-           "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")  # fmt: skip
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -64,12 +71,12 @@ def export_hf(
   multi_label: bool = False,
   tokenizer: Tokenizer | None = None,
   carried: Path | None = None,
+  length: int | None = None,
+  stops: Sequence[int] = (),
   dtype: str = "float32",
   max_shard_size: str | int = "5GB",
 ) -> Exported:
-  """Writes a model so that `transformers` reads it.
-
-  Host memory holds one tensor at a time beside the parameters themselves.
+  """Writes a model so that `transformers` reads it; host memory holds one tensor at a time beside the parameters.
 
   Args:
     parameters: {dotted name: array}, adapters merged.
@@ -80,7 +87,9 @@ def export_hf(
     labels: names of the classes.
     multi_label: whether a row may have several of them.
     tokenizer: its files are written beside the model.
-    carried: a folder with files of the model that this one was imported as.
+    carried: a folder with files of the model that this one was imported as, or started from.
+    length: tokens that a text is cut to, for sentence-transformers to do the same; None: the context.
+    stops: ids that end a text beside the tokenizer's own.
     dtype: float32, bfloat16 or float16.
     max_shard_size: "5GB", or bytes; a larger model is written in several files with an index.
 
@@ -91,28 +100,41 @@ def export_hf(
   choose("dtype", dtype, WRITTEN)
   most = _bytes(max_shard_size)
   keys = {**model, **dataclasses.asdict(spec)}
-  chosen, written = choose_family(keys, spec, family, _carried_family(carried))
-  head = chosen.heads[spec.head]
+  chosen, written, whole = choose_family(keys, spec, family, carried_family(carried))
+  head, parameters = chosen.heads[spec.head], with_zeros(parameters, whole, keys["family"])
   shapes = {name: tuple(array.shape) for name, array in parameters.items()}
   bound = bind(chosen.rules(spec.head, prefix=not head.bare), shapes, spec.vocab_size, chosen.name)
   _check_absent(parameters, bound, chosen.name)
-  plan = _plan(bound, chosen, spec.vocab_size)
+  plan = _plan(bound, chosen, spec)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
-  config = {
-    **_carried_keys(carried, chosen),
-    **written,
-    **_labels(spec.head, labels, multi_label),
-    **_tokens(tokenizer, chosen),
-  }
-  config |= {**chosen.fixed, "architectures": [head.architectures[0]], "model_type": chosen.name, "torch_dtype": dtype}
+  ids = token_ids(_tokens(tokenizer, chosen), carried_config(carried), stops)
+  labelled = _labels(spec.head, labels, multi_label)
   directory.mkdir(parents=True, exist_ok=True)
   files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
-  has_tokenizer = _write_beside(directory, tokenizer, carried)
-  text = json.dumps(config | {"vocab_size": spec.vocab_size}, indent=2, sort_keys=True) + "\n"
-  (directory / CONFIG_FILE).write_text(text, encoding="utf-8")  # The last: a folder with it is whole.
+  has_tokenizer = _write_beside(directory, spec, tokenizer, carried, length)
+  if spec.head == "language":
+    write_generation(directory, carried, ids, stops)
+  config = {**carried_keys(carried, chosen), **written, **labelled, **ids, **chosen.fixed}
+  _write_config(directory, config, chosen, spec, dtype)  # The last: a folder with it is whole.
   numbers = sum(int(np.prod(shape, dtype=np.int64)) for shape, _ in plan.values())
   size = sum(file.stat().st_size for file in files)
   return Exported(directory, chosen.name, head.architectures[0], tuple(files), len(plan), numbers, size, has_tokenizer)
+
+
+def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping[str, Any]:
+  """Parameters with zeros for those that only the written model has: biases, and a table of token types."""
+  build = MODELS[family].build
+  plan = blueprint(lambda key: build(spec, rngs=nnx.Rngs(key)))
+  missing = {name: shape for name, shape in plan.dimensions.items() if name not in parameters}
+  return {**parameters, **{name: np.zeros(shape, np.float32) for name, shape in missing.items()}}
+
+
+def _write_config(directory: Path, config: Keys, family: Family, spec: Any, dtype: str) -> None:
+  """config.json, with the names of class and dtype that older and newer programs read."""
+  named = {"architectures": [family.heads[spec.head].architectures[0]], "model_type": family.name}
+  config = {**config, **named, "torch_dtype": dtype, "dtype": dtype, "vocab_size": spec.vocab_size}
+  text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+  (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def new_folder(path: str | Path) -> Path:
@@ -127,8 +149,8 @@ def new_folder(path: str | Path) -> Path:
   return directory
 
 
-def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None = None) -> tuple[Family, Keys]:
-  """The family to write a model as, and its config.json.
+def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None = None) -> tuple[Family, Keys, Any]:
+  """The family to write a model as, its config.json, and the spec of what is written: see `write_settings`.
 
   Args:
     model: keys of config.model, resolved.
@@ -141,16 +163,45 @@ def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None =
   """
   if name is not None:
     family = choose("family", name, FAMILIES)
-    return family, write_settings(family, model, spec)
-  reasons = []
-  names = [origin, *FAMILIES] if origin in FAMILIES else list(FAMILIES)
-  kin = [name for name in dict.fromkeys(names) if FAMILIES[name].ours == model["family"]]
-  for family in map(FAMILIES.__getitem__, kin):
+    return family, *write_settings(family, model, spec)
+  reasons: dict[str, LmxError] = {}
+  for family in _kin(model, origin):
     try:
-      return family, write_settings(family, model, spec)
+      return family, *write_settings(family, model, spec)
     except LmxError as error:
-      reasons.append(f"  {family.name}: {error}")
-  raise LmxError("No Hugging Face family of lmx can express this model exactly:\n" + "\n".join(reasons))
+      reasons[family.name] = error
+  said = "\n".join(f"  {family}: {_in_one_line(error)}" for family, error in reasons.items())
+  raise LmxError(f"No Hugging Face family of lmx can express this model exactly:\n{said}")
+
+
+def _kin(model: Keys, origin: str | None) -> list[Family]:
+  """The families with models of a kind, the one that the model was imported as first."""
+  names = [origin, *FAMILIES] if origin in FAMILIES else list(FAMILIES)
+  return [FAMILIES[str(name)] for name in dict.fromkeys(names) if FAMILIES[str(name)].ours == model["family"]]
+
+
+def _in_one_line(error: LmxError) -> str:
+  return "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
+
+
+_FAR = 100  # More differences than a spec has fields.
+
+
+def export_note(model: Keys, spec: Any, origin: str | None = None) -> str:
+  """What `lmx export` will write a model as; or that it can't, with the keys to change for the nearest family."""
+  if not _kin(model, origin):
+    return f"no Hugging Face format of lmx holds a model of config.model.family={model['family']}"
+  keys = {**model, **dataclasses.asdict(spec)}
+  nearest: tuple[int, str] = (_FAR, "")
+  for family in _kin(model, origin):
+    try:
+      write_settings(family, keys, spec)
+      return f"as {family.name}, {family.heads[spec.head].architectures[0]}"
+    except ConfigError as error:
+      nearest = min(nearest, (len(error.problems), f"; the nearest is {family.name}: {_in_one_line(error)}"))
+    except LmxError as error:  # It lacks the head, or a word for a setting; there may be more.
+      nearest = min(nearest, (_FAR - 1, f"; the nearest is {family.name}: {error}"))
+  return "no Hugging Face format of lmx holds this model exactly" + nearest[1]
 
 
 def _bytes(size: str | int) -> int:
@@ -169,16 +220,14 @@ def _bytes(size: str | int) -> int:
 Parts = list[tuple[str, Bound, tuple[int, ...]]]  # (our name, its rule, place in the stacked dimensions)
 
 
-def _plan(bound: Mapping[str, Bound], family: Family, vocab_size: int) -> dict[str, tuple[tuple[int, ...], Parts]]:
+def _plan(bound: Mapping[str, Bound], family: Family, spec: Any) -> dict[str, tuple[tuple[int, ...], Parts]]:
   """Their tensor -> its shape and the parts of ours that it is made of, in the order of their names."""
   plan: dict[str, tuple[tuple[int, ...], Parts]] = {}
   for name, one in bound.items():
     for their_name, index in one.tensors():
       plan.setdefault(their_name, (one.their_shape, []))[1].append((name, one, index))
-  for name, pattern in family.zeros.items():
-    view = View(pattern)
-    groups = view.part_shape(dict.fromkeys(view.letters, vocab_size))
-    plan[name] = (groups, [])
+  if family.output_bias is not None and not spec.tied and family.copies[family.output_bias] in plan:
+    plan[family.output_bias] = plan[family.copies[family.output_bias]]
   return dict(sorted(plan.items()))
 
 
@@ -206,24 +255,6 @@ def _check_absent(parameters: Mapping[str, jax.Array], bound: Mapping[str, Bound
 # ---------------------------------------------------------------- the small files
 
 
-def _carried_family(carried: Path | None) -> str | None:
-  return _carried_values(carried).get("model_type")
-
-
-def _carried_values(carried: Path | None) -> Keys:
-  """The config.json that a model was imported with, or nothing."""
-  file = None if carried is None else carried / CONFIG_FILE
-  return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
-
-
-def _carried_keys(carried: Path | None, family: Family) -> Keys:
-  """What that config.json said, where the model is exported as the same family."""
-  values = _carried_values(carried)
-  stale = ("dtype", "torch_dtype", "rope_parameters", "transformers_version", "id2label", "label2id", "problem_type")
-  same = values.get("model_type") == family.name
-  return {key: value for key, value in values.items() if key not in stale} if same else {}
-
-
 def _labels(head: str, labels: Sequence[str], multi_label: bool) -> Keys:
   if head == "regression":
     return {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "problem_type": "regression"}
@@ -246,21 +277,14 @@ def _tokens(tokenizer: Tokenizer | None, family: Family) -> Keys:
   return ids | ({"decoder_start_token_id": tokenizer.pad_id} if starts else {})
 
 
-def carry(source: Path, target: Path) -> list[str]:
-  """Copies the small files of a model's directory; their names."""
-  copied = []
-  for name in CARRIED:
-    if (source / name).is_file():
-      (target / name).parent.mkdir(parents=True, exist_ok=True)
-      shutil.copyfile(source / name, target / name)
-      copied.append(name)
-  return copied
-
-
-def _write_beside(directory: Path, tokenizer: Tokenizer | None, carried: Path | None) -> bool:
-  """The tokenizer's files, and those that came with the model; whether there is a tokenizer that others can read."""
-  if carried is not None:
-    carry(carried, directory)
+def _write_beside(
+  directory: Path, spec: Any, tokenizer: Tokenizer | None, carried: Path | None, length: int | None
+) -> bool:
+  """The tokenizer's files, and sentence-transformers'; whether there is a tokenizer that others can read."""
+  write_beside_tokenizer(directory, carried)
+  if spec.head == "embedding":
+    sentence = SentenceModel(spec.pooling, carried is None or normalizes(carried), length)
+    write_sentence_model(directory, sentence, spec.width, carried)
   if tokenizer is None:
     return False
   tokenizer.save(directory)

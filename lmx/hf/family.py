@@ -99,8 +99,11 @@ class Family:
     backbone: the table of names without the prefix.
     heads: row of our HEADS -> how it is there.
     ignored: regexes of tensors that are no parameters, are copies of others, or belong to a part that lmx lacks.
+    copies: tensors that are copies of others -> the one that counts; a file where the two differ is refused.
+    output_bias: one of `copies` that counts itself, and is written, where the output table isn't tied.
     renamed: (regex, replacement) for names as older files have them.
-    zeros: tensors that lmx has no parameter for, with the pattern of their shape; they must be zero, or absent.
+    optional: tensors that are zero where a file lacks them.
+    aliases: another name that files have for a key of the table of settings -> the key.
     fixed: keys of config.json that every model of the family is written with, whatever it or its tokenizer says.
   """
 
@@ -110,8 +113,11 @@ class Family:
   backbone: tuple[Rule, ...]
   heads: Mapping[str, HeadMap]
   ignored: tuple[str, ...] = ()
+  copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  output_bias: str | None = None
   renamed: tuple[tuple[str, str], ...] = ()
-  zeros: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  optional: tuple[str, ...] = ()
+  aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
   fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property

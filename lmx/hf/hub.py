@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from lmx.errors import LmxError, message
+from lmx.hf.weights import GGUF
 
 # Weights, configs and tokenizers; nothing that could be run.
 _WANTED = (
@@ -29,6 +30,8 @@ def model_directory(path_or_name: str | Path) -> Path:
   path = Path(path_or_name).expanduser()
   if path.is_dir():
     return path
+  if path.suffix == ".gguf":
+    raise LmxError(message("model", got=str(path), allowed=GGUF))
   if path.is_file():
     raise LmxError(message("model", got=str(path), allowed=f"its directory, {path.parent}"))
   name = str(path_or_name)

@@ -14,6 +14,7 @@ from flax import nnx
 
 from lmx.data.tokenizer import Tokenizer, open_tokenizer
 from lmx.errors import LmxError, message
+from lmx.hf.adapter import open_weights
 from lmx.hf.description import Description, describe, make_spec
 from lmx.hf.family import VOCABULARY, Bound
 from lmx.hf.hub import model_directory
@@ -24,7 +25,6 @@ from lmx.models import MODELS
 from lmx.sharding import Layout
 from lmx.training.state import Blueprint, blueprint, init_parameters
 
-_LENGTH = 1024  # Tokens of a row in the config of an imported run, or its context where that is less.
 _TOKENIZER_FILES = {
   "tokenizer.json": "huggingface",
   "tokenizer.model": "sentencepiece",
@@ -87,7 +87,8 @@ def import_hf(
   parameter at a time beside the result, never a whole file.
 
   Args:
-    path_or_name: a directory with config.json and safetensors, or a name on the hub where there is a network.
+    path_or_name: a directory with config.json and safetensors, or a name on the hub where there is a network. A
+      directory with adapter_config.json is read with its adapter merged into its base's weights.
     mesh: None: the first device.
     head: a row of `HEADS` to end the model in instead of its own; what the files lack of it is drawn from the seed.
     labels: with `head`: the names of its classes.
@@ -101,10 +102,12 @@ def import_hf(
       have no place or have another shape; a tokenizer with more ids than the model's table.
   """
   directory = model_directory(path_or_name)
-  with WeightFiles(directory) as files:
-    description = really_tied(describe(directory, head, labels), files)
-    reads = read_tokenizer(directory if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
-    return _import(files, description, reads, mesh, head is not None, dtype, as_stored, seed)
+  with open_weights(directory) as files:
+    base = files.directory
+    description = really_tied(describe(base, head, labels), files)
+    own = directory if has_tokenizer(directory) else base  # An adapter may bring its own.
+    reads = read_tokenizer(own if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
+    return _import(files, description, reads, mesh, dtype, as_stored, seed)
 
 
 def _import(
@@ -112,7 +115,6 @@ def _import(
   description: Description,
   tokenizer: Tokenizer | None,
   mesh: jax.sharding.Mesh | None,
-  fresh_head: bool,
   dtype: str | None,
   as_stored: bool,
   seed: int,
@@ -129,15 +131,12 @@ def _import(
   build = MODELS[description.model["family"]].build
   make = lambda key: build(spec, rngs=nnx.Rngs(key))  # noqa: E731
   plan = blueprint(make)
-  matching = match(description, plan, files, fresh_head=fresh_head)
+  matching = match(description, plan, files)
   fresh: dict[str, jax.Array] = {}
   if matching.fresh:
     fresh = init_parameters(make, jax.random.key(seed), plan, plan.template(layout), matching.fresh)
   parameters = fresh | load_tensors(files, matching, plan, layout, as_stored=as_stored)
-  settings = description.settings() | {
-    "compute.dtype": spec.dtype,
-    "data.length": min(_LENGTH, description.model["context"]),
-  }
+  settings = description.settings() | {"compute.dtype": spec.dtype}
   return Imported(
     directory=files.directory,
     description=description,
@@ -151,6 +150,11 @@ def _import(
     left_out=matching.left_out,
     bytes=files.bytes,
   )
+
+
+def has_tokenizer(directory: Path) -> bool:
+  """Whether a directory has a tokenizer's file."""
+  return any((directory / file).is_file() for file in _TOKENIZER_FILES)
 
 
 def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lmx.errors import LmxError, message, nearest
 from lmx.hf.description import Description
-from lmx.hf.family import Bound, Family, bind
+from lmx.hf.family import Bound, Family, Rule, bind
 from lmx.hf.weights import WeightFiles
 from lmx.training.state import Blueprint
 
@@ -33,7 +33,7 @@ class Matching:
   left_out: tuple[str, ...]
 
 
-def match(description: Description, plan: Blueprint, files: WeightFiles, *, fresh_head: bool) -> Matching:
+def match(description: Description, plan: Blueprint, files: WeightFiles) -> Matching:
   """Pairs tensors and parameters; every one on either side has its place, and the right shape.
 
   Raises:
@@ -42,19 +42,19 @@ def match(description: Description, plan: Blueprint, files: WeightFiles, *, fres
   family = description.family
   stored = _names(family, files)
   rules = family.rules(description.head, prefix=_has_prefix(family, stored))
-  bound = bind(rules, plan.dimensions, description.vocab_size, family.name)
+  bound = bind([_there(rule, family, stored) for rule in rules], plan.dimensions, description.vocab_size, family.name)
   fresh = []
   wanted: dict[str, tuple[int, ...]] = {}
   for name, one in bound.items():
     tensors = {their_name: one.their_shape for their_name, _ in one.tensors()}
-    if fresh_head and name.startswith(_FRESH) and not all(their_name in stored for their_name in tensors):
+    if description.other_head and name.startswith(_FRESH) and not all(their_name in stored for their_name in tensors):
       fresh.append(name)
     else:
       wanted |= tensors
+  _resolve_copies(description, files, stored)
   extra = {name for name in stored if name not in wanted}
-  unknown = sorted(name for name in extra if not _may_be_left_out(description, bound, name, fresh_head))
+  unknown = sorted(name for name in extra if not _may_be_left_out(description, name))
   _check_names(files.directory, wanted, stored, unknown, family.name)
-  _check_zeros(files, family, stored)
   for name, shape in wanted.items():
     got = files.tensors[stored[name]].shape
     if got != shape:
@@ -86,32 +86,57 @@ def really_tied(description: Description, files: WeightFiles) -> Description:
   if not description.model["tied"] or len(tables) < 2 or not all(table in names for table in tables):
     return description
   embedding, output = (names[str(table)] for table in tables)
-  shape = files.tensors[embedding].shape
-  if files.tensors[output].shape != shape:
+  if files.tensors[output].shape != files.tensors[embedding].shape:
     return description  # `match` says so.
-  for start in range(0, shape[0], _CHUNK):
-    part = (slice(start, min(start + _CHUNK, shape[0])), slice(0, shape[1]))
-    if not np.array_equal(files.read(embedding, part), files.read(output, part)):
-      return dataclasses.replace(description, model=description.model | {"tied": False})
-  return description
+  if _equal(files, embedding, output):
+    return description
+  return dataclasses.replace(description, model=description.model | {"tied": False})
 
 
-def _may_be_left_out(description: Description, bound: Mapping[str, Bound], name: str, fresh_head: bool) -> bool:
+def _equal(files: WeightFiles, one: str, other: str) -> bool:
+  """Whether two tensors hold the same numbers; they are read in parts."""
+  shape = files.tensors[one].shape
+  if files.tensors[other].shape != shape:
+    return False
+  rest = tuple(slice(0, size) for size in shape[1:])
+  parts = ((slice(n, min(n + _CHUNK, shape[0])), *rest) for n in range(0, shape[0] if shape else 0, _CHUNK))
+  return all(np.array_equal(files.read(one, part), files.read(other, part)) for part in parts)
+
+
+def _resolve_copies(description: Description, files: WeightFiles, stored: dict[str, str]) -> None:
+  """Checks that copies equal what they are copies of; an output bias of its own takes the other's place.
+
+  Raises:
+    LmxError: a copy has other numbers.
+  """
+  family = description.family
+  for copy, original in family.copies.items():
+    if copy not in stored or original not in stored or _equal(files, stored[copy], stored[original]):
+      continue
+    if copy != family.output_bias or description.model["tied"]:
+      raise LmxError(message(f"{files.directory}: {stored[copy]}", got="other numbers than in " + stored[original],
+                             allowed="a copy of it, as in every " + family.name, fix="correct the file"))  # fmt: skip
+    stored[original] = stored[copy]
+
+
+def _may_be_left_out(description: Description, name: str) -> bool:
   """Whether a tensor without a parameter is known to be harmless.
 
   It is a buffer or a copy, the copy of a tied table, or belongs to the head that isn't wanted.
   """
   family = description.family
-  if family.is_ignored(name) or name in family.zeros:
+  if family.is_ignored(name) or name in family.copies:
     return True
   others = {rule.theirs: rule.ours for row in family.heads.values() for rule in row.rules if rule.theirs is not None}
-  return name in others and (fresh_head or (others[name] == "unembedding.kernel" and description.model["tied"]))
+  return name in others and (
+    description.other_head or (others[name] == "unembedding.kernel" and description.model["tied"])
+  )
 
 
-def _check_zeros(files: WeightFiles, family: Family, stored: Mapping[str, str]) -> None:
-  for name in family.zeros:
-    if name in stored and np.any(files.read(stored[name])):
-      raise LmxError(f"{files.directory}: {name} isn't zero, and lmx's model has no place for it.")
+def _there(rule: Rule, family: Family, stored: Mapping[str, str]) -> Rule:
+  """The rule, or for a tensor that may be absent and is, one that makes zeros."""
+  absent = rule.theirs in family.optional and rule.theirs not in stored
+  return dataclasses.replace(rule, theirs=None) if absent else rule
 
 
 def _check_names(directory: Path, wanted: Mapping, stored: Mapping, unknown: list[str], family: str) -> None:

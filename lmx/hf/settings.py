@@ -7,29 +7,72 @@ files that leave a key out.
 """
 
 import dataclasses
+import math
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lmx.errors import LmxError, message
+from lmx.models.spec import EncoderDecoderSpec, EncoderSpec, TransformerSpec
 
 Keys = dict[str, Any]
 REQUIRED: Any = object()  # The file must have the key.
 _MISSING = object()
+_LARGEST = 2**31 - 1  # Of a whole number in a config.json.
+_MOST_LAYERS = 10_000
+_KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text", dict: "an object",
+          list: "a list"}  # fmt: skip
+
+
+def is_a(kind: type, value: Any) -> bool:
+  """Whether a value of a JSON file is of a kind: true is no number, 2.0 no whole number, NaN no number at all."""
+  if kind is float:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+  if kind is int:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
+  return isinstance(value, kind)
+
+
+def same(value: Any, other: Any) -> bool:
+  """Whether two values of JSON files are equal: 1 and 1.0 are, 1 and true are not."""
+  return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
 class Settings:
   """A config.json, remembering which keys were asked for."""
 
-  def __init__(self, values: Mapping[str, Any], where: str):
-    """Takes the parsed file; `where` is its path, for messages."""
-    self.values, self.where = dict(values), where
-    self.used: set[str] = set()
+  def __init__(self, values: Mapping[str, Any], where: str, aliases: Mapping[str, str] | None = None):
+    """Takes the parsed file.
 
-  def take(self, key: str, default: Any = REQUIRED) -> Any:
-    """The value of a key, or the default where the file has none.
+    Args:
+      values: the file's object.
+      where: its path, for messages.
+      aliases: another name that files have for a key -> the key.
 
     Raises:
-      LmxError: a key that must be there isn't.
+      LmxError: a key has two names in the file, and two values.
+    """
+    self.values, self.where = dict(values), where
+    self.used: set[str] = set()
+    for alias, key in (aliases or {}).items():
+      if alias in values:
+        self.used.add(alias)
+        if key in values and not same(values[key], values[alias]):
+          raise self.refuse(alias, values[alias], f"{values[key]!r} as {key}, which means the same")
+        self.values[key] = values[alias]
+
+  def take(self, key: str, default: Any = REQUIRED, kind: type | None = None, *, nullable: bool = True) -> Any:
+    """The value of a key, or the default where the file has none.
+
+    Args:
+      key: its name.
+      default: `REQUIRED`: the file must have the key.
+      kind: int | float | bool | str | dict | list, which the value must be; None: anything.
+      nullable: whether null passes a `kind`.
+
+    Raises:
+      LmxError: a key that must be there isn't, or has a value of another kind.
     """
     self.used.add(key)
     value = self.values.get(key, _MISSING)
@@ -37,11 +80,38 @@ class Settings:
       if default is REQUIRED:
         raise LmxError(f"{self.where}: there is no key {key!r}. Is this the config.json of a model?")
       return default
+    self.check(key, value, kind, nullable=nullable)
     return value
+
+  def check(self, key: str, value: Any, kind: type | None, *, nullable: bool = True) -> None:
+    """Checks the kind of a value; see `take`.
+
+    Raises:
+      LmxError: it is of another kind.
+    """
+    if kind is None or is_a(kind, value) or (value is None and nullable):
+      return
+    allowed = _KINDS[kind] + (" or null" if nullable else "")
+    raise LmxError(message(f"{self.where}: {key}", got=value, allowed=allowed, fix="correct the file"))
 
   def refuse(self, key: str, got: Any, allowed: Any) -> LmxError:
     """An error for a value that lmx can't express."""
     return LmxError(message(f"{self.where}: {key}", got=got, allowed=allowed, fix="lmx can't run this model exactly"))
+
+
+def _kinds_of_fields() -> dict[str, tuple[type | None, bool]]:
+  """Key of config.model -> (kind of its values, whether None is one), as the specs declare them."""
+  found: dict[str, tuple[type | None, bool]] = {}
+  for spec in (TransformerSpec, EncoderSpec, EncoderDecoderSpec):
+    hints = typing.get_type_hints(spec)
+    for field in dataclasses.fields(spec):
+      hint = hints[field.name]
+      parts = [part for part in typing.get_args(hint) if part is not types.NoneType] or [hint]
+      found[field.name] = (parts[0] if parts[0] in _KINDS else None, field.default is None)
+  return found
+
+
+_FIELDS = _kinds_of_fields()
 
 
 class Line(Protocol):
@@ -62,28 +132,34 @@ class Same:
     theirs, ours: the names.
     default: theirs, where the file leaves it out.
     words: their value -> ours; None: the values are the same. The first of several is the one that is written.
-    also: another name that files have for theirs.
   """
 
   theirs: str
   ours: str
   default: Any = REQUIRED
   words: Mapping[Any, Any] | None = None
-  also: str | None = None
 
   def read(self, theirs: Settings, ours: Keys) -> None:
-    default = self.default if self.also is None else theirs.take(self.also, self.default)
-    value = theirs.take(self.theirs, default)
+    kind, nullable = _FIELDS[self.ours] if self.words is None else (None, True)
+    value = theirs.take(self.theirs, self.default, kind, nullable=nullable)
+    if self.ours in ("layers", "encoder_layers") and value > _MOST_LAYERS:
+      raise theirs.refuse(self.theirs, value, f"at most {_MOST_LAYERS}")
     if self.words is not None:
-      if value not in self.words:
+      found = [word for word in self.words if same(word, value)]
+      if not found:
         raise theirs.refuse(self.theirs, value, list(self.words))
-      value = self.words[value]
+      value = self.words[found[0]]
     ours[self.ours] = value
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     value = ours[self.ours]
     if self.words is not None:
-      value = next((theirs_value for theirs_value, ours_value in self.words.items() if ours_value == value), None)
+      word = next((theirs_value for theirs_value, ours_value in self.words.items() if ours_value == value), _MISSING)
+      if word is _MISSING:
+        allowed = list(dict.fromkeys(self.words.values()))
+        subject = f"config.model.{self.ours}"
+        raise LmxError(message(subject, got=value, allowed=allowed, fix=f"--{subject}={allowed[0]}"))
+      value = word
     theirs[self.theirs] = value
 
 
@@ -110,7 +186,7 @@ class Only:
 
   def read(self, theirs: Settings, ours: Keys) -> None:
     value = theirs.take(self.theirs, self.allowed[0] if self.default is _MISSING else self.default)
-    if value not in self.allowed:
+    if not any(same(value, one) for one in self.allowed):
       raise theirs.refuse(self.theirs, value, list(self.allowed))
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -130,139 +206,7 @@ class Also:
   ours: str
 
   def read(self, theirs: Settings, ours: Keys) -> None:
-    theirs.take(self.theirs, None)
+    theirs.take(self.theirs, None, _FIELDS[self.ours][0])
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     theirs[self.theirs] = ours[self.ours]
-
-
-@dataclasses.dataclass(frozen=True)
-class Rope:
-  """Rotary positions: the base, and how frequencies are changed for a longer context.
-
-  Files have had two forms: rope_theta with rope_scaling, and since transformers 5 rope_parameters with both. The
-  first is written: all versions read it.
-
-  Attributes:
-    theta: the family's default base.
-  """
-
-  theta: float = 10_000.0
-
-  def read(self, theirs: Settings, ours: Keys) -> None:
-    ours["position"] = "rotary"
-    given = dict(theirs.take("rope_scaling", None) or {})
-    given |= {k: v for k, v in (theirs.take("rope_parameters", None) or {}).items() if v is not None}
-    theta = given.pop("rope_theta", None)
-    ours["rope_theta"] = float(theirs.take("rope_theta", None) or theta or self.theta)
-    read_rope_scaling(theirs, given, ours)
-
-  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
-    theirs["rope_theta"] = ours["rope_theta"]
-    theirs["rope_scaling"] = rope_scaling(ours)
-
-
-_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}  # As Llama 3.1 has them; lmx has no others.
-
-
-def read_rope_scaling(theirs: Settings, given: Mapping[str, Any], ours: Keys) -> None:
-  """`rope_scaling` of config.model, and its numbers, from the object that describes it.
-
-  Raises:
-    LmxError: a kind that lmx lacks (yarn, longrope, dynamic), or other constants than Llama 3.1's.
-  """
-  given = dict(given)
-  old, new = given.pop("type", None), given.pop("rope_type", None)
-  kind = new or old or "default"
-  words = {"default": "none", "linear": "linear", "llama3": "llama3"}
-  if kind not in words:
-    raise theirs.refuse("rope_scaling.rope_type", kind, list(words))
-  share = given.pop("partial_rotary_factor", None)
-  if share not in (None, 1, 1.0):
-    raise theirs.refuse("rope_scaling.partial_rotary_factor", share, [1.0])
-  ours["rope_scaling"] = words[kind]
-  if kind == "default":
-    return
-  ours["rope_factor"] = float(given.pop("factor"))
-  if kind == "llama3":
-    ours["rope_original_context"] = int(given.pop("original_max_position_embeddings"))
-    for key, value in _LLAMA3.items():
-      if given.get(key, value) != value:
-        raise theirs.refuse(f"rope_scaling.{key}", given[key], [value])
-
-
-def rope_scaling(ours: Mapping[str, Any]) -> Keys | None:
-  """The object that describes the scaling, or None; a kind that they lack gives an unknown word."""
-  kind = ours["rope_scaling"]
-  if kind == "none":
-    return None
-  described = {"rope_type": kind, "factor": ours["rope_factor"]}
-  if kind == "llama3":
-    described |= {"original_max_position_embeddings": ours["rope_original_context"], **_LLAMA3}
-  return described
-
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-  """Sliding windows in all layers, or in all but every n-th: `sliding_window` with `layer_types`.
-
-  Attributes:
-    switch: their key that must be true for the window to count, or None.
-    layered: whether the family has layer_types; otherwise the window is every layer's.
-    every: what lmx calls global_every where the file has no layer_types; None: no layer is global.
-    pattern: their older key for it, or None.
-    full_first: where the file has no layer_types: the first max_window_layers layers have no window, the others do.
-    window: their default.
-  """
-
-  switch: str | None = None
-  layered: bool = False
-  every: int | None = None
-  pattern: str | None = None
-  full_first: bool = False
-  window: int | None = None
-
-  def read(self, theirs: Settings, ours: Keys) -> None:
-    window = theirs.take("sliding_window", self.window)
-    if self.switch is not None and not theirs.take(self.switch, False):
-      window = None
-    every = self.every if self.pattern is None else theirs.take(self.pattern, self.every)
-    kinds = theirs.take("layer_types", None) if self.layered else None
-    full = theirs.take("max_window_layers", 28) if self.full_first else 0
-    if self.full_first and kinds is None:
-      kinds = [_FULL if layer < full else _SLIDING for layer in range(ours["layers"])]
-    if kinds is not None and window:
-      every = _global_every(theirs, list(kinds), ours["layers"])
-    window = None if every == 1 or not window else window
-    ours |= {"window": window, "global_every": None if window is None else every}
-
-  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
-    window, every, layers = ours["window"], ours["global_every"], ours["layers"]
-    theirs["sliding_window"] = window
-    if self.switch is not None:
-      theirs[self.switch] = window is not None
-    if self.full_first:
-      theirs["max_window_layers"] = layers if window is None else 0
-    if self.layered:
-      period = 1 if window is None else every
-      theirs["layer_types"] = _kinds(period, layers)
-
-
-_FULL, _SLIDING = "full_attention", "sliding_attention"
-
-
-def _kinds(period: int | None, layers: int) -> list[str]:
-  """layer_types with full attention in every so many layers."""
-  return [_FULL if period is not None and (layer + 1) % period == 0 else _SLIDING for layer in range(layers)]
-
-
-def _global_every(theirs: Settings, kinds: list[str], layers: int) -> int | None:
-  """The period of the layers with full attention; None: there are none."""
-  if set(kinds) - {_FULL, _SLIDING} or len(kinds) != layers:
-    raise theirs.refuse("layer_types", kinds, f"{layers} of {_FULL} and {_SLIDING}")
-  if _FULL not in kinds:
-    return None
-  period = kinds.index(_FULL) + 1
-  if kinds != _kinds(period, layers):
-    raise theirs.refuse("layer_types", kinds, f"{_FULL} in every {period}. layer, and in no other")
-  return period

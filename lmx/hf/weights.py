@@ -16,8 +16,11 @@ import numpy as np
 import safetensors
 
 from lmx.errors import LmxError, message
+from lmx.hf.files import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLED_ADAPTER = "adapter_model.bin"
+GGUF = "a folder with config.json and safetensors: a .gguf is a converted copy, fetch the model that it was made from"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 _FLOATS = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
 WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # Names of dtypes in the header.
@@ -103,16 +106,18 @@ def weight_files(directory: Path) -> list[Path]:
     LmxError: there are none, or one is missing.
   """
   if (directory / INDEX).is_file():
-    try:
-      named = sorted(set(json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-      raise LmxError(f"{directory / INDEX} is not an index of safetensors files: {error!r}.") from error
-    files = [directory / Path(name).name for name in named]
+    places = {"weight_map": None, **read_json(directory / INDEX)}["weight_map"]
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+      raise LmxError(f"{directory / INDEX} is not an index of safetensors files: weight_map is {places!r}.")
+    files = [directory / Path(name).name for name in sorted(set(places.values()))]
   else:
     files = [directory / SINGLE]
   missing = [file.name for file in files if not file.is_file()]
   if not missing:
     return files
+  converted = [file.name for file in sorted(directory.glob("*.gguf"))]
+  if converted:
+    raise LmxError(message(str(directory), got=converted[0], allowed=GGUF))
   pickles = [file.name for pattern in _PICKLES for file in sorted(directory.glob(pattern))]
   if pickles:
     raise LmxError(

@@ -2,7 +2,7 @@
 """Beam search: the likeliest continuations, found in one compiled program.
 
 Finished hypotheses are ranked by log p / ((5 + length) / 6)^alpha, the stop id counted in the length (GNMT,
-https://arxiv.org/abs/1609.08144, section 7, equation 14, without its coverage term).
+https://arxiv.org/abs/1609.08144, section 7, equation 14, without its coverage term), or as transformers does it.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmx.errors import LmxError, message
-from lmx.inference.prompts import Prompts, make_prompts, read_prompts, stop_ids, why_it_ended
+from lmx.inference.prompts import NO_LIMITS, Limits, Prompts, make_prompts, read_prompts, stop_ids, why_it_ended
 from lmx.nn.cache import Cache, WithMemory
 
 _NONE = -1e30  # The log-probability of a hypothesis that isn't there.
@@ -36,6 +36,27 @@ class Hypothesis:
   score: float
   log_prob: float
   stop: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+  """How finished hypotheses are compared, and when a prompt is done.
+
+  Attributes:
+    gnmt: by GNMT's formula; False: by log p / length^alpha, as transformers.
+    patient: a prompt is done once no hypothesis that goes on would be ranked before the last of its finished ones, if
+      it ended now (transformers' early_stopping: false); False: once as many as the beams have ended.
+  """
+
+  gnmt: bool = True
+  patient: bool = False
+
+  def score(self, log_prob: jax.Array, length: jax.Array, alpha: jax.Array) -> jax.Array:
+    """What a hypothesis of so many tokens, the stop id included, is ranked by."""
+    return log_prob / ((5 + length) / 6 if self.gnmt else length) ** alpha
+
+
+GNMT = Ranking()
 
 
 @jax.tree_util.register_dataclass
@@ -86,23 +107,41 @@ class _Loop:
   cache: Any
 
 
-def _extend(loop: _Loop, logits_BKV: jax.Array, room_B, stops_S, alpha) -> tuple[_Beams, _Beams, jax.Array, jax.Array]:
+def _log_probs(logits_BKV: jax.Array, last_B: jax.Array, stops_S, limits: Limits) -> jax.Array:
+  """(B, K, V) float32: of the next token, after what the limits leave; `last_B`: rows with room for one token."""
+  logits_BKV = logits_BKV.astype(jnp.float32)
+  if limits.renormalize:
+    logits_BKV = limits.hide(logits_BKV)
+  found_BKV = limits.hide(jax.nn.log_softmax(logits_BKV, axis=-1))
+  if not limits.forced_end:
+    return found_BKV
+  end_V = jnp.where(jnp.arange(logits_BKV.shape[-1]) == stops_S[0], 0.0, _NONE)
+  return jnp.where(last_B[:, None, None], end_V, found_BKV)
+
+
+def _extend(
+  loop: _Loop, logits_BKV: jax.Array, room_B, stops_S, alpha, ranking: Ranking, limits: Limits
+) -> tuple[_Beams, _Beams, jax.Array, jax.Array]:
   """One more token: hypotheses that go on, the best that have ended; parents and tokens of the former, (B, K) each."""
   B, K, V = logits_BKV.shape
-  totals = loop.live.log_prob[..., None] + jax.nn.log_softmax(logits_BKV.astype(jnp.float32), axis=-1)
+  totals = loop.live.log_prob[..., None] + _log_probs(logits_BKV, loop.step + 1 >= room_B, stops_S, limits)
   # Enough candidates that K of them go on, however many end.
   candidates, index = jax.lax.top_k(totals.reshape(B, K * V), min(K * (stops_S.size + 1), K * V))
   parent, token = index // V, (index % V).astype(jnp.int32)
   tokens = jnp.take_along_axis(loop.live.tokens, parent[..., None], axis=1)
   tokens = jax.lax.dynamic_update_slice_in_dim(tokens, token[..., None], loop.step, axis=2)
   length = (loop.step + 1).astype(jnp.float32)
-  extended = _Beams(tokens, candidates, candidates / ((5 + length) / 6) ** alpha)
+  extended = _Beams(tokens, candidates, ranking.score(candidates, length, alpha))
 
   ended = jnp.any(token[..., None] == stops_S[None, None], axis=-1) | (loop.step + 1 >= room_B)[:, None]
   leading = jnp.arange(ended.shape[1])[None] < K  # One that ends counts where it would have stayed in the beam.
   finished = loop.finished.join(extended.only(ended & leading & extended.exist())).best(K)
   done = jnp.all(finished.exist(), axis=1, keepdims=True)
-  going = extended.only(~ended & ~done)
+  going = extended.only(~ended)
+  if ranking.patient:
+    best, last = jnp.max(going.score, axis=1, keepdims=True), jnp.min(finished.score, axis=1, keepdims=True)
+    done = done & (best <= last)
+  going = going.only(~done & going.exist())
   _, kept = jax.lax.top_k(going.log_prob, K)
   take = functools.partial(jnp.take_along_axis, indices=kept, axis=1)
   return going.pick(kept), finished, take(parent), take(token)
@@ -117,8 +156,8 @@ def _reorder(cache: Cache, rows: jax.Array) -> Cache:
   return dataclasses.replace(chosen, layers=layers, memory_segments=cache.memory_segments)
 
 
-@functools.partial(jax.jit, static_argnames="beams")
-def _search(model, prompts: Prompts, stops_S, alpha, *, beams: int) -> _Beams:
+@functools.partial(jax.jit, static_argnames=("beams", "ranking", "limits"))
+def _search(model, prompts: Prompts, stops_S, alpha, *, beams: int, ranking: Ranking, limits: Limits) -> _Beams:
   """The best `beams` finished hypotheses of each prompt, the best first."""
   logits_BV, cache = read_prompts(model, prompts)
   B, K = logits_BV.shape[0], beams
@@ -128,7 +167,7 @@ def _search(model, prompts: Prompts, stops_S, alpha, *, beams: int) -> _Beams:
   empty = dataclasses.replace(nothing, log_prob=nothing.log_prob.at[:, 0].set(0.0))  # All K begin alike: one counts.
 
   def step(loop: _Loop) -> _Loop:
-    live, finished, parent, token = _extend(loop, loop.logits, prompts.room, stops_S, alpha)
+    live, finished, parent, token = _extend(loop, loop.logits, prompts.room, stops_S, alpha, ranking, limits)
     rows = (jnp.arange(B, dtype=jnp.int32)[:, None] * K + parent).reshape(-1)
     outputs = model(token.reshape(-1, 1), cache=_reorder(loop.cache, rows))
     logits_BKV = outputs.logits()[:, 0].reshape(B, K, -1)
@@ -149,6 +188,8 @@ def beam_search(
   eos_id: int | Sequence[int] | None = None,
   start_ids: Sequence[int] | None = None,
   prefix: bool = False,
+  ranking: Ranking = GNMT,
+  limits: Limits = NO_LIMITS,
 ) -> list[list[Hypothesis]]:
   """The likeliest continuations of prompts, all prompts in one batch; with an encoder, the likeliest answers.
 
@@ -160,6 +201,8 @@ def beam_search(
     prompts, max_new_tokens, eos_id, start_ids, prefix: as in `lmx.inference.generate.generate`.
     beams: K, hypotheses that are kept at each step.
     length_penalty: alpha; 0 ranks by probability, more favours longer ones.
+    ranking: how finished hypotheses are compared, and when a prompt is done.
+    limits: what may be written.
     num_results: hypotheses returned for each prompt, at most `beams`.
 
   Returns:
@@ -178,7 +221,8 @@ def beam_search(
     return []
   ready = make_prompts(model, prompts, max_new_tokens=max_new_tokens, start_ids=start_ids, prefix=prefix)
   stops = stop_ids(eos_id)
-  found = jax.device_get(_search(model, ready, stops, jnp.float32(length_penalty), beams=beams))
+  found = jax.device_get(_search(model, ready, stops, jnp.float32(length_penalty), beams=beams, ranking=ranking,
+                                 limits=limits))  # fmt: skip
   return [
     [
       _hypothesis(found.tokens[row, k], found.score[row, k], found.log_prob[row, k], stops, room, max_new_tokens)

@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 
-from lmx.errors import choose
+from lmx.errors import LmxError, choose, message
 from lmx.inference.batches import Ragged, over_rows
 from lmx.nn.heads import POOLINGS, pool
 
@@ -46,6 +46,9 @@ def embed(
   """
   name = model.spec.pooling if pooling is None else pooling
   choose("pooling", name, dict.fromkeys(POOLINGS))
+  if name == "cls" and getattr(model.spec, "usual_pooling", "last") == "last":
+    allowed = "mean or last: the first token of a causal model sees no other, so that all texts would be the same"
+    raise LmxError(message("pooling", got=name, allowed=allowed, fix="pooling='last'"))
   if not rows:
     return np.zeros((0, model.spec.width), np.float32)
   beside = {} if token_types is None else {"token_types": token_types}

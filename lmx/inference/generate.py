@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmx.errors import LmxError, message
-from lmx.inference.prompts import Prompts, make_prompts, read_prompts, read_rows, stop_ids, why_it_ended
+from lmx.inference.prompts import (
+  NO_LIMITS,
+  Limits,
+  Prompts,
+  make_prompts,
+  read_prompts,
+  read_rows,
+  stop_ids,
+  why_it_ended,
+)
 from lmx.inference.sampling import Sampling, sample
 
 
@@ -50,19 +59,19 @@ class _Loop:
   seen: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("copies", "slide"))
-def _generate(model, prompts: Prompts, sampling: Sampling, stops_S, key, *, copies: int, slide: bool):
+@functools.partial(jax.jit, static_argnames=("copies", "slide", "limits"))
+def _generate(model, prompts: Prompts, sampling: Sampling, stops_S, key, *, copies: int, slide: bool, limits: Limits):
   """Prompts (B, L) to new tokens (B * copies, new_slots), -1 where none was drawn."""
   logits_BV, cache = read_prompts(model, prompts)
   logits_BV, cache = jnp.repeat(logits_BV, copies, axis=0), cache.repeat(copies)
-  room_B = jnp.repeat(prompts.room, copies, axis=0)
+  room_B = jnp.repeat(prompts.room, copies, axis=0) - int(limits.forced_end)  # The last one isn't written.
   rows = jnp.arange(logits_BV.shape[0], dtype=jnp.int32)
   row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
   seen = jnp.pad(prompts.tokens, ((0, 0), (0, prompts.slots - prompts.tokens.shape[1])))
 
   def draw(logits_BV, step, ended, written):
     keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, step)
-    token = sample(logits_BV, sampling, keys)
+    token = sample(limits.hide(logits_BV), sampling, keys)
     ended = ended | (step >= room_B) | jnp.any(token[:, None] == stops_S[None], axis=1)
     written = jax.lax.dynamic_update_slice_in_dim(written, jnp.where(ended, -1, token)[:, None], step, axis=1)
     return token, ended, written
@@ -124,6 +133,7 @@ def generate(
   start_ids: Sequence[int] | None = None,
   prefix: bool = False,
   slide: bool = False,
+  limits: Limits = NO_LIMITS,
 ) -> list[list[Sample]]:
   """Continues prompts, all of them in one batch; with an encoder, answers them.
 
@@ -143,6 +153,7 @@ def generate(
     eos_id: the id that ends a continuation, or several; None: none does.
     start_ids: what the decoder of a model with an encoder begins with.
     prefix: the tokens of a prompt see each other both ways, as a prefix language model was trained.
+    limits: what may be written.
     slide: a row that fills the context goes on: its oldest half is dropped and the rest read again, from position 0.
 
   Returns:
@@ -159,7 +170,8 @@ def generate(
     return []
   slide = slide and not model.spec.unlimited
   ready = make_prompts(model, prompts, max_new_tokens=max_new_tokens, start_ids=start_ids, prefix=prefix, slide=slide)
-  written = _generate(model, ready, sampling, stop_ids(eos_id), key, copies=num_samples, slide=slide)
+  written = _generate(model, ready, sampling, stop_ids(eos_id), key, copies=num_samples, slide=slide,
+                      limits=limits)  # fmt: skip
   rows = np.asarray(written).reshape(len(prompts), num_samples, -1)
   return [
     [_sample(row, int(room), max_new_tokens) for row in of_prompt]

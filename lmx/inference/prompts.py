@@ -14,6 +14,31 @@ from lmx.errors import LmxError, message
 SMALLEST_BUCKET = 16
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """What may be written.
+
+  Attributes:
+    suppressed: ids that are never written.
+    forced_end: the last token that a row has room for is the one that ends it.
+    renormalize: the probabilities of what is left add up to one, in beam search's scores, too.
+  """
+
+  suppressed: tuple[int, ...] = ()
+  forced_end: bool = False
+  renormalize: bool = False
+
+  def hide(self, scores_V: jax.Array) -> jax.Array:
+    """Logits or log-probabilities (..., V) without the suppressed ids."""
+    if not self.suppressed:
+      return scores_V
+    return scores_V.at[..., np.array(self.suppressed, np.int32)].set(_HIDDEN, mode="drop")
+
+
+NO_LIMITS = Limits()
+_HIDDEN = -1e30
+
+
 def bucket(length: int) -> int:
   """The next power of two, at least 16: programs are compiled for these sizes only."""
   return max(SMALLEST_BUCKET, 1 << (length - 1).bit_length())

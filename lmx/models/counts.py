@@ -5,7 +5,7 @@ from typing import Any
 
 from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.block import PLACEMENTS
-from lmx.nn.heads import HEADS
+from lmx.nn.heads import HEADS, ROW_HEADS
 from lmx.units import StepFlops
 
 
@@ -93,9 +93,10 @@ def head_parameters(spec: Any) -> int:
   if spec.head == "masked":
     return dense + norm_size(spec) + spec.vocab_rows
   if spec.head not in outputs:
-    return 0
+    return spec.vocab_rows if spec.head == "language" and spec.output_bias else 0
   pooler = dense if spec.pooler and spec.head in ("classification", "regression") else 0
-  return pooler + (spec.width + 1) * outputs[spec.head]
+  bias = 1 if spec.head_bias or spec.head not in ROW_HEADS else 0
+  return pooler + (spec.width + bias) * outputs[spec.head]
 
 
 def _seen(spec: Any, length: int) -> float:

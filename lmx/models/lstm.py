@@ -17,7 +17,7 @@ from lmx.errors import Problems
 from lmx.nn.cache import Cache
 from lmx.nn.dropout import dropout, fold
 from lmx.nn.embedding import Embedding, Unembedding
-from lmx.nn.heads import HEADS, POOLINGS, HeadShape
+from lmx.nn.heads import HEADS, ROW_HEADS, HeadShape
 from lmx.nn.initializers import INITS, make_scheme
 from lmx.nn.losses import Head
 from lmx.nn.lstm import LSTMLayer
@@ -56,8 +56,9 @@ class LSTMSpec:
   dropout: float = 0.0
   init: str = "gpt2"
   init_std: float = 0.02
-  pooling: str = "cls"
-  pooler: bool = True
+  pooling: Any = None  # last
+  pooler: Any = None  # False
+  head_bias: Any = None  # False
   carry_state: bool = False
   dtype: str = "bfloat16"
   loss_chunks: int = 1
@@ -68,7 +69,7 @@ class LSTMSpec:
     problems = Problems()
     choices = {
       "config.model.init": (self.init, INITS),
-      "config.model.pooling": (self.pooling, POOLINGS),
+      "config.model.pooling": (self.pooling or "last", ("last", "mean")),
       "config.compute.dtype": (self.dtype, DTYPES),
       "head of an lstm": (self.head, LSTM_HEADS),
     }
@@ -85,6 +86,9 @@ class LSTMSpec:
     if not 0 <= self.dropout < 1:
       problems.add("config.model.dropout", got=self.dropout, allowed="a number from 0 up to, but not including, 1")
     problems.raise_if_any()
+    for key, value in {"pooling": "last", "pooler": False, "head_bias": False}.items():
+      if getattr(self, key) is None:
+        object.__setattr__(self, key, value)
 
   def kernel(self, platform: str) -> str:
     """There is no attention, so there is no kernel to choose."""
@@ -118,6 +122,8 @@ class LSTMSpec:
       outputs=self.outputs,
       pooling=self.pooling,
       pooler=self.pooler,
+      bias=self.head_bias,
+      output_bias=False,
       dropout=self.dropout,
       function=jnp.tanh,
       make_norm=norm,
@@ -143,7 +149,8 @@ class LSTMSpec:
     untied = HEADS[self.head].vocabulary and not self.tied
     tables = self.vocab_rows * self.width * (2 if untied else 1)
     scores = {"classification": self.outputs, "regression": 1, "span": 2, "tagging": self.outputs}
-    head = (self.width + 1) * scores.get(self.head, 0)
+    bias = int(self.head_bias or self.head not in ROW_HEADS)
+    head = (self.width + bias) * scores.get(self.head, 0)
     if self.pooler and self.head in ("classification", "regression"):
       head += self.width * (self.width + 1)
     return tables + self.layers * (8 * self.width**2 + 4 * self.width) + head

@@ -158,6 +158,8 @@ def make_head(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> HeadModule:
     outputs=spec.outputs,
     pooling=spec.pooling,
     pooler=spec.pooler,
+    bias=spec.head_bias,
+    output_bias=spec.output_bias,
     dropout=spec.dropout,
     function=ACTIVATIONS[spec.activation].function,
     make_norm=norm_of(spec),

@@ -45,6 +45,7 @@ class StackSpec:
 
   name: ClassVar[str] = "Transformer"
   causal: ClassVar[bool] = True
+  usual_pooling: ClassVar[str] = "last"  # Where config.model.pooling says nothing.
 
   vocab_size: int
   layers: int
@@ -85,8 +86,10 @@ class StackSpec:
   init: str = "gpt2"
   init_std: float = 0.02
   mup_base_width: int | None = None
-  pooling: str = "cls"
-  pooler: bool = True
+  pooling: str = _DERIVED
+  pooler: bool = _DERIVED
+  head_bias: bool = _DERIVED
+  output_bias: bool = False
   experts: int | None = None
   experts_per_token: int = 2
   expert_width: int = _DERIVED
@@ -127,6 +130,9 @@ class StackSpec:
       "head_width": self.width // self.heads if self.width % self.heads == 0 else None,
       "mlp_width": mlp_width,
       "attention_out_bias": self.attention_bias,
+      "pooling": self.usual_pooling,
+      "pooler": not self.causal,
+      "head_bias": not self.causal,
       "expert_width": (mlp_width if self.mlp_width is None else self.mlp_width) if self.experts else None,
     }
     for key, value in derived.items():
@@ -322,6 +328,7 @@ class EncoderSpec(StackSpec):
 
   name: ClassVar[str] = "Encoder"
   causal: ClassVar[bool] = False
+  usual_pooling: ClassVar[str] = "cls"
 
   head: str = "masked"
   token_types: int = 0
@@ -336,6 +343,7 @@ class EncoderDecoderSpec(StackSpec):
   """An encoder, and a decoder that reads what it gives; fields as in `StackSpec`. `layers` are the decoder's."""
 
   name: ClassVar[str] = "Encoder-decoder"
+  usual_pooling: ClassVar[str] = "mean"
 
   encoder_layers: int = _DERIVED
 

@@ -6,7 +6,7 @@ from typing import Any
 from lmx.errors import Problems
 from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.block import PLACEMENTS
-from lmx.nn.heads import HEADS, POOLINGS
+from lmx.nn.heads import HEADS, POOLINGS, ROW_HEADS
 from lmx.nn.initializers import INITS
 from lmx.nn.kernels import KERNEL_CHOICES
 from lmx.nn.norm import NORMS
@@ -38,7 +38,7 @@ def check_choices(spec: Any, problems: Problems) -> None:
     "model.activation": (spec.activation, ACTIVATIONS),
     "model.qk_norm": (spec.qk_norm, QK_NORMS),
     "model.init": (spec.init, INITS),
-    "model.pooling": (spec.pooling, POOLINGS),
+    "model.pooling": (spec.pooling, (*POOLINGS, None)),
     "compute.dtype": (spec.dtype, DTYPES),
     "compute.quantization": (spec.quantization, QUANTIZATIONS),
     "compute.attention": (spec.attention, KERNEL_CHOICES),
@@ -77,6 +77,9 @@ def check_sizes(spec: Any, problems: Problems) -> None:
 
 def check_combinations(spec: Any, problems: Problems) -> None:
   """Values that must fit each other, derived ones included."""
+  if spec.usual_pooling == "last" and spec.pooling == "cls" and spec.head in ROW_HEADS:
+    problems.add("config.model.pooling", got="cls", allowed="mean or last: the first token of a causal model sees no "
+                 "other, so that every text would be the same", fix="--config.model.pooling=last")  # fmt: skip
   if spec.head_width is None:
     fix = "--config.model.head_width=64 sets the width of a head on its own"
     problems.add("config.model.heads", got=spec.heads, allowed=f"a divisor of width = {spec.width}", fix=fix)

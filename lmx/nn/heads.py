@@ -20,6 +20,7 @@ from lmx.nn.linear import Linear
 from lmx.nn.norm import Norm
 
 POOLINGS = ("cls", "mean", "last")
+ROW_HEADS = ("classification", "regression", "embedding")  # Those that read one vector of a row.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,8 @@ class HeadShape:
     outputs: scores of a row or token (labels).
     pooling: a name of `POOLINGS`.
     pooler: whether a dense layer with tanh follows the pooling.
+    bias: whether scores of whole rows have one.
+    output_bias: whether the logits of the language head have one.
     dropout: before the scores.
     function: the model's activation, for the transform of masked models.
     make_norm: makes a norm over the width.
@@ -42,6 +45,8 @@ class HeadShape:
   outputs: int
   pooling: str
   pooler: bool
+  bias: bool
+  output_bias: bool
   dropout: float
   function: Elementwise
   make_norm: Callable[[], Norm]
@@ -64,12 +69,12 @@ class Ending:
 
 
 class VocabularyHead(nnx.Module):
-  """Nothing of its own: the next thing is the output table."""
+  """Nothing of its own, or a bias on the logits: the next thing is the output table."""
 
   vocabulary: ClassVar[bool] = True
 
   def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
-    pass
+    self.bias: Any = _output_bias(shape) if shape.output_bias else None
 
   def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> Ending:
     """Ends a forward pass.
@@ -79,7 +84,7 @@ class VocabularyHead(nnx.Module):
       segment_ids_BL: 0 marks padding; None: there is none.
       key: for dropout; None: off.
     """
-    return Ending(hidden_BLD)
+    return Ending(hidden_BLD, bias=None if self.bias is None else self.bias[...])
 
 
 class MaskedHead(VocabularyHead):
@@ -88,7 +93,7 @@ class MaskedHead(VocabularyHead):
   def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
     self.transform = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs)
     self.norm = shape.make_norm()
-    self.bias = nnx.Param(jnp.zeros((shape.vocab_rows,), jnp.float32), axes=("vocab",))
+    self.bias = _output_bias(shape)
     self.function = shape.function
 
   def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
@@ -105,7 +110,7 @@ class RowHead(nnx.Module):
     self.pooling = shape.pooling
     self.dropout_rate = shape.dropout
     self.pooler = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs) if shape.pooler else None
-    self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs)
+    self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs, bias=shape.bias)
 
   def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
     """As `VocabularyHead.__call__`."""
@@ -182,8 +187,14 @@ def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) 
   return jnp.sum(jnp.where(real_BL1, x_BLD, 0), axis=1) / jnp.maximum(jnp.sum(real_BL1, axis=1), 1)
 
 
-def _dense(width: int, axis: str, outputs: int, scheme: Scheme, dtype: Any, rngs: nnx.Rngs) -> Linear:
-  return Linear((("embed", width),), ((axis, outputs),), bias=True, scheme=scheme, dtype=dtype, rngs=rngs)
+def _output_bias(shape: HeadShape) -> nnx.Param:
+  return nnx.Param(jnp.zeros((shape.vocab_rows,), jnp.float32), axes=("vocab",))
+
+
+def _dense(
+  width: int, axis: str, outputs: int, scheme: Scheme, dtype: Any, rngs: nnx.Rngs, *, bias: bool = True
+) -> Linear:
+  return Linear((("embed", width),), ((axis, outputs),), bias=bias, scheme=scheme, dtype=dtype, rngs=rngs)
 
 
 HeadModule = VocabularyHead | RowHead | TokenHead | EmbeddingHead

@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import tokenizers
 from golden_models import GOLDEN
-from safetensors.numpy import load_file, save_file
+from hf_folders import change_weights, copy, write_tokenizer
+from safetensors.numpy import load_file
 
 import lmx
 from lmx.cli import main
@@ -25,34 +25,6 @@ from lmx.training.checkpoint import Checkpointer, restore_shared
 from lmx.training.start import NEW_PARTS
 
 LLAMA, BERT, T5 = GOLDEN / "llama-language-7", GOLDEN / "bert-masked-8", GOLDEN / "t5-language-6"
-WORDS = [f"w{number}" for number in range(30)]
-
-
-def write_tokenizer(folder: Path, words: list[str]) -> None:
-  """A tokenizer.json of whole words."""
-  pieces = ["<pad>", "<s>", "</s>", "<unk>", *words]
-  model = tokenizers.models.WordLevel({piece: n for n, piece in enumerate(pieces)}, unk_token="<unk>")
-  tokenizer = tokenizers.Tokenizer(model)
-  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-  tokenizer.add_special_tokens(["<pad>", "<s>", "</s>"])
-  tokenizer.save(str(folder / "tokenizer.json"))
-  names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-  (folder / "tokenizer_config.json").write_text(json.dumps(names))
-
-
-def copy(source: Path, folder: Path, **changes) -> Path:
-  """A model's directory with a tokenizer, a generation config, and some keys of its config.json changed."""
-  shutil.copytree(source, folder)
-  write_tokenizer(folder, WORDS)
-  (folder / "generation_config.json").write_text('{"temperature": 0.7}')
-  values = json.loads((folder / "config.json").read_text()) | changes
-  (folder / "config.json").write_text(json.dumps(values))
-  return folder
-
-
-def change_weights(folder: Path, change) -> None:
-  arrays = load_file(folder / "model.safetensors")
-  save_file(change(arrays), folder / "model.safetensors")
 
 
 # ---------------------------------------------------------------- the way in and back, as a person types it
@@ -88,7 +60,7 @@ def test_a_run_can_start_from_an_imported_one_with_another_head(run):
   template = import_hf(LLAMA, head="classification", labels=("a", "b")).plan
   shapes = {name: leaf for name, leaf in template.shapes.items()}
   found, new = restore_shared(run / "checkpoints", shapes, NEW_PARTS)
-  assert set(new) == {"head.out.kernel", "head.out.bias"}
+  assert set(new) == {"head.out.kernel"}
   assert found.keys() == shapes.keys() - set(new)
 
 
@@ -104,7 +76,7 @@ def test_export_gives_back_every_file_of_the_model(run, tmp_path, capsys):
   output = tmp_path / "again"
   assert main.main(["export", str(run), f"--output={output}", "--max-shard-size=6KB"]) == 0
   assert "LlamaForCausalLM" in capsys.readouterr().out
-  assert (output / "generation_config.json").read_text() == '{"temperature": 0.7}'
+  assert json.loads((output / "generation_config.json").read_text())["temperature"] == 0.7
   assert json.loads((output / "tokenizer_config.json").read_text())["eos_token"] == "</s>"
   assert (output / "model.safetensors.index.json").is_file()
   with WeightFiles(LLAMA) as before, WeightFiles(output) as after:
@@ -287,11 +259,39 @@ def test_a_run_is_no_hugging_face_model_and_a_file_no_directory(run):
     import_hf(run / "config.json")
 
 
-def test_a_bias_that_marian_has_and_lmx_lacks_must_be_zero(tmp_path):
+def test_the_output_bias_of_marian_is_a_parameter_and_zero_where_a_file_lacks_it(tmp_path):
   model = copy(GOLDEN / "marian-language-3", tmp_path / "model")
-  change_weights(model, lambda arrays: arrays | {"final_logits_bias": arrays["final_logits_bias"] + 1})
-  with pytest.raises(LmxError, match="final_logits_bias isn't zero"):
-    import_hf(model)
+  size = json.loads((model / "config.json").read_text())["vocab_size"]
+  bias = np.arange(size, dtype=np.float32)[None]
+  change_weights(model, lambda arrays: arrays | {"final_logits_bias": bias})
+  imported = import_hf(model)
+  np.testing.assert_array_equal(np.asarray(imported.parameters["head.bias"])[:size], bias[0])
+  export_hf(imported.parameters, imported.spec, imported.description.model, tmp_path / "out")
+  np.testing.assert_array_equal(load_file(tmp_path / "out" / "model.safetensors")["final_logits_bias"], bias)
+  change_weights(model, lambda arrays: {name: array for name, array in arrays.items() if name != "final_logits_bias"})
+  assert not np.asarray(import_hf(model).parameters["head.bias"]).any()
+
+
+def test_an_untied_output_bias_counts_and_a_copy_that_is_none_is_refused(tmp_path):
+  model = copy(BERT, tmp_path / "model", tie_word_embeddings=False)
+  own = "cls.predictions.decoder.bias"
+  table = load_file(model / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+  bias = np.linspace(-1, 1, len(table)).astype(np.float32)
+  change_weights(model, lambda arrays: arrays | {own: bias, "cls.predictions.decoder.weight": table * 2})
+  imported = import_hf(model)
+  np.testing.assert_array_equal(np.asarray(imported.parameters["head.bias"])[: len(bias)], bias)
+  export_hf(imported.parameters, imported.spec, imported.description.model, tmp_path / "out")
+  written = load_file(tmp_path / "out" / "model.safetensors")
+  np.testing.assert_array_equal(written[own], bias)
+  np.testing.assert_array_equal(written["cls.predictions.bias"], bias)
+  tied = copy(BERT, tmp_path / "tied", tie_word_embeddings=True)
+  change_weights(tied, lambda arrays: {n: a for n, a in arrays.items() if "decoder.weight" not in n} | {own: bias})
+  with pytest.raises(LmxError, match=r"cls\.predictions\.decoder\.bias: got 'other numbers than in cls\.predictions"):
+    import_hf(tied)
+  shared = copy(T5, tmp_path / "t5")
+  change_weights(shared, lambda arrays: arrays | {"encoder.embed_tokens.weight": arrays["shared.weight"] * 2})
+  with pytest.raises(LmxError, match=r"encoder\.embed_tokens\.weight: got 'other numbers than in shared\.weight'"):
+    import_hf(shared)
 
 
 @pytest.mark.parametrize("command", [["import", str(LLAMA), "--workdir"], ["export", "RUN", "--output"]])
@@ -318,12 +318,12 @@ def test_a_model_that_no_family_has_says_why_for_each():
   assert {family for family in FAMILIES if f"  {family}: " in str(caught.value)} == {
     name for name, family in FAMILIES.items() if family.ours == "transformer"
   }
-  assert "model.activation of a llama model: got 'relu'" in str(caught.value) or "hidden_act" in str(caught.value)
+  assert "llama: config.model.activation: got 'relu'. Allowed: swiglu" in str(caught.value)
 
 
 def test_a_head_bias_that_llama_has_no_place_for_is_refused(tmp_path):
   imported = import_hf(GOLDEN / "llama-classification-7")
   parameters = dict(imported.parameters)
-  parameters["head.out.bias"] = parameters["head.out.bias"] + 1
+  parameters["head.out.bias"] = np.ones(imported.spec.outputs, np.float32)
   with pytest.raises(LmxError, match=r"no place for 'head\.out\.bias', and it isn't zero"):
     export_hf(parameters, imported.spec, imported.description.model, tmp_path / "out", family="llama")

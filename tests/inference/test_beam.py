@@ -74,7 +74,8 @@ def test_with_beams_enough_the_best_of_all_continuations_are_found(kind, alpha):
 def test_the_exhaustive_check_notices_beams_that_read_each_others_cache(monkeypatch):
   search = beam_module._search.__wrapped__
   monkeypatch.setattr(beam_module, "_reorder", lambda cache, rows: cache)
-  unordered = jax.jit(lambda *given, beams: search(*given, beams=beams), static_argnames="beams")
+  static = ("beams", "ranking", "limits")
+  unordered = jax.jit(lambda *given, **options: search(*given, **options), static_argnames=static)
   monkeypatch.setattr(beam_module, "_search", unordered)
   assert_law_catches(check_exhaustive, beam_search, "decoder", 0.0)
 

@@ -67,7 +67,7 @@ def gradients(imported: Imported, batch: dict[str, np.ndarray]) -> dict[str, jax
 def their_gradients(imported: Imported, folder: Path) -> dict[str, jax.Array]:
   """Gradients that were saved under the names of the weights, read as weights are."""
   with WeightFiles(folder) as files:
-    matching = match(imported.description, imported.plan, files, fresh_head=False)
+    matching = match(imported.description, imported.plan, files)
     return load_tensors(files, matching, imported.plan, imported.layout)
 
 

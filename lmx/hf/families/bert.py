@@ -80,11 +80,11 @@ BERT = Family(
     "tagging": HeadMap(("BertForTokenClassification",), _OUT),
     "embedding": HeadMap(("BertModel",), bare=True),
   },
-  # The decoder's copies; BertForPreTraining's guess whether two sentences follow each other; a pooler that only heads
-  # for rows read.
+  copies={"cls.predictions.decoder.bias": "cls.predictions.bias"},
+  output_bias="cls.predictions.decoder.bias",
+  # BertForPreTraining's guess whether two sentences follow each other; a pooler that only heads for rows read.
   ignored=(
     *BUFFERS,
-    r"cls\.predictions\.decoder\.bias",
     r"cls\.seq_relationship\..*",
     r"(bert\.)?pooler\.dense\..*",
   ),
@@ -105,7 +105,7 @@ class _OffsetContext:
   """Positions begin at pad_token_id + 1 = 2, so that the table has two rows more than the context."""
 
   def read(self, theirs, ours) -> None:
-    ours["context"] = theirs.take("max_position_embeddings", 514) - _PAD - 1
+    ours["context"] = theirs.take("max_position_embeddings", 512, int, nullable=False) - _PAD - 1
     Only("pad_token_id", (_PAD,)).read(theirs, ours)
 
   def write(self, ours, theirs) -> None:
@@ -136,6 +136,8 @@ ROBERTA = Family(
     "tagging": HeadMap(("RobertaForTokenClassification",), _OUT),
     "embedding": HeadMap(("RobertaModel",), bare=True),
   },
-  ignored=(*BUFFERS, r"lm_head\.decoder\.bias", r"(roberta\.)?pooler\.dense\..*"),
+  copies={"lm_head.decoder.bias": "lm_head.bias"},
+  output_bias="lm_head.decoder.bias",
+  ignored=(*BUFFERS, r"(roberta\.)?pooler\.dense\..*"),
   fixed={"pad_token_id": _PAD},
 )

@@ -48,15 +48,22 @@ PRE_NORMS = (
 DECODER = (*TABLES, *ATTENTION, *MLP, *PRE_NORMS)
 
 
-def decoder_heads(name: str) -> dict[str, HeadMap]:
-  """The language model, and scores of the last token without a bias, as `transformers` builds them for a family."""
-  scores = HeadMap(
+def scores_head(name: str) -> HeadMap:
+  """Scores of the last token without a bias, as `transformers` builds them for decoders."""
+  return HeadMap(
     (f"{name}ForSequenceClassification",),
     (*tensor("head.out.kernel", "score.weight", "c d -> d c"), *tensor("head.out.bias", None, "c -> c")),
-    ours={"pooling": "last", "pooler": False},
+    ours={"pooling": "last", "pooler": False, "head_bias": False},
   )
+
+
+def decoder_heads(name: str) -> dict[str, HeadMap]:
+  """The language model, scores of the last token, and the model without a head, as `transformers` builds them."""
+  scores = scores_head(name)
   language = HeadMap((f"{name}ForCausalLM",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"))
-  return {"language": language, "classification": scores, "regression": scores}
+  bare = "Gemma3TextModel" if name == "Gemma3" else f"{name}Model"
+  return {"language": language, "classification": scores, "regression": scores,
+          "embedding": HeadMap((bare,), bare=True)}  # fmt: skip
 
 
 SIZES: tuple[Line, ...] = (

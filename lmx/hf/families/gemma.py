@@ -8,7 +8,8 @@ from typing import Any
 
 from lmx.hf.families.common import ATTENTION, BUFFERS, DECODER_LINES, GELU_TANH, MLP, TABLES, decoder_heads
 from lmx.hf.family import Family, norm
-from lmx.hf.settings import Always, Keys, Line, Only, Rope, Same, Settings, Windows, read_rope_scaling, rope_scaling
+from lmx.hf.rope import Rope, Windows, one_theta, read_rope_scaling, rope_scaling
+from lmx.hf.settings import Always, Keys, Line, Only, Same, Settings, same
 
 _LAYER = "layers.{layer}."
 _LOCAL_THETA = 10_000.0  # Gemma 3's.
@@ -25,7 +26,10 @@ class _Scales:
 
   def read(self, theirs: Settings, ours: Keys) -> None:
     ours["embedding_scale"] = math.sqrt(ours["width"])
-    ours["attention_scale"] = theirs.take("query_pre_attn_scalar", 256) ** -0.5
+    scalar = theirs.take("query_pre_attn_scalar", 256, float, nullable=False)
+    if scalar <= 0:
+      raise theirs.refuse("query_pre_attn_scalar", scalar, "a number above 0")
+    ours["attention_scale"] = scalar**-0.5
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     scale = ours["attention_scale"] or ours["head_width"] ** -0.5
@@ -39,23 +43,39 @@ class _TwoRopes:
 
   def read(self, theirs: Settings, ours: Keys) -> None:
     ours["position"] = "rotary"
-    given = theirs.take("rope_parameters", None) or {}
-    layered = "full_attention" in given or "sliding_attention" in given
-    near = dict(given.get("sliding_attention") or {}) if layered else {}
-    far = dict(given.get("full_attention") or {}) if layered else dict(given)
-    far |= theirs.take("rope_scaling", None) or {}
-    theta, local = theirs.take("rope_theta", None), theirs.take("rope_local_base_freq", None)
-    ours["rope_theta"] = float(far.pop("rope_theta", None) or theta or 1_000_000.0)
-    local = float(near.pop("rope_theta", None) or local or _LOCAL_THETA)
+    given = dict(theirs.take("rope_parameters", None, dict) or {})
+    near, far = (self._layers(theirs, given, f"{kind}_attention") for kind in ("sliding", "full"))
+    if given:
+      raise theirs.refuse("rope_parameters", given, "full_attention and sliding_attention, with an object each")
+    for key, value in (theirs.take("rope_scaling", None, dict) or {}).items():
+      if value is not None and not same(far.setdefault(key, value), value) and far.get("rope_type") != "default":
+        raise theirs.refuse(f"rope_scaling.{key}", value, f"{far[key]!r} as in rope_parameters.full_attention")
+      far |= {} if value is None else {key: value}
+    inside = "rope_parameters.{}_attention.rope_theta"
+    outer = {"rope_theta": theirs.take("rope_theta", None, float)}
+    ours["rope_theta"] = one_theta(theirs, 1_000_000.0, {inside.format("full"): far.get("rope_theta")} | outer)
+    outer = {"rope_local_base_freq": theirs.take("rope_local_base_freq", None, float)}
+    local = one_theta(theirs, _LOCAL_THETA, {inside.format("sliding"): near.get("rope_theta")} | outer)
     ours["rope_local_theta"] = local if ours["window"] else None
     if near.get("rope_type", "default") != "default":
       raise theirs.refuse("rope_parameters.sliding_attention.rope_type", near["rope_type"], ["default"])
-    read_rope_scaling(theirs, far, ours)
+    read_rope_scaling(theirs, "rope_parameters.full_attention", far, ours)
+
+  @staticmethod
+  def _layers(theirs: Settings, given: Keys, kind: str) -> Keys:
+    """What rope_parameters says of one kind of layers, taken out of it."""
+    values = given.pop(kind, None)
+    theirs.check(f"rope_parameters.{kind}", values, dict)
+    return {name: value for name, value in (values or {}).items() if value is not None}
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     theirs["rope_theta"] = ours["rope_theta"]
     theirs["rope_local_base_freq"] = ours["rope_local_theta"] or _LOCAL_THETA
     theirs["rope_scaling"] = rope_scaling(ours)
+    theirs["rope_parameters"] = {
+      "full_attention": {"rope_theta": ours["rope_theta"], **(rope_scaling(ours) or {"rope_type": "default"})},
+      "sliding_attention": {"rope_theta": theirs["rope_local_base_freq"], "rope_type": "default"},
+    }
 
 
 _SHARED: tuple[Line, ...] = (

@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """GPT-2: linear maps stored (in, out), and one matrix for queries, keys and values."""
 
-from lmx.hf.families.common import BUFFERS
+from lmx.hf.families.common import BUFFERS, scores_head
 from lmx.hf.family import Family, HeadMap, linear, norm, tensor
 from lmx.hf.settings import Also, Always, Only, Same
 
@@ -18,11 +18,7 @@ _QUERIES = tuple(
   )
 )
 _LANGUAGE = HeadMap(("GPT2LMHeadModel",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"))
-_SCORES = HeadMap(
-  ("GPT2ForSequenceClassification",),
-  (*tensor("head.out.kernel", "score.weight", "c d -> d c"), *tensor("head.out.bias", None, "c -> c")),
-  ours={"pooling": "last", "pooler": False},
-)
+_SCORES = scores_head("GPT2")
 
 GPT2 = Family(
   name="gpt2",
@@ -34,6 +30,7 @@ GPT2 = Family(
     Same("n_head", "heads", 12),
     Same("n_inner", "mlp_width", None),
     Same("n_positions", "context", 1024),
+    Also("n_ctx", "context"),  # llama.cpp and mlx-lm read it.
     Same("layer_norm_epsilon", "norm_eps", 1e-5),
     Same("activation_function", "activation", "gelu_new",
          {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}),
@@ -57,6 +54,9 @@ GPT2 = Family(
     *linear("layers.mlp.up", _LAYER + "mlp.c_fc", "d f -> d f", "f -> f"),
     *linear("layers.mlp.down", _LAYER + "mlp.c_proj", "f d -> f d", "d -> d"),
   ),
-  heads={"language": _LANGUAGE, "classification": _SCORES, "regression": _SCORES},
+  heads={"language": _LANGUAGE, "classification": _SCORES, "regression": _SCORES,
+         "embedding": HeadMap(("GPT2Model",), bare=True)},
   ignored=BUFFERS,
+  aliases={"hidden_size": "n_embd", "max_position_embeddings": "n_positions", "num_attention_heads": "n_head",
+           "num_hidden_layers": "n_layer", "n_ctx": "n_positions"},
 )  # fmt: skip

@@ -3,7 +3,8 @@
 
 from lmx.hf.families.common import BUFFERS, DECODER, DECODER_LINES, SILU, decoder_heads
 from lmx.hf.family import Family
-from lmx.hf.settings import Always, Rope, Same, Windows
+from lmx.hf.rope import Rope, Windows
+from lmx.hf.settings import Always, Same
 
 _SILU = Same("hidden_act", "activation", "silu", SILU)
 

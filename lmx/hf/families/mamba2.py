@@ -16,7 +16,7 @@ class _Inner:
   """Heads times their width is the inner width."""
 
   def read(self, theirs: Settings, ours: Keys) -> None:
-    heads, inner = theirs.take("num_heads", 128), ours["mamba_expand"] * ours["width"]
+    heads, inner = theirs.take("num_heads", 128, int, nullable=False), ours["mamba_expand"] * ours["width"]
     if heads * ours["mamba_head_width"] != inner:
       raise theirs.refuse("num_heads", heads, [inner // ours["mamba_head_width"]])
 
@@ -29,8 +29,8 @@ class _StepLimit:
 
   def read(self, theirs: Settings, ours: Keys) -> None:
     given = theirs.take("time_step_limit", None)
-    low, high = given or (0.0, float("inf"))
-    if low > 0 or (high if isinstance(high, int | float) else float(high["__float__"])) != float("inf"):
+    known = (None, [0.0, float("inf")], [0.0, {"__float__": "Infinity"}])
+    if given not in known:
       raise theirs.refuse("time_step_limit", given, "[0.0, Infinity]")
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -80,6 +80,9 @@ MAMBA2 = Family(
     *tensor(_OURS + "norm.scale", _MIXER + "norm.weight", "(h p) -> h p"),
     *tensor(_OURS + "out.kernel", _MIXER + "out_proj.weight", "d (h p) -> h p d"),
   ),
-  heads={"language": HeadMap(("Mamba2ForCausalLM",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"))},
+  heads={
+    "language": HeadMap(("Mamba2ForCausalLM",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d")),
+    "embedding": HeadMap(("Mamba2Model",), bare=True),
+  },
   renamed=((r"^backbone\.embedding\.weight$", "backbone.embeddings.weight"),),
 )  # fmt: skip

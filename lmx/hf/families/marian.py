@@ -7,7 +7,7 @@ from typing import Any
 
 from lmx.hf.families.common import attention, mlp
 from lmx.hf.family import Family, HeadMap, Rule, norm, tensor
-from lmx.hf.settings import Also, Always, Keys, Only, Same, Settings
+from lmx.hf.settings import REQUIRED, Also, Always, Keys, Only, Same, Settings
 
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "swish": "silu", "silu": "silu", "gelu_new": "gelu_tanh"}
 
@@ -26,7 +26,9 @@ class _EmbeddingScale:
   """scale_embedding: embeddings times sqrt(width)."""
 
   def read(self, theirs: Settings, ours: Keys) -> None:
-    ours["embedding_scale"] = math.sqrt(ours["width"]) if theirs.take("scale_embedding", False) else 1.0
+    ours["embedding_scale"] = (
+      math.sqrt(ours["width"]) if theirs.take("scale_embedding", False, bool, nullable=False) else 1.0
+    )
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     theirs["scale_embedding"] = ours["embedding_scale"] != 1.0
@@ -39,8 +41,8 @@ class _BothSides:
     self.theirs, self.ours = theirs, ours
 
   def read(self, theirs: Settings, ours: Keys) -> None:
-    ours[self.ours] = theirs.take(f"decoder_{self.theirs}")
-    if (other := theirs.take(f"encoder_{self.theirs}")) != ours[self.ours]:
+    ours[self.ours] = theirs.take(f"decoder_{self.theirs}", REQUIRED, int, nullable=False)
+    if (other := theirs.take(f"encoder_{self.theirs}", REQUIRED, int, nullable=False)) != ours[self.ours]:
       raise theirs.refuse(f"encoder_{self.theirs}", other, [ours[self.ours]])
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -77,7 +79,20 @@ MARIAN = Family(
     *attention("decoder.layers.cross_attention", "model.decoder.layers.{layer}.encoder_attn", out="out_proj"),
     *norm("decoder.layers.cross_attention_norm", "model.decoder.layers.{layer}.encoder_attn_layer_norm"),
   ),
-  heads={"language": HeadMap(("MarianMTModel",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"))},
-  ignored=(r"model\.(encoder|decoder)\.embed_(tokens|positions)\.weight",),
-  zeros={"final_logits_bias": "1 v -> v"},
+  heads={
+    "language": HeadMap(
+      ("MarianMTModel",),
+      (
+        *tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"),
+        *tensor("head.bias", "final_logits_bias", "1 v -> v"),
+      ),
+      ours={"output_bias": True},
+    ),
+    "embedding": HeadMap(("MarianModel",), bare=True),
+  },
+  aliases={"num_attention_heads": "encoder_attention_heads", "hidden_size": "d_model",
+           "num_hidden_layers": "encoder_layers"},
+  copies={f"model.{side}.embed_tokens.weight": "model.shared.weight" for side in ("encoder", "decoder")},
+  ignored=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
+  optional=("final_logits_bias",),
 )  # fmt: skip

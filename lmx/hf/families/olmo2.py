@@ -3,7 +3,8 @@
 
 from lmx.hf.families.common import ATTENTION, BUFFERS, DECODER_LINES, MLP, SILU, TABLES, decoder_heads
 from lmx.hf.family import Family, norm
-from lmx.hf.settings import Always, Rope, Same
+from lmx.hf.rope import Rope
+from lmx.hf.settings import Always, Same
 
 _LAYER = "layers.{layer}."
 
@@ -25,6 +26,6 @@ OLMO2 = Family(
     *norm("layers.attention_output_norm", _LAYER + "post_attention_layernorm"),
     *norm("layers.mlp_output_norm", _LAYER + "post_feedforward_layernorm"),
   ),
-  heads={"language": decoder_heads("Olmo2")["language"]},
+  heads={name: head for name, head in decoder_heads("Olmo2").items() if name in ("language", "embedding")},
   ignored=BUFFERS,
 )

@@ -3,7 +3,8 @@
 
 from lmx.hf.families.common import ATTENTION, BUFFERS, DECODER, DECODER_LINES, PRE_NORMS, SILU, TABLES, decoder_heads
 from lmx.hf.family import Family, Rule, linear, tensor
-from lmx.hf.settings import Also, Always, Line, Only, Rope, Same, Windows
+from lmx.hf.rope import Rope, Windows
+from lmx.hf.settings import Also, Always, Line, Only, Same
 
 _LAYER = "layers.{layer}."
 _SILU = Same("hidden_act", "activation", "silu", SILU)
@@ -31,7 +32,7 @@ _SHARED = (
 )
 _EVERY_LAYER: tuple[Line, ...] = (
   Only("decoder_sparse_step", (1,)),
-  Only("mlp_only_layers", ([],)),
+  Only("mlp_only_layers", ([], None)),
   Same("moe_intermediate_size", "expert_width"),
   Also("router_aux_loss_coef", "load_balance"),
   Same("norm_topk_prob", "normalize_experts", False),
@@ -51,6 +52,7 @@ QWEN3 = Family(
     *DECODER_LINES,
     _NO_MLP_BIAS,
     Always({"qk_norm": "head"}),
+    Same("head_dim", "head_width", 128),
     Same("attention_bias", "attention_bias", False),
     _SILU,
     _QWEN_WINDOWS,
@@ -73,7 +75,7 @@ QWEN2_MOE = Family(
     Same("num_experts_per_tok", "experts_per_token", 4),
     Same("shared_expert_intermediate_size", "shared_expert_width", 5632),
     _SILU,
-    Windows(switch="use_sliding_window", layered=True, every=2, window=4096),
+    Windows(switch="use_sliding_window", layered=True, every=2, full_last=True, window=4096),
     Rope(),
   ),
   prefix="model.",
@@ -89,7 +91,7 @@ QWEN3_MOE = Family(
     _NO_MLP_BIAS,
     Always({"qk_norm": "head", "shared_expert_width": None}),
     Same("attention_bias", "attention_bias", False),
-    Same("num_experts", "experts", 128, also="num_local_experts"),
+    Same("num_experts", "experts", 128),
     Same("num_experts_per_tok", "experts_per_token", 8),
     _SILU,
     Windows(switch="use_sliding_window", window=4096),
@@ -99,6 +101,7 @@ QWEN3_MOE = Family(
   backbone=(*TABLES, *ATTENTION, *PRE_NORMS, *_QWEN_EXPERTS),
   heads=decoder_heads("Qwen3Moe"),
   ignored=BUFFERS,
+  aliases={"num_local_experts": "num_experts"},
 )
 MIXTRAL = Family(
   name="mixtral",
@@ -111,6 +114,7 @@ MIXTRAL = Family(
     Also("router_aux_loss_coef", "load_balance"),
     Only("router_jitter_noise", (0.0, 0)),
     _SILU,
+    Same("rms_norm_eps", "norm_eps", 1e-5),
     Windows(),
     Rope(1_000_000.0),
   ),
@@ -118,4 +122,5 @@ MIXTRAL = Family(
   backbone=(*TABLES, *ATTENTION, *PRE_NORMS, *_experts(_LAYER + "block_sparse_moe", "w1", "w3", "w2")),
   heads=decoder_heads("Mixtral"),
   ignored=BUFFERS,
+  aliases={"num_experts": "num_local_experts"},
 )

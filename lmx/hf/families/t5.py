@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmx.hf.family import Family, HeadMap, Rule, norm, tensor
-from lmx.hf.settings import Also, Always, Keys, Only, Same, Settings
+from lmx.hf.settings import Always, Keys, Only, Same, Settings, same
 
+# feed_forward_proj -> dense_act_fn and is_gated_act, as transformers' T5Config derives them.
+_PARTS = {"relu": ("relu", False), "gated-gelu": ("gelu_new", True), "gated-silu": ("silu", True),
+          "gelu": ("gelu", False)}  # fmt: skip
 _ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu", "gated-silu": "swiglu", "gelu": "gelu"}
 
 
@@ -50,8 +53,8 @@ class _Output:
   """A tied table's logits are scaled by 1 / sqrt(width); v1.1 has a table of its own, unscaled."""
 
   def read(self, theirs: Settings, ours: Keys) -> None:
-    ours["tied"] = theirs.take("tie_word_embeddings", True)
-    scaled = theirs.take("scale_decoder_outputs", ours["tied"])
+    ours["tied"] = theirs.take("tie_word_embeddings", True, bool, nullable=False)
+    scaled = theirs.take("scale_decoder_outputs", ours["tied"], bool, nullable=False)
     ours["logits_scale"] = ours["width"] ** -0.5 if scaled else 1.0
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -63,8 +66,10 @@ class _Layers:
   """The decoder has as many as the encoder where it doesn't say."""
 
   def read(self, theirs: Settings, ours: Keys) -> None:
-    ours["encoder_layers"] = theirs.take("num_layers", 6)
-    ours["layers"] = theirs.take("num_decoder_layers", None) or ours["encoder_layers"]
+    Same("num_layers", "encoder_layers", 6).read(theirs, ours)
+    decoders = theirs.take("num_decoder_layers", None)
+    theirs.values["num_decoder_layers"] = ours["encoder_layers"] if decoders is None else decoders
+    Same("num_decoder_layers", "layers").read(theirs, ours)
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     theirs |= {"num_layers": ours["encoder_layers"], "num_decoder_layers": ours["layers"]}
@@ -75,8 +80,11 @@ class _Activation:
 
   def read(self, theirs: Settings, ours: Keys) -> None:
     Same("feed_forward_proj", "activation", "relu", _ACTIVATIONS).read(theirs, ours)
-    theirs.take("dense_act_fn", None)
-    theirs.take("is_gated_act", None)
+    word = theirs.take("feed_forward_proj", "relu")
+    function, gated = _PARTS[word]
+    for key, value in (("dense_act_fn", function), ("is_gated_act", gated)):
+      if not same(given := theirs.take(key, value), value):
+        raise theirs.refuse(key, given, f"{value!r}, by feed_forward_proj = {word!r}")
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     Same("feed_forward_proj", "activation", "relu", _ACTIVATIONS).write(ours, theirs)
@@ -86,8 +94,7 @@ T5 = Family(
   name="t5",
   lines=(
     Always({"family": "encoder_decoder", "position": "relative", "norm": "rmsnorm", "norm_bias": False,
-            "norm_position": "pre", "attention_bias": False, "mlp_bias": False, "attention_scale": 1.0,
-            "context": 512}),
+            "norm_position": "pre", "attention_bias": False, "mlp_bias": False, "attention_scale": 1.0}),
     _Layers(),
     Same("d_model", "width", 512),
     Same("num_heads", "heads", 8),
@@ -99,7 +106,7 @@ T5 = Family(
     Same("dropout_rate", "dropout", 0.1),
     _Activation(),
     _Output(),
-    Also("n_positions", "context"),
+    Same("n_positions", "context", 512),
     Only("is_decoder", (False,)),
   ),
   prefix="",
@@ -107,9 +114,12 @@ T5 = Family(
   heads={
     "language": HeadMap(
       ("T5ForConditionalGeneration",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d")
-    )
+    ),
+    "embedding": HeadMap(("T5Model",), bare=True),
   },
-  # Copies of the shared table, and a table that v1.1's first files have for attention to the encoder, which reads none.
-  ignored=(r"(encoder|decoder)\.embed_tokens\.weight",
-           r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"),
+  aliases={"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
+           "head_dim": "d_kv"},
+  copies={"encoder.embed_tokens.weight": "shared.weight", "decoder.embed_tokens.weight": "shared.weight"},
+  # A table that v1.1's first files have for attention to the encoder, which reads none.
+  ignored=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
 )  # fmt: skip

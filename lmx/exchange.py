@@ -1,0 +1,71 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""`lmx.from_hf` and `lmx.to_hf`: Hugging Face models as models to use, and runs as Hugging Face models."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lmx.config import from_values
+from lmx.errors import LmxError, message
+from lmx.hf.exporting import Exported, export_hf
+from lmx.hf.importing import import_hf
+from lmx.mesh import make_mesh
+from lmx.network import model_maker
+from lmx.notebook import LoadedRun, load
+from lmx.sharding import Layout
+from lmx.training.state import blueprint, blueprint_of
+
+
+def from_hf(path_or_name: str | os.PathLike, *, mesh: dict[str, int] | None = None, head: str | None = None,
+            labels: Sequence[str] = ()) -> LoadedRun:  # fmt: skip
+  """A Hugging Face model, read from its safetensors straight onto the devices; nothing is written.
+
+  Args:
+    path_or_name: a folder with config.json and safetensors, or a name on the hub where there is a network.
+    mesh: as in `load`.
+    head: a row of `lmx.nn.heads.HEADS` to end the model in instead of its own ("embedding"); None: its own.
+    labels: with `head`: the names of its classes.
+
+  Raises:
+    LmxError: see `lmx.hf.importing.import_hf`; or a model without a tokenizer that lmx reads.
+  """
+  layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else make_mesh(mesh))
+  found = import_hf(Path(path_or_name) if Path(path_or_name).expanduser().is_dir() else str(path_or_name),
+                    mesh=layout.mesh, head=head, labels=tuple(labels))  # fmt: skip
+  if found.tokenizer is None:
+    raise LmxError(message("tokenizer", got=f"none in {found.directory}", allowed="one that lmx reads",
+                           fix="lmx import MODEL --tokenizer=FOLDER"))  # fmt: skip
+  config = from_values(found.settings)
+  plan = blueprint(model_maker(config, found.spec))
+  labels_found = found.description.labels
+  return LoadedRun(plan.join(found.parameters), found.tokenizer, config, 0, layout, labels_found, None, found.directory)
+
+
+def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, **options: Any) -> Exported:
+  """Writes a run, its adapters merged, as a folder that `transformers` reads.
+
+  Args:
+    run: a loaded run, or the folder of one.
+    directory: new or empty.
+    **options: family, dtype, max_shard_size: see `lmx.hf.exporting.export_hf`.
+
+  Raises:
+    LmxError: see there.
+  """
+  run = (run if isinstance(run, LoadedRun) else load(run)).merged()
+  return export_hf(
+    blueprint_of(run.model).split(run.model),
+    run.model.spec,
+    dict(run.config.model),
+    Path(directory),
+    labels=run.labels,
+    multi_label=run.config.objective.multi_label,
+    tokenizer=run.tokenizer,
+    carried=run.carried,
+    length=run.config.data.length,
+    stops=run.stops,
+    **options,
+  )

@@ -1,0 +1,99 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a model is imported with and its weights don't say: the small files that travel with every run started from it.
+
+A run that was imported keeps them in a folder of its own, a run that starts from it copies that folder, and an export
+gives back what still holds: ids of special tokens, defaults of generation, prompts of sentence-transformers.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lmx.hf.family import Family
+from lmx.hf.files import read_optional
+from lmx.hf.sentence import FILES as SENTENCE_FILES
+from lmx.hf.settings import Keys
+
+CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
+# Of the tokenizer, where its own files don't have them.
+_BESIDE_TOKENIZER = ("special_tokens_map.json", "added_tokens.json", "merges.txt")
+_KEPT = (CONFIG_FILE, GENERATION_FILE, *_BESIDE_TOKENIZER, *SENTENCE_FILES)
+_TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+# What is written anew at each export, or belongs to the version of transformers that wrote the file.
+_STALE = ("dtype", "torch_dtype", "transformers_version", "id2label", "label2id", "num_labels", "problem_type")
+
+
+def keep(source: Path, target: Path, *, other_tokenizer: bool = False) -> None:
+  """Copies a model's small files into a new folder.
+
+  Args:
+    source: the model's directory.
+    target: the folder to make.
+    other_tokenizer: the model is imported with another tokenizer than its own: its ids of tokens don't hold.
+  """
+  for name in _KEPT:
+    if (source / name).is_file() and not (other_tokenizer and name in _BESIDE_TOKENIZER):
+      (target / name).parent.mkdir(parents=True, exist_ok=True)
+      shutil.copyfile(source / name, target / name)
+  for name in (CONFIG_FILE, GENERATION_FILE) if other_tokenizer else ():
+    if (target / name).is_file():
+      values = {key: value for key, value in read_optional(target / name).items() if not key.endswith("_token_id")}
+      _write(target / name, values)
+
+
+def carried_config(carried: Path | None) -> Keys:
+  """The config.json that a model was imported with, or nothing."""
+  return {} if carried is None else read_optional(carried / CONFIG_FILE)
+
+
+def carried_family(carried: Path | None) -> str | None:
+  """The family that a model was imported as."""
+  values = carried_config(carried)
+  return str(values["model_type"]) if "model_type" in values else None
+
+
+def carried_keys(carried: Path | None, family: Family) -> Keys:
+  """What that config.json said, where the model is exported as the same family."""
+  values = carried_config(carried)
+  if values.get("model_type") != family.name:
+    return {}
+  return {key: value for key, value in values.items() if key not in (*_STALE, *family.aliases)}
+
+
+def token_ids(written: Keys, carried: Keys, stops: Sequence[int]) -> Keys:
+  """Ids of special tokens for a config.json or generation_config.json.
+
+  Args:
+    written: by the tokenizer.
+    carried: by the file that the model was imported with; they hold where it gives them.
+    stops: ids that end a text of the run.
+  """
+  ids = {key: carried.get(key) if carried.get(key) is not None else written.get(key) for key in _TOKEN_KEYS}
+  eos = ids["eos_token_id"]
+  ends = [*(eos if isinstance(eos, list) else [] if eos is None else [eos]), *stops]
+  ends = list(dict.fromkeys(ends))
+  ids["eos_token_id"] = ends if len(ends) > 1 else ends[0] if ends else None
+  return {key: value for key, value in ids.items() if value is not None}
+
+
+def write_beside_tokenizer(directory: Path, carried: Path | None) -> None:
+  """Gives back the files of the tokenizer that its own kind doesn't write."""
+  if carried is None:
+    return
+  for name in _BESIDE_TOKENIZER:
+    if (carried / name).is_file():
+      shutil.copyfile(carried / name, directory / name)
+
+
+def write_generation(directory: Path, carried: Path | None, ids: Keys, stops: Sequence[int]) -> None:
+  """Writes generation_config.json: what the model was imported with, and every id that ends a text."""
+  values = {} if carried is None else read_optional(carried / GENERATION_FILE)
+  values |= token_ids(ids, values, stops)
+  if values:
+    _write(directory / GENERATION_FILE, values)
+
+
+def _write(file: Path, values: dict[str, Any]) -> None:
+  file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,52 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The JSON files of a model's directory, read so that what is wrong with one is said in one line."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lmx.errors import LmxError, message
+
+
+def read_json(file: Path) -> dict[str, Any]:
+  """A JSON object from a file.
+
+  Raises:
+    LmxError: it isn't there, is no JSON object, or gives a key two values.
+  """
+  if not file.is_file():
+    raise LmxError(message("model directory", got=str(file.parent), allowed=f"a directory with {file.name}"))
+  values = parse_json(file)
+  if not isinstance(values, dict):
+    raise LmxError(f"{file} is not a JSON object.")
+  return values
+
+
+def read_optional(file: Path) -> dict[str, Any]:
+  """As `read_json`; {} where the file isn't there."""
+  return read_json(file) if file.is_file() else {}
+
+
+def parse_json(file: Path) -> Any:
+  """The value that a JSON file holds.
+
+  Raises:
+    LmxError: it is not JSON, or an object gives a key two values.
+  """
+
+  def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+      if key in found and found[key] != value:
+        allowed = f"one value; {found[key]!r} is there as well"
+        raise LmxError(message(f"{file}: {key}", got=value, allowed=allowed, fix="remove one of the two"))
+      found[key] = value
+    return found
+
+  try:
+    return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=once)
+  except (ValueError, RecursionError) as error:
+    raise LmxError(f"{file} is not JSON: {error}") from error
+  except OSError as error:
+    raise LmxError(f"{file} can't be read: {error.strerror or error}") from error

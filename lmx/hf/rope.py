@@ -1,0 +1,247 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Lines of a family's table for what changes along the layers or the positions: rotary angles, sliding windows.
+
+A config.json may say the same thing under several keys. Where two of them disagree, the file is refused: programs read
+the one or the other.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from lmx.hf.settings import Keys, Settings, same
+
+_KINDS = {"default": "none", "linear": "linear", "llama3": "llama3"}
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}  # As Llama 3.1 has them; lmx has no others.
+_READ = ("type", "rope_type", "rope_theta", "factor", "original_max_position_embeddings", *_LLAMA3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+  """Rotary positions: the base, and how frequencies are changed for a longer context.
+
+  Files have had two forms: rope_theta with rope_scaling, and since transformers 5 rope_parameters with both. That
+  version takes the whole of rope_scaling, where it isn't empty, in the place of rope_parameters, and a rope_theta
+  inside of the one it takes before one outside. Both forms are written: older programs read the first, newer the other.
+
+  Attributes:
+    theta: the family's default base.
+  """
+
+  theta: float = 10_000.0
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    ours["position"] = "rotary"
+    older, newer = (_object(theirs, key) for key in ("rope_scaling", "rope_parameters"))
+    check_agreement(theirs, older, newer)
+    chosen, name = (older, "rope_scaling") if older else (newer, "rope_parameters")
+    ours["rope_theta"] = one_theta(theirs, self.theta, {
+      f"{name}.rope_theta": chosen.get("rope_theta"),
+      "rope_theta": theirs.take("rope_theta", None, float),
+      "rope_parameters.rope_theta": newer.get("rope_theta"),
+    })  # fmt: skip
+    read_rope_scaling(theirs, name, chosen, ours)
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    theirs["rope_theta"] = ours["rope_theta"]
+    theirs["rope_scaling"] = rope_scaling(ours)
+    theirs["rope_parameters"] = {"rope_theta": ours["rope_theta"], **(rope_scaling(ours) or {"rope_type": "default"})}
+
+
+def _object(theirs: Settings, key: str) -> Keys:
+  """An object without its nulls; {} where there is none."""
+  return {name: value for name, value in (theirs.take(key, None, dict) or {}).items() if value is not None}
+
+
+def _kind(theirs: Settings, name: str, given: Mapping[str, Any]) -> str:
+  """The word for the kind of scaling, under its newer or its older key."""
+  new, old = given.get("rope_type"), given.get("type")
+  if new is not None and old is not None and new != old:
+    raise theirs.refuse(f"{name}.type", old, f"{new!r} as {name}.rope_type, which means the same")
+  kind = new or old or "default"
+  if not isinstance(kind, str) or kind not in _KINDS:
+    raise theirs.refuse(f"{name}.rope_type", kind, list(_KINDS))
+  return kind
+
+
+def check_agreement(theirs: Settings, older: Mapping[str, Any], newer: Mapping[str, Any]) -> None:
+  """Checks that rope_scaling and rope_parameters don't describe two kinds of scaling.
+
+  Raises:
+    LmxError: they do.
+  """
+  if not older or not newer or _kind(theirs, "rope_parameters", newer) == "default":
+    return
+  for key in ("rope_type", *_READ[3:]):
+    ours, other = (_kind(theirs, name, one) if key == "rope_type" else one.get(key)
+                   for name, one in (("rope_scaling", older), ("rope_parameters", newer)))  # fmt: skip
+    if not same(ours, other):
+      raise theirs.refuse(f"rope_scaling.{key}", ours, f"{other!r} as in rope_parameters")
+
+
+def one_theta(theirs: Settings, default: float, given: Mapping[str, Any]) -> float:
+  """The base, of the keys that may say it.
+
+  Raises:
+    LmxError: two of them say it otherwise, or one is not a positive number.
+  """
+  said = {key: value for key, value in given.items() if value is not None}
+  for key, value in said.items():
+    theirs.check(key, value, float)
+    if value <= 0:
+      raise theirs.refuse(key, value, "a number above 0")
+  first = next(iter(said), None)
+  for key, value in said.items():
+    if first is not None and value != said[first]:
+      raise theirs.refuse(key, value, f"{said[first]!r} as {first}, which means the same")
+  return float(default if first is None else said[first])
+
+
+def read_rope_scaling(theirs: Settings, name: str, given: Mapping[str, Any], ours: Keys) -> None:
+  """`rope_scaling` of config.model, and its numbers, from the object that describes it.
+
+  Args:
+    theirs: the file.
+    name: the object's key, for messages.
+    given: the object, without nulls.
+    ours: the keys of config.model; `context` is among them.
+
+  Raises:
+    LmxError: a kind that lmx lacks (yarn, longrope, dynamic), other constants than Llama 3.1's, or a number that is
+      missing, or that the kind has no use for.
+  """
+  kind = _kind(theirs, name, given)
+  outside = theirs.take("partial_rotary_factor", None, float)
+  for key, share in ((f"{name}.partial_rotary_factor", given.get("partial_rotary_factor")),
+                     ("partial_rotary_factor", outside)):  # fmt: skip
+    if share is not None and not same(share, 1):
+      raise theirs.refuse(key, share, [1.0])
+  ours["rope_scaling"] = _KINDS[kind]
+  used = _READ[:3] + {"default": (), "linear": ("factor",), "llama3": _READ[3:]}[kind] + ("partial_rotary_factor",)
+  for key, value in given.items():
+    if key not in used and not (kind != "llama3" and key == "original_max_position_embeddings"):
+      raise theirs.refuse(f"{name}.{key}", value, f"nothing with rope_type {kind!r}")
+  if kind == "default":
+    return
+  ours["rope_factor"] = _number(theirs, name, given, "factor")
+  if kind == "llama3":
+    ours["rope_original_context"] = _original_context(theirs, name, given, ours)
+    for key, value in _LLAMA3.items():
+      if _number(theirs, name, given, key) != value:
+        raise theirs.refuse(f"{name}.{key}", given[key], [value])
+
+
+def _number(theirs: Settings, name: str, given: Mapping[str, Any], key: str) -> float:
+  """A number that must be there, above 0."""
+  if key not in given:
+    raise theirs.refuse(f"{name}.{key}", None, f"a number, which rope_type {_kind(theirs, name, given)!r} needs")
+  theirs.check(f"{name}.{key}", given[key], float, nullable=False)
+  if given[key] <= 0:
+    raise theirs.refuse(f"{name}.{key}", given[key], "a number above 0")
+  return float(given[key])
+
+
+def _original_context(theirs: Settings, name: str, given: Mapping[str, Any], ours: Keys) -> int:
+  """The context before it was stretched; as in transformers 5 that of the model where the file doesn't say it."""
+  key = "original_max_position_embeddings"
+  inside, outside = given.get(key), theirs.take(key, None, int)
+  theirs.check(f"{name}.{key}", inside, int)
+  if inside is not None and outside is not None and inside != outside:
+    raise theirs.refuse(f"{name}.{key}", inside, f"{outside!r} as {key} outside of it")
+  return next(value for value in (inside, outside, ours["context"]) if value is not None)
+
+
+def rope_scaling(ours: Mapping[str, Any]) -> Keys | None:
+  """The object that describes the scaling, or None; a kind that they lack gives an unknown word."""
+  kind = ours["rope_scaling"]
+  if kind == "none":
+    return None
+  described = {"rope_type": kind, "factor": ours["rope_factor"]}
+  if kind == "llama3":
+    described |= {"original_max_position_embeddings": ours["rope_original_context"], **_LLAMA3}
+  return described
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+  """Sliding windows in all layers, or in all but every n-th: `sliding_window` with `layer_types`.
+
+  Attributes:
+    switch: their key that must be true for the window to count, or None.
+    layered: whether the family has layer_types; otherwise the window is every layer's.
+    every: what lmx calls global_every where the file has no layer_types; None: no layer is global.
+    pattern: their older key for it, or None.
+    full_first: where the file has no layer_types: the first max_window_layers layers have no window, the others do.
+    full_last: the same, the other way round: layers from max_window_layers on have none.
+    window: their default.
+  """
+
+  switch: str | None = None
+  layered: bool = False
+  every: int | None = None
+  pattern: str | None = None
+  full_first: bool = False
+  full_last: bool = False
+  window: int | None = None
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    window = theirs.take("sliding_window", self.window, int)
+    if self.switch is not None and not theirs.take(self.switch, False, bool):
+      window = None
+    if window is not None and window < 0:
+      raise theirs.refuse("sliding_window", window, "a positive number, or null")
+    every = self.every if self.pattern is None else theirs.take(self.pattern, self.every, int, nullable=False)
+    if every is not None and every < 1:
+      raise theirs.refuse(str(self.pattern), every, "a positive number")
+    kinds = theirs.take("layer_types", None, list)
+    own = self._own_kinds(theirs, every, bool(window), ours["layers"])
+    if kinds is None:
+      kinds = own
+    elif not self.layered and kinds != own:
+      raise theirs.refuse("layer_types", kinds, f"{own[0]} in every layer, by sliding_window, or nothing")
+    elif _SLIDING in kinds and not window:
+      raise theirs.refuse("layer_types", kinds, f"{_FULL} in every layer, since there is no sliding window")
+    every = _global_every(theirs, kinds, ours["layers"]) if window else None
+    window = None if every == 1 or not window else window
+    ours |= {"window": window, "global_every": None if window is None else every}
+
+  def _own_kinds(self, theirs: Settings, every: int | None, window: bool, layers: int) -> list[str]:
+    """layer_types of a file that has none."""
+    most = theirs.take("max_window_layers", 28, int, nullable=False) if self.full_first or self.full_last else 0
+    if not window:
+      return [_FULL] * layers
+    if self.full_first:
+      return [_FULL if layer < most else _SLIDING for layer in range(layers)]
+    kinds = _kinds(every, layers)
+    return kinds if not self.full_last else [kind if n < most else _FULL for n, kind in enumerate(kinds)]
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    window, every, layers = ours["window"], ours["global_every"], ours["layers"]
+    theirs["sliding_window"] = window
+    if self.switch is not None:
+      theirs[self.switch] = window is not None
+    if self.full_first or self.full_last:
+      theirs["max_window_layers"] = 0 if self.full_first and window is not None else layers
+    if self.layered:
+      period = 1 if window is None else every
+      theirs["layer_types"] = _kinds(period, layers)
+
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+
+
+def _kinds(period: int | None, layers: int) -> list[str]:
+  """layer_types with full attention in every so many layers."""
+  return [_FULL if period is not None and (layer + 1) % period == 0 else _SLIDING for layer in range(layers)]
+
+
+def _global_every(theirs: Settings, kinds: list[str], layers: int) -> int | None:
+  """The period of the layers with full attention; None: there are none."""
+  if any(kind not in (_FULL, _SLIDING) for kind in kinds) or len(kinds) != layers:
+    raise theirs.refuse("layer_types", kinds, f"{layers} of {_FULL} and {_SLIDING}")
+  if _FULL not in kinds:
+    return None
+  period = kinds.index(_FULL) + 1
+  if kinds != _kinds(period, layers):
+    raise theirs.refuse("layer_types", kinds, f"{_FULL} in every {period}. layer, and in no other")
+  return period

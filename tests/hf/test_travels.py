@@ -1,0 +1,110 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a model is imported with travels with every run started from it: its family, its ids, how it generates."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import tiny_tasks
+from golden_models import GOLDEN
+from hf_folders import copy, write
+from tiny_runs import TINY
+
+import lmx
+from lmx.cli.main import main
+from lmx.errors import LmxError
+from lmx.hf.generation import GenerationDefaults, read_generation
+
+FILE = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "eos_token_id": [2, 7], "repetition_penalty": 1.1}
+
+
+def start(run: Path, folder: Path, config: str, *flags: str) -> Path:
+  """A run of two steps that starts from another."""
+  rows = tiny_tasks.write_examples(folder / "rows") / "rows.jsonl"
+  keys = {name: TINY[name] for name in ("log.every", "compute.compilation_cache", "optimizer.peak_lr")}
+  keys |= {"data.sources": str(rows), "data.cache_dir": str(folder / "cache"), "data.heldout_fraction": 0.3}
+  keys |= {"train.duration": "2 steps", "train.batch_size": 8, "data.length": 16}
+  given = [f"--config.{key}={value}" for key, value in keys.items()]
+  assert main(["train", f"--config=configs/{config}:{run}", f"--workdir={folder / 'trained'}", *given, *flags]) == 0
+  return folder / "trained"
+
+
+def test_a_fine_tuned_mistral_is_exported_as_one_with_every_stop_id(tmp_path, capsys):
+  model = copy(GOLDEN / "mistral-language-8", tmp_path / "model", eos_token_id=[2, 7], sliding_window=None)
+  write(model, "generation_config.json", FILE)
+  assert main(["import", str(model), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
+  trained = start(tmp_path / "run", tmp_path, "sft.py")
+  assert re.search(r"export +as mistral, MistralForCausalLM", capsys.readouterr().out)
+  assert lmx.load(trained).generation.stops == (2, 7)
+  assert main(["export", str(trained), f"--output={tmp_path / 'out'}"]) == 0
+  config = json.loads((tmp_path / "out" / "config.json").read_text())
+  assert (config["model_type"], config["eos_token_id"]) == ("mistral", [2, 7])
+  generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+  assert generation == FILE | {"eos_token_id": [2, 7]} | {key: generation[key] for key in generation.keys() - FILE}
+
+
+def test_a_fine_tuned_roberta_stays_one(tmp_path):
+  model = copy(GOLDEN / "roberta-masked-8", tmp_path / "model")
+  assert main(["import", str(model), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
+  lmx.to_hf(start(tmp_path / "run", tmp_path, "classify.py"), tmp_path / "out")
+  config = json.loads((tmp_path / "out" / "config.json").read_text())
+  assert (config["model_type"], config["architectures"]) == ("roberta", ["RobertaForSequenceClassification"])
+  assert not (tmp_path / "out" / "modules.json").exists()
+
+
+def test_generation_follows_the_file_unless_it_is_told_otherwise(tmp_path, capsys):
+  model = copy(GOLDEN / "llama-language-7", tmp_path / "model")
+  write(model, "generation_config.json", {"do_sample": False, "eos_token_id": 2, "max_new_tokens": 5})
+  run = lmx.from_hf(model)
+  greedy = run.generate("w1 w2", temperature=0, max_new_tokens=5, plain=True)
+  assert run.generate("w1 w2") == greedy == run.generate("w1 w2", seed=1)
+  assert main(["import", str(model), f"--workdir={tmp_path / 'run'}"]) == 0
+  capsys.readouterr()
+  assert main(["generate", str(tmp_path / "run"), "--prompt", "w1 w2"]) == 0
+  captured = capsys.readouterr()
+  assert captured.out.strip().endswith(greedy[0].strip())
+  assert "generation_config.json: temperature 0, max_new_tokens 5, stops at 2" in captured.err
+  assert main(["generate", str(tmp_path / "run"), "--prompt", "w1 w2", "--plain", "--max-new-tokens=3"]) == 0
+  assert "generation_config" not in capsys.readouterr().err
+
+
+def test_suppressed_ids_are_never_written(tmp_path):
+  model = copy(GOLDEN / "llama-language-7", tmp_path / "model")
+  write(model, "generation_config.json", {"do_sample": False})
+  (first,) = lmx.from_hf(model).continuations(["w1 w2"], seed=0, max_new_tokens=3, temperature=0.0)[0]
+  write(model, "generation_config.json", {"bad_words_ids": [[int(first.tokens[0])], [3, 4]]})
+  run = lmx.from_hf(model)
+  (other,) = run.continuations(["w1 w2"], seed=0, max_new_tokens=8, temperature=0.0)[0]
+  assert first.tokens[0] not in other.tokens
+  assert "not applied: bad_words_ids of several tokens" in run.generation.describe()
+
+
+@pytest.mark.parametrize(
+  ("values", "expected"),
+  [
+    ({}, {}),
+    ({"eos_token_id": [1, 2], "bos_token_id": 3}, {"stops": (1, 2)}),
+    ({"do_sample": True}, {"temperature": 1.0, "top_k": 50}),
+    ({"do_sample": True, "temperature": 0.6, "top_k": 0, "top_p": 1.0}, {"temperature": 0.6}),
+    ({"temperature": 0.6, "top_p": 0.9}, {"temperature": 0.0}),
+    ({"repetition_penalty": 1.1, "min_length": 0}, {"not_applied": ("repetition_penalty 1.1",)}),
+    ({"num_beams": 4, "forced_eos_token_id": 0, "renormalize_logits": True},
+     {"beams": 4, "forced_end": True, "renormalize": True}),
+  ],
+)  # fmt: skip
+def test_the_files_words_become_arguments_as_transformers_means_them(tmp_path, values, expected):
+  write(tmp_path, "generation_config.json", values)
+  found = vars(read_generation(tmp_path))
+  usual = vars(GenerationDefaults()) | {key: found[key] for key in ("length_penalty", "ranking")}
+  assert found == usual | expected
+
+
+@pytest.mark.parametrize(
+  "values", [{"temperature": "hot"}, {"top_p": 1.5}, {"eos_token_id": [None]}, {"max_new_tokens": 0},
+             {"do_sample": 1}, {"bad_words_ids": [3]}, {"early_stopping": "maybe"}],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_refused_by_its_key(tmp_path, values):
+  write(tmp_path, "generation_config.json", values)
+  with pytest.raises(LmxError, match=rf"generation_config\.json: {next(iter(values))}: got"):
+    read_generation(tmp_path)
