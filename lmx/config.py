@@ -292,8 +292,12 @@ def to_json(config: ConfigDict) -> str:
   return json.dumps(config.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+# What the configs of older runs meant, where a key they lack has another value in base.py.
+_BEFORE = {"tokenizer.framing": "document"}
+
+
 def from_json(text: str) -> ConfigDict:
-  """The config that `to_json` wrote. A key that a later lmx added gets base.py's value.
+  """The config that `to_json` wrote. A key that a later lmx added gets base.py's value, or what it was before.
 
   Raises:
     ConfigError: not JSON, or a key or type that this version of lmx does not have.
@@ -306,7 +310,7 @@ def from_json(text: str) -> ConfigDict:
     raise ConfigError([f"config.json is not JSON: {error}. Fix: it is written by lmx train; restore it."]) from error
   if not isinstance(values, dict):
     raise ConfigError([f"config.json holds a {type(values).__name__}, not a config. Fix: restore it."])
-  for key, value in _leaves(values, config):
+  for key, value in [*_BEFORE.items(), *_leaves(values, config)]:
     with problems.collect():
       _assign(config, key, value, f"config.json (another version of lmx?): config.{key}")
   problems.raise_if_any()

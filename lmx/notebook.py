@@ -9,7 +9,6 @@ print(lmx.load("runs/classify").classify("a moving film"))
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,52 +23,25 @@ from lmx.build import data_needs, data_spec
 from lmx.config import from_json, from_values, to_json
 from lmx.data.corpus import make_eval_batches, prepare_corpus
 from lmx.data.tokenizer import Tokenizer, load_tokenizer
-from lmx.errors import LmxError, message
+from lmx.errors import LmxError, choose, message
 from lmx.evaluation.heldout import HeldOut, evaluate
 from lmx.hf.exporting import Exported, export_hf
 from lmx.hf.importing import import_hf
 from lmx.inference.beam import beam_search
 from lmx.inference.generate import Sample, generate
-from lmx.inference.score import score
 from lmx.mesh import make_mesh, process_rows, whole_batch
 from lmx.network import load_reference, lora_spec, make_objective, make_setting, model_maker, model_spec
 from lmx.nn.lora import merge_lora
 from lmx.objectives.base import Setting
 from lmx.objectives.chat_template import find_template
+from lmx.objectives.examples import FRAMINGS
 from lmx.run_config import IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
 from lmx.run_folder import CHECKPOINT_DIR
 from lmx.sharding import Layout, use_layout
+from lmx.tasks import TextLoss
 from lmx.training.checkpoint import find_checkpoint, restore_model
 from lmx.training.state import blueprint, blueprint_of
 from lmx.training.step import Task, make_eval_step
-
-
-@dataclasses.dataclass(frozen=True)
-class TextLoss:
-  """How likely a model finds a text.
-
-  Attributes:
-    nats: of the whole text and its end.
-    tokens: predicted tokens, the end of the document included.
-    bytes: of the text in UTF-8.
-  """
-
-  nats: float
-  tokens: int
-  bytes: int
-
-  @property
-  def nats_per_token(self) -> float:
-    return self.nats / self.tokens
-
-  @property
-  def bits_per_byte(self) -> float:
-    return self.nats / math.log(2) / self.bytes
-
-  @property
-  def perplexity(self) -> float:
-    """exp of the nats per token."""
-    return math.exp(self.nats_per_token)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,6 +95,7 @@ class LoadedRun:
     num_samples: int = 1,
     seed: int = 0,
     slide: bool = False,
+    framing: str | None = None,
   ) -> list[str]:
     """Continuations of `text`, without the text itself; of a model with an encoder, or trained as seq2seq, its answers.
 
@@ -133,18 +106,23 @@ class LoadedRun:
       num_samples: continuations of each prompt.
       seed: the same seed gives the same text.
       slide: go on where the context is full, without the oldest half of the text.
+      framing: "document": the start of a document before each prompt; "own": the special tokens of the tokenizer's
+        post-processor, as `transformers` adds them; None: what config.tokenizer.framing says.
 
     Returns:
       All samples of the first prompt, then of the next, and so on.
     """
     prompts = [text] if isinstance(text, str) else list(text)
     samples = self.continuations(prompts, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k,
-                                 top_p=top_p, num_samples=num_samples, seed=seed, slide=slide)  # fmt: skip
+                                 top_p=top_p, num_samples=num_samples, seed=seed, slide=slide,
+                                 framing=framing)  # fmt: skip
     return [self.tokenizer.decode(sample.tokens) for of_prompt in samples for sample in of_prompt]
 
-  def continuations(self, prompts: Sequence[str], *, seed: int, **settings: Any) -> list[list[Sample]]:
+  def continuations(
+    self, prompts: Sequence[str], *, seed: int, framing: str | None = None, **settings: Any
+  ) -> list[list[Sample]]:
     """Like `generate`, as tokens with the reason each one stopped; `num_samples` of each prompt."""
-    framed = self._prompts(prompts)
+    framed = self._prompts(prompts, framing)
     with use_layout(self.layout):
       return generate(self.model, framed.ids, key=jax.random.key(seed), **framed.settings(), **settings)
 
@@ -192,8 +170,14 @@ class LoadedRun:
                       temperature=temperature, top_p=top_p, slide=slide, **framed.settings())  # fmt: skip
     return self.tokenizer.decode(rows[0][0].tokens).strip()
 
-  def _prompts(self, texts: Sequence[str]) -> tasks.Prompts:
-    return tasks.text_prompts(texts, self.tokenizer, self.config.objective.name, self.config.model.family)
+  def _setting(self, framing: str | None) -> Setting:
+    if framing is None:
+      return self.setting
+    choose("framing", framing, dict.fromkeys(FRAMINGS))
+    return dataclasses.replace(self.setting, framing=framing)
+
+  def _prompts(self, texts: Sequence[str], framing: str | None = None) -> tasks.Prompts:
+    return tasks.text_prompts(texts, self._setting(framing), self.config.objective.name)
 
   # ---------------------------------------------------------------- labels, numbers, answers, vectors
 
@@ -244,23 +228,21 @@ class LoadedRun:
 
   # ---------------------------------------------------------------- loss
 
-  def loss(self, text: str) -> TextLoss:
-    """How likely the model finds `text` as a whole document, its end included.
+  def loss(self, text: str, *, framing: str | None = None) -> TextLoss:
+    """How likely the model finds `text`: a run trained on documents as a whole one, its end included.
 
     A text longer than the context is read in consecutive windows, each without the ones before it.
 
+    Args:
+      text: what is scored.
+      framing: "document": the start before the text and the end after it; "own": the special tokens of the tokenizer's
+        post-processor, so that the loss is that of `transformers`; None: what config.tokenizer.framing says.
+
     Raises:
-      LmxError: the text is empty.
+      LmxError: nothing to predict: the text is empty, or one token with none before it.
     """
-    if not text:
-      raise LmxError(message("text", got=text, allowed="at least one character"))
-    document = np.concatenate([[self.tokenizer.bos_id], self.tokenizer.encode(text), [self.tokenizer.eos_id]])
-    length = self.model.spec.context
-    windows = [document[i : i + length + 1] for i in range(0, len(document) - 1, length)]
     with use_layout(self.layout):
-      log_probs = score(self.model, windows)
-    nats = -sum(float(np.sum(row, dtype=np.float64)) for row in log_probs)
-    return TextLoss(nats, len(document) - 1, len(text.encode()))
+      return tasks.text_loss(self.model, text, self._setting(framing))
 
   def evaluate(self, *, sources: Sequence[str] = (), max_rows: int | None = None, batch_size: int = 16) -> HeldOut:
     """Loss and metrics over what the run held out, or over all of some other data.
@@ -388,6 +370,7 @@ def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, **op
     labels=run.labels,
     multi_label=run.config.objective.multi_label,
     tokenizer=run.tokenizer,
+    framing=run.setting.framing,
     carried=kept if kept is not None and kept.is_dir() else None,
     **options,
   )

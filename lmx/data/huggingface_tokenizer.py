@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from lmx.data.framing import read_framing
 from lmx.data.older_vocabularies import find_vocabulary
 from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_beside, read_config
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
@@ -58,13 +59,16 @@ class HuggingFaceTokenizer(Tokenizer):
     self._pieces = {i: piece for piece, i in self._tokenizer.get_vocab(with_added_tokens=True).items()}
     self.vocab_size = 1 + max(self._pieces)
     self.chat_template = template
-    self._find_special_tokens(named_tokens(read_config(config, where)), where)
+    self.own_config = read_config(config, where)
+    self._find_special_tokens(named_tokens(self.own_config), where)
     self.name = f"huggingface {self.vocab_size}"
     self.fingerprint = digest("huggingface", model, f"{self.bos_id} {self.eos_id}")
+    self.own_framing = read_framing(self._tokenizer, where)
     self._parts: Mapping[str, Any] = json.loads(model).get("model", {})
     self.lossless = round_trips(self)
     unknown = self._parts.get("unk_token")
-    self.unk_id = self._tokenizer.token_to_id(unknown) if unknown and not self.lossless else None
+    self.unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
+    self.unk_id = None if self.lossless else self.unknown_id
 
   def _find_special_tokens(self, named: Mapping[str, str], where: str) -> None:
     end = self._find(named.get("eos_token"), ENDS)
@@ -119,6 +123,9 @@ class HuggingFaceTokenizer(Tokenizer):
       if token not in special:
         starts[token] = not piece.startswith(prefix) if prefix else piece.startswith(_WORD_MARKS)
     return starts
+
+  def own_json(self) -> dict[str, Any]:
+    return json.loads(self._model) | {"padding": None, "truncation": None}
 
   def save_files(self, directory: Path) -> None:
     (directory / MODEL_FILE).write_bytes(self._model)

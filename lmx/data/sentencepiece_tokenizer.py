@@ -5,6 +5,7 @@ https://github.com/google/sentencepiece, https://arxiv.org/abs/1808.06226
 """
 
 import io
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as model_format
 
 from lmx.data.special_tokens import chat_template, read_beside, read_config
+from lmx.data.tokenizer_json import from_sentencepiece
 from lmx.data.vocabulary import Tokenizer, cpu_count, digest, read_file, round_trips
 from lmx.errors import LmxError, choose, message
 
@@ -45,7 +47,7 @@ class SentencePieceTokenizer(Tokenizer):
     Raises:
       LmxError: not a SentencePiece model, or one without a token that ends a document.
     """
-    self._model = model
+    self._model, self._where = model, where
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.load_from_serialized_proto(model)
@@ -70,10 +72,14 @@ class SentencePieceTokenizer(Tokenizer):
     self.fingerprint = digest("sentencepiece", model)
     unknown = self._processor.unk_id()
     space_bytes = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
-    self._space_ids = np.array(space_bytes, np.int32) if unknown not in space_bytes else None
+    normalizer = model_format.ModelProto.FromString(model).normalizer_spec  # type: ignore[attr-defined]
+    self.prefixes_space = bool(normalizer.add_dummy_prefix)
+    apart = not self.prefixes_space and unknown not in space_bytes
+    self._space_ids = np.array(space_bytes, np.int32) if apart else None
     self._splits = False
     self.lossless = round_trips(self)
     self._splits = self.lossless and self._processor.piece_to_id("\n") != unknown
+    self.unknown_id = unknown
     self.unk_id = None if self.lossless else unknown
 
   def _find(self, piece: str, otherwise: int | None = None) -> Any:
@@ -162,6 +168,10 @@ class SentencePieceTokenizer(Tokenizer):
     pieces = [self._processor.id_to_piece(i) for i in range(self.own_size)]
     special = [self._processor.is_control(i) for i in range(self.own_size)]
     return np.array([c or p.startswith((_SPACE, " ", "\n", "\t")) for p, c in zip(pieces, special, strict=True)])
+
+  def own_json(self) -> dict[str, Any]:
+    model = _as_controls(self._model, self._own_sentinels)
+    return json.loads(from_sentencepiece(model, marks_are_spaces=self._space_ids is None, where=self._where))
 
   def save_files(self, directory: Path) -> None:
     (directory / MODEL_FILE).write_bytes(self._model)

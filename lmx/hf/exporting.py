@@ -12,12 +12,12 @@ import jax
 import numpy as np
 
 from lmx.data.tokenizer import Tokenizer
-from lmx.data.vocabulary import DESCRIPTION_FILE
 from lmx.errors import LmxError, choose, message
 from lmx.hf.description import CONFIG_FILE, write_settings
 from lmx.hf.families import FAMILIES
 from lmx.hf.family import Bound, Family, bind
 from lmx.hf.settings import Keys
+from lmx.hf.tokenizer_files import Reading, write_tokenizer
 from lmx.hf.views import View
 from lmx.hf.weights import WRITTEN, Planned, shards, write_weights
 
@@ -63,6 +63,7 @@ def export_hf(
   labels: Sequence[str] = (),
   multi_label: bool = False,
   tokenizer: Tokenizer | None = None,
+  framing: str = "own",
   carried: Path | None = None,
   dtype: str = "float32",
   max_shard_size: str | int = "5GB",
@@ -80,6 +81,7 @@ def export_hf(
     labels: names of the classes.
     multi_label: whether a row may have several of them.
     tokenizer: its files are written beside the model.
+    framing: the special tokens that the model reads around texts, a name of `lmx.objectives.examples.FRAMINGS`.
     carried: a folder with files of the model that this one was imported as.
     dtype: float32, bfloat16 or float16.
     max_shard_size: "5GB", or bytes; a larger model is written in several files with an index.
@@ -98,21 +100,27 @@ def export_hf(
   _check_absent(parameters, bound, chosen.name)
   plan = _plan(bound, chosen, spec.vocab_size)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
+  reading = None if tokenizer is None else Reading.of(tokenizer, spec, chosen.ours, framing)
   config = {
     **_carried_keys(carried, chosen),
     **written,
     **_labels(spec.head, labels, multi_label),
-    **_tokens(tokenizer, chosen),
+    **_tokens(reading, chosen),
   }
   config |= {**chosen.fixed, "architectures": [head.architectures[0]], "model_type": chosen.name, "torch_dtype": dtype}
   directory.mkdir(parents=True, exist_ok=True)
   files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
-  has_tokenizer = _write_beside(directory, tokenizer, carried)
+  if carried is not None:
+    carry(carried, directory)
+  if reading is not None:
+    write_tokenizer(directory, reading, chosen.name)
   text = json.dumps(config | {"vocab_size": spec.vocab_size}, indent=2, sort_keys=True) + "\n"
   (directory / CONFIG_FILE).write_text(text, encoding="utf-8")  # The last: a folder with it is whole.
   numbers = sum(int(np.prod(shape, dtype=np.int64)) for shape, _ in plan.values())
   size = sum(file.stat().st_size for file in files)
-  return Exported(directory, chosen.name, head.architectures[0], tuple(files), len(plan), numbers, size, has_tokenizer)
+  return Exported(
+    directory, chosen.name, head.architectures[0], tuple(files), len(plan), numbers, size, tokenizer is not None
+  )
 
 
 def new_folder(path: str | Path) -> Path:
@@ -237,12 +245,13 @@ def _labels(head: str, labels: Sequence[str], multi_label: bool) -> Keys:
   return names | (problem if head == "classification" else {})
 
 
-def _tokens(tokenizer: Tokenizer | None, family: Family) -> Keys:
+def _tokens(reading: Reading | None, family: Family) -> Keys:
   """Ids of special tokens. A decoder that reads an encoder starts with the padding token, in lmx as in T5."""
   starts = family.ours == "encoder_decoder"
-  if tokenizer is None:
+  if reading is None:
     return {"pad_token_id": 0, "decoder_start_token_id": 0} if starts else {}
-  ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+  tokenizer = reading.tokenizer
+  ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": reading.pad_id}
   return ids | ({"decoder_start_token_id": tokenizer.pad_id} if starts else {})
 
 
@@ -255,14 +264,3 @@ def carry(source: Path, target: Path) -> list[str]:
       shutil.copyfile(source / name, target / name)
       copied.append(name)
   return copied
-
-
-def _write_beside(directory: Path, tokenizer: Tokenizer | None, carried: Path | None) -> bool:
-  """The tokenizer's files, and those that came with the model; whether there is a tokenizer that others can read."""
-  if carried is not None:
-    carry(carried, directory)
-  if tokenizer is None:
-    return False
-  tokenizer.save(directory)
-  (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
-  return tokenizer.kind != "bytes"

@@ -136,6 +136,7 @@ def _import(
   parameters = fresh | load_tensors(files, matching, plan, layout, as_stored=as_stored)
   settings = description.settings() | {
     "compute.dtype": spec.dtype,
+    "tokenizer.framing": "own",
     "data.length": min(_LENGTH, description.model["context"]),
   }
   return Imported(
