@@ -119,4 +119,5 @@ def _seen(made: tokenizers.Encoding, texts: tuple[tokenizers.Encoding, ...], whe
   begins = dict(zip(itertools.accumulate([0, *(len(text.ids) for text in texts[:-1])]), (FIRST, SECOND), strict=False))
   begins = {kept[place]: text for place, text in begins.items()}
   places = [i for i, special in enumerate(made.special_tokens_mask) if special or i in begins]
-  return Template(tuple(begins.get(i, made.ids[i]) for i in places), tuple(made.type_ids[i] for i in places))
+  ids = tuple(begins[i] if i in begins else made.ids[i] for i in places)
+  return Template(ids, tuple(made.type_ids[i] for i in places))

@@ -59,8 +59,8 @@ class HuggingFaceTokenizer(Tokenizer):
     self._pieces = {i: piece for piece, i in self._tokenizer.get_vocab(with_added_tokens=True).items()}
     self.vocab_size = 1 + max(self._pieces)
     self.chat_template = template
-    self.own_config = read_config(config, where)
-    self._find_special_tokens(named_tokens(self.own_config), where)
+    self.own_settings = read_config(config, where)
+    self._find_special_tokens(named_tokens(self.own_settings), where)
     self.name = f"huggingface {self.vocab_size}"
     self.fingerprint = digest("huggingface", model, f"{self.bos_id} {self.eos_id}")
     self.own_framing = read_framing(self._tokenizer, where)

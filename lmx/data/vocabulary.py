@@ -47,7 +47,7 @@ class Tokenizer(abc.ABC):
     unknown_id: the token for unknown text, whether or not a text has any; None: there is none.
     unk_id: what unknown text becomes, or None where every text has its own ids.
     chat_template: the Jinja template that came with the tokenizer, or None.
-    own_config: the contents of the tokenizer_config.json that it came with, or {}.
+    own_settings: the contents of the tokenizer_config.json that it came with, or {}.
     prefixes_space: whether a text is read as if a space stood before it.
     own_framing: the special tokens that its own files put around texts, or None where they say nothing about it.
     lossless: whether decode(encode(text)) == text for every text.
@@ -66,7 +66,7 @@ class Tokenizer(abc.ABC):
   unknown_id: int | None = None
   unk_id: int | None = None
   chat_template: str | None = None
-  own_config: Mapping[str, Any] = types.MappingProxyType({})
+  own_settings: Mapping[str, Any] = types.MappingProxyType({})
   own_framing: Framing | None = None
   prefixes_space: bool = False
   lossless: bool

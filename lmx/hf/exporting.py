@@ -17,7 +17,7 @@ from lmx.hf.description import CONFIG_FILE, write_settings
 from lmx.hf.families import FAMILIES
 from lmx.hf.family import Bound, Family, bind
 from lmx.hf.settings import Keys
-from lmx.hf.tokenizer_files import Reading, write_tokenizer
+from lmx.hf.tokenizer_files import Reading, check_padding, write_tokenizer
 from lmx.hf.views import View
 from lmx.hf.weights import WRITTEN, Planned, shards, write_weights
 
@@ -101,19 +101,11 @@ def export_hf(
   plan = _plan(bound, chosen, spec.vocab_size)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
   reading = None if tokenizer is None else Reading.of(tokenizer, spec, chosen.ours, framing)
-  config = {
-    **_carried_keys(carried, chosen),
-    **written,
-    **_labels(spec.head, labels, multi_label),
-    **_tokens(reading, chosen),
-  }
+  config = _carried_keys(carried, chosen) | written | _labels(spec.head, labels, multi_label) | _tokens(reading, chosen)
   config |= {**chosen.fixed, "architectures": [head.architectures[0]], "model_type": chosen.name, "torch_dtype": dtype}
   directory.mkdir(parents=True, exist_ok=True)
   files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
-  if carried is not None:
-    carry(carried, directory)
-  if reading is not None:
-    write_tokenizer(directory, reading, chosen.name)
+  _write_beside(directory, reading, carried, chosen)
   text = json.dumps(config | {"vocab_size": spec.vocab_size}, indent=2, sort_keys=True) + "\n"
   (directory / CONFIG_FILE).write_text(text, encoding="utf-8")  # The last: a folder with it is whole.
   numbers = sum(int(np.prod(shape, dtype=np.int64)) for shape, _ in plan.values())
@@ -248,11 +240,21 @@ def _labels(head: str, labels: Sequence[str], multi_label: bool) -> Keys:
 def _tokens(reading: Reading | None, family: Family) -> Keys:
   """Ids of special tokens. A decoder that reads an encoder starts with the padding token, in lmx as in T5."""
   starts = family.ours == "encoder_decoder"
+  if reading is not None and "pad_token_id" in family.fixed:
+    check_padding(reading, family.fixed["pad_token_id"], family.name)
   if reading is None:
     return {"pad_token_id": 0, "decoder_start_token_id": 0} if starts else {}
   tokenizer = reading.tokenizer
   ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": reading.pad_id}
   return ids | ({"decoder_start_token_id": tokenizer.pad_id} if starts else {})
+
+
+def _write_beside(directory: Path, reading: Reading | None, carried: Path | None, family: Family) -> None:
+  """The files that came with the model, and the tokenizer's."""
+  if carried is not None:
+    carry(carried, directory)
+  if reading is not None:
+    write_tokenizer(directory, reading, family.name)
 
 
 def carry(source: Path, target: Path) -> list[str]:

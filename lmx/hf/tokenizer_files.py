@@ -39,7 +39,6 @@ class Reading:
     tokenizer: the run's.
     framing: the special tokens around a text and around two.
     head: the model's, a row of `lmx.nn.heads.HEADS`.
-    pooling: config.model.pooling.
     context: tokens that a row may have.
     token_types: rows of the model's table that tells two texts apart.
   """
@@ -47,7 +46,6 @@ class Reading:
   tokenizer: Tokenizer
   framing: Framing
   head: str
-  pooling: str
   context: int
   token_types: int
 
@@ -57,8 +55,8 @@ class Reading:
     found = find_framing(tokenizer, architecture, framing)
     if spec.head == "language" and architecture in ("transformer", "lstm") and found is not tokenizer.own_framing:
       found = _open(found)  # A text to be continued doesn't end.
-    types = getattr(spec, "token_types", 0)
-    return cls(tokenizer, found, spec.head, getattr(spec, "pooling", "cls"), spec.context, types)
+    token_types = spec.token_types if architecture == "encoder" else 0
+    return cls(tokenizer, found, spec.head, spec.context, token_types)
 
   @property
   def pad_id(self) -> int | None:
@@ -68,7 +66,7 @@ class Reading:
     document is it only where nothing else is free, since training on padded text would leave it out.
     """
     tokenizer, last = self.tokenizer, self.framing.single.ids[-1]
-    if tokenizer.pad_id != tokenizer.eos_id or tokenizer.own_config.get("pad_token"):
+    if tokenizer.pad_id != tokenizer.eos_id or tokenizer.own_settings.get("pad_token"):
       return tokenizer.pad_id
     if tokenizer.lossless and tokenizer.unknown_id is not None:
       return tokenizer.unknown_id  # Never made of a text.
@@ -84,6 +82,20 @@ def _open(found: Framing) -> Framing:
     size = max(number for number, one in enumerate(template.ids) if one <= FIRST) + 1
     templates.append(Template(template.ids[:size], template.types[:size]))
   return Framing(*templates)
+
+
+def check_padding(reading: Reading, pad_id: int, family: str) -> None:
+  """Whether a family that always has one padding id fits a tokenizer.
+
+  Raises:
+    LmxError: the id is another token's.
+  """
+  if reading.tokenizer.pad_id != pad_id:
+    shown = reading.tokenizer.piece(pad_id)
+    raise LmxError(
+      f"A {family} model takes id {pad_id} for padding and counts no position for it, and that is {shown!r} in this "
+      "run's tokenizer. Fix: export it as another family, such as --family=bert."
+    )
 
 
 def write_tokenizer(directory: Path, reading: Reading, family: str) -> None:
@@ -119,7 +131,7 @@ def write_tokenizer(directory: Path, reading: Reading, family: str) -> None:
 def _config(reading: Reading, family: str) -> dict[str, Any]:
   """tokenizer_config.json: what the tokenizer came with, and what this model needs."""
   tokenizer = reading.tokenizer
-  kept = {key: value for key, value in tokenizer.own_config.items() if key not in _STALE}
+  kept = {key: value for key, value in tokenizer.own_settings.items() if key not in _STALE}
   roles = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unknown_id,
            "mask": tokenizer.mask_id if reading.head == "masked" else None}  # fmt: skip
   if reading.framing.added and reading.head != "language":
@@ -144,9 +156,8 @@ def _config(reading: Reading, family: str) -> dict[str, Any]:
 
 def _as_qwen(values: Mapping[str, Any]) -> bool:
   """Whether a tokenizer.json does what Qwen2Tokenizer does."""
-  before = values.get("pre_tokenizer") or {}
-  parts = before.get("pretokenizers", [])
-  split = [part.get("pattern", {}).get("Regex") for part in parts if part.get("type") == "Split"]
-  levels = [part for part in parts if part.get("type") == "ByteLevel"]
-  plain = len(parts) == 2 and len(levels) == 1 and not (levels[0].get("add_prefix_space") or levels[0].get("use_regex"))
-  return (values.get("normalizer") or {}).get("type") == "NFC" and split == [_QWEN_WORDS] and plain
+  split = {"type": "Split", "pattern": {"Regex": _QWEN_WORDS}, "behavior": "Isolated", "invert": False}
+  level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+  before = (values.get("pre_tokenizer") or {}).get("pretokenizers") or []
+  same = [{**part, "trim_offsets": True} if part["type"] == "ByteLevel" else part for part in before] == [split, level]
+  return same and values.get("normalizer") == {"type": "NFC"}
