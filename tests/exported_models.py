@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import json
 from typing import Any
 
 import jax
@@ -11,10 +12,12 @@ import numpy as np
 import tokenizers
 from flax import nnx
 from golden_models import GOLDEN
+from tokenizers import normalizers, pre_tokenizers, processors
 
 from lmx.config import from_values
 from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer, Tokenizer, train_sentencepiece
 from lmx.hf.importing import import_hf
+from lmx.hf.tokenizer_files import QWEN_WORDS
 from lmx.mesh import make_mesh
 from lmx.models import MODELS
 from lmx.notebook import LoadedRun
@@ -63,8 +66,33 @@ def tokenizer(kind: str) -> Tokenizer:
     return train_sentencepiece(CORPUS, vocab_size=420, model_type="bpe").extended(int(more or 0))
   if kind in ("char", "unigram"):
     return train_sentencepiece(CORPUS, vocab_size=340, model_type=kind)
-  made = word_pieces() if kind == "word pieces" else byte_pairs("<|endoftext|>")
-  return HuggingFaceTokenizer(made.to_str().encode(), where=kind)
+  made, names = published(kind)
+  return HuggingFaceTokenizer(made.to_str().encode(), json.dumps(names).encode(), where=kind)
+
+
+def published(kind: str) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+  """A tokenizer as a family was published with it, and the names of its special tokens."""
+  if kind == "word pieces":
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
+    return word_pieces(), {**names, "unk_token": "[UNK]"}
+  if kind == "roberta":
+    made = byte_pairs("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>"}
+    return made, {**names, "unk_token": "<unk>", "mask_token": "<mask>"}
+  if kind == "llama":
+    made = byte_pairs("<|begin|>", "<|end|>")
+    begins = {"single": "<|begin|> $A", "pair": "<|begin|> $A <|begin|>:1 $B:1"}
+    made.post_processor = processors.TemplateProcessing(**begins, special_tokens=[("<|begin|>", 0)])
+    return made, {"bos_token": "<|begin|>", "eos_token": "<|end|>"}
+  if kind == "qwen":
+    made = byte_pairs("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    made.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(tokenizers.Regex(QWEN_WORDS), "isolated")
+    levels = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.pre_tokenizer = pre_tokenizers.Sequence([split, levels])
+    return made, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+  return byte_pairs("<|endoftext|>"), {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
 
 
 def exported_run(name: str, reader: Tokenizer, **settings: Any) -> LoadedRun:
@@ -75,6 +103,9 @@ def exported_run(name: str, reader: Tokenizer, **settings: Any) -> LoadedRun:
   plan = blueprint(make)
   random = np.random.default_rng(0)
   model = {name: jnp.asarray(random.normal(0, 0.3, shape.shape), jnp.float32) for name, shape in plan.shapes.items()}
+  for name in model:
+    if not np.any(np.asarray(found.parameters[name])):  # What the family has no place for.
+      model[name] = jnp.zeros_like(model[name])
   values = {**found.settings, "model.vocab_size": None, "model.context": spec.context, "data.length": 64, **settings}
   layout = Layout(make_mesh({}, jax.local_devices()[:1]))
   return LoadedRun(plan.join(model), reader, from_values(values), 1, layout, found.description.labels)

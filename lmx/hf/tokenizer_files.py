@@ -26,7 +26,7 @@ _STALE = ("add_bos_token", "add_eos_token", "added_tokens_decoder", "tokenizer_f
 # transformers 5 reads these families with this class whatever the files name, and it takes nothing of a tokenizer.json
 # but vocabulary, merges and post-processor.
 _FORCED = {"qwen2": "Qwen2Tokenizer"}
-_QWEN_WORDS = (
+QWEN_WORDS = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
@@ -156,7 +156,7 @@ def _config(reading: Reading, family: str) -> dict[str, Any]:
 
 def _as_qwen(values: Mapping[str, Any]) -> bool:
   """Whether a tokenizer.json does what Qwen2Tokenizer does."""
-  split = {"type": "Split", "pattern": {"Regex": _QWEN_WORDS}, "behavior": "Isolated", "invert": False}
+  split = {"type": "Split", "pattern": {"Regex": QWEN_WORDS}, "behavior": "Isolated", "invert": False}
   level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
   before = (values.get("pre_tokenizer") or {}).get("pretokenizers") or []
   same = [{**part, "trim_offsets": True} if part["type"] == "ByteLevel" else part for part in before] == [split, level]

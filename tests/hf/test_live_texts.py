@@ -2,20 +2,23 @@
 """Law 14 for texts, against `transformers` itself: what lmx exports and what people publish, from text to answer."""
 
 import importlib
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from exported_models import TEXTS, exported_run, tokenizer
+from exported_models import TEXTS, exported_run, published, tokenizer
 from golden_models import NAMES
 
 import lmx
 from lmx.errors import LmxError
 from lmx.hf.families import FAMILIES as FAMILY_NAMES
 from lmx.hf.tokenizer_files import Reading
+from tools.reference.cases import draw_case
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
 FAMILIES = [next(name for name in NAMES if name.startswith(f"{family}-")) for family in FAMILY_NAMES]
@@ -38,7 +41,7 @@ def auto_tokenizer(folder: Path):
 def test_an_exports_tokenizer_gives_lmxs_ids_in_every_family(name, kind, tmp_path):
   reader = tokenizer(kind)
   if name.startswith("roberta") and kind != "roberta":
-    with pytest.raises(LmxError, match=r"padding.*id 1"):
+    with pytest.raises(LmxError, match=r"takes id 1 for padding"):
       export(name, kind, tmp_path / "out")
     return
   if name.startswith("qwen2-"):
@@ -61,3 +64,72 @@ def test_an_exports_tokenizer_gives_lmxs_ids_in_every_family(name, kind, tmp_pat
   assert ("token_type_ids" in found) == (setting.token_types > 1)
   if "token_type_ids" in found:
     assert found["token_type_ids"] == types.tolist()
+
+
+# ---------------------------------------------------------------- from text to scores, as people publish models
+
+# model_type -> the tokenizer that such models are published with.
+PUBLISHED = {"bert": "word pieces", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama", "qwen2": "qwen",
+             "qwen3": "qwen"}  # fmt: skip
+SHORT_AND_LONG = [TEXTS[0], TEXTS[4], "x", TEXTS[1] + TEXTS[3]]
+SECOND = ["a second text, longer than the first", "no", TEXTS[2], "nobody said why"]
+
+
+def publish(family: str, head: str, folder: Path, **keys):
+  """A random model with its tokenizer, saved by `transformers`."""
+  torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
+  made, names = published(PUBLISHED[family])
+  case = draw_case(family, head, 3)
+  keys = {"vocab_size": made.get_vocab_size(), "num_labels": 3, **keys}
+  keys |= {"n_positions" if family == "gpt2" else "max_position_embeddings": 130}
+  values = {key: value for key, value in case.config.items() if not key.endswith("token_id") and key != "id2label"}
+  for key in ("label2id", "model_type", "architectures", "num_labels"):
+    values.pop(key, None)
+  config = transformers.AutoConfig.for_model(family, **{**values, **keys})
+  torch.manual_seed(0)
+  model = getattr(transformers, case.architecture)(config).eval()
+  with torch.no_grad():
+    for parameter in model.parameters():
+      parameter.copy_(torch.randn_like(parameter) * 0.3)
+  model.save_pretrained(folder)
+  (folder / "tokenizer.json").write_text(made.to_str())
+  (folder / "tokenizer_config.json").write_text(json.dumps(names))
+  return model
+
+
+def their_scores(folder: Path, architecture: str, texts: list[str], second: list[str] | None, **options) -> np.ndarray:
+  """Logits of one padded batch; without a padding token, row by row."""
+  torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
+  model = getattr(transformers, architecture).from_pretrained(folder).eval()
+  reader = auto_tokenizer(folder)
+  rows = [texts] if reader.pad_token is not None and model.config.pad_token_id is not None else [[one] for one in texts]
+  scores = []
+  for row in rows:
+    pairs = None if second is None else [second[texts.index(one)] for one in row]
+    with torch.no_grad():
+      inputs = reader(row, pairs, padding=len(row) > 1, return_tensors="pt", **options)
+      scores.append(model(**inputs).logits.numpy())
+  return np.concatenate(scores)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_a_published_classifier_gives_their_probabilities_and_so_does_its_export(family, pairs, tmp_path):
+  keys = {"pad_token_id": 1} if family == "roberta" else {"pad_token_id": 0} if family in ("bert", "qwen2") else {}
+  model = publish(family, "classification", tmp_path / "model", problem_type="single_label_classification", **keys)
+  second = SECOND if pairs else None
+  cut = {"truncation": True, "max_length": 33}
+  run = lmx.from_hf(tmp_path / "model")
+  run.config.data.length = 33
+  found = run.classify(SHORT_AND_LONG, second)
+  ours = np.array([[one[label] for label in run.labels] for one in found])
+  lmx.to_hf(run, tmp_path / "exported", family=family)
+  for folder in (tmp_path / "model", tmp_path / "exported"):
+    theirs = their_scores(folder, type(model).__name__, SHORT_AND_LONG, second, **cut)
+    np.testing.assert_allclose(ours, softmax(theirs), atol=2e-5, err_msg=str(folder))
+  assert auto_tokenizer(tmp_path / "exported").pad_token is not None
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+  raised = np.exp(scores - scores.max(-1, keepdims=True))
+  return raised / raised.sum(-1, keepdims=True)
