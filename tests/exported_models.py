@@ -16,8 +16,8 @@ from tokenizers import normalizers, pre_tokenizers, processors
 
 from lmx.config import from_values
 from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer, Tokenizer, train_sentencepiece
+from lmx.data.tokenizer_classes import QWEN_WORDS
 from lmx.hf.importing import import_hf
-from lmx.hf.tokenizer_files import QWEN_WORDS
 from lmx.mesh import make_mesh
 from lmx.models import MODELS
 from lmx.notebook import LoadedRun
@@ -97,7 +97,7 @@ def published(kind: str) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
 
 def exported_run(name: str, reader: Tokenizer, **settings: Any) -> LoadedRun:
   """The golden model of this name with new random parameters for another tokenizer."""
-  found = import_hf(GOLDEN / name)
+  found = import_hf(GOLDEN / name, dtype="float32")
   spec = dataclasses.replace(found.spec, vocab_size=reader.vocab_size, context=max(found.spec.context, 64))
   make = lambda key: MODELS[found.description.model["family"]].build(spec, rngs=nnx.Rngs(key))  # noqa: E731
   plan = blueprint(make)

@@ -11,6 +11,7 @@ import tokenizers
 
 from lmx.data.framing import read_framing
 from lmx.data.older_vocabularies import find_vocabulary
+from lmx.data.published_tokenizer import read_published
 from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_beside, read_config
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.errors import LmxError
@@ -51,8 +52,7 @@ class HuggingFaceTokenizer(Tokenizer):
     try:
       self._tokenizer = tokenizers.Tokenizer.from_str(model.decode())
     except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
-      version = tokenizers.__version__
-      raise LmxError(f"{where} is not a tokenizer.json that tokenizers {version} reads: {error}") from error
+      raise _no_tokenizer(where, error) from error
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self._tokenizer.encode_special_tokens = True
@@ -149,11 +149,30 @@ def load_huggingface(path: Path, subject: str) -> HuggingFaceTokenizer:
   """
   folder = path if path.is_dir() else path.parent
   config = read_beside(folder)
-  values = read_config(config, str(path))
+  published = read_published(folder)
+  values = read_config(config, str(path)) if published is None else published.values
   older = find_vocabulary(path, MODEL_FILE)
   if older is None:
     file = path / MODEL_FILE if path.is_dir() else path
     model = read_file(file, subject)
   else:
     file, model = older.file, older.build(values)
+  if published is not None:
+    model, config = published.finish(_parsed(model, str(file)), from_json=older is None)
   return HuggingFaceTokenizer(model, config, str(file), chat_template(folder, values))
+
+
+def _parsed(model: bytes, where: str) -> dict[str, Any]:
+  """The contents of a tokenizer.json with every part of it.
+
+  Raises:
+    LmxError: it is none.
+  """
+  try:
+    return json.loads(tokenizers.Tokenizer.from_str(model.decode()).to_str())
+  except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
+    raise _no_tokenizer(where, error) from error
+
+
+def _no_tokenizer(where: str, error: Exception) -> LmxError:
+  return LmxError(f"{where} is not a tokenizer.json that tokenizers {tokenizers.__version__} reads: {error}")

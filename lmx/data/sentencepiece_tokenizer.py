@@ -15,7 +15,10 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as model_format
 
+from lmx.data.huggingface_tokenizer import HuggingFaceTokenizer
+from lmx.data.published_tokenizer import read_published
 from lmx.data.special_tokens import chat_template, read_beside, read_config
+from lmx.data.tokenizer_classes import from_sentencepiece_as
 from lmx.data.tokenizer_json import from_sentencepiece
 from lmx.data.vocabulary import Tokenizer, cpu_count, digest, read_file, round_trips
 from lmx.errors import LmxError, choose, message
@@ -47,7 +50,7 @@ class SentencePieceTokenizer(Tokenizer):
     Raises:
       LmxError: not a SentencePiece model, or one without a token that ends a document.
     """
-    self._model, self._where = model, where
+    self.model, self._where = model, where
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.load_from_serialized_proto(model)
@@ -170,22 +173,28 @@ class SentencePieceTokenizer(Tokenizer):
     return np.array([c or p.startswith((_SPACE, " ", "\n", "\t")) for p, c in zip(pieces, special, strict=True)])
 
   def own_json(self) -> dict[str, Any]:
-    model = _as_controls(self._model, self._own_sentinels)
+    model = _as_controls(self.model, self._own_sentinels)
     return json.loads(from_sentencepiece(model, marks_are_spaces=self._space_ids is None, where=self._where))
 
   def save_files(self, directory: Path) -> None:
-    (directory / MODEL_FILE).write_bytes(self._model)
+    (directory / MODEL_FILE).write_bytes(self.model)
 
 
-def load_sentencepiece(path: Path, subject: str) -> SentencePieceTokenizer:
-  """Reads a .model file, or a directory that has one.
+def load_sentencepiece(path: Path, subject: str) -> Tokenizer:
+  """Reads a .model file, or a directory that has one: in a published folder, with what stands next to it.
 
   Raises:
     LmxError: the file is not there or not a SentencePiece model.
   """
   file = path / MODEL_FILE if path.is_dir() else path
   template = chat_template(file.parent, read_config(read_beside(file.parent), str(file)))
-  return SentencePieceTokenizer(read_file(file, subject), str(file), template)
+  plain = SentencePieceTokenizer(read_file(file, subject), str(file), template)
+  published = read_published(file.parent)
+  if published is None:
+    return plain
+  values = from_sentencepiece_as(published.kind, plain.model, published.values)
+  model, config = published.finish(plain.own_json() if values is None else values, from_json=False)
+  return HuggingFaceTokenizer(model, config, str(file), template)
 
 
 def _sentinels(processor: sentencepiece.SentencePieceProcessor) -> tuple[int, ...]:

@@ -241,7 +241,7 @@ def _tokens(reading: Reading | None, family: Family) -> Keys:
   """Ids of special tokens. A decoder that reads an encoder starts with the padding token, in lmx as in T5."""
   starts = family.ours == "encoder_decoder"
   if reading is not None and "pad_token_id" in family.fixed:
-    check_padding(reading, family.fixed["pad_token_id"], family.name)
+    check_padding(reading, int(str(family.fixed["pad_token_id"])), family.name)
   if reading is None:
     return {"pad_token_id": 0, "decoder_start_token_id": 0} if starts else {}
   tokenizer = reading.tokenizer

@@ -15,6 +15,7 @@ from lmx.data.framing import FIRST, Framing, Template
 from lmx.data.huggingface_tokenizer import MODEL_FILE
 from lmx.data.special_tokens import CONFIG_FILE
 from lmx.data.tokenizer import Tokenizer
+from lmx.data.tokenizer_classes import QWEN_WORDS
 from lmx.data.vocabulary import DESCRIPTION_FILE
 from lmx.errors import LmxError
 from lmx.objectives.examples import find_framing
@@ -26,9 +27,6 @@ _STALE = ("add_bos_token", "add_eos_token", "added_tokens_decoder", "tokenizer_f
 # transformers 5 reads these families with this class whatever the files name, and it takes nothing of a tokenizer.json
 # but vocabulary, merges and post-processor.
 _FORCED = {"qwen2": "Qwen2Tokenizer"}
-QWEN_WORDS = (
-  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 @dataclasses.dataclass(frozen=True)

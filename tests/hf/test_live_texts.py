@@ -18,6 +18,7 @@ import lmx
 from lmx.errors import LmxError
 from lmx.hf.families import FAMILIES as FAMILY_NAMES
 from lmx.hf.tokenizer_files import Reading
+from lmx.tasks import open_text
 from tools.reference.cases import draw_case
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
@@ -115,7 +116,12 @@ def their_scores(folder: Path, architecture: str, texts: list[str], second: list
 @pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.parametrize("family", PUBLISHED)
 def test_a_published_classifier_gives_their_probabilities_and_so_does_its_export(family, pairs, tmp_path):
-  keys = {"pad_token_id": 1} if family == "roberta" else {"pad_token_id": 0} if family in ("bert", "qwen2") else {}
+  keys = {
+    "bert": {"pad_token_id": 0, "type_vocab_size": 2},
+    "roberta": {"pad_token_id": 1},
+    "qwen2": {"pad_token_id": 0},
+  }
+  keys = keys.get(family, {})
   model = publish(family, "classification", tmp_path / "model", problem_type="single_label_classification", **keys)
   second = SECOND if pairs else None
   cut = {"truncation": True, "max_length": 33}
@@ -133,3 +139,77 @@ def test_a_published_classifier_gives_their_probabilities_and_so_does_its_export
 def softmax(scores: np.ndarray) -> np.ndarray:
   raised = np.exp(scores - scores.max(-1, keepdims=True))
   return raised / raised.sum(-1, keepdims=True)
+
+
+# ---------------------------------------------------------------- pipelines over exports
+
+
+def pipeline(task: str, folder: Path, **options):
+  return importlib.import_module("transformers").pipeline(task, str(folder), device="cpu", **options)
+
+
+GENERATING = [("gpt2-language-6", "sentencepiece"), ("llama-language-7", "bytes"), ("qwen3-language-4", "byte pairs")]
+
+
+@pytest.mark.parametrize(("name", "kind"), GENERATING)
+def test_the_pipeline_text_generation_continues_as_lmx_does(name, kind, tmp_path):
+  run = export(name, kind, tmp_path / "out")
+  theirs = pipeline("text-generation", tmp_path / "out")
+  ours = run.continuations(TEXTS[:2], temperature=0.0, max_new_tokens=8, seed=0)
+  for text, samples in zip(TEXTS[:2], ours, strict=True):
+    found = theirs(text, do_sample=False, max_new_tokens=8, temperature=None, top_p=None, return_tensors=True)
+    prompt = open_text(run.tokenizer.encode(text), run.setting)
+    ids = found[0]["generated_token_ids"]
+    assert ids[: len(prompt)] == prompt.tolist()
+    assert [token for token in ids[len(prompt) :] if token != run.tokenizer.eos_id] == samples[0].tokens.tolist()
+
+
+CLASSIFYING = [("bert-classification-8", "sentencepiece"), ("bert-classification-8", "byte pairs"),
+               ("llama-classification-7", "sentencepiece"), ("llama-classification-7", "bytes"),
+               ("llama-classification-7", "byte pairs")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), CLASSIFYING)
+def test_the_pipeline_text_classification_gives_lmxs_probabilities(name, kind, tmp_path):
+  run = export(name, kind, tmp_path / "out")
+  theirs = pipeline("text-classification", tmp_path / "out", top_k=None, batch_size=4)
+  for ours, found in zip(run.classify(SHORT_AND_LONG), theirs(SHORT_AND_LONG, truncation=True), strict=True):
+    assert {one["label"]: pytest.approx(one["score"], abs=2e-5) for one in found} == ours
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "word pieces"])
+def test_the_pipeline_token_classification_gives_lmxs_tags(kind, tmp_path):
+  run = export("bert-tagging-8", kind, tmp_path / "out")
+  theirs = pipeline("token-classification", tmp_path / "out", ignore_labels=[])
+  words = ["The", "quick", "brown", "fox", "was", "unseen", "there"]
+  text, starts = " ".join(words), np.cumsum([0, *(len(word) + 1 for word in words)])
+  found = {one["index"]: one for one in theirs(text)}
+  by_start = {text.index(word): None for word in words}
+  for one in sorted(found.values(), key=lambda one: -one["index"]):
+    begin = one["start"] + (text[one["start"]] == " ")
+    if begin in by_start:
+      by_start[begin] = one["entity"]
+  assert [by_start[int(start)] for start in starts[:-1]] == run.tag(words)
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "word pieces"])
+def test_the_pipeline_feature_extraction_gives_lmxs_hidden_states(kind, tmp_path):
+  run = export("bert-embedding-8", kind, tmp_path / "out")
+  theirs = pipeline("feature-extraction", tmp_path / "out")
+  for text in TEXTS[:2]:
+    hidden = np.array(theirs(text)[0])
+    pooled = {"cls": hidden[0], "mean": hidden.mean(0), "last": hidden[-1]}[run.model.spec.pooling]
+    np.testing.assert_allclose(run.embed(text, normalize=False)[0], pooled, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece+3", "word pieces"])
+def test_the_pipeline_fill_mask_gives_lmxs_words(kind, tmp_path):
+  run = export("bert-masked-8", kind, tmp_path / "out")
+  theirs = pipeline("fill-mask", tmp_path / "out", top_k=3)
+  reader = run.tokenizer
+  parts = [reader.encode("The quick "), [reader.mask_id], reader.encode(" fox")]
+  row = np.concatenate([[reader.cls_id], *parts, [reader.sep_id]]).astype(np.int32)[None]
+  logits = np.asarray(run.model(row).logits())[0, 1 + len(parts[0])][: reader.vocab_size]
+  found = theirs(f"The quick {theirs.tokenizer.mask_token} fox")
+  assert [one["token"] for one in found] == np.argsort(-logits)[:3].tolist()
+  np.testing.assert_allclose([one["score"] for one in found], softmax(logits)[np.argsort(-logits)[:3]], atol=2e-5)
