@@ -50,15 +50,13 @@ class Published:
       model: the contents of a tokenizer.json with the vocabulary.
       from_json: whether that is a file of the folder's, which then says what is put around texts.
     """
-    values = rebuilt(model, self.kind, self.values)
-    if not from_json and values["post_processor"] is None:
-      values["post_processor"] = template(values, named_tokens(self.values), self.values)
-    tokenizer = Tokenizer.from_str(json.dumps(values))
+    tokenizer = Tokenizer.from_str(json.dumps(model))
     there = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    missing = [token for token in self.added if token.content not in there]
-    if missing:
-      tokenizer.add_tokens(missing)
-      values = json.loads(tokenizer.to_str()) | {"post_processor": values["post_processor"]}
+    tokenizer.add_tokens([token for token in self.added if token.content not in there])
+    values = rebuilt(json.loads(tokenizer.to_str()), self.kind, self.values)
+    if not from_json and values["post_processor"] is None:
+      named = (DEFAULTS.get(self.kind) or {}) | named_tokens(self.values)
+      values["post_processor"] = template(values, named, self.values)
     return json.dumps(values, ensure_ascii=False).encode(), self._config(tokenizer)
 
   def _config(self, tokenizer: Tokenizer) -> bytes:
@@ -89,12 +87,14 @@ def read_published(folder: Path) -> Published | None:
   if "added_tokens_decoder" in values:
     stated = _object(values["added_tokens_decoder"], f"{folder / CONFIG_FILE}: added_tokens_decoder")
     for number, token in stated.items():
-      added[int(number)] = _added(token, folder / CONFIG_FILE)
+      added[_number(number, folder / CONFIG_FILE)] = _added(token, folder / CONFIG_FILE)
   else:
     values |= _read(folder / MAP_FILE)
     special = {*named_tokens(values).values(), *(token.content for token in _listed(values, folder))}
     for token, number in _read(folder / ADDED_FILE).items():
-      added[int(number)] = AddedToken(token, normalized=token not in special, special=token in special)
+      added[_number(number, folder / ADDED_FILE)] = AddedToken(
+        token, normalized=token not in special, special=token in special
+      )
   listed = [added[number] for number in sorted(added)]
   for key, name in named_tokens(values).items():
     listed.append(_added(values[key], folder, name))
@@ -140,6 +140,13 @@ def _added(token: Any, where: Path, name: str | None = None) -> AddedToken:
   flags = {key: bool(token[key]) for key in ("lstrip", "rstrip", "single_word", "normalized") if key in token}
   special = bool(token["special"]) if "special" in token else True
   return AddedToken(token["content"], special=special, **{"normalized": not special, **flags})
+
+
+def _number(value: Any, where: Path) -> int:
+  """The id of an added token."""
+  if not str(value).isdecimal():
+    raise LmxError(f"{where}: the id of an added token is {str(value)[:60]!r}, and should be a whole number.")
+  return int(value)
 
 
 def _object(value: Any, subject: str) -> dict[str, Any]:

@@ -38,13 +38,13 @@ QWEN_WORDS = (
 )
 
 
-def rebuilt(model: Mapping[str, Any], kind: str, config: Mapping[str, Any]) -> Values:
+def rebuilt(model: Mapping[str, Any], kind: str, stated: Mapping[str, Any]) -> Values:
   """A tokenizer.json as a class reads it.
 
   Args:
     model: its contents.
     kind: a row of `DEFAULTS`; others leave it as it is.
-    config: the contents of tokenizer_config.json.
+    stated: the contents of tokenizer_config.json.
   """
   values = dict(model)
   needed, build = _BUILDERS.get(kind, ("", None))
@@ -53,13 +53,13 @@ def rebuilt(model: Mapping[str, Any], kind: str, config: Mapping[str, Any]) -> V
   if kind == "LlamaTokenizer" and "ByteLevel" in json.dumps(values.get("pre_tokenizer")):
     return values  # Llama 3 and its kin name this class, and transformers doesn't take it for them.
   shell = Tokenizer(models.BPE({}, []))
-  build(shell, values, config)
+  build(shell, values, stated)
   parts = json.loads(shell.to_str())
   return values | {name: parts[name] for name in ("normalizer", "pre_tokenizer", "decoder")}
 
 
-def _bert(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
-  keys = {"do_lower_case": True, "tokenize_chinese_chars": True, "strip_accents": None, **config}
+def _bert(shell: Tokenizer, values: Values, stated: Mapping[str, Any]) -> None:
+  keys = {"do_lower_case": True, "tokenize_chinese_chars": True, "strip_accents": None, **stated}
   shell.normalizer = normalizers.BertNormalizer(
     clean_text=True,
     handle_chinese_chars=keys["tokenize_chinese_chars"],
@@ -68,48 +68,48 @@ def _bert(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
   )
   shell.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   shell.decoder = decoders.WordPiece(prefix="##")
-  cls, sep = (_named(config, key, "BertTokenizer") for key in ("cls_token", "sep_token"))
+  cls, sep = (_named(stated, key, "BertTokenizer") for key in ("cls_token", "sep_token"))
   values["post_processor"] = _template(values, [cls, "A0", sep], [cls, "A0", sep, "B1", f"{sep}:1"])
 
 
-def _byte_level(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
-  shell.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(config.get("add_prefix_space")))
+def _byte_level(shell: Tokenizer, values: Values, stated: Mapping[str, Any]) -> None:
+  shell.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(stated.get("add_prefix_space")))
   shell.decoder = decoders.ByteLevel()
 
 
-def _neox(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
-  _byte_level(shell, values, config)
+def _neox(shell: Tokenizer, values: Values, stated: Mapping[str, Any]) -> None:
+  _byte_level(shell, values, stated)
   shell.normalizer = normalizers.NFC()
 
 
-def _roberta(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
-  _byte_level(shell, values, config)
-  cls, sep = (_named(config, key, "RobertaTokenizer") for key in ("cls_token", "sep_token"))
+def _roberta(shell: Tokenizer, values: Values, stated: Mapping[str, Any]) -> None:
+  _byte_level(shell, values, stated)
+  cls, sep = (_named(stated, key, "RobertaTokenizer") for key in ("cls_token", "sep_token"))
   values["post_processor"] = _template(values, [cls, "A0", sep], [cls, "A0", sep, sep, "B0", sep])
 
 
-def _qwen(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
+def _qwen(shell: Tokenizer, values: Values, stated: Mapping[str, Any]) -> None:
   shell.normalizer = normalizers.NFC()
-  level = pre_tokenizers.ByteLevel(add_prefix_space=bool(config.get("add_prefix_space")), use_regex=False)
+  level = pre_tokenizers.ByteLevel(add_prefix_space=bool(stated.get("add_prefix_space")), use_regex=False)
   shell.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN_WORDS), "isolated"), level])
   shell.decoder = decoders.ByteLevel()
 
 
-def _llama(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
-  prefix = config.get("add_prefix_space") in (None, True)
-  scheme = ("always" if config.get("legacy") else "first") if prefix else "never"
+def _llama(shell: Tokenizer, values: Values, stated: Mapping[str, Any]) -> None:
+  prefix = stated.get("add_prefix_space") in (None, True)
+  scheme = ("always" if stated.get("legacy") else "first") if prefix else "never"
   shell.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme, split=False)
   strip = [decoders.Strip(content=" ", left=1)] if prefix else []
   shell.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
 
 
-def _gemma(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
+def _gemma(shell: Tokenizer, values: Values, stated: Mapping[str, Any]) -> None:
   shell.normalizer = normalizers.Replace(" ", _SPACE)
   shell.pre_tokenizer = pre_tokenizers.Split(pattern=" ", behavior="merged_with_previous", invert=False)
   shell.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
 
 
-def _t5(shell: Tokenizer, values: Values, config: Mapping[str, Any]) -> None:
+def _t5(shell: Tokenizer, values: Values, stated: Mapping[str, Any]) -> None:
   before = values.get("normalizer") or {}
   steps = before.get("normalizers") or [before]
   kept = [step for step in steps if step.get("type") == "Precompiled"]
@@ -134,15 +134,15 @@ _BUILDERS: dict[str, tuple[str, Callable[[Tokenizer, Values, Mapping[str, Any]],
 }
 
 
-def _named(config: Mapping[str, Any], key: str, kind: str) -> str:
-  token = config.get(key) or DEFAULTS[kind][key]
+def _named(stated: Mapping[str, Any], key: str, kind: str) -> str:
+  token = stated.get(key) or DEFAULTS[kind][key]
   return token["content"] if isinstance(token, dict) else token
 
 
-def template(values: Mapping[str, Any], named: Mapping[str, str], config: Mapping[str, Any]) -> Values | None:
+def template(values: Mapping[str, Any], named: Mapping[str, str], stated: Mapping[str, Any]) -> Values | None:
   """The post-processor that add_bos_token and add_eos_token ask for, for a vocabulary without a tokenizer.json."""
-  bos = [named["bos_token"]] if config.get("add_bos_token") and "bos_token" in named else []
-  eos = [named["eos_token"]] if config.get("add_eos_token") and "eos_token" in named else []
+  bos = [named["bos_token"]] if stated.get("add_bos_token") and "bos_token" in named else []
+  eos = [named["eos_token"]] if stated.get("add_eos_token") and "eos_token" in named else []
   if not bos and not eos:
     return None
   second = [*(f"{one}:1" for one in bos), "B1", *(f"{one}:1" for one in eos)]
@@ -168,18 +168,18 @@ def _part(text: str) -> Values:
   return {"SpecialToken": {"id": text.removesuffix(":1"), "type_id": int(text.endswith(":1"))}}
 
 
-def from_sentencepiece_as(kind: str, model: bytes, config: Mapping[str, Any]) -> Values | None:
+def from_sentencepiece_as(kind: str, model: bytes, stated: Mapping[str, Any]) -> Values | None:
   """A tokenizer.json of a SentencePiece model's pieces, for a class that builds the rest; None for others.
 
   Args:
     kind: a row of `DEFAULTS`.
     model: the contents of the .model file.
-    config: the contents of tokenizer_config.json.
+    stated: the contents of tokenizer_config.json.
   """
   proto = model_format.ModelProto.FromString(model)  # type: ignore[attr-defined]
   pieces = [(piece.piece, piece.score) for piece in proto.pieces]
   if kind == "T5Tokenizer":
-    extra = config.get("extra_ids")
+    extra = stated.get("extra_ids")
     count = 100 if extra is None else int(extra)
     pieces += [(f"<extra_id_{number}>", 0.0) for number in range(count - 1, -1, -1)]
     tokenizer = Tokenizer(models.Unigram(pieces, 2, False))

@@ -39,6 +39,7 @@ class Reading:
     head: the model's, a row of `lmx.nn.heads.HEADS`.
     context: tokens that a row may have.
     token_types: rows of the model's table that tells two texts apart.
+    masks: whether padding is left out by the attention mask alone; else the last token that isn't padding is scored.
   """
 
   tokenizer: Tokenizer
@@ -46,6 +47,7 @@ class Reading:
   head: str
   context: int
   token_types: int
+  masks: bool
 
   @classmethod
   def of(cls, tokenizer: Tokenizer, spec: Any, architecture: str, framing: str) -> "Reading":
@@ -54,7 +56,7 @@ class Reading:
     if spec.head == "language" and architecture in ("transformer", "lstm") and found is not tokenizer.own_framing:
       found = _open(found)  # A text to be continued doesn't end.
     token_types = spec.token_types if architecture == "encoder" else 0
-    return cls(tokenizer, found, spec.head, spec.context, token_types)
+    return cls(tokenizer, found, spec.head, spec.context, token_types, architecture == "encoder")
 
   @property
   def pad_id(self) -> int | None:
@@ -70,7 +72,8 @@ class Reading:
       return tokenizer.unknown_id  # Never made of a text.
     if self.head == "language" and tokenizer.own_framing is not None:
       return None
-    return next((one for one in (tokenizer.bos_id, tokenizer.eos_id) if one != last), None)
+    free = [one for one in (tokenizer.bos_id, tokenizer.eos_id) if self.masks or one != last]
+    return free[0] if free else None
 
 
 def _open(found: Framing) -> Framing:

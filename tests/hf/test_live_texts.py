@@ -13,10 +13,12 @@ pytest.importorskip("transformers")
 
 from exported_models import TEXTS, exported_run, published, tokenizer
 from golden_models import NAMES
+from tokenizer_folders import FOLDERS
 
 import lmx
 from lmx.errors import LmxError
 from lmx.hf.families import FAMILIES as FAMILY_NAMES
+from lmx.hf.importing import read_tokenizer
 from lmx.hf.tokenizer_files import Reading
 from lmx.tasks import open_text
 from tools.reference.cases import draw_case
@@ -213,3 +215,23 @@ def test_the_pipeline_fill_mask_gives_lmxs_words(kind, tmp_path):
   found = theirs(f"The quick {theirs.tokenizer.mask_token} fox")
   assert [one["token"] for one in found] == np.argsort(-logits)[:3].tolist()
   np.testing.assert_allclose([one["score"] for one in found], softmax(logits)[np.argsort(-logits)[:3]], atol=2e-5)
+
+
+# ---------------------------------------------------------------- tokenizers as people publish them
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_published_tokenizer_is_read_as_autotokenizer_reads_it(name, tmp_path):
+  folder = FOLDERS[name](tmp_path / "model")
+  theirs, ours = auto_tokenizer(folder), read_tokenizer(folder, 1000)
+  assert len(theirs) == ours.vocab_size
+  for text in [*TEXTS, "a <tool> b<tool>c", "a<new>b", "a <x y> z", "x\n\ny", "Caf\u00e9 THE"]:
+    assert theirs.encode(text, add_special_tokens=False) == ours.encode(text).tolist(), repr(text)
+  for role in ("bos", "eos", "pad", "cls", "sep", "mask"):
+    expected = getattr(theirs, f"{role}_token_id")
+    assert expected is None or expected == getattr(ours, f"{role}_id"), role
+  first, second = ours.encode(TEXTS[0]), ours.encode(TEXTS[1])
+  assert ours.own_framing.single.fill(first)[0].tolist() == theirs.encode(TEXTS[0])
+  ids, types = ours.own_framing.pair.fill(first, second)
+  found = theirs(TEXTS[0], TEXTS[1], return_token_type_ids=True)
+  assert (found["input_ids"], found["token_type_ids"]) == (ids.tolist(), types.tolist())
