@@ -12,6 +12,7 @@ import tokenizers
 from lmx.errors import LmxError
 
 FIRST, SECOND = -1, -2  # The texts' places in a template.
+_PROBES = ("a", "b", "0", "1", "the", "\u4e00")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,24 +100,23 @@ def read_framing(tokenizer: tokenizers.Tokenizer, where: str) -> Framing:
   Raises:
     LmxError: it repeats the texts, or puts the second one first.
   """
-  probes = [tokenizer.encode(text, add_special_tokens=False) for text in ("a", "b", "0", "1", "the", "\u4e00")]
-  found = [one for one in probes if len(one.ids) == 1] or [one for one in probes if one.ids]
+  probes = {text: tokenizer.encode(text, add_special_tokens=False).ids for text in _PROBES}
+  found = [text for text, ids in probes.items() if len(ids) == 1] or [text for text, ids in probes.items() if ids]
   if not found:
     raise LmxError(f"{where}: encodes no text, so that its post-processor can't be read.")
-  first, second = found[0], next((one for one in found if one.ids != found[0].ids), found[0])
-  single = tokenizer.post_process(first)
-  pair = tokenizer.post_process(first, second)
-  return Framing(_seen(single, (first,), where), _seen(pair, (first, second), where))
+  first, second = found[0], next((text for text in found if probes[text] != probes[found[0]]), found[0])
+  single, pair = tokenizer.encode(first), tokenizer.encode(first, second)
+  return Framing(_seen(single, (probes[first],), where), _seen(pair, (probes[first], probes[second]), where))
 
 
-def _seen(made: tokenizers.Encoding, texts: tuple[tokenizers.Encoding, ...], where: str) -> Template:
+def _seen(made: tokenizers.Encoding, texts: tuple[list[int], ...], where: str) -> Template:
   kept = [i for i, special in enumerate(made.special_tokens_mask) if not special]
-  if [made.ids[i] for i in kept] != list(itertools.chain(*(text.ids for text in texts))):
+  if [made.ids[i] for i in kept] != list(itertools.chain(*texts)):
     raise LmxError(
       f"{where}: its post_processor repeats the texts or changes their order, which lmx doesn't. Fix: in its "
       "templates, put $A and $B once each, in this order."
     )
-  begins = dict(zip(itertools.accumulate([0, *(len(text.ids) for text in texts[:-1])]), (FIRST, SECOND), strict=False))
+  begins = dict(zip(itertools.accumulate([0, *map(len, texts[:-1])]), (FIRST, SECOND), strict=False))
   begins = {kept[place]: text for place, text in begins.items()}
   places = [i for i, special in enumerate(made.special_tokens_mask) if special or i in begins]
   ids = tuple(begins[i] if i in begins else made.ids[i] for i in places)

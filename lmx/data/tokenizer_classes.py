@@ -143,8 +143,6 @@ def template(values: Mapping[str, Any], named: Mapping[str, str], stated: Mappin
   """The post-processor that add_bos_token and add_eos_token ask for, for a vocabulary without a tokenizer.json."""
   bos = [named["bos_token"]] if stated.get("add_bos_token") and "bos_token" in named else []
   eos = [named["eos_token"]] if stated.get("add_eos_token") and "eos_token" in named else []
-  if not bos and not eos:
-    return None
   second = [*(f"{one}:1" for one in bos), "B1", *(f"{one}:1" for one in eos)]
   return _template(values, [*bos, "A0", *eos], [*bos, "A0", *eos, *second])
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmx.data.framing import FIRST, Framing, Template
+from lmx.data.framing import FIRST, Framing, framing
 from lmx.data.huggingface_tokenizer import MODEL_FILE
 from lmx.data.special_tokens import CONFIG_FILE
 from lmx.data.tokenizer import Tokenizer
@@ -50,9 +50,9 @@ class Reading:
   masks: bool
 
   @classmethod
-  def of(cls, tokenizer: Tokenizer, spec: Any, architecture: str, framing: str) -> "Reading":
-    """How a model with this spec reads texts that get the special tokens that `framing` names (see `find_framing`)."""
-    found = find_framing(tokenizer, architecture, framing)
+  def of(cls, tokenizer: Tokenizer, spec: Any, architecture: str, name: str) -> "Reading":
+    """How a model with this spec reads texts, with the special tokens that `name` stands for (see `find_framing`)."""
+    found = find_framing(tokenizer, architecture, name)
     if spec.head == "language" and architecture in ("transformer", "lstm") and found is not tokenizer.own_framing:
       found = _open(found)  # A text to be continued doesn't end.
     token_types = spec.token_types if architecture == "encoder" else 0
@@ -77,12 +77,8 @@ class Reading:
 
 
 def _open(found: Framing) -> Framing:
-  """A framing without what follows the last text."""
-  templates = []
-  for template in (found.single, found.pair):
-    size = max(number for number, one in enumerate(template.ids) if one <= FIRST) + 1
-    templates.append(Template(template.ids[:size], template.types[:size]))
-  return Framing(*templates)
+  """The same tokens before a text, and none after it or between two."""
+  return framing(found.single.ids[: found.single.before(FIRST)], (), ())
 
 
 def check_padding(reading: Reading, pad_id: int, family: str) -> None:
