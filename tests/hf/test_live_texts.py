@@ -83,7 +83,7 @@ def publish(family: str, head: str, folder: Path, **keys):
   torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
   made, names = published(PUBLISHED[family])
   case = draw_case(family, head, 3)
-  keys = {"vocab_size": made.get_vocab_size(), "num_labels": 3, **keys}
+  keys = {"vocab_size": made.get_vocab_size(), **({} if head == "language" else {"num_labels": 3}), **keys}
   keys |= {"n_positions" if family == "gpt2" else "max_position_embeddings": 130}
   values = {key: value for key, value in case.config.items() if not key.endswith("token_id") and key != "id2label"}
   for key in ("label2id", "model_type", "architectures", "num_labels"):
@@ -141,6 +141,20 @@ def test_a_published_classifier_gives_their_probabilities_and_so_does_its_export
 def softmax(scores: np.ndarray) -> np.ndarray:
   raised = np.exp(scores - scores.max(-1, keepdims=True))
   return raised / raised.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_a_published_decoder_gives_their_loss_and_their_continuation_of_a_text(family, tmp_path):
+  torch = importlib.import_module("torch")
+  model = publish(family, "language", tmp_path / "model", **({"pad_token_id": 0} if family == "qwen3" else {}))
+  run, reader = lmx.from_hf(tmp_path / "model"), auto_tokenizer(tmp_path / "model")
+  inputs = reader(TEXTS[0], return_tensors="pt")
+  with torch.no_grad():
+    loss = float(model(**inputs, labels=inputs["input_ids"]).loss)
+    ids = model.generate(**inputs, do_sample=False, max_new_tokens=6, pad_token_id=0, eos_token_id=None)[0].tolist()
+  assert run.loss(TEXTS[0]).nats_per_token == pytest.approx(loss, rel=2e-5)
+  ours = run.continuations([TEXTS[0]], temperature=0.0, max_new_tokens=6, seed=0)[0][0].tokens.tolist()
+  assert ids[inputs["input_ids"].shape[1] :][: len(ours)] == ours
 
 
 # ---------------------------------------------------------------- pipelines over exports

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The special tokens around texts are those of the tokenizer's post-processor, and texts are cut as its library does."""
+"""Special tokens around texts are those of the tokenizer's post-processor, and texts are cut as its library does."""
 
 import json
 
