@@ -67,7 +67,7 @@ class Published:
         named[key] = token
     for key, token_id in self.ids.items():
       piece = tokenizer.id_to_token(token_id)
-      if key not in named_tokens(self.values) and piece is not None:
+      if key not in named and piece is not None:
         named[key] = piece
     kept = {key: value for key, value in self.values.items() if key not in ("added_tokens_decoder", "add_prefix_space")}
     return json.dumps({**kept, **named, "tokenizer_class": _AS_IT_IS}, ensure_ascii=False).encode()
@@ -100,7 +100,8 @@ def read_published(folder: Path) -> Published | None:
     listed.append(_added(values[key], folder, name))
   listed += _listed(values, folder)
   model = _read(folder / "config.json")
-  ids = {key: model[f"{key}_id"] for key in TOKEN_KEYS if isinstance(model.get(f"{key}_id"), int)}
+  stated_ids = {key: model.get(f"{key}_id") for key in TOKEN_KEYS}
+  ids = {key: value for key, value in stated_ids.items() if isinstance(value, int) and value >= 0}
   unique = {token.content: token for token in reversed(listed)}
   order = dict.fromkeys(token.content for token in listed)
   return Published(folder, values, tuple(unique[name] for name in order), _class_of(values, model), ids)

@@ -55,6 +55,9 @@ class Reading:
     found = find_framing(tokenizer, architecture, name)
     if spec.head == "language" and architecture in ("transformer", "lstm") and found is not tokenizer.own_framing:
       found = _open(found)  # A text to be continued doesn't end.
+    own = tokenizer.own_framing
+    if spec.head in ("language", "masked") and own is not None and own.single == found.single:
+      found = own  # Pairs are nothing that such a model was trained on: the tokenizer's stay as they are.
     token_types = spec.token_types if architecture == "encoder" else 0
     return cls(tokenizer, found, spec.head, spec.context, token_types, architecture == "encoder")
 
