@@ -126,6 +126,10 @@ def get_config() -> config_dict.ConfigDict:
   tokenizer.vocab_size = 4096  # Pieces to train, special ones included. Unused when path is given.
   tokenizer.model_type = "bpe"  # bpe | unigram | char, for training.
   tokenizer.extra_ids = 0  # Ids added at the vocabulary's end: the mask of masked models, the sentinels of T5.
+  # Special tokens around a text: own (those of the tokenizer's post-processor, as transformers adds them) | document
+  # (the start before it and the end after it, a separator between two) | auto (document where the objective reads whole
+  # documents, which are always packed so; own for all others). An imported model has own.
+  tokenizer.framing = "auto"
   tokenizer.train_bytes = 5_000_000  # Text shown to the trainer, in bytes, spread evenly over the documents.
 
   # ---------------------------------------------------------------- data

@@ -167,7 +167,7 @@ def data_needs(objective: Objective) -> Needs:
 
 
 def tokenizer_spec(config: ConfigDict) -> TokenizerSpec:
-  return TokenizerSpec(**config.tokenizer)
+  return TokenizerSpec(**{key: value for key, value in config.tokenizer.items() if key != "framing"})
 
 
 def data_spec(config: ConfigDict) -> DataSpec:

@@ -323,8 +323,12 @@ def to_json(config: ConfigDict) -> str:
   return json.dumps(config.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-# Keys that came later than some runs -> (their objectives, what those runs have where it isn't base.py's value).
-_BEFORE = {"model.head_bias": (("classification", "regression"), True)}
+# Keys that came later than some runs -> (their objectives, or None for all; what those runs have where it isn't
+# base.py's value).
+_BEFORE: dict[str, tuple[tuple[str, ...] | None, Any]] = {
+  "model.head_bias": (("classification", "regression"), True),
+  "tokenizer.framing": (None, "document"),
+}
 
 
 def from_json(text: str) -> ConfigDict:
@@ -343,7 +347,7 @@ def from_json(text: str) -> ConfigDict:
     raise ConfigError([f"config.json holds a {type(values).__name__}, not a config. Fix: restore it."])
   leaves = dict(_leaves(values, config))
   for key, (objectives, value) in _BEFORE.items():
-    if leaves.get("objective.name") in objectives:
+    if objectives is None or leaves.get("objective.name") in objectives:
       leaves.setdefault(key, value)
   for key, value in leaves.items():
     with problems.collect():

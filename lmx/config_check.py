@@ -36,6 +36,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "tokenizer.kind": ("bytes", "sentencepiece", "huggingface"),
   "tokenizer.model_type": ("bpe", "unigram", "char"),
   "data.heldout_split": ("document", "tail"),
+  "tokenizer.framing": ("auto", "own", "document"),
   "data.packing": ("packed", "concatenated", "padded", "streams"),
   "data.bad_documents": ("error", "skip"),
   "objective.chat_answers": ("auto", "together", "apart"),

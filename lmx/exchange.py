@@ -64,6 +64,7 @@ def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, **op
     labels=run.labels,
     multi_label=run.config.objective.multi_label,
     tokenizer=run.tokenizer,
+    framing=run.setting.framing,
     carried=run.carried,
     length=run.config.data.length,
     stops=run.stops,

@@ -111,6 +111,7 @@ def make_objective(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, 
 
 def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> Setting:
   """What an objective, and whoever uses the model afterwards, frames texts by."""
+  documents = choose("config.objective.name", config.objective.name, OBJECTIVES).reads_documents
   return Setting(
     tokenizer=tokenizer,
     length=config.data.length,
@@ -118,6 +119,7 @@ def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ..
     architecture=config.model.family,
     labels=labels,
     token_types=config.model.token_types,
+    framing=("document" if documents else "own") if config.tokenizer.framing == "auto" else config.tokenizer.framing,
   )
 
 

@@ -9,7 +9,6 @@ print(lmx.load("runs/classify").classify("a moving film"))
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,12 +23,11 @@ from lmx.build import data_needs, data_spec
 from lmx.config import from_json, to_json
 from lmx.data.corpus import make_eval_batches, prepare_corpus
 from lmx.data.tokenizer import Tokenizer, load_tokenizer
-from lmx.errors import LmxError, message
+from lmx.errors import choose
 from lmx.evaluation.heldout import HeldOut, evaluate
 from lmx.hf.generation import GenerationDefaults, read_generation
 from lmx.inference.beam import beam_search
 from lmx.inference.generate import Sample, generate
-from lmx.inference.score import score
 from lmx.mesh import make_mesh, process_rows, whole_batch
 from lmx.network import load_reference, lora_spec, make_objective, make_setting, model_maker, model_spec, objective_row
 from lmx.nn.lora import merge_lora
@@ -37,40 +35,14 @@ from lmx.objectives.base import Setting
 from lmx.objectives.chat_rows import Chat, as_messages
 from lmx.objectives.chat_template import find_template
 from lmx.objectives.columns import text_of
+from lmx.objectives.examples import FRAMINGS
 from lmx.run_config import IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
 from lmx.run_folder import CHECKPOINT_DIR
 from lmx.sharding import Layout, use_layout
+from lmx.tasks import TextLoss
 from lmx.training.checkpoint import find_checkpoint, restore_model
 from lmx.training.state import blueprint, blueprint_of
 from lmx.training.step import Task, make_eval_step
-
-
-@dataclasses.dataclass(frozen=True)
-class TextLoss:
-  """How likely a model finds a text.
-
-  Attributes:
-    nats: of the whole text and its end.
-    tokens: predicted tokens, the end of the document included.
-    bytes: of the text in UTF-8.
-  """
-
-  nats: float
-  tokens: int
-  bytes: int
-
-  @property
-  def nats_per_token(self) -> float:
-    return self.nats / self.tokens
-
-  @property
-  def bits_per_byte(self) -> float:
-    return self.nats / math.log(2) / self.bytes
-
-  @property
-  def perplexity(self) -> float:
-    """exp of the nats per token."""
-    return math.exp(self.nats_per_token)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,6 +112,7 @@ class LoadedRun:
     seed: int = 0,
     slide: bool = False,
     plain: bool = False,
+    framing: str | None = None,
   ) -> list[str]:
     """Continuations of `text`, without the text itself; of a model with an encoder, or trained as seq2seq, its answers.
 
@@ -152,6 +125,8 @@ class LoadedRun:
       seed: the same seed gives the same text.
       slide: go on where the context is full, without the oldest half of the text.
       plain: don't look into generation_config.json.
+      framing: "document": the start of a document before each prompt; "own": the special tokens of the tokenizer's
+        post-processor, as `transformers` adds them; None: what config.tokenizer.framing says.
 
     Returns:
       All samples of the first prompt, then of the next, and so on.
@@ -162,14 +137,14 @@ class LoadedRun:
     if said.searches and num_samples == 1 and all(value is None for value in (temperature, top_k, top_p)):
       return self.translate(prompts, max_new_tokens=most)
     samples = self.continuations(prompts, max_new_tokens=most, num_samples=num_samples, seed=seed, slide=slide,
-                                 plain=plain, **said.sampling(temperature, top_k, top_p))  # fmt: skip
+                                 plain=plain, framing=framing, **said.sampling(temperature, top_k, top_p))  # fmt: skip
     return [self.tokenizer.decode(sample.tokens) for of_prompt in samples for sample in of_prompt]
 
   def continuations(
-    self, prompts: Sequence[str], *, seed: int, plain: bool = False, **settings: Any
+    self, prompts: Sequence[str], *, seed: int, plain: bool = False, framing: str | None = None, **settings: Any
   ) -> list[list[Sample]]:
     """Like `generate`, as tokens with the reason each one stopped; `num_samples` of each prompt."""
-    framed, said = self._prompts(prompts), GenerationDefaults() if plain else self.generation
+    framed, said = self._prompts(prompts, framing), GenerationDefaults() if plain else self.generation
     settings |= said.settings(framed.settings())
     with use_layout(self.layout):
       return generate(self.model, framed.ids, key=jax.random.key(seed), **settings)
@@ -238,8 +213,14 @@ class LoadedRun:
       rows = generate(self.model, framed.ids, key=jax.random.key(seed), slide=slide, **settings)
     return self.tokenizer.decode(rows[0][0].tokens).strip()
 
-  def _prompts(self, texts: Sequence[str]) -> tasks.Prompts:
-    return tasks.text_prompts(texts, self.tokenizer, self.config.objective.name, self.config.model.family)
+  def _setting(self, framing: str | None) -> Setting:
+    if framing is None:
+      return self.setting
+    choose("framing", framing, dict.fromkeys(FRAMINGS))
+    return dataclasses.replace(self.setting, framing=framing)
+
+  def _prompts(self, texts: Sequence[str], framing: str | None = None) -> tasks.Prompts:
+    return tasks.text_prompts(texts, self._setting(framing), self.config.objective.name)
 
   # ---------------------------------------------------------------- labels, numbers, answers, vectors
 
@@ -310,23 +291,21 @@ class LoadedRun:
 
   # ---------------------------------------------------------------- loss
 
-  def loss(self, text: str) -> TextLoss:
-    """How likely the model finds `text` as a whole document, its end included.
+  def loss(self, text: str, *, framing: str | None = None) -> TextLoss:
+    """How likely the model finds `text`: a run trained on documents as a whole one, its end included.
 
     A text longer than the context is read in consecutive windows, each without the ones before it.
 
+    Args:
+      text: what is scored.
+      framing: "document": the start before the text and the end after it; "own": the special tokens of the tokenizer's
+        post-processor, so that the loss is that of `transformers`; None: what config.tokenizer.framing says.
+
     Raises:
-      LmxError: the text is empty.
+      LmxError: nothing to predict: the text is empty, or one token with none before it.
     """
-    if not text:
-      raise LmxError(message("text", got=text, allowed="at least one character"))
-    document = np.concatenate([[self.tokenizer.bos_id], self.tokenizer.encode(text), [self.tokenizer.eos_id]])
-    length = self.model.spec.context
-    windows = [document[i : i + length + 1] for i in range(0, len(document) - 1, length)]
     with use_layout(self.layout):
-      log_probs = score(self.model, windows)
-    nats = -sum(float(np.sum(row, dtype=np.float64)) for row in log_probs)
-    return TextLoss(nats, len(document) - 1, len(text.encode()))
+      return tasks.text_loss(self.model, text, self._setting(framing))
 
   def evaluate(self, *, sources: Sequence[str] = (), max_rows: int | None = None, batch_size: int = 16) -> HeldOut:
     """Loss and metrics over what the run held out, or over all of some other data.

@@ -44,6 +44,8 @@ def start_from(config: ConfigDict, run: str | os.PathLike) -> ConfigDict:
     config.model[key] = value
   for key in ("tokenizer", "compute"):
     config[key] = other[key]
+  if config.tokenizer.framing == "own":
+    config.tokenizer.framing = "auto"  # An imported model's: the objective at hand may read documents.
   config.tokenizer.kind = _saved_kind(Path(run).expanduser() / TOKENIZER_DIR, other.tokenizer.kind)
   config.tokenizer.path = None if config.tokenizer.kind == "bytes" else str(Path(run) / TOKENIZER_DIR)
   config.checkpoint.start_from = str(run)

@@ -5,6 +5,7 @@ Each function frames its input exactly as the objective that the model was train
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,17 +13,19 @@ import numpy as np
 
 from lmx.data.document import Wanted
 from lmx.data.encoding import BadExampleError
+from lmx.data.framing import FIRST
 from lmx.data.tokenizer import Tokenizer
 from lmx.errors import LmxError, message
 from lmx.inference import predict
 from lmx.inference.embed import embed
+from lmx.inference.score import score
 from lmx.objectives.base import Setting
 from lmx.objectives.chat_rows import CHAT_COLUMNS, Chat, chat_of
 from lmx.objectives.chat_samples import answer_end, fitted
 from lmx.objectives.chat_template import ChatTemplate
 from lmx.objectives.classification import texts_of
 from lmx.objectives.columns import text_of, words_of
-from lmx.objectives.examples import Frame
+from lmx.objectives.examples import Frame, find_framing
 from lmx.objectives.span import Questions
 from lmx.objectives.tagging import first_tokens
 
@@ -83,14 +86,15 @@ def tag(model: Any, rows: Sequence[Row], setting: Setting) -> list[list[str]]:
   for row in rows:
     words = words_of(row, "tokens")
     pieces, offsets = setting.tokenizer.encode_with_offsets(" ".join(words))
-    ids.append(frame(pieces).fields["tokens"])
-    firsts.append((len(words), *first_tokens(offsets, np.array([len(word) for word in words]))))
+    framed_row = frame(pieces)
+    ids.append(framed_row.fields["tokens"])
+    firsts.append((len(words), framed_row.places[0], *first_tokens(offsets, np.array([len(word) for word in words]))))
   tags = []
-  for row_tags, (count, places, found) in zip(predict.tag(model, ids), firsts, strict=True):
+  for row_tags, (count, (begin, end), places, found) in zip(predict.tag(model, ids), firsts, strict=True):
     words_tags = [""] * count
     for place, word in zip(places.tolist(), found.tolist(), strict=True):
-      if place + 2 < len(row_tags):  # [CLS] before the words, [SEP] after them.
-        words_tags[word] = setting.labels[int(row_tags[place + 1])]
+      if begin + place < end:
+        words_tags[word] = setting.labels[int(row_tags[begin + place])]
     tags.append(words_tags)
   return tags
 
@@ -150,16 +154,86 @@ class Prompts:
     return {"eos_id": self.stops, "start_ids": self.start_ids, "prefix": self.prefix}
 
 
-def text_prompts(texts: Sequence[str], tokenizer: Tokenizer, objective: str, family: str) -> Prompts:
-  """Texts to be continued, or sources to be answered, framed as `objective` frames them."""
+def text_prompts(texts: Sequence[str], setting: Setting, objective: str) -> Prompts:
+  """Texts to be continued, or sources to be answered, framed as `objective` frames them.
+
+  An open text has the special tokens that `setting` says, without the end of a document. One that would be empty is
+  the start of a document.
+  """
+  tokenizer = setting.tokenizer
   ids = tokenizer.encode_batch(list(texts))
   bos, sep, eos = tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id
-  if family == "encoder_decoder":
-    return Prompts([np.append(one, eos).astype(np.int32) for one in ids], (eos,), (tokenizer.pad_id,))
+  whole = find_framing(tokenizer, setting.architecture, setting.framing).single
+  if setting.architecture == "encoder_decoder":
+    return Prompts([whole.fill(one)[0] for one in ids], (eos,), (tokenizer.pad_id,))
   if objective == "seq2seq":
     return Prompts([np.concatenate([[bos], one, [sep]]).astype(np.int32) for one in ids], (eos,))
-  framed_ids = [np.concatenate([[bos], one]).astype(np.int32) for one in ids]
+  framed_ids = [open_text(one, setting) for one in ids]
   return Prompts(framed_ids, (eos,), prefix=objective == "prefix")
+
+
+def open_text(ids: np.ndarray, setting: Setting) -> np.ndarray:
+  """The ids of a text to be continued, with special tokens; see `text_prompts`."""
+  tokenizer = setting.tokenizer
+  if setting.framing == "own" and tokenizer.own_framing is not None:
+    ids = tokenizer.own_framing.single.fill(ids)[0]
+    return ids if len(ids) else np.array([tokenizer.bos_id], np.int32)
+  return np.concatenate([[tokenizer.bos_id], ids]).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextLoss:
+  """How likely a model finds a text.
+
+  Attributes:
+    nats: of all predicted tokens.
+    tokens: how many there are: all but the first, a document's start and end among them.
+    bytes: of the text that they stand for, in UTF-8.
+  """
+
+  nats: float
+  tokens: int
+  bytes: int
+
+  @property
+  def nats_per_token(self) -> float:
+    return self.nats / self.tokens
+
+  @property
+  def bits_per_byte(self) -> float:
+    return self.nats / math.log(2) / self.bytes
+
+  @property
+  def perplexity(self) -> float:
+    """exp of the nats per token."""
+    return math.exp(self.nats_per_token)
+
+
+def text_loss(model: Any, text: str, setting: Setting) -> TextLoss:
+  """How likely a model finds a text: a whole document, or what the tokenizer's own framing makes of the text.
+
+  A text longer than the context is read in consecutive windows, each without the ones before it.
+
+  Raises:
+    LmxError: nothing to predict: the text is empty, or one token with none before it.
+  """
+  if not text:
+    raise LmxError(message("text", got=text, allowed="at least one character"))
+  tokenizer = setting.tokenizer
+  ids, offsets = tokenizer.encode_with_offsets(text)
+  document = np.concatenate([[tokenizer.bos_id], ids, [tokenizer.eos_id]])
+  unread = 0  # Characters of the text that nothing stands before.
+  if setting.framing == "own" and tokenizer.own_framing is not None:
+    template = tokenizer.own_framing.single
+    document = template.fill(ids)[0]
+    unread = 0 if template.before(FIRST) or not len(ids) else int(offsets[0, 1])
+  if len(document) < 2:
+    fix = 'framing="document" puts the start of a document before it (lmx: --config.tokenizer.framing=document)'
+    raise LmxError(message("text, tokens", got=len(document), allowed="at least 2: the first isn't predicted", fix=fix))
+  length = model.spec.context
+  windows = [document[i : i + length + 1] for i in range(0, len(document) - 1, length)]
+  nats = -sum(float(np.sum(row, dtype=np.float64)) for row in score(model, windows))
+  return TextLoss(nats, len(document) - 1, len(text[unread:].encode()))
 
 
 def chat_prompt(chat: Chat, template: ChatTemplate, tokenizer: Tokenizer) -> Prompts:

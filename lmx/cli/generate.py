@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--top-k", type=int, help="choose among the k likeliest tokens")
   parser.add_argument("--top-p", type=float, help="choose among the likeliest tokens that hold this probability")
   parser.add_argument("--plain", action="store_true", help="without the defaults of the model's generation_config.json")
+  parser.add_argument(
+    "--framing",
+    choices=("own", "document"),
+    help="special tokens before a prompt: the tokenizer's own, or a document's start (default: the run's "
+    "config.tokenizer.framing)",
+  )
   parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (default: 0)")
 
 
@@ -67,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     top_p=args.top_p,
     num_samples=args.samples,
     seed=args.seed,
+    framing=args.framing,
   )
   for index, text in enumerate(texts):
     prompt, sample = prompts[index // args.samples], index % args.samples + 1

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from lmx.data.framing import read_framing
 from lmx.data.older_vocabularies import find_vocabulary
+from lmx.data.published_tokenizer import read_published
 from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_beside, read_config
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.data.written_tokens import WrittenTokens
@@ -52,21 +54,23 @@ class HuggingFaceTokenizer(Tokenizer):
     try:
       self._tokenizer = tokenizers.Tokenizer.from_str(model.decode())
     except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
-      version = tokenizers.__version__
-      raise LmxError(f"{where} is not a tokenizer.json that tokenizers {version} reads: {error}") from error
+      raise _no_tokenizer(where, error) from error
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self._tokenizer.encode_special_tokens = True
     self._pieces = {i: piece for piece, i in self._tokenizer.get_vocab(with_added_tokens=True).items()}
     self.vocab_size = 1 + max(self._pieces)
     self.chat_template = template
-    self._find_special_tokens(named_tokens(read_config(config, where)), where)
+    self.own_settings = read_config(config, where)
+    self._find_special_tokens(named_tokens(self.own_settings), where)
     self.name = f"huggingface {self.vocab_size}"
     self.fingerprint = digest("huggingface", model, f"{self.bos_id} {self.eos_id}")
+    self.own_framing = read_framing(self._tokenizer, where)
     self._parts: Mapping[str, Any] = json.loads(model).get("model", {})
     self.lossless = round_trips(self)
     unknown = self._parts.get("unk_token")
-    self.unk_id = self._tokenizer.token_to_id(unknown) if unknown and not self.lossless else None
+    self.unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
+    self.unk_id = None if self.lossless else self.unknown_id
 
   def _find_special_tokens(self, named: Mapping[str, str], where: str) -> None:
     end = self._find(named.get("eos_token"), ENDS)
@@ -134,6 +138,9 @@ class HuggingFaceTokenizer(Tokenizer):
         starts[token] = not piece.startswith(prefix) if prefix else piece.startswith(_WORD_MARKS)
     return starts
 
+  def own_json(self) -> dict[str, Any]:
+    return json.loads(self._model) | {"padding": None, "truncation": None}
+
   def save_files(self, directory: Path) -> None:
     (directory / MODEL_FILE).write_bytes(self._model)
     if self._config is not None:
@@ -156,11 +163,30 @@ def load_huggingface(path: Path, subject: str) -> HuggingFaceTokenizer:
   """
   folder = path if path.is_dir() else path.parent
   config = read_beside(folder)
-  values = read_config(config, str(path))
+  published = read_published(folder)
+  values = read_config(config, str(path)) if published is None else published.values
   older = find_vocabulary(path, MODEL_FILE)
   if older is None:
     file = path / MODEL_FILE if path.is_dir() else path
     model = read_file(file, subject)
   else:
     file, model = older.file, older.build(values)
+  if published is not None:
+    model, config = published.finish(_parsed(model, str(file)), from_json=older is None)
   return HuggingFaceTokenizer(model, config, str(file), chat_template(folder, values))
+
+
+def _parsed(model: bytes, where: str) -> dict[str, Any]:
+  """The contents of a tokenizer.json with every part of it.
+
+  Raises:
+    LmxError: it is none.
+  """
+  try:
+    return json.loads(tokenizers.Tokenizer.from_str(model.decode()).to_str())
+  except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
+    raise _no_tokenizer(where, error) from error
+
+
+def _no_tokenizer(where: str, error: Exception) -> LmxError:
+  return LmxError(f"{where} is not a tokenizer.json that tokenizers {tokenizers.__version__} reads: {error}")

@@ -5,6 +5,7 @@ https://github.com/google/sentencepiece, https://arxiv.org/abs/1808.06226
 """
 
 import io
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,11 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as model_format
 
+from lmx.data.huggingface_tokenizer import HuggingFaceTokenizer
+from lmx.data.published_tokenizer import read_published
 from lmx.data.special_tokens import chat_template, read_beside, read_config
+from lmx.data.tokenizer_classes import from_sentencepiece_as
+from lmx.data.tokenizer_json import from_sentencepiece
 from lmx.data.vocabulary import Tokenizer, cpu_count, digest, read_file, round_trips
 from lmx.errors import LmxError, choose, message
 
@@ -45,7 +50,7 @@ class SentencePieceTokenizer(Tokenizer):
     Raises:
       LmxError: not a SentencePiece model, or one without a token that ends a document.
     """
-    self._model = model
+    self.model, self._where = model, where
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.load_from_serialized_proto(model)
@@ -70,10 +75,14 @@ class SentencePieceTokenizer(Tokenizer):
     self.fingerprint = digest("sentencepiece", model)
     unknown = self._processor.unk_id()
     space_bytes = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
-    self._space_ids = np.array(space_bytes, np.int32) if unknown not in space_bytes else None
+    normalizer = model_format.ModelProto.FromString(model).normalizer_spec  # type: ignore[attr-defined]
+    self.prefixes_space = bool(normalizer.add_dummy_prefix)
+    apart = not self.prefixes_space and unknown not in space_bytes
+    self._space_ids = np.array(space_bytes, np.int32) if apart else None
     self._splits = False
     self.lossless = round_trips(self)
     self._splits = self.lossless and self._processor.piece_to_id("\n") != unknown
+    self.unknown_id = unknown
     self.unk_id = None if self.lossless else unknown
 
   def _find(self, piece: str, otherwise: int | None = None) -> Any:
@@ -163,19 +172,29 @@ class SentencePieceTokenizer(Tokenizer):
     special = [self._processor.is_control(i) for i in range(self.own_size)]
     return np.array([c or p.startswith((_SPACE, " ", "\n", "\t")) for p, c in zip(pieces, special, strict=True)])
 
+  def own_json(self) -> dict[str, Any]:
+    model = _as_controls(self.model, self._own_sentinels)
+    return json.loads(from_sentencepiece(model, marks_are_spaces=self._space_ids is None, where=self._where))
+
   def save_files(self, directory: Path) -> None:
-    (directory / MODEL_FILE).write_bytes(self._model)
+    (directory / MODEL_FILE).write_bytes(self.model)
 
 
-def load_sentencepiece(path: Path, subject: str) -> SentencePieceTokenizer:
-  """Reads a .model file, or a directory that has one.
+def load_sentencepiece(path: Path, subject: str) -> Tokenizer:
+  """Reads a .model file, or a directory that has one: in a published folder, with what stands next to it.
 
   Raises:
     LmxError: the file is not there or not a SentencePiece model.
   """
   file = path / MODEL_FILE if path.is_dir() else path
   template = chat_template(file.parent, read_config(read_beside(file.parent), str(file)))
-  return SentencePieceTokenizer(read_file(file, subject), str(file), template)
+  plain = SentencePieceTokenizer(read_file(file, subject), str(file), template)
+  published = read_published(file.parent)
+  if published is None:
+    return plain
+  values = from_sentencepiece_as(published.kind, plain.model, published.values)
+  model, config = published.finish(plain.own_json() if values is None else values, from_json=False)
+  return HuggingFaceTokenizer(model, config, str(file), template)
 
 
 def _sentinels(processor: sentencepiece.SentencePieceProcessor) -> tuple[int, ...]:

@@ -31,9 +31,23 @@ def read_config(data: bytes | None, where: str) -> Mapping[str, Any]:
 
 
 def named_tokens(values: Mapping[str, Any]) -> dict[str, str]:
-  """The special tokens that a tokenizer_config.json names; each is a string or an object with `content`."""
-  tokens = {key: values[key] for key in TOKEN_KEYS if values.get(key)}
-  return {key: token["content"] if isinstance(token, dict) else token for key, token in tokens.items()}
+  """The special tokens that a tokenizer_config.json names; each is a string or an object with `content`.
+
+  Raises:
+    LmxError: one is neither.
+  """
+  named = {}
+  for key in TOKEN_KEYS:
+    token = values.get(key)
+    content = token.get("content") if isinstance(token, dict) else token
+    if not token:
+      continue
+    if not isinstance(content, str):
+      raise LmxError(
+        f"{CONFIG_FILE} or its like: {key} is {str(token)[:60]}, and should be a string or have `content`."
+      )
+    named[key] = content
+  return named
 
 
 def chat_template(folder: Path, values: Mapping[str, Any]) -> str | None:

@@ -7,12 +7,16 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import tokenizers
 
+from lmx.data.framing import Framing
+from lmx.data.tokenizer_json import byte_level, with_added
 from lmx.data.written_tokens import written, written_pattern
 from lmx.errors import LmxError, message
 
@@ -42,8 +46,12 @@ class Tokenizer(abc.ABC):
     bos_id, eos_id: start and end of a document; the same id where the tokenizer has only one.
     cls_id, sep_id: what BERT puts before a text and after each of a pair: its own tokens, else bos and eos.
     pad_id: fills the unused end of a row; never trained on.
+    unknown_id: the token for unknown text, whether or not a text has any; None: there is none.
     unk_id: what unknown text becomes, or None where every text has its own ids.
     chat_template: the Jinja template that came with the tokenizer, or None.
+    own_settings: the contents of the tokenizer_config.json that it came with, or {}.
+    prefixes_space: whether a text is read as if a space stood before it.
+    own_framing: the special tokens that its own files put around texts, or None where they say nothing about it.
     lossless: whether decode(encode(text)) == text for every text.
     fingerprint: changes when any text could be tokenized otherwise.
   """
@@ -57,8 +65,12 @@ class Tokenizer(abc.ABC):
   cls_id: int
   sep_id: int
   pad_id: int
+  unknown_id: int | None = None
   unk_id: int | None = None
   chat_template: str | None = None
+  own_settings: Mapping[str, Any] = types.MappingProxyType({})
+  own_framing: Framing | None = None
+  prefixes_space: bool = False
   lossless: bool
   fingerprint: str
   _own_mask_id: int | None = None
@@ -86,6 +98,14 @@ class Tokenizer(abc.ABC):
   @abc.abstractmethod
   def _own_word_starts(self) -> np.ndarray:
     """(own_size,) bool, see `starts_word`."""
+
+  @abc.abstractmethod
+  def own_json(self) -> dict[str, Any]:
+    """The contents of a tokenizer.json that gives the same ids, without the added ones.
+
+    Raises:
+      LmxError: the format can't say what this tokenizer does.
+    """
 
   @abc.abstractmethod
   def save_files(self, directory: Path) -> None:
@@ -193,6 +213,24 @@ class Tokenizer(abc.ABC):
     """(V,) bool: whether a word begins with the id. A word goes on where it is False (BERT's ##, no space before)."""
     return np.concatenate([self._own_word_starts(), np.ones(self.extra_ids, bool)])
 
+  def as_json(self) -> dict[str, Any]:
+    """The contents of a tokenizer.json that gives the same ids, added ones included.
+
+    Raises:
+      LmxError: the format can't say what this tokenizer does; it names a text that would get other ids.
+    """
+    added = [self.piece(token) for token in range(self.own_size, self.vocab_size)]
+    values = with_added(self.own_json(), added, self.own_size, self.name)
+    other = tokenizers.Tokenizer.from_str(json.dumps(values))
+    other.encode_special_tokens = True
+    for text in PROBES:
+      ids = other.encode(text, add_special_tokens=False).ids
+      if ids != self.encode(text).tolist():
+        raise LmxError(
+          f"{self.name}: no tokenizer.json gives the ids of this tokenizer; the text {text!r} would get others."
+        )
+    return values
+
   def save(self, directory: str | os.PathLike) -> None:
     """Writes all that `load_tokenizer` needs into a directory, which is made if it is not there."""
     path = Path(directory)
@@ -272,6 +310,9 @@ class ByteTokenizer(Tokenizer):
   def _own_word_starts(self) -> np.ndarray:
     """Words begin with the space before them."""
     return np.isin(np.arange(self.own_size), [*b" \t\r\n", self.bos_id, self.eos_id])
+
+  def own_json(self) -> dict[str, Any]:
+    return json.loads(byte_level(self.bos_id, self.eos_id))
 
   def save_files(self, directory: Path) -> None:
     pass

@@ -12,7 +12,6 @@ import numpy as np
 from flax import nnx
 
 from lmx.data.tokenizer import Tokenizer
-from lmx.data.vocabulary import DESCRIPTION_FILE
 from lmx.errors import ConfigError, LmxError, choose, message
 from lmx.hf.carried import (
   CONFIG_FILE,
@@ -28,6 +27,7 @@ from lmx.hf.families import FAMILIES
 from lmx.hf.family import Bound, Family, bind
 from lmx.hf.sentence import SentenceModel, normalizes, write_sentence_model
 from lmx.hf.settings import Keys
+from lmx.hf.tokenizer_files import Reading, check_padding, write_tokenizer
 from lmx.hf.weights import WRITTEN, Planned, shards, write_weights
 from lmx.models import MODELS
 from lmx.training.state import blueprint
@@ -70,6 +70,7 @@ def export_hf(
   labels: Sequence[str] = (),
   multi_label: bool = False,
   tokenizer: Tokenizer | None = None,
+  framing: str = "own",
   carried: Path | None = None,
   length: int | None = None,
   stops: Sequence[int] = (),
@@ -87,9 +88,10 @@ def export_hf(
     labels: names of the classes.
     multi_label: whether a row may have several of them.
     tokenizer: its files are written beside the model.
+    framing: the special tokens that the model reads around texts, a name of `lmx.objectives.examples.FRAMINGS`.
     carried: a folder with files of the model that this one was imported as, or started from.
     length: tokens that a text is cut to, for sentence-transformers to do the same; None: the context.
-    stops: ids that end a text beside the tokenizer's own.
+    stops: ids that end a text next to the tokenizer's own.
     dtype: float32, bfloat16 or float16.
     max_shard_size: "5GB", or bytes; a larger model is written in several files with an index.
 
@@ -107,18 +109,23 @@ def export_hf(
   _check_absent(parameters, bound, chosen.name)
   plan = _plan(bound, chosen, spec)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
-  ids = token_ids(_tokens(tokenizer, chosen), carried_config(carried), stops)
+  reading = None if tokenizer is None else Reading.of(tokenizer, spec, chosen.ours, framing)
+  ids = token_ids(_tokens(reading, chosen), carried_config(carried), stops)
+  if reading is not None and reading.pad_id is not None:
+    ids["pad_token_id"] = reading.pad_id  # As its tokenizer_config.json has it.
   labelled = _labels(spec.head, labels, multi_label)
   directory.mkdir(parents=True, exist_ok=True)
   files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
-  has_tokenizer = _write_beside(directory, spec, tokenizer, carried, length)
+  _write_beside(directory, spec, reading, carried, chosen, length)
   if spec.head == "language":
     write_generation(directory, carried, ids, stops)
   config = {**carried_keys(carried, chosen), **written, **labelled, **ids, **chosen.fixed}
   _write_config(directory, config, chosen, spec, dtype)  # The last: a folder with it is whole.
   numbers = sum(int(np.prod(shape, dtype=np.int64)) for shape, _ in plan.values())
   size = sum(file.stat().st_size for file in files)
-  return Exported(directory, chosen.name, head.architectures[0], tuple(files), len(plan), numbers, size, has_tokenizer)
+  return Exported(
+    directory, chosen.name, head.architectures[0], tuple(files), len(plan), numbers, size, tokenizer is not None
+  )
 
 
 def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping[str, Any]:
@@ -268,25 +275,26 @@ def _labels(head: str, labels: Sequence[str], multi_label: bool) -> Keys:
   return names | (problem if head == "classification" else {})
 
 
-def _tokens(tokenizer: Tokenizer | None, family: Family) -> Keys:
+def _tokens(reading: Reading | None, family: Family) -> Keys:
   """Ids of special tokens. A decoder that reads an encoder starts with the padding token, in lmx as in T5."""
   starts = family.ours == "encoder_decoder"
-  if tokenizer is None:
+  if reading is not None and "pad_token_id" in family.fixed:
+    check_padding(reading, int(str(family.fixed["pad_token_id"])), family.name)
+  if reading is None:
     return {"pad_token_id": 0, "decoder_start_token_id": 0} if starts else {}
-  ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+  tokenizer = reading.tokenizer
+  ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": reading.pad_id}
   return ids | ({"decoder_start_token_id": tokenizer.pad_id} if starts else {})
 
 
 def _write_beside(
-  directory: Path, spec: Any, tokenizer: Tokenizer | None, carried: Path | None, length: int | None
-) -> bool:
-  """The tokenizer's files, and sentence-transformers'; whether there is a tokenizer that others can read."""
-  write_beside_tokenizer(directory, carried)
+  directory: Path, spec: Any, reading: Reading | None, carried: Path | None, family: Family, length: int | None
+) -> None:
+  """The tokenizer's files, or those it came with, and sentence-transformers'."""
+  if reading is None:
+    write_beside_tokenizer(directory, carried)
+  else:
+    write_tokenizer(directory, reading, family.name)
   if spec.head == "embedding":
     sentence = SentenceModel(spec.pooling, carried is None or normalizes(carried), length)
     write_sentence_model(directory, sentence, spec.width, carried)
-  if tokenizer is None:
-    return False
-  tokenizer.save(directory)
-  (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
-  return tokenizer.kind != "bytes"

@@ -136,7 +136,7 @@ def _import(
   if matching.fresh:
     fresh = init_parameters(make, jax.random.key(seed), plan, plan.template(layout), matching.fresh)
   parameters = fresh | load_tensors(files, matching, plan, layout, as_stored=as_stored)
-  settings = description.settings() | {"compute.dtype": spec.dtype}
+  settings = description.settings() | {"compute.dtype": spec.dtype, "tokenizer.framing": "own"}
   return Imported(
     directory=files.directory,
     description=description,

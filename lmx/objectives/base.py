@@ -56,6 +56,7 @@ class Setting:
     architecture: the model's family: transformer | encoder | encoder_decoder | lstm.
     labels: of classification and tagging, resolved; () for the others.
     token_types: rows of the model's table that tells text_a from text_b; 0: it has none.
+    framing: which special tokens texts get, a name of `lmx.objectives.examples.FRAMINGS`.
   """
 
   tokenizer: Tokenizer
@@ -64,6 +65,7 @@ class Setting:
   architecture: str
   labels: tuple[str, ...] = ()
   token_types: int = 0
+  framing: str = "own"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +121,11 @@ class ObjectiveRow:
   splits: bool = True
   labelled: bool = False
   texts: Wanted = TEXT
+
+  @property
+  def reads_documents(self) -> bool:
+    """Whether it reads windows of whole documents, with their start and end, instead of examples."""
+    return self.texts == TEXT
 
 
 def run_model(model: Any, batch: Batch, dropout_key: jax.Array | None, group: str = "") -> Outputs:

@@ -29,7 +29,7 @@ class LabelledTexts:
     self._labels, self._multi_label = setting.labels, multi_label
     self.fingerprint = {
       "objective": "classification",
-      "family": setting.architecture,
+      "framing": self._frame.framing.described(),
       "length": setting.length,
       "token_types": setting.token_types,
       "labels": list(setting.labels),

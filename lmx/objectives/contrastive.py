@@ -31,7 +31,7 @@ class Pairs:
     self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
     self.fingerprint = {
       "objective": "contrastive",
-      "family": setting.architecture,
+      "framing": self._frame.framing.described(),
       "length": setting.length,
       "token_types": setting.token_types,
     }

@@ -2,11 +2,13 @@
 """What objectives over examples share: framing texts for a model, cutting them to fit, preparing what was encoded."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from lmx.data.encoding import BadExampleError
+from lmx.data.framing import FIRST, SECOND, Framing, Template, framing
+from lmx.data.vocabulary import Tokenizer
 from lmx.objectives.base import Arrays, Setting
 
 
@@ -37,14 +39,42 @@ def next_token_fields(ids: np.ndarray, scored: np.ndarray) -> Arrays:
 
 
 def longest_first(sizes: tuple[int, ...], room: int) -> tuple[int, ...]:
-  """How much of each text to keep so that together they fit: the longer one gives way until they are equal."""
+  """How much of each text to keep so that together they fit, as `transformers` truncates ("longest_first").
+
+  The longer of two gives way until they are equal; of an odd rest, the longer one (the second of two equal ones) has
+  one token more.
+  """
   if sum(sizes) <= room or len(sizes) == 1:
     return (min(sizes[0], room),) if len(sizes) == 1 else sizes
   first, second = sizes
-  half = room // 2
-  if first <= half:
-    return first, room - first
-  return (room - second, second) if second <= half else (room - half, half)
+  short, long = room // 2, room - room // 2
+  if min(first, second) <= short:
+    return (first, room - first) if first <= second else (room - second, second)
+  return (long, short) if first > second else (short, long)
+
+
+FRAMINGS = ("own", "document")
+
+
+def find_framing(tokenizer: Tokenizer, architecture: str, name: str) -> Framing:
+  """The special tokens around texts.
+
+  Args:
+    tokenizer: whose tokens they are.
+    architecture: the model's family, as in `Setting`.
+    name: "own": those of the tokenizer's post-processor, exactly as `transformers` adds them. "document": [CLS] a [SEP]
+      b [SEP] for an encoder, bos a sep b eos for a decoder, a eos for an encoder with a decoder, which is also what a
+      tokenizer gets whose files say nothing, and an encoder whose tokenizer adds nothing. A tokenizer without [CLS]
+      and [SEP] has the start and the end of a document in their place.
+  """
+  own = tokenizer.own_framing
+  if name == "own" and own is not None and (own.added or architecture in ("transformer", "lstm")):
+    return own
+  if architecture == "encoder":
+    return framing((tokenizer.cls_id,), (tokenizer.sep_id,), (tokenizer.sep_id,))
+  if architecture == "encoder_decoder":
+    return framing((), (tokenizer.sep_id,), (tokenizer.eos_id,))
+  return framing((tokenizer.bos_id,), (tokenizer.sep_id,), (tokenizer.eos_id,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,54 +82,57 @@ class Framed:
   """Texts with the special tokens around them.
 
   Attributes:
-    fields: `tokens`, and `token_types` where the model has them: 0 for the first text, 1 for the second.
+    fields: `tokens`, and `token_types` where the model has them: which of two texts a token belongs to.
     truncated: tokens that were cut off.
+    places: (first, last + 1) place of each text in the row.
   """
 
   fields: Arrays
   truncated: int
+  places: tuple[tuple[int, int], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-  """How one text or two become a row: [CLS] a [SEP] b [SEP] for an encoder, bos a sep b eos for a decoder.
+  """How one text or two become a row of at most `length` tokens.
 
-  A tokenizer without [CLS] and [SEP] has the start and the end of a document in their place.
+  Attributes:
+    framing: the special tokens.
+    length: of a row.
+    token_types: whether rows say which text a token belongs to.
   """
 
-  start: int
-  between: int
-  end: int
+  framing: Framing
   length: int
   token_types: bool
 
   @classmethod
   def of(cls, setting: Setting) -> "Frame":
-    """The frame of a model's family."""
-    tokenizer = setting.tokenizer
-    if setting.architecture == "encoder":
-      ends = (tokenizer.cls_id, tokenizer.sep_id, tokenizer.sep_id)
-    else:
-      ends = (tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id)
-    return cls(*ends, setting.length, setting.token_types > 1)
+    """The frame of a run's model."""
+    found = find_framing(setting.tokenizer, setting.architecture, setting.framing)
+    return cls(found, setting.length, setting.token_types > 1)
 
   def __call__(self, *texts: np.ndarray) -> Framed:
-    """Frames one text or two; what doesn't fit is cut off at their ends, from the longer one first.
+    """Frames one text or two; what doesn't fit is cut off at their ends, see `longest_first`.
 
     Raises:
       BadExampleError: a row has no room for any text.
     """
-    room = self.length - 1 - len(texts)
+    template = self.framing.of(len(texts))
+    room = self.length - template.added
     if room < len(texts):
       raise BadExampleError("a row has no room for text", f"config.data.length={self.length} tokens")
     kept = longest_first(tuple(map(len, texts)), room)
-    marks = [self.start, *[self.between] * (len(texts) - 1), self.end]
-    parts = [np.array(marks[:1], np.int32)]
-    types = [np.zeros(1, np.int32)]
-    for index, (text, size) in enumerate(zip(texts, kept, strict=True)):
-      parts.append(np.append(text[:size], marks[index + 1]).astype(np.int32))
-      types.append(np.full(size + 1, index, np.int32))
-    fields = {"tokens": np.concatenate(parts)}
-    if self.token_types:
-      fields["token_types"] = np.concatenate(types)
-    return Framed(fields, sum(map(len, texts)) - sum(kept))
+    cut = [text[:size] for text, size in zip(texts, kept, strict=True)]
+    return Framed(self.fields(template, cut), sum(map(len, texts)) - sum(kept), places_of(template, kept))
+
+  def fields(self, template: Template, texts: Sequence[np.ndarray]) -> Arrays:
+    """`tokens`, and `token_types` where the model has them, of texts that fit."""
+    tokens, types = template.fill(*texts)
+    return {"tokens": tokens, **({"token_types": types} if self.token_types else {})}
+
+
+def places_of(template: Template, sizes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+  """(first, last + 1) place in the row of each text of so many tokens."""
+  begins = [template.before(text) + sum(sizes[:number]) for number, text in enumerate((FIRST, SECOND)[: len(sizes)])]
+  return tuple((begin, begin + size) for begin, size in zip(begins, sizes, strict=True))

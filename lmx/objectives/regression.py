@@ -28,7 +28,7 @@ class NumberedTexts:
     self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
     self.fingerprint = {
       "objective": "regression",
-      "family": setting.architecture,
+      "framing": self._frame.framing.described(),
       "length": setting.length,
       "token_types": setting.token_types,
     }

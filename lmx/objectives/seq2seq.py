@@ -10,7 +10,7 @@ from lmx.data.document import Wanted
 from lmx.data.encoding import BadExampleError, Encoded
 from lmx.objectives.base import Objective, ObjectiveRow, Setting
 from lmx.objectives.columns import text_of
-from lmx.objectives.examples import as_encoded, next_token_fields
+from lmx.objectives.examples import as_encoded, find_framing, next_token_fields
 from lmx.objectives.parts import check_range, decoder_pair, token_loss
 
 _LEAST_SOURCE = 1  # Tokens of the source that a decoder alone must have room for.
@@ -29,8 +29,11 @@ class SourceAndTarget:
 
   def __init__(self, setting: Setting):
     self._setting = setting
+    found = find_framing(setting.tokenizer, setting.architecture, setting.framing)
+    self._template, self._room = found.single, setting.encoder_length - found.single.added
     self.fingerprint = {
       "objective": "seq2seq",
+      "framing": found.described() if setting.architecture == "encoder_decoder" else [],
       "family": setting.architecture,
       "length": setting.length,
       "encoder_length": setting.encoder_length,
@@ -43,10 +46,10 @@ class SourceAndTarget:
     return self._one_row(source, target)
 
   def _two_rows(self, source: np.ndarray, target: np.ndarray) -> Encoded:
-    tokenizer, room = self._setting.tokenizer, self._setting.encoder_length - 1
     self._check_target(len(target), self._setting.length - 1)
-    encoder = np.append(source[:room], tokenizer.eos_id).astype(np.int32)
-    return Encoded({"encoder_tokens": encoder, **decoder_pair(target, tokenizer)}, max(0, len(source) - room))
+    encoder, _ = self._template.fill(source[: self._room])
+    fields = {"encoder_tokens": encoder, **decoder_pair(target, self._setting.tokenizer)}
+    return Encoded(fields, max(0, len(source) - self._room))
 
   def _one_row(self, source: np.ndarray, target: np.ndarray) -> Encoded:
     tokenizer, length = self._setting.tokenizer, self._setting.length

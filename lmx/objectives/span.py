@@ -14,7 +14,7 @@ from lmx.data.document import Wanted, is_missing
 from lmx.data.encoding import BadExampleError, Encoded
 from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
 from lmx.objectives.columns import number_of, optional_text, text_of
-from lmx.objectives.examples import prepare_row
+from lmx.objectives.examples import Frame, places_of, prepare_row
 from lmx.objectives.parts import task_scores, with_auxiliary
 from lmx.objectives.scores import span_scores
 
@@ -29,7 +29,7 @@ _FAR = -1e30  # The score of what cannot be an answer.
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """A question with as much of its context as a row holds: [CLS] question [SEP] part of the context [SEP].
+  """A question with as much of its context as a row holds, framed as a pair of texts is.
 
   Attributes:
     fields: `tokens`, `context_mask` (1 for the context's tokens), and `token_types` where the model has them.
@@ -70,10 +70,10 @@ class Questions:
   optional: tuple[str, ...] = ("answer", "answer_start", "answers")
 
   def __init__(self, setting: Setting):
-    self._setting = setting
+    self._setting, self._frame = setting, Frame.of(setting)
     self.fingerprint = {
       "objective": "span",
-      "family": setting.architecture,
+      "framing": self._frame.framing.described(),
       "length": setting.length,
       "token_types": setting.token_types,
       "answers": MOST_ANSWERS,
@@ -88,7 +88,7 @@ class Questions:
     tokenizer = self._setting.tokenizer
     asked = tokenizer.encode(question)
     ids, offsets = tokenizer.encode_with_offsets(context)
-    room = self._setting.length - 3 - len(asked)
+    room = self._setting.length - self._frame.framing.pair.added - len(asked)
     if room < 1:
       raise BadExampleError("question too long", f"{len(asked)} tokens of config.data.length={self._setting.length}")
     step = room - min(OVERLAP, room // 2)
@@ -96,14 +96,11 @@ class Questions:
     return [self._window(asked, ids[a : a + room], a, offsets[a : a + room]) for a in starts]
 
   def _window(self, asked: np.ndarray, part: np.ndarray, start: int, offsets: np.ndarray) -> Window:
-    tokenizer = self._setting.tokenizer
-    cls, sep = tokenizer.cls_id, tokenizer.sep_id
-    first = len(asked) + 2
-    tokens = np.concatenate([[cls], asked, [sep], part, [sep]]).astype(np.int32)
-    places = np.arange(len(tokens))
-    fields = {"tokens": tokens, "context_mask": ((places >= first) & (places < len(tokens) - 1)).astype(np.int32)}
-    if self._setting.token_types > 1:
-      fields["token_types"] = (places >= first).astype(np.int32)
+    template = self._frame.framing.pair
+    first, end = places_of(template, (len(asked), len(part)))[1]
+    fields = self._frame.fields(template, (asked, part))
+    places = np.arange(len(fields["tokens"]))
+    fields["context_mask"] = ((places >= first) & (places < end)).astype(np.int32)
     return Window(fields, first, start, offsets)
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:

@@ -20,7 +20,7 @@ from lmx.objectives.scores import tagging_scores
 
 
 class TaggedWords:
-  """Rows with words and a tag for each: [CLS] words [SEP], the tag on the first token of its word.
+  """Rows with words and a tag for each, framed as one text is; the tag is on the first token of its word.
 
   The words are joined by spaces and tokenized together. A word that leaves no token has no tag to predict.
   """
@@ -32,7 +32,7 @@ class TaggedWords:
     self._tokenizer, self._frame, self._labels = setting.tokenizer, Frame.of(setting), setting.labels
     self.fingerprint = {
       "objective": "tagging",
-      "family": setting.architecture,
+      "framing": self._frame.framing.described(),
       "length": setting.length,
       "labels": list(setting.labels),
     }
@@ -48,10 +48,12 @@ class TaggedWords:
     targets = np.zeros(len(ids), np.int32)
     weights = np.zeros(len(ids), np.float32)
     targets[first], weights[first] = places[found], 1
-    kept = len(framed.fields["tokens"]) - 2
-    if not weights[:kept].any():
+    begin, end = framed.places[0]
+    if not weights[: end - begin].any():
       raise BadExampleError("no word with a token")
-    around = {"targets": np.pad(targets[:kept], 1), "loss_weights": np.pad(weights[:kept], 1)}
+    padding = (begin, len(framed.fields["tokens"]) - end)
+    both = {"targets": targets, "loss_weights": weights}
+    around = {name: np.pad(values[: end - begin], padding) for name, values in both.items()}
     return Encoded({**framed.fields, **around}, framed.truncated)
 
 

@@ -1,0 +1,123 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The special tokens around one text, or around two: what a tokenizer's post-processor adds."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from lmx.errors import LmxError
+
+FIRST, SECOND = -1, -2  # The texts' places in a template.
+_PROBES = ("a", "b", "0", "1", "the", "\u4e00")
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+  """Special tokens with the places of the texts among them.
+
+  Attributes:
+    ids: a special token's id, or FIRST or SECOND where a text stands, each once and in this order.
+    types: for each of them the number that tells the texts apart (token_type_ids).
+  """
+
+  ids: tuple[int, ...]
+  types: tuple[int, ...]
+
+  @property
+  def added(self) -> int:
+    """Special tokens that it adds."""
+    return sum(one >= 0 for one in self.ids)
+
+  def fill(self, *texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ids (n,) of the texts with the special tokens around them, and their types (n,), both int32."""
+    parts = [texts[-1 - one] if one < 0 else np.array([one]) for one in self.ids]
+    types = [np.full(len(part), kind) for part, kind in zip(parts, self.types, strict=True)]
+    return np.concatenate(parts).astype(np.int32), np.concatenate(types).astype(np.int32)
+
+  def before(self, text: int) -> int:
+    """Special tokens before a text, which is FIRST or SECOND."""
+    return sum(one >= 0 for one in self.ids[: self.ids.index(text)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Framing:
+  """What becomes of one text and of two."""
+
+  single: Template
+  pair: Template
+
+  @property
+  def added(self) -> int:
+    """Special tokens around one text and around two: 0 where texts stay as they are."""
+    return self.single.added + self.pair.added
+
+  def of(self, texts: int) -> Template:
+    """The template of one text or of two."""
+    return self.single if texts == 1 else self.pair
+
+  def described(self) -> list:
+    """As JSON values: other framings have other ones."""
+    return [list(part) for template in (self.single, self.pair) for part in (template.ids, template.types)]
+
+  def template_processing(self, piece: Callable[[int], str]) -> dict[str, Any]:
+    """The same as a post-processor of a tokenizer.json.
+
+    Args:
+      piece: a special token's id -> what it is called there.
+    """
+    special = {one for template in (self.single, self.pair) for one in template.ids if one >= 0}
+    names = {piece(one): one for one in sorted(special)}
+    return {
+      "type": "TemplateProcessing",
+      "single": _written(self.single, piece),
+      "pair": _written(self.pair, piece),
+      "special_tokens": {name: {"id": name, "ids": [one], "tokens": [name]} for name, one in names.items()},
+    }
+
+
+def _written(template: Template, piece: Callable[[int], str]) -> list[dict[str, Any]]:
+  parts = []
+  for one, kind in zip(template.ids, template.types, strict=True):
+    name, shown = ("SpecialToken", piece(one)) if one >= 0 else ("Sequence", "A" if one == FIRST else "B")
+    parts.append({name: {"id": shown, "type_id": kind}})
+  return parts
+
+
+def framing(before: tuple[int, ...], between: tuple[int, ...], after: tuple[int, ...]) -> Framing:
+  """The same ids before the first text, between two, and after the last. The second text and its end are of type 1."""
+  pair = (*before, FIRST, *between, SECOND, *after)
+  types = (0,) * (len(before) + 1 + len(between)) + (1,) * (1 + len(after))
+  return Framing(Template((*before, FIRST, *after), (0,) * (len(before) + 1 + len(after))), Template(pair, types))
+
+
+def read_framing(tokenizer: tokenizers.Tokenizer, where: str) -> Framing:
+  """What a tokenizer's post-processor adds, whatever it is made of: seen in what it makes of two short texts.
+
+  Raises:
+    LmxError: it repeats the texts, or puts the second one first.
+  """
+  probes = {text: tokenizer.encode(text, add_special_tokens=False).ids for text in _PROBES}
+  found = [text for text, ids in probes.items() if len(ids) == 1] or [text for text, ids in probes.items() if ids]
+  if not found:
+    raise LmxError(f"{where}: encodes no text, so that its post-processor can't be read.")
+  first, second = found[0], next((text for text in found if probes[text] != probes[found[0]]), found[0])
+  single, pair = tokenizer.encode(first), tokenizer.encode(first, second)
+  return Framing(_seen(single, (probes[first],), where), _seen(pair, (probes[first], probes[second]), where))
+
+
+def _seen(made: tokenizers.Encoding, texts: tuple[list[int], ...], where: str) -> Template:
+  kept = [i for i, special in enumerate(made.special_tokens_mask) if not special]
+  if [made.ids[i] for i in kept] != list(itertools.chain(*texts)):
+    raise LmxError(
+      f"{where}: its post_processor repeats the texts or changes their order, which lmx doesn't. Fix: in its "
+      "templates, put $A and $B once each, in this order."
+    )
+  begins = dict(zip(itertools.accumulate([0, *map(len, texts[:-1])]), (FIRST, SECOND), strict=False))
+  begins = {kept[place]: text for place, text in begins.items()}
+  places = [i for i, special in enumerate(made.special_tokens_mask) if special or i in begins]
+  ids = tuple(begins[i] if i in begins else made.ids[i] for i in places)
+  return Template(ids, tuple(made.type_ids[i] for i in places))
