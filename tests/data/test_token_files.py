@@ -55,7 +55,7 @@ def decoded(store) -> list[str]:
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize(("bos", "eos"), [(False, True), (True, False), (True, True)])
 def test_a_shard_is_the_corpus_that_its_text_would_be(tmp_path, spec, name, bos, eos, monkeypatch):
-  monkeypatch.setattr(token_files, "_SCANNED", 50)  # Documents go on from one look to the next.
+  monkeypatch.setattr(token_files, "_SCANNED", 50)  # Documents cross from one look to the next.
   WRITERS[name](tmp_path / name, shard(DOCUMENTS, bos=bos, eos=eos))
   rows = tmp_path / "rows.txt"
   rows.write_text("<end>".join(DOCUMENTS))
