@@ -128,8 +128,8 @@ _IRONWOOD = (
 _VMEM = "xla_tpu_scoped_vmem_limit_kib=98304"
 _OURS = ("compute.loss_chunks=8", "compute.layers=scanned", "compute.remat=full", "compute.compilation_cache=")
 COLUMNS = {
-  "1.3b-v5e": Column("1.3b", "v5e:4x4", 16, 8, _OURS, "v5e-16", ("remat_policy=full",),
-                     (*_DATA_PARALLEL, *_FUSED_GATHERS, _NO_RINGS)),
+  "1.3b-v5e": Column("1.3b", "v5e:4x4", 16, 8, (*_OURS, "compute.scoped_vmem=64"), "v5e-16", ("remat_policy=full",),
+                     (_VMEM, *_DATA_PARALLEL, *_FUSED_GATHERS, _NO_RINGS)),
   "1.3b-v6e": Column("1.3b", "v6e:4x4", 16, 8, _OURS, "v6e-16", ("remat_policy=full", *_BLOCKS),
                      (_VMEM, *_OFFLOADED, *_DATA_PARALLEL, "xla_tpu_use_bundle_aware_cost_model_for_fusions=false",
                       _NO_RINGS)),
