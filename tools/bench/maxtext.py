@@ -14,8 +14,8 @@ later that runs it, with the same jax and libtpu as the one that runs this scrip
     google-cloud-monitoring google-cloud-aiplatform google-cloud-mldiagnostics google-api-python-client
 
 MaxText runs through its own entry point, `train_compile`, with its own configs and the settings below: those of its
-benchmark configs for the chip, and of the rematerialization policies that fit the one with the fewest cycles. `lmx.hlo`
-reads both programs. Cycles are the compiler's estimates; it makes none for kernels (attention) and collectives.
+benchmark configs for the chip, with full rematerialization on both sides. `lmx.hlo` reads both programs. Cycles are the
+compiler's estimates; it makes none for kernels (attention) and collectives.
 """
 
 import argparse
