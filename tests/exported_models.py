@@ -37,7 +37,7 @@ TEXTS = [
   "caf\u00e9 e\u0301 \ufb01 \u65e5\u672c\u8a9e \U0001f389 \u2581 x",
   "1234567890 -------- ======== a" + " " * 17 + "b",
   "\n",
-  "unseen: \u0416\u03c8\u2603 it's we'll CAN'T",
+  "<0x0A> written out, unseen: \u0416\u03c8\u2603 it's we'll CAN'T",
   CORPUS[0] + CORPUS[1],
 ]
 

@@ -5,6 +5,7 @@ https://huggingface.co/docs/tokenizers
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,9 @@ def from_sentencepiece(model: bytes, *, marks_are_spaces: bool, where: str) -> s
     vocabulary = {name: number for number, name in enumerate(pieces)}
     inner = models.BPE(vocabulary, merges, unk_token=pieces[unknown], fuse_unk=True, byte_fallback=in_bytes)
   tokenizer = Tokenizer(inner)
+  if kind == _UNIGRAM:
+    hidden = [name for name, piece in zip(pieces, proto.pieces, strict=True) if piece.type in (_CONTROL, _UNKNOWN)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_within(hidden)), "isolated")
   steps = _normalizers(spec, marks_are_spaces)
   if steps:
     tokenizer.normalizer = normalizers.Sequence(steps)
@@ -83,6 +87,12 @@ def from_sentencepiece(model: bytes, *, marks_are_spaces: bool, where: str) -> s
 
 def _plain(piece: str, kind: int) -> str:
   return piece.replace(_SPACE, " ") if kind in (_NORMAL, _USER_DEFINED, _UNUSED) else piece
+
+
+def _within(names: Sequence[str]) -> str:
+  """A pattern for the place after the first character of a name or of a byte piece: no text becomes such a piece."""
+  apart = [f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names if len(name) > 1]
+  return "|".join([*apart, "(?<=<)(?=0x[0-9A-F]{2}>)"])
 
 
 def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:

@@ -5,8 +5,14 @@ import json
 
 import pytest
 import tokenizers
-from exported_models import TEXTS, tokenizer
+from exported_models import TEXTS, exported_run, tokenizer
 from laws import assert_law_catches
+
+import lmx
+from lmx.data.tokenizer import ByteTokenizer
+from lmx.errors import LmxError
+from lmx.hf.tokenizer_files import Reading
+from lmx.tasks import text_prompts
 
 KINDS = ("bytes", "sentencepiece", "sentencepiece+3", "char", "unigram", "byte pairs", "word pieces")
 
@@ -30,3 +36,73 @@ def test_the_law_of_ids_catches_a_space_that_is_added():
   values = tokenizer("sentencepiece").as_json()
   values["normalizer"] = {"type": "Prepend", "prepend": " "}
   assert_law_catches(check_ids, values, "sentencepiece")
+
+
+# ---------------------------------------------------------------- whole exports
+
+
+def export(name: str, kind: str, folder, **settings) -> lmx.notebook.LoadedRun:
+  run = exported_run(name, tokenizer(kind), **settings)
+  lmx.to_hf(run, folder, family=name.partition("-")[0])
+  return run
+
+
+@pytest.mark.parametrize(
+  ("name", "kind"),
+  [
+    ("gpt2-language-6", "sentencepiece+3"),
+    ("llama-classification-7", "bytes"),
+    ("bert-classification-8", "sentencepiece"),
+    ("bert-tagging-8", "word pieces"),
+    ("t5-language-0", "byte pairs"),
+    ("qwen2-language-4", "qwen"),
+    ("roberta-masked-8", "roberta"),
+  ],
+)
+def test_an_export_read_again_has_the_same_ids_and_the_same_tokens_around_texts(name, kind, tmp_path):
+  run = export(name, kind, tmp_path / "out")
+  again = lmx.from_hf(tmp_path / "out")
+  assert again.tokenizer.vocab_size == run.tokenizer.vocab_size
+  for text in TEXTS:
+    assert again.tokenizer.encode(text).tolist() == run.tokenizer.encode(text).tolist()
+  reading = Reading.of(run.tokenizer, run.model.spec, run.setting.architecture, run.setting.framing)
+  assert again.tokenizer.own_framing == reading.framing
+  prompts = [text_prompts(TEXTS, one.setting, one.config.objective.name).ids for one in (run, again)]
+  if name.startswith(("gpt2", "qwen2", "t5")):
+    assert [ids.tolist() for ids in prompts[0]] == [ids.tolist() for ids in prompts[1]]
+
+
+@pytest.mark.parametrize(
+  ("name", "kind", "pad"),
+  [
+    ("llama-classification-7", "sentencepiece", "<unk>"),  # Never made of a text.
+    ("llama-classification-7", "bytes", "<s>"),  # </s> is the last token of a text, which is scored.
+    ("llama-classification-7", "byte pairs", "<|endoftext|>"),  # Nothing is put around a text.
+    ("llama-classification-7", "llama", "<|begin|>"),
+    ("gpt2-language-6", "byte pairs", None),
+    ("bert-classification-8", "word pieces", "[PAD]"),
+  ],
+)
+def test_padding_is_a_token_that_no_text_ends_with(name, kind, pad, tmp_path):
+  run = export(name, kind, tmp_path / "out")
+  stated = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+  model = json.loads((tmp_path / "out" / "config.json").read_text())
+  assert stated["pad_token"] == pad
+  assert model["pad_token_id"] == (None if pad is None else run.tokenizer.special_tokens[pad] if pad != "<unk>" else 0)
+  assert stated["padding_side"] == ("left" if name.startswith("gpt2") else "right")
+
+
+def test_a_family_that_would_read_the_tokenizer_otherwise_is_refused(tmp_path):
+  with pytest.raises(LmxError, match=r"every qwen2 model as Qwen2Tokenizer.*--family"):
+    export("qwen2-language-4", "sentencepiece", tmp_path / "qwen")
+  with pytest.raises(LmxError, match=r"id 1 for padding.*'<s>'.*--family=bert"):
+    export("roberta-masked-8", "sentencepiece", tmp_path / "roberta")
+
+
+def test_a_tokenizer_whose_ids_no_file_gives_is_refused_with_the_text():
+  class Odd(ByteTokenizer):
+    def encode_batch(self, texts):
+      return super().encode_batch([text.lower() for text in texts])
+
+  with pytest.raises(LmxError, match=r"no tokenizer.json gives the ids of this tokenizer; the text 'Plain words"):
+    Odd().as_json()
