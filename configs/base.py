@@ -121,7 +121,7 @@ def get_config() -> config_dict.ConfigDict:
 
   # ---------------------------------------------------------------- tokenizer
   tokenizer = config.tokenizer = config_dict.ConfigDict()
-  tokenizer.kind = "sentencepiece"  # bytes | sentencepiece | huggingface
+  tokenizer.kind = "sentencepiece"  # bytes | sentencepiece | huggingface | marian (source.spm, target.spm, vocab.json)
   tokenizer.path = placeholder(str)  # A .model or tokenizer.json; None: train a SentencePiece on the training sources.
   tokenizer.vocab_size = 4096  # Pieces to train, special ones included. Unused when path is given.
   tokenizer.model_type = "bpe"  # bpe | unigram | char, for training.

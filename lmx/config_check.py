@@ -33,7 +33,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "compute.layers": ("auto", "scanned", "unrolled"),
   "optimizer.momentum_dtype": ("float32", "bfloat16"),
   "compute.remat": ("none", "full", "dots", "offload"),
-  "tokenizer.kind": ("bytes", "sentencepiece", "huggingface"),
+  "tokenizer.kind": ("bytes", "sentencepiece", "huggingface", "marian"),
   "tokenizer.model_type": ("bpe", "unigram", "char"),
   "data.heldout_split": ("document", "tail"),
   "tokenizer.framing": ("auto", "own", "document"),

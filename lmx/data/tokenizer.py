@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmx.data.huggingface_tokenizer import HuggingFaceTokenizer, load_huggingface
+from lmx.data.marian_tokenizer import load_marian
 from lmx.data.sentencepiece_tokenizer import SentencePieceTokenizer, load_sentencepiece, train_sentencepiece
 from lmx.data.vocabulary import DESCRIPTION_FILE, TEMPLATE_FILE, ByteTokenizer, Tokenizer
 from lmx.errors import LmxError, choose, message
@@ -34,6 +35,7 @@ KINDS: dict[str, Callable[[Path, str], Tokenizer]] = {
   "bytes": _load_bytes,
   "sentencepiece": load_sentencepiece,
   "huggingface": load_huggingface,
+  "marian": load_marian,
 }
 
 
@@ -58,8 +60,9 @@ def open_tokenizer(kind: str, path: str | None, subject: str = "config.tokenizer
 
   Args:
     kind: a row of KINDS.
-    path: a .model, tokenizer.json, vocab.txt (BERT), encoder.json or vocab.json (GPT-2), or a directory with one of
-      them; None is allowed for "bytes" only. A directory that `Tokenizer.save` wrote also says the added ids.
+    path: a .model, tokenizer.json, vocab.txt (BERT), encoder.json or vocab.json (GPT-2), source.spm (Marian), or a
+      directory with one of them; None is allowed for "bytes" only. A directory that `Tokenizer.save` wrote also says
+      the added ids.
     subject: the config key or flag, for messages.
 
   Raises:

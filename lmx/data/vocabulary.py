@@ -115,6 +115,10 @@ class Tokenizer(abc.ABC):
     """The ids of one text, int32, without bos and eos."""
     return self.encode_batch([text])[0]
 
+  def encode_targets(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """As `encode_batch`, for texts that a model writes in answer to others: translations may be cut in another way."""
+    return self.encode_batch(texts)
+
   def piece(self, token: int) -> str:
     """How to show one id to a person."""
     if token < self.own_size:

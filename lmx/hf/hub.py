@@ -15,6 +15,7 @@ _WANTED = (
   "*.json",
   "*.txt",
   "*.model",
+  "*.spm",
   "*.jinja",
   "1_Pooling/config.json",
 )

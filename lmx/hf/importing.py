@@ -27,6 +27,7 @@ from lmx.training.state import Blueprint, blueprint, init_parameters
 
 _TOKENIZER_FILES = {
   "tokenizer.json": "huggingface",
+  "source.spm": "marian",
   "tokenizer.model": "sentencepiece",
   "spiece.model": "sentencepiece",
   "vocab.txt": "huggingface",

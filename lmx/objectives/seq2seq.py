@@ -40,7 +40,8 @@ class SourceAndTarget:
     }
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:
-    source, target = self._setting.tokenizer.encode_batch([text_of(row, "source"), text_of(row, "target")])
+    (source,) = self._setting.tokenizer.encode_batch([text_of(row, "source")])
+    (target,) = self._setting.tokenizer.encode_targets([text_of(row, "target")])
     if self._setting.architecture == "encoder_decoder":
       return self._two_rows(source, target)
     return self._one_row(source, target)

@@ -34,6 +34,18 @@ class _EmbeddingScale:
     theirs["scale_embedding"] = ours["embedding_scale"] != 1.0
 
 
+class _OneVocabulary:
+  """decoder_vocab_size: both sides share the table."""
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    size, other = theirs.take("vocab_size", None), theirs.take("decoder_vocab_size", None, int)
+    if other is not None and size is not None and other != size:
+      raise theirs.refuse("decoder_vocab_size", other, f"{size!r}, the vocab_size")
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    pass  # Theirs by default.
+
+
 class _BothSides:
   """A key that the encoder and the decoder have each, and that must be the same for both."""
 
@@ -65,6 +77,7 @@ MARIAN = Family(
     Same("dropout", "dropout", 0.1),
     Also("attention_dropout", "dropout"),
     _EmbeddingScale(),
+    _OneVocabulary(),
     Only("share_encoder_decoder_embeddings", (True,)),
     Only("normalize_before", (False,)),
     Only("normalize_embedding", (False,)),
