@@ -12,16 +12,19 @@ from safetensors.numpy import load_file, save_file
 WORDS = [f"w{number}" for number in range(30)]
 
 
-def write_tokenizer(folder: Path, words: list[str], *, framed: str | None = None) -> None:
-  """A tokenizer.json of whole words; `framed`: what its post-processor makes of a text ("<s> $A </s>")."""
-  pieces = ["<pad>", "<s>", "</s>", "<unk>", *words]
+def write_tokenizer(folder: Path, words: list[str], *, framed: str | None = None, pad: int = 0) -> None:
+  """A tokenizer.json of whole words, with <pad> at 0 or at 1.
+
+  `framed`: what its post-processor makes of a text ("<s> $A </s>").
+  """
+  pieces = [*(["<pad>", "<s>"] if pad == 0 else ["<s>", "<pad>"]), "</s>", "<unk>", *words]
   model = tokenizers.models.WordLevel({piece: n for n, piece in enumerate(pieces)}, unk_token="<unk>")
   tokenizer = tokenizers.Tokenizer(model)
   tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
   tokenizer.add_special_tokens(["<pad>", "<s>", "</s>"])
   if framed is not None:
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-      single=framed, pair=f"{framed} $B:1 </s>:1", special_tokens=[("<s>", 1), ("</s>", 2)]
+      single=framed, pair=f"{framed} $B:1 </s>:1", special_tokens=[("<s>", 1 - pad), ("</s>", 2)]
     )
   tokenizer.save(str(folder / "tokenizer.json"))
   names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>"}
@@ -29,10 +32,10 @@ def write_tokenizer(folder: Path, words: list[str], *, framed: str | None = None
   write(folder, "tokenizer_config.json", names)
 
 
-def copy(source: Path, folder: Path, *, framed: str | None = None, **changes: Any) -> Path:
+def copy(source: Path, folder: Path, *, framed: str | None = None, pad: int = 0, **changes: Any) -> Path:
   """A model's directory with a tokenizer, a generation config, and some keys of its config.json changed."""
   shutil.copytree(source, folder)
-  write_tokenizer(folder, WORDS, framed=framed)
+  write_tokenizer(folder, WORDS, framed=framed, pad=pad)
   write(folder, "generation_config.json", {"temperature": 0.7})
   change_config(folder, **changes)
   return folder

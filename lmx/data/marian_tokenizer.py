@@ -5,10 +5,10 @@ Two SentencePiece models, for texts to translate and for translations, cut texts
 pieces of both. https://huggingface.co/docs/transformers/model_doc/marian
 """
 
-import collections
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -69,8 +69,8 @@ class MarianTokenizer(Tokenizer):
     return self._numbers([*([code] if code else []), *processor.encode(rest, out_type=str)])
 
   def _numbers(self, pieces: Iterable[str]) -> np.ndarray:
-    known = collections.defaultdict(lambda: self.unk_id, self._ids)
-    return np.array([known[piece] for piece in pieces], np.int32)
+    unknown = self._ids[_SPECIAL[1]]
+    return np.array([self._ids.get(piece, unknown) for piece in pieces], np.int32)
 
   def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
     code, rest = _language_code(text)
@@ -92,6 +92,9 @@ class MarianTokenizer(Tokenizer):
   def _own_word_starts(self) -> np.ndarray:
     pieces = [self._own_piece(token) for token in range(self.own_size)]
     return np.array([piece.startswith((" ", ">>")) or piece in _SPECIAL for piece in pieces])
+
+  def own_json(self) -> dict[str, Any]:
+    raise LmxError(f"{self.name}: no tokenizer.json holds two SentencePiece models. Fix: export the model as marian")
 
   def save_files(self, directory: Path) -> None:
     for name, data in self._files.items():

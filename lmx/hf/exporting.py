@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,22 +111,17 @@ def export_hf(
   plan = _plan(bound, chosen, spec)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
   reading = None if tokenizer is None else Reading.of(tokenizer, spec, chosen.ours, framing)
-  ids = token_ids(_tokens(reading, chosen), carried_config(carried), stops)
-  if reading is not None and reading.pad_id is not None:
-    ids["pad_token_id"] = reading.pad_id  # As its tokenizer_config.json has it.
-  labelled = _labels(spec.head, labels, multi_label)
+  ids = _token_ids(reading, chosen, carried, stops)
   directory.mkdir(parents=True, exist_ok=True)
   files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
   _write_beside(directory, spec, reading, carried, chosen, length)
   if spec.head == "language":
     write_generation(directory, carried, ids, stops)
-  config = {**carried_keys(carried, chosen), **written, **labelled, **ids, **chosen.fixed}
+  config = carried_keys(carried, chosen) | written | _labels(spec.head, labels, multi_label) | ids
   _write_config(directory, config, chosen, spec, dtype)  # The last: a folder with it is whole.
-  numbers = sum(int(np.prod(shape, dtype=np.int64)) for shape, _ in plan.values())
-  size = sum(file.stat().st_size for file in files)
-  return Exported(
-    directory, chosen.name, head.architectures[0], tuple(files), len(plan), numbers, size, tokenizer is not None
-  )
+  numbers, size = sum(math.prod(shape) for shape, _ in plan.values()), sum(file.stat().st_size for file in files)
+  named = (directory, chosen.name, head.architectures[0], tuple(files))
+  return Exported(*named, len(plan), numbers, size, tokenizer is not None)
 
 
 def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping[str, Any]:
@@ -139,7 +135,7 @@ def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping
 def _write_config(directory: Path, config: Keys, family: Family, spec: Any, dtype: str) -> None:
   """config.json, with the names of class and dtype that older and newer programs read."""
   named = {"architectures": [family.heads[spec.head].architectures[0]], "model_type": family.name}
-  config = {**config, **named, "torch_dtype": dtype, "dtype": dtype, "vocab_size": spec.vocab_size}
+  config = {**config, **family.fixed, **named, "torch_dtype": dtype, "dtype": dtype, "vocab_size": spec.vocab_size}
   text = json.dumps(config, indent=2, sort_keys=True) + "\n"
   (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
 
@@ -285,6 +281,14 @@ def _tokens(reading: Reading | None, family: Family) -> Keys:
   tokenizer = reading.tokenizer
   ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": reading.pad_id}
   return ids | ({"decoder_start_token_id": tokenizer.pad_id} if starts else {})
+
+
+def _token_ids(reading: Reading | None, family: Family, carried: Path | None, stops: Sequence[int]) -> Keys:
+  """Ids of special tokens for config.json: the tokenizer's, and what the model came with."""
+  ids = token_ids(_tokens(reading, family), carried_config(carried), stops)
+  if reading is not None and reading.pad_id is not None:
+    ids["pad_token_id"] = reading.pad_id  # As its tokenizer_config.json has it.
+  return ids
 
 
 def _write_beside(

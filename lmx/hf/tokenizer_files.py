@@ -111,6 +111,10 @@ def write_tokenizer(directory: Path, reading: Reading, family: str) -> None:
       family.
   """
   tokenizer = reading.tokenizer
+  if family == tokenizer.kind:  # Marian's files are those that transformers reads for its models.
+    tokenizer.save(directory)
+    (directory / DESCRIPTION_FILE).unlink(missing_ok=True)
+    return
   values = tokenizer.as_json()
   if reading.framing is not tokenizer.own_framing:
     values["post_processor"] = reading.framing.template_processing(tokenizer.piece)

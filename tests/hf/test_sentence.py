@@ -17,7 +17,9 @@ from lmx.hf.sentence import SentenceModel, read_sentence_model
 
 BERT, LLAMA = GOLDEN / "bert-embedding-8", GOLDEN / "llama-language-7"
 WIDTH = json.loads((BERT / "config.json").read_text())["hidden_size"]
-FAMILIES = sorted({folder.name.partition("-")[0]: folder for folder in GOLDEN.glob("*-language-*")}.items())
+# Of qwen2, transformers reads no tokenizer but Qwen's own, which these folders don't have: it isn't exported.
+FAMILIES = sorted({name: folder for folder in GOLDEN.glob("*-language-*")
+                   if (name := folder.name.partition("-")[0]) != "qwen2"}.items())  # fmt: skip
 
 
 @pytest.fixture

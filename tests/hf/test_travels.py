@@ -45,7 +45,7 @@ def test_a_fine_tuned_mistral_is_exported_as_one_with_every_stop_id(tmp_path, ca
 
 
 def test_a_fine_tuned_roberta_stays_one(tmp_path):
-  model = copy(GOLDEN / "roberta-masked-8", tmp_path / "model")
+  model = copy(GOLDEN / "roberta-masked-8", tmp_path / "model", pad=1)
   assert main(["import", str(model), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
   lmx.to_hf(start(tmp_path / "run", tmp_path, "classify.py"), tmp_path / "out")
   config = json.loads((tmp_path / "out" / "config.json").read_text())
