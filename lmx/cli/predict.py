@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """What a fine-tuned run says of each row of a file: labels, numbers, tags, answers, translations, chat turns, vectors.
 
-One JSON object a row, in the file's order, to standard output or --output. The file has the columns that the run was
-trained on, under the same names, without what is to be predicted.
+One JSON object a row, in the file's order, to standard output or --output; {"error": why} for a row that can't be used.
+The file has the columns that the run was trained on, under the same names, without what is to be predicted.
 
 lmx predict runs/classify reviews.tsv --output=labels.jsonl
 lmx predict runs/translation test.tsv --beams=4

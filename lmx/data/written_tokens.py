@@ -83,15 +83,16 @@ class _Reader:
     self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(values, ensure_ascii=False))
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
-    known = {token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special}
-    others = [name for name in names.values() if name not in known]
+    known = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
+    others = [tokenizers.AddedToken(name, normalized=False) for name in names.values() if name not in known]
     if others:
-      self._tokenizer.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in others])
+      self._tokenizer.add_special_tokens(others)
     ids |= {names[one]: token for one, token in special.items()}
     # The library numbers renamed tokens itself, so its ids are turned back into the tokenizer's.
     theirs = self._tokenizer.get_vocab(with_added_tokens=True)
     self._ids = np.arange(1 + max(theirs.values()), dtype=np.int32)
-    self._ids[[theirs[name] for name in ids]] = list(ids.values())
+    for name in ids.keys() & theirs.keys():  # The library leaves out added tokens without a letter.
+      self._ids[theirs[name]] = ids[name]
     self._never = np.array([token for one, token in special.items() if names[one] != one], np.int32)
     self._names, self._own = names, np.array([theirs[name] for name in names.values()], np.int32)
 

@@ -137,7 +137,8 @@ def tools_of(row: Row, *, wrap: bool = False) -> list[dict[str, Any]] | None:
     return None
   tools = _parsed(value, name) if isinstance(value, str) else value
   if not isinstance(tools, list) or not all(isinstance(one, dict) for one in tools):
-    raise BadExampleError(f"column {name!r} is not a list of JSON schemas", f"got {json.dumps(value)[:60]}")
+    detail = f"got {json.dumps(value)[:60]}; --config.data.columns.{name}=none leaves it unread"
+    raise BadExampleError(f"column {name!r} is not a list of JSON schemas", detail)
   bare = wrap or name == "functions"
   return [{"type": "function", "function": one} if bare and "function" not in one else one for one in tools] or None
 
