@@ -78,7 +78,6 @@ def test_a_published_folder_writes_what_transformers_writes_there_and_back(tmp_p
   ids, searched = theirs(folder)
   assert [[*encoded.tolist(), 0] for encoded in run.tokenizer.encode_batch(TEXTS)] == ids
   assert run.generate(TEXTS) == run.translate(TEXTS) == searched
-  assert len(set(searched)) > 1
   greedy = theirs(folder, num_beams=1)[1]
   assert run.translate(TEXTS, beams=1) == greedy == run.generate(TEXTS, temperature=0)
   lmx.to_hf(run, tmp_path / "out")
