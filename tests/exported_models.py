@@ -3,19 +3,27 @@
 
 import dataclasses
 import functools
+import io
 import json
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import sentencepiece
 import tokenizers
 from flax import nnx
 from golden_models import GOLDEN
 from tokenizers import normalizers, pre_tokenizers, processors
 
 from lmx.config import from_values
-from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer, Tokenizer, train_sentencepiece
+from lmx.data.tokenizer import (
+  ByteTokenizer,
+  HuggingFaceTokenizer,
+  SentencePieceTokenizer,
+  Tokenizer,
+  train_sentencepiece,
+)
 from lmx.data.tokenizer_classes import QWEN_WORDS
 from lmx.hf.importing import import_hf
 from lmx.mesh import make_mesh
@@ -64,6 +72,11 @@ def tokenizer(kind: str) -> Tokenizer:
   if kind.startswith("sentencepiece"):
     _, _, more = kind.partition("+")
     return train_sentencepiece(CORPUS, vocab_size=420, model_type="bpe").extended(int(more or 0))
+  if kind == "t5":
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(CORPUS), model_writer=model, vocab_size=87,
+                                             model_type="unigram", minloglevel=2, hard_vocab_limit=False)  # fmt: skip
+    return SentencePieceTokenizer(model.getvalue())
   if kind in ("char", "unigram"):
     return train_sentencepiece(CORPUS, vocab_size=340, model_type=kind)
   made, names = published(kind)

@@ -69,7 +69,7 @@ def from_sentencepiece(model: bytes, *, marks_are_spaces: bool, where: str) -> s
     vocabulary = {name: number for number, name in enumerate(pieces)}
     inner = models.BPE(vocabulary, merges, unk_token=pieces[unknown], fuse_unk=True, byte_fallback=in_bytes)
   tokenizer = Tokenizer(inner)
-  if kind == _UNIGRAM:
+  if kind == _UNIGRAM and in_bytes:  # Without bytes, a run of unknown characters is one token, which this would cut.
     hidden = [name for name, piece in zip(pieces, proto.pieces, strict=True) if piece.type in (_CONTROL, _UNKNOWN)]
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_within(hidden)), "isolated")
   steps = _normalizers(spec, marks_are_spaces)

@@ -227,7 +227,7 @@ class Tokenizer(abc.ABC):
     values = with_added(self.own_json(), added, self.own_size, self.name)
     other = tokenizers.Tokenizer.from_str(json.dumps(values))
     other.encode_special_tokens = True
-    for text in PROBES:
+    for text in PROBES if self.lossless else PROBES[:-1]:  # The last one spells the names of special tokens.
       ids = other.encode(text, add_special_tokens=False).ids
       if ids != self.encode(text).tolist():
         raise LmxError(

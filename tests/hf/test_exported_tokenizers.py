@@ -14,7 +14,7 @@ from lmx.errors import LmxError
 from lmx.hf.tokenizer_files import Reading
 from lmx.tasks import text_prompts
 
-KINDS = ("bytes", "sentencepiece", "sentencepiece+3", "char", "unigram", "byte pairs", "word pieces")
+KINDS = ("bytes", "sentencepiece", "sentencepiece+3", "char", "unigram", "t5", "byte pairs", "word pieces")
 
 
 def check_ids(values: dict, kind: str) -> None:
