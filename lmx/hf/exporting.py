@@ -99,9 +99,8 @@ def export_hf(
   Raises:
     LmxError: a model that no family (or not this one) can express, a folder that isn't empty, a bad size or dtype.
   """
-  directory = new_folder(directory)
+  directory, most = new_folder(directory), _bytes(max_shard_size)
   choose("dtype", dtype, WRITTEN)
-  most = _bytes(max_shard_size)
   keys = {**model, **dataclasses.asdict(spec)}
   chosen, written, whole = choose_family(keys, spec, family, carried_family(carried))
   head, parameters = chosen.heads[spec.head], with_zeros(parameters, whole, keys["family"])
