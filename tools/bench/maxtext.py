@@ -133,14 +133,14 @@ COLUMNS = {
   "1.3b-v6e": Column("1.3b", "v6e:4x4", 16, 8, _OURS, "v6e-16", ("remat_policy=full", *_BLOCKS),
                      (_VMEM, *_OFFLOADED, *_DATA_PARALLEL, "xla_tpu_use_bundle_aware_cost_model_for_fusions=false",
                       _NO_RINGS)),
-  "1.3b-tpu7x": Column("1.3b", "tpu7x:2x2x2", 16, 8, (*_OURS, "compute.remat_keep=values"), "tpu7x-16", ("remat_policy=full", *_BLOCKS),
-                       (*_IRONWOOD, _NO_RINGS)),
-  "8b-v5p": Column("8b", "v5p:4x4x4", 64, 2, (*_OURS, "compute.remat_keep=queries,keys,values"), "v5p-128", ("remat_policy=full", *_LONG_BLOCKS),
-                   (_VMEM, *_OFFLOADED, *_DATA_PARALLEL, *_LAYOUT, _NO_RINGS)),
+  "1.3b-tpu7x": Column("1.3b", "tpu7x:2x2x2", 16, 8, (*_OURS, "compute.remat_keep=values"), "tpu7x-16",
+                       ("remat_policy=full", *_BLOCKS), (*_IRONWOOD, _NO_RINGS)),
+  "8b-v5p": Column("8b", "v5p:4x4x4", 64, 2, (*_OURS, "compute.remat_keep=queries,keys,values"), "v5p-128",
+                   ("remat_policy=full", *_LONG_BLOCKS), (_VMEM, *_OFFLOADED, *_DATA_PARALLEL, *_LAYOUT, _NO_RINGS)),
   "8b-v6e": Column("8b", "v6e:16x16", 256, 1, _OURS, "v6e-256", ("remat_policy=full", *_LONG_BLOCKS),
                    (_VMEM, *_OFFLOADED, *_DATA_PARALLEL, *_LAYOUT, _NO_RINGS)),
-  "8b-tpu7x": Column("8b", "tpu7x:4x4x4", 128, 2, (*_OURS, "compute.remat_keep=keys,values"), "tpu7x-128", ("remat_policy=full", *_LONG_BLOCKS),
-                     (*_IRONWOOD, _NO_RINGS)),
+  "8b-tpu7x": Column("8b", "tpu7x:4x4x4", 128, 2, (*_OURS, "compute.remat_keep=keys,values"), "tpu7x-128",
+                     ("remat_policy=full", *_LONG_BLOCKS), (*_IRONWOOD, _NO_RINGS)),
 }  # fmt: skip
 
 
