@@ -1,37 +1,29 @@
+#!/usr/bin/env bash
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""transformers 5.23.0: AutoTokenizer rebuilds valid tokenizers and gives other ids than their files say.
-
-python findings/autotokenizer_rebuilds.py
-
-1. A tokenizer.json in a folder of model_type qwen2 is read as Qwen2Tokenizer whatever tokenizer_config.json names: a
-   splitting on words, NFC and byte-level characters take the place of the file's own parts, without a word. The same
-   two files in a folder of model_type qwen3 give the file's ids.
-2. A SentencePiece tokenizer.model with add_dummy_prefix (the trainer's default) in a folder that names no tokenizer
-   class, or in one of model_type mistral that names LlamaTokenizer, loses the space before the first word.
-
-Seen with transformers 5.23.0, tokenizers 0.23.3, sentencepiece 0.2.3:
-  qwen2: file [2, 4], AutoTokenizer [2, 3] (Qwen2Tokenizer)
-  qwen3: file [2, 4], AutoTokenizer [2, 4] (TokenizersBackend)
-  llama, no class: sentencepiece ['_The', '_dog'], AutoTokenizer ['The', '_dog'] (_ is U+2581)
-"""
-
+# transformers 5.23.0: AutoTokenizer rebuilds valid tokenizers and gives other ids than their files say.
+#
+# 1. A tokenizer.json in a folder of model_type qwen2 is read as Qwen2Tokenizer whatever tokenizer_config.json names: a
+#    splitting on words, NFC and byte-level characters take the place of the file's own parts, without a word. The same
+#    two files in a folder of model_type qwen3 give the file's ids.
+# 2. A SentencePiece tokenizer.model with add_dummy_prefix (the trainer's default) in a folder that names no tokenizer
+#    class loses the space before the first word.
+#
+# Output seen (transformers 5.23.0, tokenizers 0.23.3, sentencepiece 0.2.3, Python 3.11):
+#   qwen2: file [2, 4], AutoTokenizer [2, 3] (Qwen2Tokenizer)
+#   qwen3: file [2, 4], AutoTokenizer [2, 4] (TokenizersBackend)
+#   llama, no class: sentencepiece ['_The', '_dog'], AutoTokenizer ['The', '_dog'] (_ is U+2581)
+#
+# Exit status: 0 while it is so, 1 when it has changed.
+set -euo pipefail
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/env"
+"$folder/env/bin/pip" install -q transformers==5.23.0 tokenizers==0.23.3 sentencepiece==0.2.3 protobuf
+HF_HUB_OFFLINE=1 "$folder/env/bin/python" - "$folder" <<'PYTHON'
 import io
 import json
-import os
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
-
-PINNED = ("transformers==5.23.0", "tokenizers==0.23.3", "sentencepiece==0.2.3", "protobuf")
-
-
-def in_fresh_packages() -> int:
-  """Installs the pinned packages into a temporary folder and runs this file with them."""
-  with tempfile.TemporaryDirectory() as folder:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", folder, *PINNED], check=True)
-    environment = {**os.environ, "PYTHONPATH": folder, "HF_HUB_OFFLINE": "1", "FINDING_PACKAGES": folder}
-    return subprocess.run([sys.executable, __file__], env=environment, check=False).returncode
 
 
 def qwen2(folder: Path) -> bool:
@@ -77,14 +69,8 @@ def dummy_prefix(folder: Path) -> bool:
   return found != right
 
 
-def main() -> int:
-  if "FINDING_PACKAGES" not in os.environ:
-    return in_fresh_packages()
-  with tempfile.TemporaryDirectory() as folder:
-    there = [qwen2(Path(folder)), dummy_prefix(Path(folder) / "llama")]
-  print("as described" if all(there) else f"changed: {there}")
-  return 0 if all(there) else 1
-
-
-if __name__ == "__main__":
-  sys.exit(main())
+folder = Path(sys.argv[1])
+there = [qwen2(folder), dummy_prefix(folder / "llama")]
+print("as described" if all(there) else f"changed: {there}")
+sys.exit(0 if all(there) else 1)
+PYTHON
