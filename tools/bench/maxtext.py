@@ -15,7 +15,8 @@ later that runs it, with the same jax and libtpu as the one that runs this scrip
 
 MaxText runs through its own entry point, `train_compile`, with its own configs and the settings below: those of its
 benchmark configs for the chip, with full rematerialization on both sides, or none where a column is named "kept".
-`lmx.hlo` reads both programs. Cycles are the compiler's estimates; it makes none for kernels (attention) and collectives.
+`lmx.hlo` reads both programs. Cycles are the compiler's estimates; it makes none for kernels (attention) and
+collectives.
 """
 
 import argparse
