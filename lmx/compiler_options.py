@@ -56,6 +56,8 @@ _LARGE_SLICES = Option(
   "all-reduces of zeros with each device's part written into them, which send twice as much",
 )
 _GATHERED_IN_2D = {"xla_tpu_enable_sparse_core_collective_offload_2d_all_gather": _LARGE_SLICES}
+# On v5p the gathers over all three dimensions would be waited for otherwise.
+_GATHERED_IN_3D = {**_GATHERED_IN_2D, "xla_tpu_enable_sparse_core_collective_offload_3d_all_gather": _LARGE_SLICES}
 _OFFLOADED_COLLECTIVES = {
   f"xla_tpu_enable_sparse_core_collective_offload_{kind}": _SPARSE_CORES
   for kind in ("all_gather", "all_reduce", "reduce_scatter")
@@ -75,7 +77,7 @@ def _vmem(mib: int) -> dict[str, Option]:
 TPU_OPTIONS: Mapping[str, Mapping[str, Option]] = {
   "TPU v4": _TPU,
   "TPU v5 lite": {**_TPU, **_FUSED_COLLECTIVES, **_vmem(32)},
-  "TPU v5": {**_TPU, **_OFFLOADED_COLLECTIVES, **_GATHERED_IN_2D, **_vmem(48)},
+  "TPU v5": {**_TPU, **_OFFLOADED_COLLECTIVES, **_GATHERED_IN_3D, **_vmem(48)},
   "TPU v6 lite": {**_TPU, **_OFFLOADED_COLLECTIVES, **_GATHERED_IN_2D, **_vmem(96)},
   "TPU7x": {**_TPU, **_GATHERED_IN_2D, **_vmem(60)},
 }

@@ -14,8 +14,9 @@ later that runs it, with the same jax and libtpu as the one that runs this scrip
     google-cloud-monitoring google-cloud-aiplatform google-cloud-mldiagnostics google-api-python-client
 
 MaxText runs through its own entry point, `train_compile`, with its own configs and the settings below: those of its
-benchmark configs for the chip, with full rematerialization on both sides. `lmx.hlo` reads both programs. Cycles are the
-compiler's estimates; it makes none for kernels (attention) and collectives.
+benchmark configs for the chip, with full rematerialization on both sides, or none where a column is named "kept".
+`lmx.hlo` reads both programs. Cycles are the compiler's estimates; it makes none for kernels (attention) and
+collectives.
 """
 
 import argparse
@@ -135,7 +136,9 @@ COLUMNS = {
                       _NO_RINGS)),
   "1.3b-tpu7x": Column("1.3b", "tpu7x:2x2x2", 16, 8, (*_OURS, "compute.remat_keep=values"), "tpu7x-16",
                        ("remat_policy=full", *_BLOCKS), (*_IRONWOOD, _NO_RINGS)),
-  "8b-v5p": Column("8b", "v5p:4x4x4", 64, 2, (*_OURS, "compute.remat_keep=queries,keys,values"), "v5p-128",
+  "1.3b-tpu7x-kept": Column("1.3b", "tpu7x:2x2x2", 16, 8, (*_OURS, "compute.remat=none"), "tpu7x-16",
+                            ("remat_policy=minimal_with_context", *_BLOCKS), (*_IRONWOOD, _NO_RINGS)),
+  "8b-v5p": Column("8b", "v5p:4x4x4", 64, 2, (*_OURS, "compute.remat_keep=keys,values"), "v5p-128",
                    ("remat_policy=full", *_LONG_BLOCKS), (_VMEM, *_OFFLOADED, *_DATA_PARALLEL, *_LAYOUT, _NO_RINGS)),
   "8b-v6e": Column("8b", "v6e:16x16", 256, 1, _OURS, "v6e-256", ("remat_policy=full", *_LONG_BLOCKS),
                    (_VMEM, *_OFFLOADED, *_DATA_PARALLEL, *_LAYOUT, _NO_RINGS)),
