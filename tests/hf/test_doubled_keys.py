@@ -14,7 +14,8 @@ LINEAR = {"rope_type": "linear", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 NAMES = {"llama": "llama-language-7", "gemma3": "gemma3_text-language-5", "qwen2": "qwen2-language-4",
          "mistral": "mistral-language-8", "gpt2": "gpt2-language-6", "t5": "t5-language-6",
-         "marian": "marian-language-3", "mixtral": "mixtral-language-2", "mamba2": "mamba2-language-1", "bert": "bert-classification-8"}  # fmt: skip
+         "marian": "marian-language-3", "mixtral": "mixtral-language-2", "mamba2": "mamba2-language-1",
+         "bert": "bert-classification-8"}  # fmt: skip
 
 
 def model_of(name: str, folder, without: tuple[str, ...] = (), **changes) -> dict:
