@@ -14,7 +14,8 @@ LINEAR = {"rope_type": "linear", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 NAMES = {"llama": "llama-language-7", "gemma3": "gemma3_text-language-5", "qwen2": "qwen2-language-4",
          "mistral": "mistral-language-8", "gpt2": "gpt2-language-6", "t5": "t5-language-6",
-         "marian": "marian-language-3", "mixtral": "mixtral-language-2", "bert": "bert-classification-8"}  # fmt: skip
+         "marian": "marian-language-3", "mixtral": "mixtral-language-2", "mamba2": "mamba2-language-1",
+         "bert": "bert-classification-8"}  # fmt: skip
 
 
 def model_of(name: str, folder, without: tuple[str, ...] = (), **changes) -> dict:
@@ -75,6 +76,7 @@ def test_llama3_scaling_without_its_original_length_has_the_models(tmp_path):
     ("llama", {"vocab_size": None}, r"vocab_size: got None.*a whole number"),
     ("llama", {"num_hidden_layers": True}, r"num_hidden_layers: got True"),
     ("llama", {"num_hidden_layers": "2"}, r"num_hidden_layers: got '2'"),
+    ("mamba2", {"head_dim": 0}, r"head_dim: got 0.*a positive whole number"),
     ("llama", {"pretraining_tp": True}, r"pretraining_tp: got True"),
     ("llama", {"hidden_act": ["silu"]}, r"hidden_act: got \['silu'\]"),
     ("llama", {"rms_norm_eps": float("nan")}, r"rms_norm_eps: got nan"),
