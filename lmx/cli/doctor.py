@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
   for finding in findings:
     print(f"{finding.level:8} {finding.subject:12} {finding.text}")
   bad = sum(finding.level == PROBLEM for finding in findings)
-  print(f"\n{bad} problems" if bad else "\nnothing stands in the way of: lmx train")
+  print(f"\n{bad} problems" if bad else "\nready: lmx train")
   return 1 if bad else 0
 
 

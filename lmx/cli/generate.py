@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='the text to continue; "-" reads it from standard input; give it again for more (default: a new document)',
   )
   parser.add_argument("--samples", type=int, default=1, help="continuations of each prompt (default: 1)")
-  parser.add_argument("--max-new-tokens", type=int, help="at most so many tokens each (default: the model's, else 200)")
+  parser.add_argument("--max-new-tokens", type=int, help="the most tokens of each (default: the model's, else 200)")
   parser.add_argument("--temperature", type=float, help="0 takes the likeliest token (default: the model's, else 0.8)")
   parser.add_argument("--top-k", type=int, help="choose among the k likeliest tokens")
   parser.add_argument("--top-p", type=float, help="choose among the likeliest tokens that hold this probability")

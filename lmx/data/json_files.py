@@ -80,7 +80,7 @@ def _is_array(path: Path) -> bool:
 
 
 def _single_object(path: Path) -> dict[str, Any] | None:
-  """What a file holds if it is one object over several lines, or one that has "data"; None if its lines are rows."""
+  """The contents of a file that is one object, over several lines or with "data" in it; None if its lines are rows."""
   with open_text(path) as file:
     first = next((line for line in file if line.removeprefix(BOM).strip()), b"").removeprefix(BOM)
     try:

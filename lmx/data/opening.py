@@ -67,7 +67,7 @@ _HEAD = 32
 
 
 def bare_suffix(path: Path) -> str:
-  """The suffix that says what a file holds, in lower case, without those of compressions; "" where it has none."""
+  """The suffix of a file's format, in lower case, without those of compressions; "" where it has none."""
   suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
   return suffixes[-1] if suffixes else ""
 

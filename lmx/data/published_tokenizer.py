@@ -74,7 +74,7 @@ class Published:
 
 
 def read_published(folder: Path) -> Published | None:
-  """What a folder says, or None where it is one that lmx saved, or has none of these files.
+  """The settings of a folder, or None if lmx saved it, or has none of these files.
 
   Raises:
     LmxError: a file that is not JSON, or not of the form that it should have.
@@ -157,7 +157,7 @@ def _object(value: Any, subject: str) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-  """The contents of a JSON file, {} where there is none."""
+  """The contents of a JSON file; {} if it does not exist."""
   if not file.is_file():
     return {}
   try:

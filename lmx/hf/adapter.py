@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """LoRA adapters of PEFT (https://huggingface.co/docs/peft): a base's weights are read with the adapter merged in.
 
-A folder has adapter_config.json and adapter_model.safetensors, and the base beside them or where the config says. What
-PEFT can do beyond plain LoRA is refused by its key: a base that is read without its adapter is another model.
+A folder has adapter_config.json and adapter_model.safetensors; the base is in the same folder or where the config
+points. Whatever PEFT supports beyond plain LoRA is refused by its key: a base read without its adapter is another model.
 """
 
 import math

@@ -21,7 +21,7 @@ CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
 _BESIDE_TOKENIZER = ("special_tokens_map.json", "added_tokens.json", "merges.txt")
 _KEPT = (CONFIG_FILE, GENERATION_FILE, *_BESIDE_TOKENIZER, *SENTENCE_FILES)
 _TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-# What is written anew at each export, or belongs to the version of transformers that wrote the file.
+# Keys that each export writes itself, or belongs to the version of transformers that wrote the file.
 _STALE = ("dtype", "torch_dtype", "transformers_version", "id2label", "label2id", "num_labels", "problem_type")
 
 

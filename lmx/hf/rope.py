@@ -49,7 +49,7 @@ class Rope:
 
 
 def _object(theirs: Settings, key: str) -> Keys:
-  """An object without its nulls; {} where there is none."""
+  """An object without its nulls; {} if it is absent."""
   return {name: value for name, value in (theirs.take(key, None, dict) or {}).items() if value is not None}
 
 
@@ -231,7 +231,7 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 def _kinds(period: int | None, layers: int) -> list[str]:
-  """layer_types with full attention in every so many layers."""
+  """layer_types with full attention in every n-th layer."""
   return [_FULL if period is not None and (layer + 1) % period == 0 else _SLIDING for layer in range(layers)]
 
 

@@ -44,7 +44,7 @@ class Ranking:
 
   Attributes:
     gnmt: by GNMT's formula; False: by log p / length^alpha, as transformers.
-    patient: a prompt is done once no hypothesis that goes on would be ranked before the last of its finished ones, if
+    patient: a prompt is done once no unfinished hypothesis would be ranked before the last of its finished ones, if
       it ended now (transformers' early_stopping: false); False: once as many as the beams have ended.
   """
 
@@ -52,7 +52,7 @@ class Ranking:
   patient: bool = False
 
   def score(self, log_prob: jax.Array, length: jax.Array, alpha: jax.Array) -> jax.Array:
-    """What a hypothesis of so many tokens, the stop id included, is ranked by."""
+    """The score by which a hypothesis of that many tokens, the stop id included, is ranked."""
     return log_prob / ((5 + length) / 6 if self.gnmt else length) ** alpha
 
 

@@ -126,8 +126,10 @@ def test_a_config_check_says_everything_that_is_wrong_at_once(capsys):
 
 def test_the_doctor_finds_nothing_here_and_something_in_a_broken_config(capsys, tmp_path, monkeypatch):
   flags = [f"--config.data.cache_dir={tmp_path}", f"--config.compute.compilation_cache={tmp_path}"]
-  assert main.main(["doctor", *flags]) == 0
+  monkeypatch.setattr(doctor, "libtpu_warning", lambda: "jax 0.10.2 with libtpu 0.0.52 is not tested")
+  assert main.main(["doctor", *flags]) == 0  # A note, no problem.
   text = capsys.readouterr().out
+  assert "note     libtpu       jax 0.10.2 with libtpu 0.0.52 is not tested" in text
   for subject in ("packages", "devices", "mesh", "attention", "cache", "output"):
     assert f" {subject} " in text
 

@@ -134,7 +134,7 @@ COLUMNS = {
   "1.3b-v6e": Column("1.3b", "v6e:4x4", 16, 8, _OURS, "v6e-16", ("remat_policy=full", *_BLOCKS),
                      (_VMEM, *_OFFLOADED, *_DATA_PARALLEL, "xla_tpu_use_bundle_aware_cost_model_for_fusions=false",
                       _NO_RINGS)),
-  "1.3b-tpu7x": Column("1.3b", "tpu7x:2x2x2", 16, 8, (*_OURS, "compute.remat_keep=values"), "tpu7x-16",
+  "1.3b-tpu7x": Column("1.3b", "tpu7x:2x2x2", 16, 8, _OURS, "tpu7x-16",
                        ("remat_policy=full", *_BLOCKS), (*_IRONWOOD, _NO_RINGS)),
   "1.3b-tpu7x-kept": Column("1.3b", "tpu7x:2x2x2", 16, 8, (*_OURS, "compute.remat=none"), "tpu7x-16",
                             ("remat_policy=minimal_with_context", *_BLOCKS), (*_IRONWOOD, _NO_RINGS)),
