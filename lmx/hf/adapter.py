@@ -2,7 +2,7 @@
 """LoRA adapters of PEFT (https://huggingface.co/docs/peft): a base's weights are read with the adapter merged in.
 
 A folder has adapter_config.json and adapter_model.safetensors; the base is in the same folder or where the config
-points. Whatever PEFT supports beyond plain LoRA is refused by its key: a base read without its adapter is another model.
+points. Whatever PEFT supports beyond plain LoRA is refused by its key: a base without its adapter is another model.
 """
 
 import math
