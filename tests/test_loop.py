@@ -112,8 +112,8 @@ def data_one_batch_late(patch: pytest.MonkeyPatch) -> None:
   """A broken twin: the resumed run leaves out a batch, after having proved that it would not."""
   check = loop.check_data
 
-  def check_and_slip(loader, part, step, fingerprint, *, accept_other):
-    verdict = check(loader, part, step, fingerprint, accept_other=accept_other)
+  def check_and_slip(loader, step, fingerprint, *, accept_other):
+    verdict = check(loader, step, fingerprint, accept_other=accept_other)
     next(loader)
     return verdict
 
