@@ -112,6 +112,9 @@ def _loss(logits: torch.Tensor, batch: dict[str, np.ndarray]) -> torch.Tensor:
 def write_gradients(model: torch.nn.Module, case: Case, batch: dict[str, np.ndarray], file: Path) -> None:
   """The gradient of the loss with respect to every tensor, under the names of the weights."""
   model.zero_grad()
+  trained = dict(model.named_parameters())
+  if case.family == "marian":  # A buffer in transformers, which training leaves as it is; a parameter in lmx.
+    trained["final_logits_bias"] = model.final_logits_bias.requires_grad_(True)
   arguments = {"input_ids": torch.from_numpy(batch["tokens"]).long()}
   arguments["attention_mask"] = torch.from_numpy(batch["segment_ids"])
   if "token_types" in batch:
@@ -124,7 +127,7 @@ def write_gradients(model: torch.nn.Module, case: Case, batch: dict[str, np.ndar
     }
   _loss(model(**arguments).logits, batch).backward()
   named = {}
-  for name, parameter in model.named_parameters():
+  for name, parameter in trained.items():
     gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
     named[name] = gradient.contiguous()
   save_file(named, file, metadata={"format": "pt"})
