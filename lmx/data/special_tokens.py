@@ -17,7 +17,7 @@ def read_config(data: bytes | None, where: str) -> Mapping[str, Any]:
   """The contents of a tokenizer_config.json, {} where there is none.
 
   Raises:
-    LmxError: it is not a JSON object.
+    LmxError: it is not a JSON object of texts.
   """
   if data is None:
     return {}
@@ -27,6 +27,10 @@ def read_config(data: bytes | None, where: str) -> Mapping[str, Any]:
     raise LmxError(f"{CONFIG_FILE} beside {where} is not JSON: {error}") from error
   if not isinstance(values, dict):
     raise LmxError(f"{CONFIG_FILE} beside {where} is not a JSON object.")
+  try:
+    json.dumps(values, ensure_ascii=False).encode()
+  except UnicodeEncodeError as error:
+    raise LmxError(f"{CONFIG_FILE} beside {where} has half of a surrogate pair, which is no text: {error}") from error
   return values
 
 
@@ -51,15 +55,27 @@ def named_tokens(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def chat_template(folder: Path, values: Mapping[str, Any]) -> str | None:
-  """The chat template: chat_template.jinja, else that of tokenizer_config.json (of several, the default one)."""
+  """The chat template: chat_template.jinja, else that of tokenizer_config.json (of several, the default one).
+
+  Raises:
+    LmxError: it is not a text, or a list of named texts.
+  """
   file = folder / TEMPLATE_FILE
   if file.is_file():
-    return file.read_text(encoding="utf-8")
+    try:
+      return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+      raise LmxError(f"{file} is not UTF-8: {error}") from error
   template = values.get("chat_template")
-  if isinstance(template, list):
-    named = {one["name"]: one["template"] for one in template}
-    return named.get("default") or next(iter(named.values()), None)
-  return template
+  if template is None or isinstance(template, str):
+    return template
+  parts = template if isinstance(template, list) else [template]
+  whole = [one for one in parts if isinstance(one, dict) and {"name", "template"} <= one.keys()]
+  named = {str(one["name"]): one["template"] for one in whole}
+  if len(whole) != len(parts) or not all(isinstance(text, str) for text in named.values()):
+    raise LmxError(f"{folder / CONFIG_FILE}: chat_template is {str(template)[:60]}, and should be a text, or a list of "
+                   '{"name": ..., "template": ...}')  # fmt: skip
+  return named.get("default") or next(iter(named.values()), None)
 
 
 def read_beside(folder: Path) -> bytes | None:

@@ -6,7 +6,7 @@ import pytest
 from tools import fuzz
 
 
-@pytest.mark.parametrize("name", ["config", "small", "rows"])
+@pytest.mark.parametrize("name", ["config", "small", "tokenizer", "rows"])
 def test_changed_files_are_read_or_refused_in_one_message(name):
   counts, failures = fuzz.fuzz(150, seed=1, names=(name,))
   assert not failures, failures[0]
