@@ -100,7 +100,10 @@ def read_framing(tokenizer: tokenizers.Tokenizer, where: str) -> Framing:
   Raises:
     LmxError: it repeats the texts, or puts the second one first.
   """
-  probes = {text: tokenizer.encode(text, add_special_tokens=False).ids for text in _PROBES}
+  try:
+    probes = {text: tokenizer.encode(text, add_special_tokens=False).ids for text in _PROBES}
+  except Exception as error:  # The library's errors have no class of their own.
+    raise LmxError(f"{where} can't tokenize plain text: {error}") from error
   found = [text for text, ids in probes.items() if len(ids) == 1] or [text for text, ids in probes.items() if ids]
   if not found:
     raise LmxError(f"{where}: encodes no text, so that its post-processor can't be read.")

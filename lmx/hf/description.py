@@ -127,6 +127,9 @@ def _check_whole(settings: Settings) -> None:
   for key in _PARTS:
     if isinstance(settings.values.get(key), dict) and settings.values[key]:
       raise settings.refuse(key, settings.values[key], "the file of a text model alone, with weights in floats")
+  start, pad = (settings.values.get(key) for key in ("decoder_start_token_id", "pad_token_id"))
+  if start is not None and pad is not None and start != pad:
+    raise settings.refuse("decoder_start_token_id", start, f"{pad}, the pad_token_id: decoders of lmx start with it")
 
 
 def _sentence(directory: Path, width: int, head: str | None, own: str) -> SentenceModel | None:

@@ -40,6 +40,7 @@ class Reading:
     context: tokens that a row may have.
     token_types: rows of the model's table that tells two texts apart.
     masks: whether padding is left out by the attention mask alone; else the last token that isn't padding is scored.
+    starts: whether the padding id also starts what a decoder writes: it is the tokenizer's own then.
   """
 
   tokenizer: Tokenizer
@@ -48,6 +49,7 @@ class Reading:
   context: int
   token_types: int
   masks: bool
+  starts: bool = False
 
   @classmethod
   def of(cls, tokenizer: Tokenizer, spec: Any, architecture: str, name: str) -> "Reading":
@@ -59,7 +61,8 @@ class Reading:
     if spec.head in ("language", "masked") and own is not None and own.single == found.single:
       found = own  # Pairs are nothing that such a model was trained on: the tokenizer's stay as they are.
     token_types = spec.token_types if architecture == "encoder" else 0
-    return cls(tokenizer, found, spec.head, spec.context, token_types, architecture == "encoder")
+    encodes, starts = architecture == "encoder", architecture == "encoder_decoder"
+    return cls(tokenizer, found, spec.head, spec.context, token_types, encodes, starts)
 
   @property
   def pad_id(self) -> int | None:
@@ -69,7 +72,7 @@ class Reading:
     document is it only where nothing else is free, since training on padded text would leave it out.
     """
     tokenizer, last = self.tokenizer, self.framing.single.ids[-1]
-    if tokenizer.pad_id != tokenizer.eos_id or tokenizer.own_settings.get("pad_token"):
+    if self.starts or tokenizer.pad_id != tokenizer.eos_id or tokenizer.own_settings.get("pad_token"):
       return tokenizer.pad_id
     if tokenizer.lossless and tokenizer.unknown_id is not None:
       return tokenizer.unknown_id  # Never made of a text.

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_tasks
 from golden_models import GOLDEN
@@ -108,3 +109,25 @@ def test_a_value_of_another_kind_is_refused_by_its_key(tmp_path, values):
   write(tmp_path, "generation_config.json", values)
   with pytest.raises(LmxError, match=rf"generation_config\.json: {next(iter(values))}: got"):
     read_generation(tmp_path)
+
+
+@pytest.mark.parametrize(("config", "family", "changed"), [
+  ("t5.py", "t5", {"tokenizer.extra_ids": 16, "model.logits_scale": 32**-0.5}),
+  ("translation.py", "marian", {"model.embedding_scale": 32**0.5}),
+])  # fmt: skip
+def test_a_run_of_a_stock_encoder_decoder_is_exported_and_read_back(config, family, changed, tmp_path):
+  """With sizes of a test, which these scales follow."""
+  rows = tiny_tasks.write_examples(tmp_path / "rows") / "rows.jsonl"
+  keys = {"data.sources": rows, "data.cache_dir": tmp_path / "cache", "data.heldout_fraction": 0.3, "data.length": 16}
+  keys |= {"optimizer.warmup": "1 steps", "train.duration": "2 steps", "train.batch_size": 8}
+  keys |= {"tokenizer.kind": "bytes", "compute.dtype": "float32", "compute.compilation_cache": ""}
+  keys |= {"model.layers": 1, "model.width": 32, "model.heads": 2, "model.mlp_width": 32, "model.context": 48}
+  keys |= {"evaluation.max_rows": 4, "evaluation.prompts": "()", "data.encoder_length": 16, **changed}
+  given = [f"--config.{key}={value}" for key, value in keys.items()]
+  assert main(["train", f"--config=configs/{config}", f"--workdir={tmp_path / 'run'}", *given]) == 0
+  run = lmx.load(tmp_path / "run")
+  assert lmx.to_hf(run, tmp_path / "out").family == family
+  again = lmx.from_hf(tmp_path / "out")
+  asked = {"seed": 0, "temperature": 0.0, "max_new_tokens": 5, "plain": True}
+  (((mine,),), ((theirs,),)) = (one.continuations(["a b"], **asked) for one in (run, again))
+  np.testing.assert_array_equal(mine.tokens, theirs.tokens)
