@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Meshes of TPU slices: every shape can be made, chips keep together, and each process loads what its devices hold."""
+"""Meshes of TPU slices: every shape can be made, chips keep together, processes load the rows of their devices."""
 
 import collections
 import dataclasses
@@ -7,9 +7,10 @@ import itertools
 
 import numpy as np
 import pytest
+from laws import assert_law_catches
 
 from lmx.mesh import batch_parts, make_mesh, process_rows
-from lmx.shapes import AXES, BATCH_AXES
+from lmx.shapes import AXES, BATCH_AXES, RowShare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,12 @@ def check_rows(share_of, mesh) -> None:
 @pytest.mark.parametrize("name", SLICES)
 def test_every_process_loads_the_rows_that_its_devices_hold(name, sizes):
   check_rows(process_rows, make_mesh(sizes, SLICES[name]))
+
+
+def test_the_law_of_rows_catches_consecutive_rows():
+  """The broken twin: as a loader would that numbers hosts."""
+  consecutive = lambda mesh, process: RowShare(4, (process,))  # noqa: E731
+  assert_law_catches(check_rows, consecutive, make_mesh({"fsdp": -1}, SLICES["v5e:4x4"]))
 
 
 def test_rows_in_the_order_of_hosts_are_counted_in_large_parts():

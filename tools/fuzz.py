@@ -266,14 +266,14 @@ def attempt(target: Target, seed: int, seconds: float) -> tuple[str, Failure | N
 
 def fuzz(count: int, seed: int, names: tuple[str, ...] = (), seconds: float = 10.0, say: Say = lambda text: None
          ) -> tuple[Mapping[str, collections.Counter], list[Failure]]:  # fmt: skip
-  """Makes so many changes, in turn of every target.
+  """Makes that number of changes, to each target in turn.
 
   Args:
     count: of changes, in all.
     seed: the same seed makes the same changes.
     names: of targets; (): all.
     seconds: that a reading may take.
-    say: is told of each failure.
+    say: receives a line for each failure.
 
   Returns:
     (target -> how many were read, refused, failed; the failures).

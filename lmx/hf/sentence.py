@@ -100,7 +100,7 @@ def _kind(file: Path, module: Mapping[str, Any]) -> str:
 
 
 def _pooling(file: Path, width: int) -> str:
-  """The word for the pooling, of the newer key, or of the older ones that are true; mean where there are none."""
+  """The word for the pooling, of the newer key, or of the older ones that are true; mean if none is."""
   settings = Settings(read_json(file), str(file), {"word_embedding_dimension": "embedding_dimension"})
   older = [word for key, word in _OLDER.items() if settings.take(key, False, bool)]
   newer = settings.take("pooling_mode", None)

@@ -133,6 +133,6 @@ class Frame:
 
 
 def places_of(template: Template, sizes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-  """(first, last + 1) place in the row of each text of so many tokens."""
+  """(first, last + 1) place in the row of each text of the given lengths."""
   begins = [template.before(text) + sum(sizes[:number]) for number, text in enumerate((FIRST, SECOND)[: len(sizes)])]
   return tuple((begin, begin + size) for begin, size in zip(begins, sizes, strict=True))

@@ -174,7 +174,7 @@ class Reading:
 
 
 def read(text: str, devices: int, memory: Mapping[str, int], seconds: float) -> Reading:
-  """Reads a program over so many devices in one axis, with `memory_bytes` of it."""
+  """Reads a program for a number of devices along one axis, with `memory_bytes` of it."""
   program = read_program(text, {"fsdp": devices})
   moved = {True: 0.0, False: 0.0}
   for one in program.collectives:

@@ -35,7 +35,7 @@ def product_cycles(sharding: Any, size: int, dtype: str) -> float:
 
 
 def memory_limit(sharding: Any) -> str:
-  """What the compiler says is there, when a program asks for too much."""
+  """The limit that the compiler states when a program asks for too much."""
   whole = jax.ShapeDtypeStruct((_TOO_MUCH // 4,), jnp.float32, sharding=sharding)
   try:
     jax.jit(lambda x: x + 1).lower(whole).compile()
