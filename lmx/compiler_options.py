@@ -68,7 +68,7 @@ VMEM = "xla_tpu_scoped_vmem_limit_kib"
 def _vmem(mib: int) -> dict[str, Option]:
   why = (
     "vector memory that one operation may use: matmuls in larger tiles, and fewer of them bound by what is fused into "
-    "them (docs/tpu.md has the cycles; compiling takes up to twice as long)"
+    "them (tools/bench has the cycles; compiling takes up to twice as long)"
   )
   return {VMEM: Option(1024 * mib, why)}
 

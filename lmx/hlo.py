@@ -322,7 +322,7 @@ def _collectives(module: Module, one: Instruction, where: str) -> Iterator[tuple
   called = one.attribute("calls")
   if one.opcode in COLLECTIVES:
     yield one, "async_collective_name" in one.rest
-  elif one.opcode.removesuffix("-start") in COLLECTIVES:
+  elif is_collective(one):
     yield one, module.hides(one, where)
   elif one.opcode == "call-start" and _SPARSE_CORE in one.rest:
     hidden = module.hides(one, where)

@@ -83,10 +83,6 @@ def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device]
   return Mesh(np.concatenate(grids, axis=AXES.index("slice")), tuple(full), axis_types=types)
 
 
-# The axis on which a chip's two devices are neighbors is the first of these whose size is even.
-_MOST_TALKATIVE = ("tensor", "sequence", "expert", "fsdp", "data", "stage")
-
-
 @dataclasses.dataclass(frozen=True)
 class _TorusChip:
   """A chip in the words of `mesh_utils`, which orders what has these attributes.
@@ -112,7 +108,8 @@ def _torus_grid(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.n
   for device in sorted(devices, key=lambda device: (device.coords[::-1], device.core_on_chip)):
     chips[tuple(device.coords)].append(device)
   pair = len(devices) // len(chips)
-  near = next((axis for axis in _MOST_TALKATIVE if sizes[axis] % pair == 0), None) if pair > 1 else None
+  # A chip's devices are neighbors on the axis that communicates most, of those with room for them.
+  near = next((axis for axis in reversed(AXES[1:]) if sizes[axis] % pair == 0), None) if pair > 1 else None
   if any(len(chip) != pair for chip in chips.values()) or (pair > 1 and near is None):
     return np.asarray(devices, dtype=object).reshape(tuple(sizes.values()))  # A part of a slice, chosen by hand.
   outer = {axis: size // pair if axis == near else size for axis, size in sizes.items()}

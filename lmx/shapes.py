@@ -31,10 +31,6 @@ class RowShare:
   parts: int = 1
   held: tuple[int, ...] = (0,)
 
-  def rows(self, batch_size: int) -> int:
-    """How many of a batch's rows this process has."""
-    return batch_size // self.parts * len(self.held)
-
 
 ALL_ROWS = RowShare()
 LETTERS = {

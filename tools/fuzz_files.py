@@ -122,7 +122,7 @@ def read(path: Path, rng: random.Random) -> str:
 
 
 def fuzz(mutations: int, seed: int) -> collections.Counter[str]:
-  """What came of so many changed files; a fault begins with the file it was made from."""
+  """Counts of outcomes over that number of changed files; a fault begins with the file it was made from."""
   rng, found = random.Random(seed), collections.Counter[str]()
   with tempfile.TemporaryDirectory() as folder:
     good = [(path, path.read_bytes()) for path in make_files(Path(folder))]

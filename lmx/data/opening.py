@@ -119,13 +119,16 @@ def _signature(head: bytes) -> tuple[str, str] | None:
 
 
 def _reads_as_text(head: bytes) -> bool:
+  text = decoded_head(head)
+  return text is not None and not any(character < "\t" for character in text)
+
+
+def decoded_head(head: bytes) -> str | None:
+  """The first bytes of a file as text, without a last character that is cut; None if they aren't UTF-8."""
   try:
-    text = head.decode()
+    return head.decode()
   except UnicodeDecodeError as error:
-    if error.reason != "unexpected end of data":
-      return False
-    text = head[: error.start].decode()  # The last character is cut.
-  return not any(character < "\t" for character in text)
+    return None if error.reason != "unexpected end of data" else head[: error.start].decode()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lmx.data.document import TEXT, BadDocuments, Document, Record, Wanted
+from lmx.data.opening import decoded_head
 from lmx.data.vocabulary import Tokenizer
 from lmx.errors import LmxError
 
@@ -133,13 +134,8 @@ def _numpy_array(path: Path) -> np.ndarray:
 
 
 def _looks_like_text(head: bytes) -> bool:
-  try:
-    text = head.decode()
-  except UnicodeDecodeError as error:
-    if error.reason != "unexpected end of data":
-      return False
-    text = head[: error.start].decode()
-  return all(character >= " " or character in "\t\r\n\f" for character in text)
+  text = decoded_head(head)
+  return text is not None and all(character >= " " or character in "\t\r\n\f" for character in text)
 
 
 def _check_ids(path: Path, ids: np.ndarray, begin: int, tokenizer: Tokenizer) -> None:

@@ -39,7 +39,7 @@ class Description:
     vocab_size: rows of the vocabulary's table.
     unused: keys of the file that nothing was made of.
     other_head: whether the head was asked for, or is another than that of the class that the file names.
-    sentence: what sentence-transformers' files say; None where there are none.
+    sentence: what sentence-transformers' files say; None without them.
   """
 
   family: Family

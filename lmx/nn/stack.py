@@ -38,8 +38,10 @@ REMATS: dict[str, Callable[..., Any] | None] = {
     offload_dst="pinned_host",
   ),
 }
-# What full rematerialization may keep all the same: "attention" is the result of the kernel, or of the plain product.
-KEEPS = ("queries", "keys", "values", "attention", "up", "gate", "branch")
+_ATTENTION = (
+  "attention"  # For people, what `checkpoint_name` calls "mixed": the result of the kernel or of plain products.
+)
+KEEPS = tuple(_ATTENTION if name == "mixed" else name for name in NAMED)  # What full rematerialization may keep.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Remat:
       return step
     policy = REMATS[self.name]
     if self.keep:
-      names = _POLICIES.save_only_these_names(*("mixed" if name == "attention" else name for name in self.keep))
-      policy = _POLICIES.save_from_both_policies(names, _kernel_results) if "attention" in self.keep else names
+      names = _POLICIES.save_only_these_names(*("mixed" if name == _ATTENTION else name for name in self.keep))
+      policy = _POLICIES.save_from_both_policies(names, _kernel_results) if _ATTENTION in self.keep else names
     return jax.checkpoint(step, prevent_cse=prevent_cse, policy=policy)
 
 

@@ -93,8 +93,8 @@ def last_answer(template: ChatTemplate, messages: Messages, tools: Tools = None)
 def answer_end(template: ChatTemplate, messages: Messages, tools: Tools = None) -> int | None:
   """The token that ends an answer to a chat, or None where the template writes none.
 
-  It is the first special one after the answer, be it the header of the next turn; where there is none, the last token
-  that the model is trained to write.
+  It is the first special token after the answer, possibly the header of the next turn; without one, the last token that
+  the model is trained to write.
   """
   answered = [*messages, {"role": "assistant", "content": _CONTENT}]
   try:
@@ -146,7 +146,7 @@ def _sample(template: ChatTemplate, rendered: Rendered, spans: _Spans) -> Sample
 def answer_spans(template: ChatTemplate, messages: Messages, tools: Tools, rendered: Rendered) -> _Spans:
   """The characters of the answer that ends a chat.
 
-  It is what the template puts into {% generation %}; without these, what follows the request for an answer, or else
+  They are those inside {% generation %}; in a template without it, those after the request for an answer, or else
   the header of an assistant's turn.
 
   Raises:
@@ -167,7 +167,7 @@ def answer_spans(template: ChatTemplate, messages: Messages, tools: Tools, rende
 
 
 def follows_request(template: ChatTemplate, messages: Messages, tools: Tools) -> bool:
-  """Whether the first answer of a chat stands after what the template ends a request for it with."""
+  """Whether the first answer of a chat directly follows the generation prompt of the template."""
   first = next((i for i, one in enumerate(messages) if one["role"] == "assistant"), 0)
   request = _request(template, messages[:first], tools)
   return request is None or template.render(messages[: first + 1], tools).text.startswith(request)
