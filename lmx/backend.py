@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from lmx.errors import LmxError, LostProcessError, message
 
@@ -29,6 +30,19 @@ def use_compilation_cache(folder: str) -> None:
   jax.config.update("jax_compilation_cache_dir", str(path))
   # Reading a program back takes milliseconds; what compiles faster than this is not worth a file.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@contextlib.contextmanager
+def without_compilation_cache() -> Iterator[None]:
+  """Without JAX's persistent cache, which takes programs for devices that aren't here, but can't give them back."""
+  enabled = jax.config.jax_enable_compilation_cache
+  jax.config.update("jax_enable_compilation_cache", False)
+  reset_cache()  # JAX looks at the setting once, at the first compilation of a process.
+  try:
+    yield
+  finally:
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    reset_cache()
 
 
 def start_processes(coordinator: str | None, count: int | None, index: int | None) -> None:

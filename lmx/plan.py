@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections.config_dict import ConfigDict
 
+from lmx.backend import without_compilation_cache
 from lmx.build import data_needs, imagine
 from lmx.data.assemble import Assemble
 from lmx.data.rows import Piece
@@ -155,7 +156,8 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> tuple[Network, A
   platform = devices[0].platform
   lowered = step.trace(network.abstract, batch_shapes(config, network)).lower(lowering_platforms=(platform,))
   try:
-    return network, lowered.compile()
+    with without_compilation_cache():
+      return network, lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     raise LmxError(out_of_memory(str(error), config, len(devices))) from error
 

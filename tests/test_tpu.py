@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from laws import assert_law_catches
 
 from lmx import config as configs
+from lmx.backend import without_compilation_cache
 from lmx.compiler_options import compiler_options
 from lmx.hlo import Program, read_program
 from lmx.mesh import make_mesh
@@ -33,10 +34,9 @@ TINY = ["model.layers=2", "model.width=256", "model.heads=4", "model.context=256
 
 @pytest.fixture(autouse=True)
 def without_the_cache_of_compiled_programs():
-  """JAX can't read programs for devices that are not here back from it, and warns."""
-  jax.config.update("jax_enable_compilation_cache", False)
-  yield
-  jax.config.update("jax_enable_compilation_cache", True)
+  """For the programs that tests compile by themselves."""
+  with without_compilation_cache():
+    yield
 
 
 @functools.cache

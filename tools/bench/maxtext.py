@@ -298,7 +298,8 @@ def main(argv: Sequence[str]) -> None:
   Path(args.programs).mkdir(parents=True, exist_ok=True)
   measured = {name: measure(name, args) for name in args.columns}
   text = render(measured)
-  report("maxtext", make_result({"columns": measured}, versions(PAIR), None, load), text, record=args.record)
+  compiled_with = next((one["lmx"]["versions"] for one in measured.values() if "versions" in one["lmx"]), {})
+  report("maxtext", make_result({"columns": measured}, compiled_with, None, load), text, record=args.record)
 
 
 if __name__ == "__main__":
