@@ -35,7 +35,7 @@ def use_compilation_cache(folder: str) -> None:
 @contextlib.contextmanager
 def without_compilation_cache() -> Iterator[None]:
   """Without JAX's persistent cache, which takes programs for devices that aren't here, but can't give them back."""
-  enabled = jax.config.jax_enable_compilation_cache
+  enabled = jax.config.values["jax_enable_compilation_cache"]
   jax.config.update("jax_enable_compilation_cache", False)
   reset_cache()  # JAX looks at the setting once, at the first compilation of a process.
   try:
