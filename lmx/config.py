@@ -26,7 +26,9 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict, FieldReference
 
-from lmx.config_check import CHARACTERS, TUPLE_ITEMS, check, check_files
+from lmx import config_check
+from lmx.config_check import CHARACTERS, TUPLE_ITEMS, check_files
+from lmx.config_keys import other_name, unread
 from lmx.errors import ConfigError, LmxError, Problems, message, nearest
 
 __all__ = [
@@ -90,6 +92,11 @@ def try_load(path: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, list
     with problems.collect():
       _override(config, override)
   return config, list(dict.fromkeys(problems.messages))
+
+
+def check(config: ConfigDict) -> list[str]:
+  """Everything that is wrong with the values of a well-typed config, by themselves; an empty list when nothing is."""
+  return [*config_check.check(config), *unread(flatten(config), flatten(_fresh_base()))]
 
 
 # ---------------------------------------------------------------- config files
@@ -164,9 +171,9 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def _nearest_key(config: ConfigDict, key: str) -> str:
-  """ " Did you mean ...?", comparing whole keys first, then sections, then last parts; or ""."""
+  """ " Did you mean ...?": another program's name for a key, else the nearest key, section or last part; or ""."""
   keys = list(flatten(config))
-  close = nearest(key, [*keys, *{k.partition(".")[0] for k in keys}])
+  close = other_name(key, flatten(config)) or nearest(key, [*keys, *{k.partition(".")[0] for k in keys}])
   if close is None:
     last = nearest(key.rpartition(".")[2], {k.rpartition(".")[2] for k in keys})
     close = next((k for k in keys if last and k.endswith(f".{last}")), None)

@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """What a config's values may be: choices, ranges, and values that must fit each other. Needs no jax and no data.
 
-`lmx.config` re-exports `check` and `check_files`; use them from there.
+Use `check` of `lmx.config`, which looks for keys that nothing reads as well.
 """
 
 import glob
