@@ -25,7 +25,7 @@ from lmx.data.spec import DataSpec
 from lmx.data.store import ExampleStore, Store, TokenStore
 from lmx.data.streams import StreamRows
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec
-from lmx.data.tokenizer_training import make_tokenizer
+from lmx.data.tokenizer_training import check_same_tokenizer, make_tokenizer
 from lmx.errors import LmxError, message
 from lmx.shapes import ALL_ROWS, RowShare
 
@@ -35,6 +35,7 @@ __all__ = [
   "EpochFacts",
   "Needs",
   "TokenizerSpec",
+  "check_same_tokenizer",
   "column_values",
   "epoch_facts",
   "heldout_text",
