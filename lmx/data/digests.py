@@ -38,7 +38,7 @@ def write_errors(folder: Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    there = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    there = next(parent for parent in [folder, *folder.absolute().parents] if parent.is_dir())
     free = human_bytes(shutil.disk_usage(there).free)
     raise CacheWriteError(
       f"config.data.cache_dir: {error.filename or folder} can't be written: {error.strerror or error} ({free} free "

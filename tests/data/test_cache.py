@@ -178,16 +178,20 @@ def _prepare_in_process(spec: DataSpec, results: multiprocessing.Queue) -> None:
   results.put(prepare_corpus(spec, BYTES).train_facts[0])
 
 
-def test_processes_that_prepare_at_once_all_get_the_whole_cache(spec):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_processes_that_prepare_at_once_all_get_the_whole_cache(spec, damaged):
+  if damaged:
+    prepare_corpus(spec, BYTES)
+    (only_cache(spec) / "train" / "tokens.bin").write_bytes(b"")
   context = multiprocessing.get_context("spawn")
   results = context.Queue()
-  processes = [context.Process(target=_prepare_in_process, args=(spec, results)) for _ in range(2)]
+  processes = [context.Process(target=_prepare_in_process, args=(spec, results)) for _ in range(3 if damaged else 2)]
   for process in processes:
     process.start()
   facts = [results.get(timeout=60) for _ in processes]
   for process in processes:
     process.join()
-  assert facts[0] == facts[1] == prepare_corpus(spec, BYTES).train_facts[0]
+  assert {*facts} == {prepare_corpus(spec, BYTES).train_facts[0]}
   assert "text.jsonl" in only_cache(spec).name
 
 
