@@ -83,6 +83,7 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
   for role in ("training", "validation"):
     before, after = ([one for one in record["sources"] if one["role"] == role] for record in (saved, now))
     found += _source_differences(role, before, after)
+  found = list(dict.fromkeys(found))  # A source's file is one of both of its parts.
   more = len(found) - _MOST_NAMED
   return [*found[:_MOST_NAMED], *([f"{more:,} more"] if more > 0 else [])]
 

@@ -150,6 +150,12 @@ def test_a_file_added_to_a_folder_is_named_with_its_size_and_the_tokens_before_a
     f"the training text of {tmp_path}/data has {tokens + 16:,} tokens in 41 documents ({tokens + 16:,} bytes), and had "
     f"{tokens:,} in 40 ({tokens:,} bytes)",
   ]
+  split = dataclasses.replace(spec, heldout_fraction=0.25, heldout_split="tail")
+  (tmp_path / "data" / "99.txt").unlink()
+  both = record(split)
+  (tmp_path / "data" / "99.txt").write_text("added at the end")
+  said = differences(both, record(split))
+  assert [text.partition(" of ")[0] for text in said[1:]] == ["the training text", "the validation text"]
   (tmp_path / "data" / "99.txt").unlink()
   (tmp_path / "data" / "00.txt").unlink()
   assert f"{tmp_path}/data/00.txt ({len(TEXTS[0])} bytes) was removed" in differences(before, record(spec))
