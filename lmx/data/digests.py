@@ -176,10 +176,13 @@ def _resolved(path: Path) -> str:
 
 
 @contextmanager
-def _read_errors(path: str) -> Iterator[None]:
+def _read_errors(path: str, *meant: type[OSError]) -> Iterator[None]:
+  """Makes an OSError of the block an `LmxError`, but for those that are meant."""
   try:
     yield
   except OSError as error:
+    if isinstance(error, meant):
+      raise
     raise LmxError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
@@ -201,7 +204,8 @@ def seal(folder: Path, sources: Sources, written: Mapping[str, str]) -> None:
   files = {}
   for path in _files(folder):
     name = path.relative_to(folder).as_posix()
-    files[name] = [path.stat().st_size, file_digest(path)]
+    with write_errors(path):
+      files[name] = [path.stat().st_size, file_digest(path)]
     if files[name][1] != written.get(name, files[name][1]):
       raise LmxError(f"{path}: what was read back is not what was written. Fix: another disk, --config.data.cache_dir.")
   record = {"files": files, "sources": sources.digests}
@@ -218,11 +222,13 @@ def read_record(folder: Path) -> dict[str, Any]:
 
   Raises:
     DamageError: it is not there, or not as it was written.
+    LmxError: it is there and can't be read.
   """
   try:
-    record = json.loads((folder / DIGESTS).read_text())
+    with _read_errors(str(folder / DIGESTS), FileNotFoundError):
+      record = json.loads((folder / DIGESTS).read_text())
     kept = record.pop("digest")
-  except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+  except (FileNotFoundError, ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
     raise DamageError(f"{DIGESTS} cannot be read ({type(error).__name__})") from error
   if kept != digest_of(record):
     raise DamageError(f"{DIGESTS} is not what was written")
@@ -245,6 +251,7 @@ def check_folder(folder: Path, *, whole: bool = False, with_sources: bool = True
 
   Raises:
     DamageError: the first file that differs.
+    LmxError: a file is there and can't be read.
   """
   record, stamps = read_record(folder), _read_stamps(folder)
   fresh = dict(stamps)
@@ -260,14 +267,14 @@ def check_folder(folder: Path, *, whole: bool = False, with_sources: bool = True
 def _check_file(path: Path, kept: list[Any], stamp: list[Any] | None, what: str) -> list[Any]:
   """The stamp of a file that is as it was; it is read whole unless it has the stamp that is given."""
   size, digest = kept
-  try:
+  if not path.is_file():
+    raise DamageError(f"{path} {what}: it is not there")
+  with _read_errors(str(path)):  # A disk or network that fails is no reason to remove anything.
     found = stamp_of(path)
     if found[0] != size:
       raise DamageError(f"{path} {what}: it has {found[0]:,} bytes, and had {size:,}")
     if found != stamp and file_digest(path) != digest:
       raise DamageError(f"{path} {what}: its size is the same and its contents are not")
-  except OSError as error:
-    raise DamageError(f"{path} cannot be read: {error.strerror or error}") from error
   return found
 
 

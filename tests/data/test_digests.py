@@ -260,6 +260,19 @@ def test_every_error_of_a_disk_says_where_and_how_much_is_free(spec, monkeypatch
   assert not list(Path(spec.cache_dir).iterdir())
 
 
+def test_a_disk_that_fails_while_a_cache_is_looked_at_removes_nothing(spec, monkeypatch):
+  prepare_corpus(spec, BYTES)
+
+  def fail(*args):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(digests.os, "pread", fail)
+    with pytest.raises(LmxError, match=r"cannot be read: Input/output error"):
+      prepare_corpus(spec, BYTES)
+  assert prepare_corpus(spec, BYTES).notes[0].reused
+
+
 def test_a_cache_folder_that_is_a_file_is_named(spec, tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(CacheWriteError, match=r"config.data.cache_dir: .*file.* can't be written"):

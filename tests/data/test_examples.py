@@ -186,7 +186,7 @@ def test_a_cache_of_examples_that_lacks_a_part_is_named_and_made_again(tmp_path,
   (folder / name).unlink()
   corpus = prepare_corpus(spec, BYTES, encoder=Translate())
   assert not corpus.notes[0].reused
-  assert f"cache: {folder / name} cannot be read: No such file" in capsys.readouterr().out
+  assert f"cache: {folder / name} is damaged: it is not there" in capsys.readouterr().out
   assert (folder / name).read_bytes() == before
 
 
