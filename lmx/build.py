@@ -21,6 +21,7 @@ from lmx.data.corpus import (
   Corpus,
   DataSpec,
   EpochFacts,
+  check_same_tokenizer,
   column_values,
   epoch_facts,
   make_tokenizer,
@@ -36,7 +37,7 @@ from lmx.network import Network, check_start, make_layout, make_network, make_ob
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
 from lmx.optim.optimizers import OPTIMIZERS
-from lmx.run_config import IMPORTED_DIR, TOKENIZER_DIR, read_labels
+from lmx.run_config import CONFIG_FILE, IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
 from lmx.sharding import Layout
 from lmx.training.state import Blueprint
 from lmx.units import Pace, duration_steps, human_bytes
@@ -276,9 +277,17 @@ def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ..
 
 
 def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
-  """The run's own tokenizer where it has one, since a resumed run must read as it did; else the config's."""
+  """The run's own tokenizer where it has one, since a resumed run must read as it did; else the config's.
+
+  Raises:
+    LmxError: the config asks for another one than the run has.
+  """
   if (run_dir / TOKENIZER_DIR).exists():
-    return load_tokenizer(run_dir / TOKENIZER_DIR)
+    own = load_tokenizer(run_dir / TOKENIZER_DIR)
+    if (run_dir / CONFIG_FILE).is_file():
+      saved = tokenizer_spec(read_run_config(run_dir))
+      check_same_tokenizer(own, saved, tokenizer_spec(config), data_spec(config), str(run_dir))
+    return own
   if tokenizer_spec(config).needs_training:
     out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} pieces, unless it is in {config.data.cache_dir}")
   tokenizer = make_tokenizer(tokenizer_spec(config), data_spec(config), objective_row(config).texts)

@@ -22,6 +22,7 @@ from lmx.backend import is_first_process, noticing_lost_processes, use_compilati
 from lmx.build import Experiment
 from lmx.console import Reporter, console, reporter
 from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
+from lmx.data.identity import data_record
 from lmx.data.pipeline import EvalBatches, Loader
 from lmx.errors import LmxError
 from lmx.evaluation.baseline import xz_baseline
@@ -42,7 +43,7 @@ from lmx.report import (
 )
 from lmx.run_folder import CHECKPOINT_DIR, finished_step, write_run_files
 from lmx.training.checkpoint import Checkpointer, whole_steps
-from lmx.training.continuity import check_data, fingerprint
+from lmx.training.continuity import check_data, check_sources, fingerprint
 from lmx.training.meter import Meter, peak_of
 from lmx.training.plateau import after_evaluation
 from lmx.training.signals import StopSignals
@@ -185,6 +186,7 @@ class Run:
     self._outstanding: collections.deque[tuple[int, int, dict[str, jax.Array]]] = collections.deque()
     self._evaluated: HeldOut | None = None
     self._evaluated_at = self._saved_at = -1
+    self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
     compares = is_first_process() and x.objective.codes_text
     self._baseline = xz_baseline(heldout_text(x.corpus)) if compares else None
 
@@ -203,7 +205,8 @@ class Run:
       self.step = self._saved_at = int(start.extra["position"])
       self._meter.restore(start.extra["window"])
       accept = x.policy.accept_other_data
-      verdict = check_data(self._loader, self.step, start.extra["fingerprint"], accept_other=accept)
+      sources = check_sources(self._data, start.extra.get("data"), accept_other=accept)
+      verdict = check_data(self._loader, self.step, start.extra["fingerprint"], accept_other=accept) + sources
     if self._writer is not None:
       self._writer.truncate_after(self.step)
     write_run_files(x.run_dir, x.config_json, x.tokenizer, x.labels, new_config=True)
@@ -347,6 +350,7 @@ class Run:
     extra = {
       "position": self.step,
       "fingerprint": fingerprint(self._loader),
+      "data": self._data,
       "window": self._meter.saved(),
     }
     fresh = self._evaluated if self._evaluated_at == self.step else None

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from laws import assert_law_catches
-from tiny_runs import TINY, assert_same_run, experiment, heldout_losses, lines, once, saved
+from tiny_runs import TINY, assert_same_run, experiment, heldout_losses, lines, once, saved, write_text
 
 import lmx
 from lmx import loop
@@ -159,12 +159,37 @@ def test_other_data_is_refused_and_leaves_the_run_as_it_was_unless_it_is_accepte
   run = Path(shutil.copytree(chain[7], tmp_path / "run"))
   before = (run / "config.json").read_text()
   other = elsewhere(tiny, run, seed=1, config_json=before.replace('"seed": 0', '"seed": 1'))
-  with pytest.raises(LmxError, match=r"not what this run was trained on: batch 6 .*--accept-changes"):
+  with pytest.raises(LmxError, match=r"not what this run was trained on: seed is 1, and was 0. .*--accept-changes"):
     loop.train(other)
   assert (run / "config.json").read_text() == before
   policy = dataclasses.replace(tiny.policy, accept_other_data=True)
   assert loop.train(dataclasses.replace(other, policy=policy)).finished
   assert '"seed": 1' in (run / "config.json").read_text()
+
+
+def test_text_added_or_edited_late_after_a_checkpoint_is_named_and_refused_unless_it_is_accepted(tmp_path, no_picture):
+  text, run = write_text(tmp_path / "text"), tmp_path / "run"
+  train_until(experiment(text, run), 5)
+  last = text / "11.txt"
+  whole = last.read_text()
+  for file, content, said in (
+    (last, whole[:-8] + "CHANGED.", r"11.txt changed \(.* tokens in .* and had "),
+    (text / "12.txt", "an added text", r"12.txt \(13 bytes\) was added; .* tokens in .* and had "),
+  ):
+    file.write_text(content)
+    before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")}
+    with pytest.raises(LmxError, match=rf"not what this run was trained on: .*{said}.*--accept-changes"):
+      loop.train(experiment(text, run))
+    assert {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")} == before
+    last.write_text(whole)
+  with pytest.raises(LmxError, match="was added"):
+    loop.train(experiment(text, run))
+  (text / "12.txt").unlink()
+  train_until(experiment(text, run), 7)  # As it was: it resumes.
+  (text / "12.txt").write_text("an added text")
+  x = experiment(text, run)
+  assert loop.train(dataclasses.replace(x, policy=dataclasses.replace(x.policy, accept_other_data=True))).finished
+  assert any("12.txt" in path for path, *_ in saved(x)[1]["data"]["sources"][0]["files"])
 
 
 # ---------------------------------------------------------------- the end of a run
