@@ -90,6 +90,7 @@ def start(text: Path, run_dir: Path, *flags: str, devices: int = 1, **changes: A
   settings = overrides(text, **{name.replace(".", "__"): value for name, value in cache.items()}, **changes)
   command = [sys.executable, "-m", "lmx", "train", f"--config={ROOT / 'configs' / 'base.py'}", f"--workdir={run_dir}"]
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}
+  environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # jax sets it here, in the process of the tests, when it is imported.
   return subprocess.Popen(
     [*command, *(f"--config.{text}" for text in settings), *flags],
     cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
