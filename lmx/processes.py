@@ -252,8 +252,8 @@ def _watch(lost_seconds: int) -> None:
       gone = [index for index in everyone if alive.get(index) != known.get(index, alive.get(index, -1))]
       known = known or alive
       if jax.process_index() in gone:
-        leave(LOST_PROCESS, f"error: this process gave no sign of life for {lost_seconds} s or more, and the others went "
-                            f"on without it or ended. {safe()} {_FIX}")  # fmt: skip
+        leave(LOST_PROCESS, f"error: this process gave no sign of life for {lost_seconds} s, and the others ended. "
+                            f"{safe()} {_FIX}")  # fmt: skip
       if gone and not _over.is_set():
         names = f"process{'es' if len(gone) > 1 else ''} {', '.join(map(str, gone))}"
         leave(LOST_PROCESS, f"error: {names} of {len(everyone)} ended or gave no sign of life for {lost_seconds} s. "
