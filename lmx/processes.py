@@ -246,19 +246,23 @@ def _watch(lost_seconds: int) -> None:
   """Ends this process when another one has had no heartbeat for so long, or came back as another process."""
   everyone = list(range(jax.process_count()))
   known: dict[int, int] = {}
-  with contextlib.suppress(RuntimeError, ValueError):  # Process 0 is lost, which jax reports in its own way.
-    while not _over.is_set():
+  while not _over.is_set():
+    time.sleep(1)
+    try:
       alive = _store().get_live_nodes(everyone)  # Returns when all that are alive have asked.
-      gone = [index for index in everyone if alive.get(index) != known.get(index, alive.get(index, -1))]
-      known = known or alive
-      if jax.process_index() in gone:
-        leave(LOST_PROCESS, f"error: this process gave no sign of life for {lost_seconds} s, and the others ended. "
-                            f"{safe()} {_FIX}")  # fmt: skip
-      if gone and not _over.is_set():
-        names = f"process{'es' if len(gone) > 1 else ''} {', '.join(map(str, gone))}"
-        leave(LOST_PROCESS, f"error: {names} of {len(everyone)} ended or gave no sign of life for {lost_seconds} s. "
-                            f"{safe()} {_FIX}")  # fmt: skip
-      time.sleep(1)
+    except (RuntimeError, ValueError, AttributeError):
+      continue  # Process 0 is lost, which jax reports in its own way; or this one is leaving.
+    gone = [index for index in everyone if alive.get(index) != known.get(index, alive.get(index, -1))]
+    known = known or alive
+    if gone and not _over.is_set():
+      leave(LOST_PROCESS, f"error: {_who_is_lost(gone, lost_seconds)} {safe()} {_FIX}")
+
+
+def _who_is_lost(gone: list[int], lost_seconds: int) -> str:
+  if jax.process_index() in gone:
+    return f"this process gave no sign of life for {lost_seconds} s, and the others ended."
+  names = f"process{'es' if len(gone) > 1 else ''} {', '.join(map(str, gone))} of {jax.process_count()}"
+  return f"{names} ended or gave no sign of life for {lost_seconds} s."
 
 
 def _coordinator_is_lost(*status: Any) -> None:

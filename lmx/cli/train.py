@@ -1,11 +1,16 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Train a model, or go on with a run that was stopped.
 
-A run is a folder; starting the same command again goes on where it stopped. Ctrl-C saves and stops; a second Ctrl-C
-stops at once. The exit code is 0 when the run is finished and also when a signal stopped it and it was saved.
+A run is a folder; starting the same command again resumes where it stopped. Ctrl-C and SIGTERM save and stop; where
+there is nothing new to save (before the first step), and the second time, they stop at once.
+
+Exit codes: 0 the run is finished, or a signal stopped it and it was saved; 2 a mistake in the input; 75 another process
+of the run was lost, stopped or never started (start all again); 78 the processes were started with different configs,
+code or data; 130 and 143 stopped at once by Ctrl-C, by SIGTERM; 1 anything unexpected.
 
 Several processes on one or many machines make one run: start the same command in each, with the same --coordinator
-and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints.
+and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints. When one ends
+otherwise than well, all end with its exit code; config.processes says how long one is waited for.
 """
 
 import argparse
