@@ -7,7 +7,6 @@ known from the heartbeats that jax sends from C++, which neither a long compilat
 """
 
 import contextlib
-import ctypes
 import itertools
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 import jax
 from jax._src import distributed
 
+from lmx.coordination import answers, calling_when_lost, check_port
 from lmx.errors import LmxError, LostProcessError, message
 from lmx.exits import DONE, LOST_PROCESS, before_leaving, code_of, leave, safe
 
@@ -70,12 +70,13 @@ def start_processes(
     {} if coordinator == AUTO else {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
   )
   try:
-    with _ending_by(_coordinator_is_lost):
+    with calling_when_lost(_coordinator_is_lost):
       jax.distributed.initialize(**who, initialization_timeout=start_seconds,
                                  heartbeat_timeout_seconds=lost_seconds)  # fmt: skip
   except (RuntimeError, jax.errors.JaxRuntimeError) as error:
     raise LostProcessError(_why_not_all_came(start_seconds, str(error))) from error
   if jax.process_count() > 1:
+    _take_place()
     before_leaving(_tell_the_others)
     for work in (lambda: _watch(lost_seconds), _hear_who_stopped):
       threading.Thread(target=work, daemon=True).start()
@@ -96,6 +97,20 @@ def _check_flags(coordinator: str | None, count: int | None, index: int | None) 
     raise LmxError(message("--process-count", got=count, allowed="at least 1"))
   if not 0 <= index < count:
     raise LmxError(message("--process-index", got=index, allowed=f"0 to {count - 1}, as --process-count is {count}"))
+  if index == 0:
+    check_port(coordinator, int(port))
+
+
+def _take_place() -> None:
+  """Two processes with one index would take turns in each other's name, which jax lets them."""
+  key = f"lmx/here/{jax.process_index()}"
+  try:
+    _store().key_value_set(key, f"process {os.getpid()} on {socket.gethostname()}")
+  except jax.errors.JaxRuntimeError as error:
+    raise LostProcessError(
+      f"--process-index={jax.process_index()} is that of {_when_set(key)} in this run already, or that one was lost. "
+      "Fix: give each process its own index; or start all of them again with the same command."
+    ) from error
 
 
 @contextlib.contextmanager
@@ -274,55 +289,6 @@ def _coordinator_is_lost(*status: Any) -> None:
                       f"each other, ended or does not answer. {safe()} {_FIX}")  # fmt: skip
 
 
-@contextlib.contextmanager
-def _ending_by(callback: Callable[..., None]) -> Iterator[None]:
-  """Makes jax's client call `callback`, and not abort with a C++ stack, when the coordination service is lost.
-
-  jaxlib 0.10.2 and 0.12.0.1 have the argument, but can't turn its C++ status into a Python object: a std::bad_cast
-  that nobody catches comes out in a thread of C++. So the C++ library's terminate handler calls it, too.
-  """
-  module = distributed._jax
-  make = module.get_distributed_runtime_client
-
-  def make_with_callback(*args: Any, **options: Any) -> Any:
-    return make(*args, **options, missed_heartbeat_callback=callback, shutdown_on_destruction=False)
-
-  _call_on_bad_cast(callback)
-  module.get_distributed_runtime_client = make_with_callback
-  try:
-    yield
-  finally:
-    module.get_distributed_runtime_client = make
-
-
-def _call_on_bad_cast(callback: Callable[[], None]) -> None:
-  """Calls `callback` when the process is about to be aborted for an uncaught std::bad_cast, where this can be known."""
-  try:
-    library = ctypes.CDLL("libstdc++.so.6")
-    set_handler, exception_type = library._ZSt13set_terminatePFvvE, library.__cxa_current_exception_type
-  except (OSError, AttributeError):
-    return  # Another C++ library: jax's own abort remains.
-  handler_type = ctypes.CFUNCTYPE(None)
-  exception_type.restype = set_handler.restype = ctypes.c_void_p
-
-  def handle() -> None:
-    info = exception_type()  # A std::type_info: its second word points to the name.
-    name = _type_name(info) if info else b""
-    if name == b"St8bad_cast":
-      callback()
-    ctypes.cast(before, handler_type)()
-
-  _kept.append(handler_type(handle))
-  before = set_handler(_kept[-1])
-
-
-def _type_name(type_info: int) -> bytes:
-  """The mangled name of a C++ type: the second word of its std::type_info points to it."""
-  pointer = ctypes.c_void_p.from_address(type_info + ctypes.sizeof(ctypes.c_void_p)).value
-  return ctypes.string_at(pointer) if pointer else b""
-
-
-_kept: list[Any] = []  # Callbacks that C++ may call as long as the process lives.
 _over = threading.Event()  # The run has ended well, and processes may leave.
 
 
@@ -332,18 +298,9 @@ def _why_not_all_came(seconds: int, error: str) -> str:
   said = f" ({error[:200]})" if "bad_cast" not in error else ""
   needs = ("Each process needs the same --coordinator and --process-count and its own --process-index, and to be "
            "started within config.processes.start_seconds.")  # fmt: skip
-  if state.process_id == 0 or _answers(state.coordinator_address or ""):
+  if state.process_id == 0 or answers(state.coordinator_address or ""):
     return f"not all {state.num_processes or ''} processes of the run came within {seconds} s{said}. {needs}"
   return f"process 0 could not be reached at {state.coordinator_address} within {seconds} s{said}. {needs}"
-
-
-def _answers(address: str) -> bool:
-  host, _, port = address.rpartition(":")
-  try:
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
-      return True
-  except (OSError, ValueError):
-    return False
 
 
 # ---------------------------------------------------------------- ending together

@@ -39,6 +39,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "console",
     "backend",
     "signals",
+    "coordination",
     "processes",
     "agreement",
     "compiler_options",

@@ -2,6 +2,7 @@
 """Two processes of which one differs, is killed, is stopped or never comes: the other says so and ends in time."""
 
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from tiny_runs import end, free_address, lines, start
 
 from lmx import agreement
-from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, SIGNALLED
+from lmx.cli import main
+from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SIGNALLED
 from lmx.training.checkpoint import whole_steps
 
 SECONDS = 8  # Without a heartbeat; and in which all must have come.
@@ -84,6 +86,20 @@ def test_a_process_killed_before_the_first_step_ends_the_other(pair):
     said += first.stdout.readline()
   first.kill()  # The one through which the others find each other.
   check_ended(second, LOST_PROCESS, "process 0 of 2", "no checkpoint yet", seconds=SECONDS + 10)
+
+
+def test_a_second_process_with_the_same_index_ends_all(pair):
+  for process in pair(0, 1, 1):
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == LOST_PROCESS, said
+    assert "Traceback" not in said
+
+
+def test_a_coordinator_whose_port_is_taken_is_one_clear_error(tmp_path, capsys):
+  with socket.create_server(("127.0.0.1", 0)) as taken:
+    flags = (f"--coordinator=127.0.0.1:{taken.getsockname()[1]}", "--process-count=2", "--process-index=0")
+    assert main.main(["train", f"--workdir={tmp_path / 'run'}", *flags]) == MISTAKE
+  assert "a port that is free here (Address already in use" in capsys.readouterr().err
 
 
 @pytest.mark.slow
