@@ -289,6 +289,15 @@ def get_config() -> config_dict.ConfigDict:
   # A run to take the first parameters from, when this run has no checkpoint; a new head starts fresh.
   checkpoint.start_from = placeholder(str)
 
+  # ---------------------------------------------------------------- several processes
+  processes = config.processes = config_dict.ConfigDict()
+  processes.start_seconds = (
+    60  # A process that is not there so long after another has started is missing: exit code 75.
+  )
+  # A process without a heartbeat for so long (killed, stopped, its network gone) is lost, and the others end with exit
+  # code 75. Heartbeats don't stop for a compilation or a save.
+  processes.lost_seconds = 60
+
   # ---------------------------------------------------------------- logs
   log = config.log = config_dict.ConfigDict()
   log.every = "10 steps"  # One line of metrics.jsonl.

@@ -14,7 +14,7 @@ import jax
 from ml_collections.config_dict import ConfigDict
 from rich.console import Console
 
-from lmx.backend import first_process_first, is_first_process
+from lmx.agreement import check_same, code_facts, config_facts
 from lmx.config import flatten, to_json
 from lmx.console import console
 from lmx.data.corpus import (
@@ -37,6 +37,7 @@ from lmx.network import Network, check_start, make_layout, make_network, make_ob
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
 from lmx.optim.optimizers import OPTIMIZERS
+from lmx.processes import first_process_first, is_first_process
 from lmx.run_config import CONFIG_FILE, IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
 from lmx.sharding import Layout
 from lmx.training.state import Blueprint
@@ -333,7 +334,10 @@ def build(
 
   Raises:
     LmxError: what is wrong, before any data is read where that can be known.
+    DifferentProcessesError: other processes of the run have another config, folder or code.
   """
+  flags = {"--workdir": str(run_dir.absolute()), "--accept-changes": str(accept_other_data)}
+  check_same("config and code", config_facts(flatten(config)) | flags | code_facts())
   problems = check(config)
   if problems:
     raise ConfigError(problems)
@@ -346,8 +350,7 @@ def build(
   spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
   corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
   epoch = epoch_facts(corpus, needs, batch_size=config.train.batch_size)
-  pace = make_pace(config, epoch.rows)
-  network = make_network(config, spec, objective.loss, pace, tokenizer)
+  network = make_network(config, spec, objective.loss, pace := make_pace(config, epoch.rows), tokenizer)
   evaluation, saving = config.evaluation, config.checkpoint
   return Experiment(
     name=config.name,

@@ -111,7 +111,8 @@ _RANGES = (
     data.length data.encoder_length data.pad_multiple
     data.max_document_bytes data.prefetch_batches data.threads train.batch_size train.micro_batches
     compute.loss_chunks compute.stage_rounds compute.stage_micro_batches compute.scoped_vmem
-    train.max_skipped evaluation.max_rows evaluation.batch_size evaluation.sample_tokens checkpoint.keep_last""",
+    train.max_skipped evaluation.max_rows evaluation.batch_size evaluation.sample_tokens checkpoint.keep_last
+    processes.start_seconds processes.lost_seconds""",
   ),
   (
     _POSITIVE,

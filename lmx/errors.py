@@ -14,6 +14,10 @@ class LostProcessError(LmxError):
   """Another process of a run has ended or does not answer. Nothing that waits for it may be called any more."""
 
 
+class DifferentProcessesError(LmxError):
+  """The processes of a run were started with something that differs. Each of them raises it."""
+
+
 class ConfigError(LmxError):
   """One or more problems in an experiment config; `problems` holds a message for each."""
 

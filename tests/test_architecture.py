@@ -21,6 +21,7 @@ TABLES = ("configs.base.get_config",)  # One key a line, nothing to follow: its 
 ROWS: tuple[tuple[str, ...], ...] = (
   (
     "errors",
+    "exits",
     "shapes",
     "versions",
     "",
@@ -38,6 +39,10 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "run_config",
     "console",
     "backend",
+    "signals",
+    "coordination",
+    "processes",
+    "agreement",
     "compiler_options",
     "hlo",
     "topology",
@@ -56,6 +61,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "plan_count",
     "plan_gpu",
     "plan_search",
+    "same_run",
     "loop",
     "tasks",
     "notebook",
