@@ -1,17 +1,14 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """What the processes of a run must have alike once data and tokenizer are there: compared before the first step."""
 
-import hashlib
-
-import numpy as np
+from collections.abc import Mapping
+from typing import Any
 
 from lmx.agreement import check_same
 from lmx.build import Experiment
-from lmx.data.store import ExampleStore, Store
+from lmx.data.identity import data_record
 from lmx.run_folder import CHECKPOINT_DIR
 from lmx.training.checkpoint import whole_steps
-
-SAMPLES = 256  # Documents or examples of a source that are compared between processes.
 
 
 def check_same_run(x: Experiment) -> None:
@@ -25,32 +22,17 @@ def check_same_run(x: Experiment) -> None:
 
 def run_facts(x: Experiment) -> dict[str, str]:
   """What a process has read and found. Whatever else must be alike belongs here."""
-  parts = {"training data": x.corpus.train, "held-out data": x.corpus.heldout}
-  facts = {
-    f"{what}, source {number}": describe_store(store)
-    for what, stores in parts.items()
-    for number, store in enumerate(stores)
-  }
-  return facts | {
+  record = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
+  sources = {f"{one['role']} source {number}": describe_source(one) for number, one in enumerate(record["sources"])}
+  return sources | {
     "tokenizer": x.tokenizer.fingerprint,
     "labels": ", ".join(x.labels),
     "whole checkpoints of the run": ", ".join(map(str, whole_steps(x.run_dir / CHECKPOINT_DIR))) or "none",
+    "data": record["digest"],
   }
 
 
-def describe_store(store: Store) -> str:
-  """The size of a store, and a digest of some of its content, spread evenly."""
-  unit = "examples" if isinstance(store, ExampleStore) else "documents"
-  return f"{store.documents:,} {unit}, {store.tokens:,} tokens, {store.text_bytes:,} bytes, digest {_digest(store)}"
-
-
-def _digest(store: Store) -> str:
-  digest = hashlib.sha256()
-  lengths = store.lengths()
-  for index in np.unique(np.linspace(0, store.documents - 1, SAMPLES).astype(np.int64)) if store.documents else ():
-    if isinstance(store, ExampleStore):
-      for name, values in sorted(store[int(index)].items()):
-        digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
-    else:
-      digest.update(store.extended(int(index), 0, min(int(lengths[index]) + 2, 1024)).tobytes())
-  return digest.hexdigest()[:16]
+def describe_source(source: Mapping[str, Any]) -> str:
+  """The size and digest of a source; its name may differ, as paths do between hosts."""
+  sizes = f"{source['documents']:,} documents, {source['tokens']:,} tokens, {source['bytes']:,} bytes"
+  return f"{sizes}, digest {source['digest']}"
