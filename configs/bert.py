@@ -32,6 +32,9 @@ def _modern(config: ConfigDict) -> None:
   model = config.model
   model.position, model.norm_position, model.activation, model.mlp_width = "rotary", "pre", "geglu_exact", 2048
   model.norm_bias = model.attention_bias = model.mlp_bias = False
+  # As ModernBERT, so that what is trained or fine-tuned is exported as one.
+  model.first_attention_norm = model.transform_bias = False
+  model.head_transform = True
   model.pooling = "mean"
 
 

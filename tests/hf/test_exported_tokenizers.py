@@ -57,6 +57,8 @@ def export(name: str, kind: str, folder, **settings) -> lmx.notebook.LoadedRun:
     ("t5-language-0", "byte pairs"),
     ("qwen2-language-4", "qwen"),
     ("roberta-masked-8", "roberta"),
+    ("modernbert-masked-27", "modernbert"),
+    ("modernbert-classification-26", "modernbert"),
   ],
 )
 def test_an_export_read_again_has_the_same_ids_and_the_same_tokens_around_texts(name, kind, tmp_path):

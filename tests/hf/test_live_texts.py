@@ -28,6 +28,7 @@ FAMILIES = [next(name for name in NAMES if name.startswith(f"{family}-")) for fa
 CASES = [(name, "sentencepiece+3") for name in NAMES]
 CASES += [(name, kind) for name in FAMILIES for kind in ("bytes", "byte pairs")]
 CASES += [("bert-classification-8", kind) for kind in ("char", "unigram", "word pieces")]
+CASES += [(name, "modernbert") for name in NAMES if name.startswith("modernbert")]
 
 
 def export(name: str, kind: str, folder: Path, **settings) -> lmx.notebook.LoadedRun:
@@ -73,7 +74,7 @@ def test_an_exports_tokenizer_gives_lmxs_ids_in_every_family(name, kind, tmp_pat
 
 # model_type -> the tokenizer that such models are published with.
 PUBLISHED = {"bert": "word pieces", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama", "qwen2": "qwen",
-             "qwen3": "qwen"}  # fmt: skip
+             "qwen3": "qwen", "modernbert": "modernbert"}  # fmt: skip
 SHORT_AND_LONG = [TEXTS[0], TEXTS[4], "x", TEXTS[1] + TEXTS[3]]
 SECOND = ["a second text, longer than the first", "no", TEXTS[2], "nobody said why"]
 
