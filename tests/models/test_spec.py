@@ -181,9 +181,9 @@ def test_published_encoders_and_encoder_decoders_have_their_published_sizes():
   )  # fmt: skip
   assert t5.parameters() == 60_506_624  # Hugging Face's t5-small.
   modern = EncoderSpec(
-    vocab_size=50_368, vocab_multiple=64, layers=22, width=768, heads=12, context=8192, mlp_width=1152, position="rotary",
-    activation="geglu_exact", attention_bias=False, mlp_bias=False, norm_bias=False, transform_bias=False,
-    embedding_norm=True, first_attention_norm=False,
+    vocab_size=50_368, vocab_multiple=64, layers=22, width=768, heads=12, context=8192, mlp_width=1152,
+    position="rotary", activation="geglu_exact", attention_bias=False, mlp_bias=False, norm_bias=False,
+    transform_bias=False, embedding_norm=True, first_attention_norm=False,
   )  # fmt: skip
   assert modern.parameters() == 149_655_232 + 768  # Hugging Face's ModernBERT-base, and a row that isn't used.
 
