@@ -225,8 +225,8 @@ def test_the_pipeline_feature_extraction_gives_lmxs_hidden_states(kind, tmp_path
     np.testing.assert_allclose(run.embed(text, normalize=False)[0], pooled, atol=2e-5)
 
 
-MASKED = [("bert-masked-8", "sentencepiece+3"), ("bert-masked-8", "word pieces"), ("modernbert-masked-27", "sentencepiece+3"),
-          ("modernbert-masked-27", "modernbert")]  # fmt: skip
+MASKED = [("bert-masked-8", "sentencepiece+3"), ("bert-masked-8", "word pieces"),
+          ("modernbert-masked-27", "sentencepiece+3"), ("modernbert-masked-27", "modernbert")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "kind"), MASKED)
