@@ -166,6 +166,8 @@ def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None =
   if name is not None:
     family = choose("family", name, FAMILIES)
     return family, *write_settings(family, model, spec)
+  if not _kin(model, origin):
+    raise LmxError(_no_kin(model))
   reasons: dict[str, LmxError] = {}
   for family in _kin(model, origin):
     try:
@@ -186,13 +188,21 @@ def _in_one_line(error: LmxError) -> str:
   return "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
 
 
+def _no_kin(model: Keys) -> str:
+  """What to say of a kind of model that nobody else has a format for."""
+  return (
+    f"no Hugging Face format holds a model of config.model.family={model['family']}, whatever its other keys are; share "
+    'the run\'s folder instead, which is complete by itself: lmx.load("runs/name") opens it anywhere'
+  )
+
+
 _FAR = 100  # More differences than a spec has fields.
 
 
 def export_note(model: Keys, spec: Any, origin: str | None = None) -> str:
   """What `lmx export` will write a model as; or that it can't, with the keys to change for the nearest family."""
   if not _kin(model, origin):
-    return f"no Hugging Face format of lmx holds a model of config.model.family={model['family']}"
+    return _no_kin(model)
   keys = {**model, **dataclasses.asdict(spec)}
   nearest: tuple[int, str] = (_FAR, "")
   for family in _kin(model, origin):
