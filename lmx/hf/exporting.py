@@ -191,8 +191,8 @@ def _in_one_line(error: LmxError) -> str:
 def _no_kin(model: Keys) -> str:
   """What to say of a kind of model that nobody else has a format for."""
   return (
-    f"no Hugging Face format holds a model of config.model.family={model['family']}, whatever its other keys are; share "
-    'the run\'s folder instead, which is complete by itself: lmx.load("runs/name") opens it anywhere'
+    f"no Hugging Face format holds a model of config.model.family={model['family']}, whatever its other keys are; "
+    'share the run\'s folder instead, which is complete by itself: lmx.load("runs/name") opens it anywhere'
   )
 
 
