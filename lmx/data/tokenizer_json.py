@@ -40,7 +40,8 @@ def from_sentencepiece(model: bytes, *, marks_are_spaces: bool, where: str) -> s
   """A SentencePiece model.
 
   BPE gives the same ids: a piece is merged where SentencePiece merges it, by its score. In a unigram model, several
-  ways to write a text may be equally likely, and which of them is taken is not the same.
+  ways to write a text may be equally likely, and which of them is taken is the same where their scores add up exactly,
+  as in models that lmx trains.
 
   Args:
     model: the contents of a .model file.

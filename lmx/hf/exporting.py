@@ -49,6 +49,7 @@ class Exported:
     parameters: how many numbers they hold.
     bytes: size of the weights' files.
     tokenizer: whether its files are there.
+    exact: whether they give lmx's ids for every text; else equally likely ways to write one may be split otherwise.
   """
 
   directory: Path
@@ -59,6 +60,7 @@ class Exported:
   parameters: int
   bytes: int
   tokenizer: bool
+  exact: bool = True
 
 
 def export_hf(
@@ -120,7 +122,7 @@ def export_hf(
   _write_config(directory, config, chosen, spec, dtype)  # The last: a folder with it is whole.
   numbers, size = sum(math.prod(shape) for shape, _ in plan.values()), sum(file.stat().st_size for file in files)
   named = (directory, chosen.name, head.architectures[0], tuple(files))
-  return Exported(*named, len(plan), numbers, size, tokenizer is not None)
+  return Exported(*named, len(plan), numbers, size, tokenizer is not None, tokenizer is None or tokenizer.json_is_exact)
 
 
 def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping[str, Any]:
