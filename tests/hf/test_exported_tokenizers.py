@@ -71,6 +71,16 @@ def test_the_check_of_runs_catches_scores_that_do_not_add_up_exactly():
   assert_law_catches(check_runs, other)
 
 
+def test_a_unigram_model_with_pieces_like_the_begin_of_a_special_name_has_a_tokenizer_json():
+  lines = [f"<p>word {n}</p></div></b></li>" for n in range(60)] * 5
+  reader = train_sentencepiece(lines, vocab_size=285, model_type="unigram")
+  assert "</" in {piece[:2] for piece in map(reader.piece, range(reader.vocab_size)) if piece != "</s>"}
+  other = tokenizers.Tokenizer.from_str(json.dumps(reader.as_json()))
+  other.encode_special_tokens = True
+  for text in ("<s>a</s></p><unk><0x0A></s", lines[0]):
+    assert other.encode(text, add_special_tokens=False).ids == reader.encode(text).tolist()
+
+
 # ---------------------------------------------------------------- whole exports
 
 
