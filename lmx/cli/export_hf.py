@@ -7,6 +7,7 @@ lmx export runs/small --output=exported --family=llama --dtype=bfloat16 --max-sh
 
 import argparse
 import importlib
+from typing import Any
 
 from lmx.cli.arguments import add_run
 from lmx.console import console, facts
@@ -37,9 +38,17 @@ def run(args: argparse.Namespace) -> int:
       "model": f"{exported.family}, {exported.architecture}",
       "weights": f"{exported.parameters:,} numbers in {exported.tensors} tensors, {args.dtype}, "
       f"{exported.bytes / 1e6:,.1f} MB in {files}",
-      "tokenizer": "written" if exported.tokenizer else "not written: it has no form that transformers reads",
+      "tokenizer": _tokenizer(exported),
       "step": f"{loaded.step:,}",
     },
   )
   out.print(f'use it: transformers.{exported.architecture}.from_pretrained("{exported.directory}")', markup=False)
   return 0
+
+
+def _tokenizer(exported: Any) -> str:
+  """What became of the tokenizer, for people."""
+  if not exported.tokenizer:
+    return "not written: it has no form that transformers reads"
+  rest = "; its unigram model's scores are not rounded as lmx trains them: equally likely runs may be split otherwise"
+  return "written" + ("" if exported.exact else rest)

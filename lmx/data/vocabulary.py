@@ -217,6 +217,11 @@ class Tokenizer(abc.ABC):
     """(V,) bool: whether a word begins with the id. A word goes on where it is False (BERT's ##, no space before)."""
     return np.concatenate([self._own_word_starts(), np.ones(self.extra_ids, bool)])
 
+  @property
+  def json_is_exact(self) -> bool:
+    """Whether `as_json` gives the same ids for every text, not only but for equally likely ways to write it."""
+    return True
+
   def as_json(self) -> dict[str, Any]:
     """The contents of a tokenizer.json that gives the same ids, added ones included.
 

@@ -49,6 +49,7 @@ class Exported:
     parameters: how many numbers they hold.
     bytes: size of the weights' files.
     tokenizer: whether its files are there.
+    exact: whether they give lmx's ids for every text; else equally likely ways to write one may be split otherwise.
   """
 
   directory: Path
@@ -59,6 +60,7 @@ class Exported:
   parameters: int
   bytes: int
   tokenizer: bool
+  exact: bool = True
 
 
 def export_hf(
@@ -120,7 +122,7 @@ def export_hf(
   _write_config(directory, config, chosen, spec, dtype)  # The last: a folder with it is whole.
   numbers, size = sum(math.prod(shape) for shape, _ in plan.values()), sum(file.stat().st_size for file in files)
   named = (directory, chosen.name, head.architectures[0], tuple(files))
-  return Exported(*named, len(plan), numbers, size, tokenizer is not None)
+  return Exported(*named, len(plan), numbers, size, tokenizer is not None, tokenizer is None or tokenizer.json_is_exact)
 
 
 def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping[str, Any]:
@@ -166,6 +168,8 @@ def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None =
   if name is not None:
     family = choose("family", name, FAMILIES)
     return family, *write_settings(family, model, spec)
+  if not _kin(model, origin):
+    raise LmxError(_no_kin(model))
   reasons: dict[str, LmxError] = {}
   for family in _kin(model, origin):
     try:
@@ -186,13 +190,21 @@ def _in_one_line(error: LmxError) -> str:
   return "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
 
 
+def _no_kin(model: Keys) -> str:
+  """What to say of a kind of model that nobody else has a format for."""
+  return (
+    f"no Hugging Face format holds a model of config.model.family={model['family']}, whatever its other keys are; "
+    'share the run\'s folder instead, which is complete by itself: lmx.load("runs/name") opens it anywhere'
+  )
+
+
 _FAR = 100  # More differences than a spec has fields.
 
 
 def export_note(model: Keys, spec: Any, origin: str | None = None) -> str:
   """What `lmx export` will write a model as; or that it can't, with the keys to change for the nearest family."""
   if not _kin(model, origin):
-    return f"no Hugging Face format of lmx holds a model of config.model.family={model['family']}"
+    return _no_kin(model)
   keys = {**model, **dataclasses.asdict(spec)}
   nearest: tuple[int, str] = (_FAR, "")
   for family in _kin(model, origin):

@@ -29,12 +29,16 @@ class Rule:
       zero here, and can't be exported when it isn't.
     view: how one becomes the other, without the stacked dimensions.
     beside: the row counts only in a model that also has this parameter; "": always.
+    first: the first layer that they have the tensor for; the rows of ours before it aren't used, and are `unused`.
+    unused: what those are filled with.
   """
 
   ours: str
   theirs: str | None
   view: View
   beside: str = ""
+  first: int = 0
+  unused: float = 0.0
 
   @property
   def stacked(self) -> tuple[str, ...]:
@@ -176,7 +180,12 @@ class Bound:
     """(their name, place in the stacked dimensions) of each tensor; none where they have no such thing."""
     if self.rule.theirs is not None:
       for index in itertools.product(*map(range, self.leading)):
-        yield self.rule.their_name(index), index
+        if self.has(index):
+          yield self.rule.their_name(index), index
+
+  def has(self, index: tuple[int, ...]) -> bool:
+    """Whether they have a tensor at this place of the stacked dimensions."""
+    return not self.rule.first or index[0] >= self.rule.first
 
 
 def bind(rules: Iterable[Rule], shapes: Mapping[str, Shape], vocab_size: int, family: str) -> dict[str, Bound]:

@@ -229,7 +229,10 @@ def read_shard(
     return shard  # Nothing but padding.
   place = tuple(slice(0, stop - start) for start, stop in real.values())
   for position in itertools.product(*(range(start, stop) for start, stop in stacked)):
+    at = tuple(number - start for number, (start, _) in zip(position, stacked, strict=True))
+    if not bound.has(position):
+      shard[at + place] = bound.rule.unused
+      continue
     read = functools.partial(files.read, stored[bound.rule.their_name(position)])
-    piece = view.read(read, real, bound.sizes, bound.start)
-    shard[tuple(at - start for at, (start, _) in zip(position, stacked, strict=True)) + place] = piece
+    shard[at + place] = view.read(read, real, bound.sizes, bound.start)
   return shard
