@@ -281,6 +281,9 @@ def _saved_modules(one: _Model, trained: set[str]) -> list[str]:
     if any(re.fullmatch(pattern, unit) for pattern in one.family.unadapted) or _has_children(one, unit, first in head):
       raise _unsaved(name, f"{unit} is no plain module in a {one.family.name} model")
     units.add(unit)
+  for copy, name in one.family.copies.items():
+    if any(_inside(name, unit) and not _inside(copy, unit) for unit in units):
+      raise _unsaved(name, f"{copy} is the same tensor, and PEFT would copy one of the two")
   for unit in units:
     for module in _modules(one):
       if module != unit and module.endswith(unit) and not _inside(module, unit):
@@ -315,8 +318,18 @@ def _unsaved(name: str, reason: str) -> LmxError:
                           allowed="what modules_to_save of PEFT can hold", fix=fix))  # fmt: skip
 
 
+def _copies(one: _Model) -> dict[str, Any]:
+  """Their tensors that are copies of others: PEFT wants every tensor of a module that it saves."""
+  found = {copy: one.plan[name] for copy, name in one.family.copies.items() if name in one.plan}
+  table = next((entry for entry in one.plan.values() if entry[1][0][0] == "token_embedding.embedding"), None)
+  output = next(
+    (rule.theirs for rule in one.family.heads[one.spec.head].rules if rule.ours == "unembedding.kernel"), None
+  )
+  return found | ({output: table} if one.spec.tied and output is not None else {})
+
+
 def _saved_tensors(one: _Model, saved: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-  some = {name: entry for name, entry in one.plan.items() if any(_inside(name, unit) for unit in saved)}
+  some = {name: entry for name, entry in {**one.plan, **_copies(one)}.items() if any(_inside(name, x) for x in saved)}
   for name, array in make_tensors(some, one.merged):
     yield BEGINNING + name, array
 

@@ -164,6 +164,7 @@ def test_another_base_than_the_runs_is_refused_with_the_parameter_or_key(tmp_pat
     ("marian-language-3", {"targets": ALL}, r"final_logits_bias is no module of its own.*train_also=''"),
     ("mamba2-language-1", {"targets": ".*value", "train_also": ".*skip.scale"}, r"mixer\.D is"),
     ("gpt2-language-6", {"targets": ALL, "train_also": "token_emb.*"}, r"it is the output table as well"),
+    ("t5-language-6", {"targets": ALL, "train_also": "token_emb.*"}, r"the same tensor|the output table as well"),
     ("gpt2-language-6", {"targets": ".*up", "train_also": ".*up.kernel"}, r"trained as a whole"),
   ],
 )  # fmt: skip

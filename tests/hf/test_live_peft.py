@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 from adapted_models import adapted, base_of
+from tiny_tasks import fine_tuned
 
 import lmx
+from lmx.cli.main import main
 from lmx.notebook import LoadedRun
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
@@ -88,6 +90,30 @@ def check(run: LoadedRun, folder: Path, base: Path, *, tokenizer: bool = True) -
 def test_an_exported_adapter_gives_peft_the_logits_of_the_run(tmp_path, name):
   base = base_of(name, tmp_path / "base")
   check(adapted(base, targets=LANGUAGE[name]), tmp_path / "adapter", base, tokenizer=not name.startswith("qwen2"))
+
+
+@pytest.mark.parametrize(
+  ("name", "also"),
+  [("llama-language-7", ".*norm.*|unembedding.*"), ("llama-language-7", "layers.attention.query.*"),
+   ("gpt2-language-6", ".*norm.*|layers.mlp.up.bias"), ("bert-masked-8", "head.*"), ("roberta-masked-8", "head.*"),
+   ("t5-language-6", ".*norm.*"), ("qwen2_moe-language-1", ".*norm.*|.*shared_gate.*")],
+)  # fmt: skip
+def test_what_was_trained_next_to_the_adapters_is_saved_with_them(tmp_path, name, also):
+  base = base_of(name, tmp_path / "base")
+  check(adapted(base, targets=ALL, train_also=also, changed=also), tmp_path / "adapter", base)
+
+
+def test_a_run_trained_by_the_command_line_is_opened_by_peft_on_the_model_that_was_imported(tmp_path):
+  base = base_of("llama-language-7", tmp_path / "base")
+  assert main(["import", str(base), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
+  flags = ["--config.lora.rank=2", "--config.optimizer.peak_lr=0.1", "--config.compute.dtype=float32"]
+  trained = lmx.load(fine_tuned(tmp_path / "run", tmp_path, "sft.py", *flags))
+  assert main(["export", str(trained.folder), f"--output={tmp_path / 'adapter'}", "--adapter"]) == 0
+  found, _ = theirs(tmp_path / "adapter", base, "LlamaForCausalLM", 0)
+  np.testing.assert_allclose(found[..., :34], scores(trained.model, "language"), atol=LIMIT * 10)
+  assert np.abs(scores(lmx.load(tmp_path / "run").model, "language") - found[..., :34]).max() > 1e-3
+  automatic = importlib.import_module("peft").AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter")
+  assert automatic.peft_config["default"].r == 2
 
 
 @pytest.mark.parametrize(("name", "head"), HEADS)
