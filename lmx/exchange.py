@@ -10,10 +10,11 @@ import jax
 
 from lmx.config import from_values
 from lmx.errors import LmxError, message
+from lmx.hf.adapter_export import export_adapter
 from lmx.hf.exporting import Exported, export_hf
 from lmx.hf.importing import import_hf
 from lmx.mesh import make_mesh
-from lmx.network import model_maker
+from lmx.network import lora_spec, model_maker
 from lmx.notebook import LoadedRun, load
 from lmx.sharding import Layout
 from lmx.training.state import blueprint, blueprint_of
@@ -44,29 +45,35 @@ def from_hf(path_or_name: str | os.PathLike, *, mesh: dict[str, int] | None = No
   return LoadedRun(plan.join(found.parameters), found.tokenizer, config, 0, layout, labels_found, None, found.directory)
 
 
-def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, **options: Any) -> Exported:
-  """Writes a run, its adapters merged, as a folder that `transformers` reads.
+def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, *, adapter: bool = False,
+          base: str | os.PathLike | None = None, **options: Any) -> Exported:  # fmt: skip
+  """Writes a run, its adapters merged, as a folder that `transformers` reads; or the adapters alone, for PEFT.
 
   Args:
     run: a loaded run, or the folder of one.
     directory: new or empty.
-    **options: family, dtype, max_shard_size: see `lmx.hf.exporting.export_hf`.
+    adapter: write a LoRA run's adapters, and what was trained next to them, as an adapter of PEFT.
+    base: with `adapter`: the model it belongs to, a folder or hub name; None: the one that the run was imported from.
+    **options: family, dtype, max_shard_size: see `lmx.hf.exporting.export_hf`; with `adapter`, dtype alone.
 
   Raises:
-    LmxError: see there.
+    LmxError: see there, and `lmx.hf.adapter_export.export_adapter`.
   """
-  run = (run if isinstance(run, LoadedRun) else load(run)).merged()
-  return export_hf(
-    blueprint_of(run.model).split(run.model),
-    run.model.spec,
-    dict(run.config.model),
-    Path(directory),
-    labels=run.labels,
-    multi_label=run.config.objective.multi_label,
-    tokenizer=run.tokenizer,
-    framing=run.setting.framing,
-    carried=run.carried,
-    length=run.config.data.length,
-    stops=run.stops,
-    **options,
-  )
+  run = run if isinstance(run, LoadedRun) else load(run)
+  if base is not None and not adapter:
+    raise LmxError(message("base", got=str(base), allowed="nothing without adapter=True (--adapter)"))
+  shared: dict[str, Any] = {
+    "labels": run.labels,
+    "tokenizer": run.tokenizer,
+    "framing": run.setting.framing,
+    "carried": run.carried,
+    "length": run.config.data.length,
+  }
+  written = run if adapter else run.merged()
+  arrays, spec, model = blueprint_of(written.model).split(written.model), written.model.spec, dict(run.config.model)
+  if adapter:
+    lora: dict[str, Any] = {"lora": lora_spec(run.config), "train_also": run.config.lora.train_also}
+    name = None if base is None else str(base)
+    return export_adapter(arrays, spec, model, Path(directory), base=name, **lora, **shared, **options)
+  multi_label = run.config.objective.multi_label
+  return export_hf(arrays, spec, model, Path(directory), multi_label=multi_label, stops=run.stops, **shared, **options)

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
   imported = importing.import_hf(
     args.model, mesh=_mesh(args.mesh), head=args.head, labels=labels, dtype=args.dtype, tokenizer=args.tokenizer
   )
-  write_run(imported, run_dir, other_tokenizer=args.tokenizer is not None)
+  write_run(imported, run_dir, args.model, other_tokenizer=args.tokenizer is not None)
   out = console()
   facts(out, str(run_dir), _facts(imported))
   for line in _advice(imported, run_dir):
@@ -62,12 +62,13 @@ def _mesh(text: str) -> Any:
   return importlib.import_module("lmx.mesh").make_mesh(sizes)
 
 
-def write_run(imported: Any, run_dir: Path, *, other_tokenizer: bool = False) -> None:
+def write_run(imported: Any, run_dir: Path, origin: str, *, other_tokenizer: bool = False) -> None:
   """Writes config, tokenizer, labels, the model's own small files and a checkpoint of step 0.
 
   Args:
     imported: the model.
     run_dir: new or empty.
+    origin: the directory or hub name that it was asked for by.
     other_tokenizer: the tokenizer is not the model's own.
 
   Raises:
@@ -91,7 +92,7 @@ def write_run(imported: Any, run_dir: Path, *, other_tokenizer: bool = False) ->
   try:
     with checkpoint.Checkpointer(run_dir / folder.CHECKPOINT_DIR, background=False) as checkpointer:
       checkpointer.save_parameters(imported.parameters, {"imported_from": str(imported.directory)})
-    carried.keep(imported.directory, run_dir / IMPORTED_DIR, other_tokenizer=other_tokenizer)
+    carried.keep(imported.directory, run_dir / IMPORTED_DIR, origin=origin, other_tokenizer=other_tokenizer)
     folder.write_run_files(run_dir, to_json(config), imported.tokenizer, imported.description.labels)
   except BaseException:
     shutil.rmtree(run_dir, ignore_errors=True)  # It was empty: nothing of anyone's is lost.

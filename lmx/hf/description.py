@@ -238,13 +238,13 @@ def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> tuple
   pooling = model["pooling"] if spec.head == "embedding" else understood.get("pooling", model["pooling"])
   understood |= {"pooling": pooling, **family.heads[spec.head].ours}
   again = make_spec(understood, vocab_size=spec.vocab_size, head=spec.head, outputs=spec.outputs)
-  differences = _differences(spec, again)
+  different = differences(spec, again)
   problems = [message(f"config.model.{field} of a {family.name} model", got=ours, allowed=[theirs],
                       fix=f"--config.model.{field}={theirs}")
-              for field, ours, theirs in differences if (field, ours, theirs) not in _ZEROS]  # fmt: skip
+              for field, ours, theirs in different if (field, ours, theirs) not in _ZEROS]  # fmt: skip
   if problems:
     raise ConfigError(problems)
-  return written, dataclasses.replace(spec, **{field: theirs for field, _, theirs in differences})
+  return written, dataclasses.replace(spec, **{field: theirs for field, _, theirs in different})
 
 
 # What a model may lack and a family have: (key, value here, value there). Filled with zeros, it computes the same.
@@ -258,7 +258,7 @@ def _with_zeros(model: Mapping[str, Any]) -> Mapping[str, Any]:
   return {**model, "token_types": 2} if model.get("token_types") == 0 else model
 
 
-def _differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
+def differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
   """(field, here, there) of what two specs compute otherwise."""
   found = []
   for field in dataclasses.fields(spec):

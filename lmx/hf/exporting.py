@@ -50,6 +50,7 @@ class Exported:
     bytes: size of the weights' files.
     tokenizer: whether its files are there.
     exact: whether they give lmx's ids for every text; else equally likely ways to write one may be split otherwise.
+    base: of an adapter: the model that it belongs to.
   """
 
   directory: Path
@@ -61,6 +62,7 @@ class Exported:
   bytes: int
   tokenizer: bool
   exact: bool = True
+  base: str | None = None
 
 
 def export_hf(
@@ -108,14 +110,14 @@ def export_hf(
   head, parameters = chosen.heads[spec.head], with_zeros(parameters, whole, keys["family"])
   shapes = {name: tuple(array.shape) for name, array in parameters.items()}
   bound = bind(chosen.rules(spec.head, prefix=not head.bare), shapes, spec.vocab_size, chosen.name)
-  _check_absent(parameters, bound, chosen.name)
-  plan = _plan(bound, chosen, spec)
+  check_absent(parameters, bound, chosen.name)
+  plan = plan_tensors(bound, chosen, spec)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
   reading = None if tokenizer is None else Reading.of(tokenizer, spec, chosen.ours, framing)
   ids = _token_ids(reading, chosen, carried, stops)
   directory.mkdir(parents=True, exist_ok=True)
-  files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
-  _write_beside(directory, spec, reading, carried, chosen, length)
+  files = write_weights(directory, groups, make_tensors(plan, parameters), dtype)
+  write_beside(directory, spec, reading, carried, chosen, length)
   if spec.head == "language":
     write_generation(directory, carried, ids, stops)
   config = carried_keys(carried, chosen) | written | _labels(spec.head, labels, multi_label) | ids
@@ -234,7 +236,7 @@ def _bytes(size: str | int) -> int:
 Parts = list[tuple[str, Bound, tuple[int, ...]]]  # (our name, its rule, place in the stacked dimensions)
 
 
-def _plan(bound: Mapping[str, Bound], family: Family, spec: Any) -> dict[str, tuple[tuple[int, ...], Parts]]:
+def plan_tensors(bound: Mapping[str, Bound], family: Family, spec: Any) -> dict[str, tuple[tuple[int, ...], Parts]]:
   """Their tensor -> its shape and the parts of ours that it is made of, in the order of their names."""
   plan: dict[str, tuple[tuple[int, ...], Parts]] = {}
   for name, one in bound.items():
@@ -245,7 +247,7 @@ def _plan(bound: Mapping[str, Bound], family: Family, spec: Any) -> dict[str, tu
   return dict(sorted(plan.items()))
 
 
-def _tensors(plan: Mapping, parameters: Mapping[str, jax.Array]) -> Iterator[tuple[str, np.ndarray]]:
+def make_tensors(plan: Mapping, parameters: Mapping[str, jax.Array]) -> Iterator[tuple[str, np.ndarray]]:
   """Each of their tensors, one in host memory at a time."""
   for their_name, (shape, parts) in plan.items():
     tensor = np.zeros(shape, np.float32)
@@ -257,7 +259,7 @@ def _tensors(plan: Mapping, parameters: Mapping[str, jax.Array]) -> Iterator[tup
     yield their_name, tensor
 
 
-def _check_absent(parameters: Mapping[str, jax.Array], bound: Mapping[str, Bound], family: str) -> None:
+def check_absent(parameters: Mapping[str, jax.Array], bound: Mapping[str, Bound], family: str) -> None:
   """What the family has no tensor for must be zero."""
   for name, one in bound.items():
     if one.rule.theirs is None and np.any(np.asarray(parameters[name])):
@@ -302,7 +304,7 @@ def _token_ids(reading: Reading | None, family: Family, carried: Path | None, st
   return ids
 
 
-def _write_beside(
+def write_beside(
   directory: Path, spec: Any, reading: Reading | None, carried: Path | None, family: Family, length: int | None
 ) -> None:
   """The tokenizer's files, or those it came with, and sentence-transformers'."""

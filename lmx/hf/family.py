@@ -109,6 +109,8 @@ class Family:
     optional: tensors that are zero where a file lacks them.
     aliases: another name that files have for a key of the table of settings -> the key.
     fixed: keys of config.json that every model of the family is written with, whatever it or its tokenizer says.
+    unadapted: regexes of modules that PEFT takes no adapter on, and keeps no copy of: in `transformers` they are no
+      linear layers, whatever the file has.
   """
 
   name: str
@@ -123,6 +125,7 @@ class Family:
   optional: tuple[str, ...] = ()
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
   fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  unadapted: tuple[str, ...] = ()
 
   @property
   def ours(self) -> str:

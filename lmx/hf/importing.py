@@ -14,7 +14,7 @@ from flax import nnx
 
 from lmx.data.tokenizer import Tokenizer, open_tokenizer
 from lmx.errors import LmxError, message
-from lmx.hf.adapter import open_weights
+from lmx.hf.adapter import AdaptedFiles, open_weights
 from lmx.hf.description import Description, describe, make_spec
 from lmx.hf.family import VOCABULARY, Bound
 from lmx.hf.hub import model_directory
@@ -105,10 +105,17 @@ def import_hf(
   directory = model_directory(path_or_name)
   with open_weights(directory) as files:
     base = files.directory
-    description = really_tied(describe(base, head, labels), files)
+    description = really_tied(_describe(files, head, labels), files)
     own = directory if has_tokenizer(directory) else base  # An adapter may bring its own.
     reads = read_tokenizer(own if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
     return _import(files, description, reads, mesh, dtype, as_stored, seed)
+
+
+def _describe(files: WeightFiles, head: str | None, labels: tuple[str, ...]) -> Description:
+  """What the model is; an adapter for a task brings the head that its base lacks."""
+  found = describe(files.directory, head, labels)
+  wanted = files.heads if isinstance(files, AdaptedFiles) and head is None else ()
+  return found if not wanted or found.head in wanted else describe(files.directory, wanted[0], labels)
 
 
 def _import(

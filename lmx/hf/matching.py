@@ -83,7 +83,12 @@ def really_tied(description: Description, files: WeightFiles) -> Description:
   family, names = description.family, _names(description.family, files)
   rules = {rule.ours: rule for rule in family.rules(description.head, prefix=_has_prefix(family, names))}
   tables = [rules[ours].theirs for ours in ("token_embedding.embedding", "unembedding.kernel") if ours in rules]
-  if not description.model["tied"] or len(tables) < 2 or not all(table in names for table in tables):
+  if not description.model["tied"] or len(tables) < 2:
+    return description
+  if tables[0] in files.replaced and tables[1] not in names:
+    raise LmxError(message(f"modules_to_save of the adapter of {files.directory}", got=tables[0],
+                           allowed=f"{tables[1]} as well: the base ties the two, PEFT parts them"))  # fmt: skip
+  if not all(table in names for table in tables):
     return description
   embedding, output = (names[str(table)] for table in tables)
   if files.tensors[output].shape != files.tensors[embedding].shape:

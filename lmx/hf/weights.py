@@ -57,6 +57,11 @@ class WeightFiles:
         self.tensors[name] = Stored(file, tuple(part.get_shape()), part.get_dtype())
 
   @property
+  def replaced(self) -> frozenset[str]:
+    """Names of the tensors that are not the base's but an adapter's."""
+    return frozenset()
+
+  @property
   def kinds(self) -> set[str]:
     """Types in use, as the header names them."""
     return {stored.kind for stored in self.tensors.values()}
@@ -153,7 +158,11 @@ def shards(planned: Iterable[Planned], dtype: str, max_bytes: int) -> list[list[
 
 
 def write_weights(
-  directory: Path, groups: list[list[Planned]], arrays: Iterator[tuple[str, np.ndarray]], dtype: str
+  directory: Path,
+  groups: list[list[Planned]],
+  arrays: Iterator[tuple[str, np.ndarray]],
+  dtype: str,
+  single: str = SINGLE,
 ) -> list[Path]:
   """Writes the files, and an index where there is more than one.
 
@@ -162,9 +171,10 @@ def write_weights(
     groups: of `shards`.
     arrays: (name, array) in the order of the groups; each is written and let go before the next is asked for.
     dtype: a key of `WRITTEN`.
+    single: the name of the file where there is one group.
   """
   count = len(groups)
-  names = [SINGLE] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+  names = [single] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
   for name, group in zip(names, groups, strict=True):
     with open(directory / name, "wb") as file:
       file.write(_header(group, dtype))

@@ -23,6 +23,7 @@ def _experts(theirs: str, gate: str, up: str, down: str) -> tuple[Rule, ...]:
   )
 
 
+_EXPERT_MODULES = (r".*\.mlp\.(gate|experts\..*)",)  # One array for all experts, and a router of its own kind.
 _QWEN_EXPERTS = _experts(_LAYER + "mlp", "gate_proj", "up_proj", "down_proj")
 _SHARED = (
   *tensor("layers.mlp.shared.gate.kernel", _LAYER + "mlp.shared_expert.gate_proj.weight", "f d -> d f"),
@@ -82,6 +83,7 @@ QWEN2_MOE = Family(
   backbone=(*TABLES, *ATTENTION, *PRE_NORMS, *_QWEN_EXPERTS, *_SHARED),
   heads=decoder_heads("Qwen2Moe"),
   ignored=BUFFERS,
+  unadapted=_EXPERT_MODULES,
 )
 QWEN3_MOE = Family(
   name="qwen3_moe",
@@ -101,6 +103,7 @@ QWEN3_MOE = Family(
   backbone=(*TABLES, *ATTENTION, *PRE_NORMS, *_QWEN_EXPERTS),
   heads=decoder_heads("Qwen3Moe"),
   ignored=BUFFERS,
+  unadapted=_EXPERT_MODULES,
   aliases={"num_local_experts": "num_experts"},
 )
 MIXTRAL = Family(
@@ -122,5 +125,6 @@ MIXTRAL = Family(
   backbone=(*TABLES, *ATTENTION, *PRE_NORMS, *_experts(_LAYER + "block_sparse_moe", "w1", "w3", "w2")),
   heads=decoder_heads("Mixtral"),
   ignored=BUFFERS,
+  unadapted=(r".*\.block_sparse_moe\..*",),
   aliases={"num_experts": "num_local_experts"},
 )
