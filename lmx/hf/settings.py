@@ -133,15 +133,18 @@ class Same:
     theirs, ours: the names.
     default: theirs, where the file leaves it out.
     words: their value -> ours; None: the values are the same. The first of several is the one that is written.
+    null: whether null is a value of theirs, too, although the default is another; it always is where the default is.
   """
 
   theirs: str
   ours: str
   default: Any = REQUIRED
   words: Mapping[Any, Any] | None = None
+  null: bool = False
 
   def read(self, theirs: Settings, ours: Keys) -> None:
     kind, nullable = _FIELDS[self.ours] if self.words is None else (None, True)
+    nullable = nullable and (self.null or self.default is None)
     value = theirs.take(self.theirs, self.default, kind, nullable=nullable)
     if kind is int and value is not None and value < (0 if self.ours in _MAY_BE_ZERO else 1):
       raise theirs.refuse(self.theirs, value, "a positive whole number")
