@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A key of config.json that is missing has the default of its family's class; one that says nothing usable is refused."""
+"""A key that a config.json lacks has the default of its family's class; null is refused where the family has none."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_null_is_refused_where_the_family_has_no_such_value(tmp_path, family, ke
                       ("llama", "intermediate_size"), ("qwen3_moe", "num_local_experts")],
 )  # fmt: skip
 def test_a_size_that_is_null_is_refused_by_name(tmp_path, family, key):
-  with pytest.raises(LmxError, match="null|None"):
+  with pytest.raises(LmxError, match=r"null|None"):
     read(tmp_path, golden(family) | {key: None})
 
 

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.live
 pytest.importorskip("transformers")
 
 REMOVED = object()
-VALUES = (REMOVED, None, True, False, 0, 1, 2, 3, 7, -1, 0.5, 2.5, "x", "relu", "gelu", "default", "3", [], {}, {"a": 1},
-          [1], [0])  # fmt: skip
+VALUES = (REMOVED, None, True, False, 0, 1, 2, 3, 7, -1, 0.5, 2.5, "x", "relu", "gelu", "default", "3", [], {}, 
+          {"a": 1}, [1], [0])  # fmt: skip
 ROPES: tuple[dict[str, Any], ...] = (
   {"rope_type": "linear", "factor": 2.0}, {"type": "linear", "factor": 2.0}, {"rope_theta": 5e3},
   {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
