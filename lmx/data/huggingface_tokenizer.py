@@ -17,7 +17,7 @@ from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, re
 from lmx.data.tokenizer_check import check_tokenizer_json
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.data.written_tokens import WrittenTokens
-from lmx.errors import LmxError
+from lmx.errors import LmxError, message
 
 MODEL_FILE = "tokenizer.json"
 # Published names of special tokens, looked for when tokenizer_config.json does not name them.
@@ -64,6 +64,10 @@ class HuggingFaceTokenizer(Tokenizer):
     self.name = f"huggingface {self.vocab_size}"
     self.fingerprint = digest("huggingface", model, f"{self.bos_id} {self.eos_id}")
     self.own_framing = read_framing(self._tokenizer, where)
+    beyond = max((*self.own_framing.single.ids, *self.own_framing.pair.ids))
+    if beyond >= self.vocab_size:
+      allowed = f"below {self.vocab_size}, the size of the vocabulary"
+      raise LmxError(message(f"{where}: an id in post_processor", got=beyond, allowed=allowed, fix="correct the file"))
     self._parts: Mapping[str, Any] = json.loads(model).get("model", {})
     self.lossless = round_trips(self)
     unknown = self._parts.get("unk_token")

@@ -2,7 +2,9 @@
 """A look at a tokenizer.json before the `tokenizers` library reads it.
 
 The library walks every number from 0 to the highest id, so that one id of a damaged or hostile file costs hours and all
-of the memory; and what it says about a field of the wrong kind doesn't name the field.
+of the memory; two pieces of one id are read as the one or the other, as its hash table has them; a template's token
+without an id ends in a panic, which is no Exception in Python; and what it says about a field of the wrong kind
+doesn't name the field.
 """
 
 from collections.abc import Iterable
@@ -32,6 +34,10 @@ def check_tokenizer_json(values: Any, where: str) -> None:
     raise _refuse(where, "model.vocab", vocabulary, "an object of pieces and their ids, or a list of pieces")
   if isinstance(vocabulary, dict):
     _check_ids(((f"model.vocab[{piece!r}]", token) for piece, token in vocabulary.items()), where)
+    pieces: dict[int, str] = {}
+    for piece, token in vocabulary.items():
+      if pieces.setdefault(token, piece) != piece:
+        raise _refuse(where, f"model.vocab[{piece!r}]", token, f"another id, since {pieces[token]!r} has this one")
   elif len(vocabulary) > MOST_IDS:
     raise _refuse(where, "model.vocab", f"{len(vocabulary)} pieces", f"at most {MOST_IDS}")
   added = values.get("added_tokens")
@@ -41,6 +47,27 @@ def check_tokenizer_json(values: Any, where: str) -> None:
   for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding"):
     if values.get(name) is not None:
       _field(values, name, dict, where)
+  _check_templates(values.get("post_processor"), where)
+
+
+def _check_templates(processor: Any, where: str) -> None:
+  """Checks that the templates of a post-processor, or of the parts of one, have ids for what they put around texts."""
+  if not isinstance(processor, dict):
+    return
+  parts = processor.get("processors")
+  for part in parts if isinstance(parts, list) else ():
+    _check_templates(part, where)
+  known = processor.get("special_tokens")
+  for name, token in known.items() if isinstance(known, dict) else ():
+    ids = token.get("ids") if isinstance(token, dict) else None
+    _check_ids(((f"post_processor.special_tokens[{name!r}].ids", one) for one in ids or ()), where)
+  for key in ("single", "pair"):
+    template = processor.get(key)
+    for part in template if isinstance(template, list) and isinstance(known, dict) else ():
+      special = part.get("SpecialToken") if isinstance(part, dict) else None
+      name = special.get("id") if isinstance(special, dict) else None
+      if isinstance(name, str) and name not in known:
+        raise _refuse(where, f"post_processor.{key}", name, f"one of its special_tokens: {', '.join(known) or 'none'}")
 
 
 def _field(values: dict[str, Any], name: str, kind: type, where: str) -> Any:

@@ -16,11 +16,25 @@ ADDED = {"id": 1, "content": "</s>", "special": True, "single_word": False, "lst
          "normalized": False}  # fmt: skip
 WHOLE = {"version": "1.0", "added_tokens": [ADDED], "normalizer": None, "pre_tokenizer": {"type": "Whitespace"},
          "post_processor": None, "decoder": None, "model": MODEL}  # fmt: skip
+_TEXT = {"Sequence": {"id": "A", "type_id": 0}}
+FRAME = {"type": "TemplateProcessing", "single": [_TEXT, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+         "pair": [_TEXT, {"Sequence": {"id": "B", "type_id": 1}}],
+         "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}}  # fmt: skip
 WRONG = {
   "an id beyond all vocabularies": ({"model": MODEL | {"vocab": WORDS | {"b": MOST_IDS}}}, r"model\.vocab\['b'\]"),
   "a negative id": ({"model": MODEL | {"vocab": WORDS | {"b": -1}}}, r"model\.vocab\['b'\]"),
   "an id that is a text": ({"model": MODEL | {"vocab": WORDS | {"b": "3"}}}, r"model\.vocab\['b'\]"),
   "an id that is true": ({"model": MODEL | {"vocab": WORDS | {"b": True}}}, r"model\.vocab\['b'\]"),
+  "two pieces of one id": ({"model": MODEL | {"vocab": WORDS | {"b": 2}}}, r"model\.vocab\['b'\]"),
+  "a template's token without an id": ({"post_processor": FRAME | {"special_tokens": {}}}, r"post_processor\.single"),
+  "the same within a sequence": (
+    {"post_processor": {"type": "Sequence", "processors": [FRAME | {"special_tokens": {}}]}},
+    r"post_processor\.single",
+  ),
+  "a template's id that is negative": (
+    {"post_processor": FRAME | {"special_tokens": {"</s>": {"id": "</s>", "ids": [-1], "tokens": ["</s>"]}}}},
+    r"post_processor\.special_tokens\['</s>'\]\.ids",
+  ),
   "an added id beyond them": ({"added_tokens": [ADDED | {"id": MOST_IDS}]}, r"added_tokens\[0\]\.id"),
   "added tokens that are texts": ({"added_tokens": ["</s>"]}, r"added_tokens"),
   "no model": ({"model": None}, r": model"),
@@ -52,8 +66,16 @@ def test_what_can_not_be_right_is_refused_by_name_and_never_handed_over(tmp_path
     open_tokenizer("huggingface", str(write(tmp_path, WHOLE | changes)))
 
 
+def test_a_template_with_an_id_that_the_vocabulary_lacks_is_refused(tmp_path):
+  special = {"</s>": {"id": "</s>", "ids": [len(WORDS)], "tokens": ["</s>"]}}
+  with pytest.raises(LmxError, match=r"post_processor: got 4.*below 4"):
+    open_tokenizer("huggingface", str(write(tmp_path, WHOLE | {"post_processor": FRAME | {"special_tokens": special}})))
+
+
 def test_a_usual_tokenizer_and_one_with_gaps_pass(tmp_path):
   tokenizer = open_tokenizer("huggingface", str(write(tmp_path, WHOLE)))
   assert tokenizer.encode("a b").tolist() == [2, 3]
+  framed = open_tokenizer("huggingface", str(write(tmp_path, WHOLE | {"post_processor": FRAME})))
+  assert framed.own_framing.single.fill(framed.encode("a"))[0].tolist() == [2, 1]
   check_tokenizer_json(WHOLE | {"model": MODEL | {"vocab": WORDS | {"b": 100_000}}}, "tokenizer.json")
   check_tokenizer_json(WHOLE | {"model": {"type": "Unigram", "vocab": [["a", -1.0]]}}, "tokenizer.json")

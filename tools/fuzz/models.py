@@ -103,7 +103,7 @@ def tokenizer(folder: Path, pick: random.Random) -> Case:
   parts = dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder"))
   whole = {"version": "1.0", **parts, "added_tokens": special, **_MODELS[base]}
   (folder / "tokenizer.json").write_text(json.dumps(whole))
-  named = {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": "<pad>",
+  named = {"bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "</s>"}, "pad_token": "<pad>",
            "chat_template": "{{ messages }}"}  # fmt: skip
   (folder / "tokenizer_config.json").write_text(json.dumps(named))
   file = folder / pick.choice(("tokenizer.json", "tokenizer.json", "tokenizer_config.json"))
