@@ -95,6 +95,21 @@ class Settings:
     allowed = _KINDS[kind] + (" or null" if nullable else "")
     raise LmxError(message(f"{self.where}: {key}", got=value, allowed=allowed, fix="correct the file"))
 
+  def check_rest(self, off: Mapping[str, tuple[Any, ...]]) -> None:
+    """Checks that the keys that weren't taken say nothing.
+
+    Args:
+      off: a key that may be there -> its values that change nothing; (): all do nothing.
+
+    Raises:
+      LmxError: another key, or another value, by name.
+    """
+    for key in sorted(set(self.values) - self.used):
+      if key not in off:
+        raise LmxError(message(f"{self.where}: key", got=key, allowed=sorted(self.used | set(off)), fix="remove it"))
+      if off[key] and not any(same(self.values[key], value) for value in off[key]):
+        raise self.refuse(key, self.values[key], list(off[key]))
+
   def refuse(self, key: str, got: Any, allowed: Any) -> LmxError:
     """An error for a value that lmx can't express."""
     return LmxError(message(f"{self.where}: {key}", got=got, allowed=allowed, fix="lmx can't run this model exactly"))
