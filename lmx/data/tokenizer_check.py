@@ -13,7 +13,7 @@ from typing import Any
 from lmx.errors import LmxError, message
 
 MOST_IDS = 10_000_000  # Of a tokenizer; the largest published ones have 262,144.
-_KINDS = {dict: "an object", list: "a list"}
+_KINDS: dict[type, str] = {dict: "an object", list: "a list"}
 
 
 def check_tokenizer_json(values: Any, where: str) -> None:
@@ -57,13 +57,13 @@ def _check_templates(processor: Any, where: str) -> None:
   parts = processor.get("processors")
   for part in parts if isinstance(parts, list) else ():
     _check_templates(part, where)
-  known = processor.get("special_tokens")
+  known: Any = processor.get("special_tokens")
   for name, token in known.items() if isinstance(known, dict) else ():
     ids = token.get("ids") if isinstance(token, dict) else None
     _check_ids(((f"post_processor.special_tokens[{name!r}].ids", one) for one in ids or ()), where)
-  for key in ("single", "pair"):
+  for key in ("single", "pair") if isinstance(known, dict) else ():
     template = processor.get(key)
-    for part in template if isinstance(template, list) and isinstance(known, dict) else ():
+    for part in template if isinstance(template, list) else ():
       special = part.get("SpecialToken") if isinstance(part, dict) else None
       name = special.get("id") if isinstance(special, dict) else None
       if isinstance(name, str) and name not in known:
