@@ -14,9 +14,10 @@ from lmx.data.framing import read_framing
 from lmx.data.older_vocabularies import find_vocabulary
 from lmx.data.published_tokenizer import read_published
 from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_beside, read_config
+from lmx.data.tokenizer_check import check_tokenizer_json
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.data.written_tokens import WrittenTokens
-from lmx.errors import LmxError
+from lmx.errors import LmxError, message
 
 MODEL_FILE = "tokenizer.json"
 # Published names of special tokens, looked for when tokenizer_config.json does not name them.
@@ -51,10 +52,7 @@ class HuggingFaceTokenizer(Tokenizer):
       LmxError: not a tokenizer.json, or no token that ends a document can be found.
     """
     self._model, self._config = model, config
-    try:
-      self._tokenizer = tokenizers.Tokenizer.from_str(model.decode())
-    except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
-      raise _no_tokenizer(where, error) from error
+    self._tokenizer = _parsed(model, where)
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self._tokenizer.encode_special_tokens = True
@@ -66,6 +64,10 @@ class HuggingFaceTokenizer(Tokenizer):
     self.name = f"huggingface {self.vocab_size}"
     self.fingerprint = digest("huggingface", model, f"{self.bos_id} {self.eos_id}")
     self.own_framing = read_framing(self._tokenizer, where)
+    beyond = max((*self.own_framing.single.ids, *self.own_framing.pair.ids))
+    if beyond >= self.vocab_size:
+      allowed = f"below {self.vocab_size}, the size of the vocabulary"
+      raise LmxError(message(f"{where}: an id in post_processor", got=beyond, allowed=allowed, fix="correct the file"))
     self._parts: Mapping[str, Any] = json.loads(model).get("model", {})
     self.lossless = round_trips(self)
     unknown = self._parts.get("unk_token")
@@ -172,18 +174,22 @@ def load_huggingface(path: Path, subject: str) -> HuggingFaceTokenizer:
   else:
     file, model = older.file, older.build(values)
   if published is not None:
-    model, config = published.finish(_parsed(model, str(file)), from_json=older is None)
+    whole = json.loads(_parsed(model, str(file)).to_str())
+    model, config = published.finish(whole, from_json=older is None)
   return HuggingFaceTokenizer(model, config, str(file), chat_template(folder, values))
 
 
-def _parsed(model: bytes, where: str) -> dict[str, Any]:
-  """The contents of a tokenizer.json with every part of it.
+def _parsed(model: bytes, where: str) -> tokenizers.Tokenizer:
+  """The library's tokenizer of the contents of a tokenizer.json.
 
   Raises:
     LmxError: it is none.
   """
   try:
-    return json.loads(tokenizers.Tokenizer.from_str(model.decode()).to_str())
+    check_tokenizer_json(json.loads(model), where)
+    return tokenizers.Tokenizer.from_str(model.decode())
+  except LmxError:
+    raise
   except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
     raise _no_tokenizer(where, error) from error
 

@@ -35,11 +35,11 @@ class Rope:
     older, newer = (_object(theirs, key) for key in ("rope_scaling", "rope_parameters"))
     check_agreement(theirs, older, newer)
     chosen, name = (older, "rope_scaling") if older else (newer, "rope_parameters")
-    ours["rope_theta"] = one_theta(theirs, self.theta, {
-      f"{name}.rope_theta": chosen.get("rope_theta"),
-      "rope_theta": theirs.take("rope_theta", None, float),
-      "rope_parameters.rope_theta": newer.get("rope_theta"),
-    })  # fmt: skip
+    said = {f"{name}.rope_theta": chosen.get("rope_theta"), "rope_theta": theirs.take("rope_theta", None, float)}
+    if all(value is None for value in said.values()):  # That of rope_parameters is lost with the rest of it.
+      said[f"the default with {name}"] = self.theta
+    said["rope_parameters.rope_theta"] = newer.get("rope_theta")
+    ours["rope_theta"] = one_theta(theirs, self.theta, said)
     read_rope_scaling(theirs, name, chosen, ours)
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -249,7 +249,7 @@ class Windows:
     window = theirs.take("sliding_window", self.window, int)
     if self.switch is not None and not theirs.take(self.switch, False, bool):
       window = None
-    if window is not None and window < 0:
+    if window is not None and window < 1:
       raise theirs.refuse("sliding_window", window, "a positive number, or null")
     every = self.every if self.pattern is None else theirs.take(self.pattern, self.every, int, nullable=False)
     if every is not None and every < 1:

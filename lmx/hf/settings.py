@@ -95,6 +95,21 @@ class Settings:
     allowed = _KINDS[kind] + (" or null" if nullable else "")
     raise LmxError(message(f"{self.where}: {key}", got=value, allowed=allowed, fix="correct the file"))
 
+  def check_rest(self, off: Mapping[str, tuple[Any, ...]]) -> None:
+    """Checks that the keys that weren't taken say nothing.
+
+    Args:
+      off: a key that may be there -> its values that change nothing; (): all do nothing.
+
+    Raises:
+      LmxError: another key, or another value, by name.
+    """
+    for key in sorted(set(self.values) - self.used):
+      if key not in off:
+        raise LmxError(message(f"{self.where}: key", got=key, allowed=sorted(self.used | set(off)), fix="remove it"))
+      if off[key] and not any(same(self.values[key], value) for value in off[key]):
+        raise self.refuse(key, self.values[key], list(off[key]))
+
   def refuse(self, key: str, got: Any, allowed: Any) -> LmxError:
     """An error for a value that lmx can't express."""
     return LmxError(message(f"{self.where}: {key}", got=got, allowed=allowed, fix="lmx can't run this model exactly"))
@@ -133,15 +148,18 @@ class Same:
     theirs, ours: the names.
     default: theirs, where the file leaves it out.
     words: their value -> ours; None: the values are the same. The first of several is the one that is written.
+    null: whether null is a value of theirs, too, although the default is another; it always is where the default is.
   """
 
   theirs: str
   ours: str
   default: Any = REQUIRED
   words: Mapping[Any, Any] | None = None
+  null: bool = False
 
   def read(self, theirs: Settings, ours: Keys) -> None:
     kind, nullable = _FIELDS[self.ours] if self.words is None else (None, True)
+    nullable = nullable and (self.null or self.default is None)
     value = theirs.take(self.theirs, self.default, kind, nullable=nullable)
     if kind is int and value is not None and value < (0 if self.ours in _MAY_BE_ZERO else 1):
       raise theirs.refuse(self.theirs, value, "a positive whole number")

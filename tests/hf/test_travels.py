@@ -119,3 +119,12 @@ def test_a_run_of_a_stock_encoder_decoder_is_exported_and_read_back(config, fami
   asked = {"seed": 0, "temperature": 0.0, "max_new_tokens": 5, "plain": True}
   (((mine,),), ((theirs,),)) = (one.continuations(["a b"], **asked) for one in (run, again))
   np.testing.assert_array_equal(mine.tokens, theirs.tokens)
+
+
+def test_a_key_of_generation_that_nobody_knows_is_said(tmp_path):
+  write(tmp_path, "generation_config.json", {"do_sample": True, "tempratur": 0.3, "use_cache": True, "max_time": 1})
+  found = read_generation(tmp_path)
+  assert found.temperature == 1.0
+  assert found.not_applied == ("tempratur 0.3, which is no key that lmx knows",)
+  write(tmp_path, "generation_config.json", {"token_healing": True, "eos_token_id": 2, "num_beams": 2})
+  assert read_generation(tmp_path).not_applied == ("token_healing True",)

@@ -39,6 +39,7 @@ _SHARED: tuple[Line, ...] = (
   *DECODER_LINES,
   Always({"norm": "zero_centered_rmsnorm", "norm_position": "sandwich", "mlp_bias": False}),
   Same("tie_word_embeddings", "tied", True),
+  Same("num_key_value_heads", "kv_heads", 4),
   Same("head_dim", "head_width", 256),
   Same("hidden_activation", "activation", "gelu_pytorch_tanh", GELU_TANH),
   Same("attention_bias", "attention_bias", False),
@@ -50,8 +51,8 @@ GEMMA2 = Family(
   name="gemma2",
   lines=(
     *_SHARED,
-    Same("attn_logit_softcapping", "attention_softcap", 50.0),
-    Same("final_logit_softcapping", "logits_softcap", 30.0),
+    Same("attn_logit_softcapping", "attention_softcap", 50.0, null=True),
+    Same("final_logit_softcapping", "logits_softcap", 30.0, null=True),
     Windows(layered=True, every=2, window=4096),
     Rope(),
   ),
