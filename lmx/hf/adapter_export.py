@@ -121,8 +121,9 @@ def export_adapter(
   _write_config(directory / ADAPTER_CONFIG, one, factors, saved, named)
   numbers, size = sum(array.size for array in arrays.values()), sum(file.stat().st_size for file in files)
   architecture = family.heads[spec.head].architectures[0]
+  exact = tokenizer is None or tokenizer.json_is_exact
   return Exported(directory, family.name, architecture, tuple(files), len(arrays), numbers, size, reading is not None,
-                  base=named)  # fmt: skip
+                  exact, named)  # fmt: skip
 
 
 # ---------------------------------------------------------------- the base
