@@ -58,9 +58,11 @@ def train(run: Path, folder: Path, texts: list[str], **changes) -> Path:
   return folder / "trained"
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_an_encoder_that_is_imported_trained_and_exported_keeps_its_vectors(tmp_path, pooling):
-  model = copy(GOLDEN / "bert-embedding-8", tmp_path / "model", framed="<s> $A </s>", architectures=["BertModel"])
+@pytest.mark.parametrize(
+  ("name", "pooling"), [("bert-embedding-8", "mean"), ("bert-embedding-8", "cls"), ("modernbert-masked-27", "mean")]
+)
+def test_an_encoder_that_is_imported_trained_and_exported_keeps_its_vectors(tmp_path, name, pooling):
+  model = copy(GOLDEN / name, tmp_path / "model", framed="<s> $A </s>")
   write_sentence_files(model, "Transformer", "Pooling", "Normalize", pooling=pooling)
   assert main(["import", str(model), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
   np.testing.assert_allclose(lmx.load(tmp_path / "run").embed(TEXTS), theirs(model, TEXTS), atol=LIMIT)
