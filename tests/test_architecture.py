@@ -27,6 +27,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "trees",
     "units",
     "allocator",
+    "limits",
   ),  # "" is lmx/__init__.py, which everything imports first.
   (
     "config_check",
