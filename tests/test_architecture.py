@@ -28,6 +28,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "units",
     "allocator",
     "limits",
+    "json_text",
   ),  # "" is lmx/__init__.py, which everything imports first.
   (
     "config_check",

@@ -17,6 +17,8 @@ from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, re
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.data.written_tokens import WrittenTokens
 from lmx.errors import LmxError
+from lmx.json_text import parse_bounded
+from lmx.limits import raise_over
 
 MODEL_FILE = "tokenizer.json"
 # Published names of special tokens, looked for when tokenizer_config.json does not name them.
@@ -51,6 +53,7 @@ class HuggingFaceTokenizer(Tokenizer):
       LmxError: not a tokenizer.json, or no token that ends a document can be found.
     """
     self._model, self._config = model, config
+    values = _checked(model, where)
     try:
       self._tokenizer = tokenizers.Tokenizer.from_str(model.decode())
     except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
@@ -66,7 +69,7 @@ class HuggingFaceTokenizer(Tokenizer):
     self.name = f"huggingface {self.vocab_size}"
     self.fingerprint = digest("huggingface", model, f"{self.bos_id} {self.eos_id}")
     self.own_framing = read_framing(self._tokenizer, where)
-    self._parts: Mapping[str, Any] = json.loads(model).get("model", {})
+    self._parts: Mapping[str, Any] = values.get("model", {})
     self.lossless = round_trips(self)
     unknown = self._parts.get("unk_token")
     self.unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
@@ -147,6 +150,25 @@ class HuggingFaceTokenizer(Tokenizer):
       (directory / CONFIG_FILE).write_bytes(self._config)
 
 
+def _checked(model: bytes, where: str) -> dict[str, Any]:
+  """The contents of a tokenizer.json, bounded in nesting and in added tokens before the library reads it.
+
+  Raises:
+    LmxError: it is not a JSON object, or over a limit.
+  """
+  try:
+    values = parse_bounded(model, where)
+  except LmxError as error:
+    if isinstance(error.__cause__, ValueError):  # No JSON at all.
+      raise _no_tokenizer(where, error.__cause__) from error
+    raise
+  if not isinstance(values, dict):
+    raise _no_tokenizer(where, ValueError("not a JSON object"))
+  added = values.get("added_tokens")
+  raise_over("added_tokens", len(added) if isinstance(added, list) else 0, f"{where}: added_tokens")
+  return values
+
+
 def _sentinels(find: Any) -> tuple[int, ...]:
   """Ids of <extra_id_0>, <extra_id_1>, ..., as many as there are."""
   found: list[int] = []
@@ -180,8 +202,9 @@ def _parsed(model: bytes, where: str) -> dict[str, Any]:
   """The contents of a tokenizer.json with every part of it.
 
   Raises:
-    LmxError: it is none.
+    LmxError: it is none, or over a limit.
   """
+  _checked(model, where)
   try:
     return json.loads(tokenizers.Tokenizer.from_str(model.decode()).to_str())
   except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.

@@ -2,6 +2,7 @@
 """The process that renders chat templates, seen from lmx: started once, used by all templates, never left behind."""
 
 import atexit
+import contextlib
 import json
 import os
 import signal
@@ -70,7 +71,8 @@ class TemplateProcess:
       command = [sys.executable, "-P", str(_PROGRAM), str(limit("template_bytes"))]
       self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii")
       self._owner = os.getpid()
-    assert self._child.stdin is not None and self._child.stdout is not None
+    assert self._child.stdin is not None
+    assert self._child.stdout is not None
     try:
       self._child.stdin.write(line)
       self._child.stdin.flush()
@@ -83,11 +85,11 @@ class TemplateProcess:
     assert child is not None
     code = child.wait()
     _close_pipes(child)
+    fix = "Fix: use another template, or if you trust it"
     if code == -signal.SIGPROF:
-      raise LmxError(f"{where}: stopped after {seconds} s of processor time for one chat. Fix: use another template, or "
-                     f"{variable('template_seconds')}={10 * seconds} if you trust it.")  # fmt: skip
-    raise LmxError(f"{where}: the process that renders it ended with code {code}. Fix: use another template, or a "
-                   f"larger {variable('template_bytes')} if you trust it.")  # fmt: skip
+      more = f"{variable('template_seconds')}={10 * seconds}"
+      raise LmxError(f"{where}: stopped after {seconds} s of processor time for one chat. {fix}, {more}")
+    raise LmxError(f"{where}: its process ended with code {code}. {fix}, a larger {variable('template_bytes')}")
 
   def close(self) -> None:
     """Ends the child; the next call starts another."""
@@ -101,10 +103,8 @@ class TemplateProcess:
 def _close_pipes(child: subprocess.Popen) -> None:
   for pipe in (child.stdin, child.stdout):
     if pipe is not None:
-      try:
+      with contextlib.suppress(BrokenPipeError):  # Of what was not yet written.
         pipe.close()
-      except BrokenPipeError:  # What was not yet written.
-        pass
 
 
 PROCESS = TemplateProcess()
