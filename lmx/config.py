@@ -28,6 +28,7 @@ from ml_collections.config_dict import ConfigDict, FieldReference
 
 from lmx.config_check import CHARACTERS, TUPLE_ITEMS, check, check_files
 from lmx.errors import ConfigError, LmxError, Problems, message, nearest
+from lmx.limits import raise_over
 
 __all__ = [
   "base_config",
@@ -341,7 +342,7 @@ def from_json(text: str) -> ConfigDict:
   config = _fresh_base()
   try:
     values = json.loads(text)
-  except json.JSONDecodeError as error:
+  except (ValueError, RecursionError) as error:  # A number of too many digits is a ValueError.
     raise ConfigError([f"config.json is not JSON: {error}. Fix: it is written by lmx train; restore it."]) from error
   if not isinstance(values, dict):
     raise ConfigError([f"config.json holds a {type(values).__name__}, not a config. Fix: restore it."])
@@ -352,6 +353,9 @@ def from_json(text: str) -> ConfigDict:
   for key, value in leaves.items():
     with problems.collect():
       _assign(config, key, value, f"config.json (another version of lmx?): config.{key}")
+  for key in ("model.layers", "model.encoder_layers"):
+    with problems.collect():
+      raise_over("layers", config[key] or 0, f"config.json: config.{key}")
   problems.raise_if_any()
   return config
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lmx.errors import LmxError, choose
 
@@ -35,11 +35,11 @@ class Curve:
 def curve(lines: Sequence[Mapping[str, Any]], x_key: str, y_key: str) -> Curve:
   """The (x, y) pairs of the metrics lines where both are finite; metrics.jsonl has null for what isn't."""
   pairs = [(line.get(x_key), line.get(y_key)) for line in lines]
-  points = [(x, y) for x, y in pairs if is_number(x) and is_number(y)]
+  points = [(float(x), float(y)) for x, y in pairs if is_number(x) and is_number(y)]
   return Curve([p[0] for p in points], [p[1] for p in points])
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
   return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -53,7 +53,7 @@ def sentence(parameters: Norms, gradients: Norms) -> str:
   broken = _broken(parameters)
   if broken:
     return f"Not finite: {len(broken)} of the {_count(parameters)} parameters, first {broken[0]}."
-  broken = _broken(dict(reversed(gradients.items())), backwards=True)
+  broken = _broken(dict(reversed(list(gradients.items()))), backwards=True)
   if not broken:
     return f"The largest gradient is that of {_largest(gradients)}."
   if len(broken) == _count(gradients):

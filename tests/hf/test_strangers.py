@@ -14,7 +14,8 @@ from hf_folders import change_config, change_weights, copy, write
 from safetensors.numpy import load_file, save_file
 
 from lmx.cli import main
-from lmx.errors import LmxError, message
+from lmx.config import base_config, check, from_json, to_json
+from lmx.errors import ConfigError, LmxError, message
 from lmx.hf import importing
 from lmx.hf.importing import import_hf
 from lmx.hf.weights import INDEX, SINGLE, WeightFiles
@@ -214,6 +215,21 @@ def test_the_security_page_lists_every_limit_with_its_default():
 
 def test_a_message_shows_the_beginning_of_a_large_value():
   assert len(message("x", got="a" * 10_000)) < 600
+
+
+@pytest.mark.parametrize("key", ["layers", "encoder_layers"])
+def test_layers_of_a_run_are_bounded_when_it_is_loaded_and_when_it_is_trained(key):
+  config = base_config()
+  config.model[key] = 10_001
+  assert [problem for problem in check(config) if f"config.model.{key}: got 10001" in problem]
+  with pytest.raises(ConfigError, match=rf"config.json: config.model.{key}: got 10001. Allowed: at most 10,000"):
+    from_json(to_json(config))
+
+
+@pytest.mark.parametrize("text", ["[" * 5_000, '{"seed": ' + "1" * 5_000 + "}"])
+def test_a_runs_config_that_cant_be_parsed_is_one_message(text):
+  with pytest.raises(ConfigError, match=r"config.json (is not JSON|holds)"):
+    from_json(text)
 
 
 def test_layers_of_a_config_are_bounded(tmp_path):
