@@ -30,6 +30,7 @@ from lmx import config_check
 from lmx.config_check import CHARACTERS, TUPLE_ITEMS, check_files
 from lmx.config_keys import other_name, unread
 from lmx.errors import ConfigError, LmxError, Problems, message, nearest
+from lmx.limits import raise_over
 
 __all__ = [
   "base_config",
@@ -348,7 +349,7 @@ def from_json(text: str) -> ConfigDict:
   config = _fresh_base()
   try:
     values = json.loads(text)
-  except json.JSONDecodeError as error:
+  except (ValueError, RecursionError) as error:  # A number of too many digits is a ValueError.
     raise ConfigError([f"config.json is not JSON: {error}. Fix: it is written by lmx train; restore it."]) from error
   if not isinstance(values, dict):
     raise ConfigError([f"config.json holds a {type(values).__name__}, not a config. Fix: restore it."])
@@ -359,6 +360,9 @@ def from_json(text: str) -> ConfigDict:
   for key, value in leaves.items():
     with problems.collect():
       _assign(config, key, value, f"config.json (another version of lmx?): config.{key}")
+  for key in ("model.layers", "model.encoder_layers"):
+    with problems.collect():
+      raise_over("layers", config[key] or 0, f"config.json: config.{key}")
   problems.raise_if_any()
   return config
 

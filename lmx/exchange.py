@@ -21,7 +21,7 @@ from lmx.training.state import blueprint, blueprint_of
 
 
 def from_hf(path_or_name: str | os.PathLike, *, mesh: dict[str, int] | None = None, head: str | None = None,
-            labels: Sequence[str] = ()) -> LoadedRun:  # fmt: skip
+            labels: Sequence[str] = (), nonfinite: str = "stop") -> LoadedRun:  # fmt: skip
   """A Hugging Face model, read from its safetensors straight onto the devices; nothing is written.
 
   Args:
@@ -29,13 +29,14 @@ def from_hf(path_or_name: str | os.PathLike, *, mesh: dict[str, int] | None = No
     mesh: as in `load`.
     head: a row of `lmx.nn.heads.HEADS` to end the model in instead of its own ("embedding"); None: its own.
     labels: with `head`: the names of its classes.
+    nonfinite: of weights with NaN or infinity: stop | keep.
 
   Raises:
     LmxError: see `lmx.hf.importing.import_hf`; or a model without a tokenizer that lmx reads.
   """
   layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else make_mesh(mesh))
   found = import_hf(Path(path_or_name) if Path(path_or_name).expanduser().is_dir() else str(path_or_name),
-                    mesh=layout.mesh, head=head, labels=tuple(labels))  # fmt: skip
+                    mesh=layout.mesh, head=head, labels=tuple(labels), nonfinite=nonfinite)  # fmt: skip
   if found.tokenizer is None:
     raise LmxError(message("tokenizer", got=f"none in {found.directory}", allowed="one that lmx reads",
                            fix="lmx import MODEL --tokenizer=FOLDER"))  # fmt: skip

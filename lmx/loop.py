@@ -31,22 +31,14 @@ from lmx.inference.generate import generate
 from lmx.mesh import global_batch, process_rows
 from lmx.metrics import MetricsWriter
 from lmx.processes import StopTogether, is_first_process, noticing_lost_processes
-from lmx.report import (
-  finish,
-  heldout_line,
-  introduce,
-  progress_note,
-  say_finished_before,
-  say_start,
-  show_samples,
-  write_plot,
-  write_samples,
-)
+from lmx.report import (finish, heldout_line, introduce, progress_note, say_finished_before, say_start, show_samples,
+                        write_plot, write_samples)  # fmt: skip
 from lmx.run_folder import CHECKPOINT_DIR, finished_step, write_run_files
 from lmx.same_run import check_same_run
 from lmx.signals import StopSignals, say_stopping
 from lmx.training.checkpoint import Checkpointer, whole_steps
 from lmx.training.continuity import check_data, check_sources, fingerprint
+from lmx.training.diagnosis import diagnose
 from lmx.training.meter import Meter, peak_of
 from lmx.training.plateau import after_evaluation
 from lmx.training.start import Start, begin
@@ -189,7 +181,8 @@ class Run:
     self._meter = Meter(self._tokens_per_step, flops, peak_of(list(self._mesh.devices.flat)))
     self._train_step = make_train_step(network.task, network.optimizer, network.options, network.abstract)
     self._eval_step = make_eval_step(network.task)
-    self._outstanding: collections.deque[tuple[int, int, dict[str, jax.Array]]] = collections.deque()
+    self._outstanding: collections.deque[tuple[int, dict[str, jax.Array], dict[str, jax.Array]]] = collections.deque()
+    self._norms: collections.deque[float] = collections.deque(maxlen=5)  # The gradient's, of the last steps.
     self._evaluated: HeldOut | None = None
     self._evaluated_at = self._saved_at = -1
     self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
@@ -239,7 +232,7 @@ class Run:
     self._state, metrics = self._train_step(self._state, batch)
     self._stop.unsaved = True
     self.step += 1
-    self._outstanding.append((self.step, batch["tokens"].size, metrics))
+    self._outstanding.append((self.step, batch, metrics))
 
   def log(self) -> None:
     """Takes in the metrics of the step before the one just started, while the devices work on that."""
@@ -289,10 +282,10 @@ class Run:
   def _take_in(self, *, leave: int) -> None:
     """Reads the metrics of all but the last `leave` steps that were started, and reports where a report is due."""
     while len(self._outstanding) > leave:
-      step, tokens, on_device = self._outstanding.popleft()
+      step, batch, on_device = self._outstanding.popleft()
       metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
-      self._judge(step, metrics)
-      self._meter.add(metrics, tokens)
+      self._judge(step, metrics, batch)
+      self._meter.add(metrics, batch["tokens"].size)
       self._meter.start()  # From the end of the first step on: that one compiled.
       if step % self._x.cadence.log == 0 or step == self._x.cadence.total:
         self._report(step)
@@ -307,8 +300,19 @@ class Run:
       self._writer.write(step, values)
     self.bar.update(step, progress_note(values))
 
-  def _judge(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Says when a step was skipped, and stops the run where its policy says so."""
+  def _judge(self, step: int, metrics: Mapping[str, float], batch: dict[str, jax.Array]) -> None:
+    """Says when a step was skipped, and stops the run where its policy says so, or where skipping can't help.
+
+    Raises:
+      NonFiniteError: with what diverged.
+    """
+    self._norms.append(metrics["grad_norm"])
+    if not math.isfinite(metrics["param_norm"]):
+      raise NonFiniteError(
+        f"step {step:,}: the parameters are not finite any more (norm {metrics['param_norm']:.4g}), which "
+        f"no skipped step can mend. {self._what_diverged(batch)} The last checkpoint is of step "
+        f"{max(self._saved_at, 0):,}. Fix: a lower --config.optimizer.peak_lr or --config.optimizer.clip_norm"
+      )
     if not metrics["skipped"]:
       return
     policy = self._x.policy
@@ -320,10 +324,16 @@ class Run:
       steps = f"step {step:,}" if first == step else f"steps {first:,} to {step:,}"
       raise NonFiniteError(
         f"{what}. The update of {steps} was left out and the run stopped; the last checkpoint is of step "
-        f"{max(self._saved_at, 0):,}. Fix: a lower --config.optimizer.peak_lr or --config.optimizer.clip_norm, or "
-        "--config.train.nonfinite=skip to leave such steps out and go on."
+        f"{max(self._saved_at, 0):,}. {self._what_diverged(batch)} Fix: a lower --config.optimizer.peak_lr or "
+        "--config.optimizer.clip_norm, or --config.train.nonfinite=skip to leave such steps out and go on."
       )
     self.bar.say(f"{what}: skipped ({metrics['skipped_total']:.0f} so far)")
+
+  def _what_diverged(self, batch: dict[str, jax.Array]) -> str:
+    network = self._x.network
+    with jax.transfer_guard("allow"):
+      found = diagnose(network.task, network.optimizer, network.options, self._state, batch)
+    return f"{found} The last gradient norms are {', '.join(f'{norm:.3g}' for norm in self._norms)}."
 
   def _measure(self) -> HeldOut:
     batches = self._heldout_batches
@@ -361,7 +371,9 @@ class Run:
       "window": self._meter.saved(),
     }
     fresh = self._evaluated if self._evaluated_at == self.step else None
-    self._checkpointer.save(self.step, self._state, extra, loss=None if fresh is None else fresh.loss)
+    self._checkpointer.save(
+      self.step, self._state, extra, loss=fresh.loss if fresh is not None and math.isfinite(fresh.loss) else None
+    )
     self._saved_at = self.step
 
   def _sample(self) -> None:

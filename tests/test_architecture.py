@@ -28,6 +28,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "trees",
     "units",
     "allocator",
+    "limits",
+    "json_text",
   ),  # "" is lmx/__init__.py, which everything imports first.
   (
     "config_check",

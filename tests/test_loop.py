@@ -298,6 +298,21 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_and_are_named(plain, tmp_p
     loop.train(with_policy(plain, tmp_path / "run", nonfinite="skip", max_skipped=3))
 
 
+def test_parameters_that_are_not_finite_stop_the_run_whatever_the_policy(tiny_text, tmp_path):
+  x = experiment(tiny_text, tmp_path / "run", optimizer__peak_lr=1e38, optimizer__warmup="0 steps", model__dropout=0.0,
+                 optimizer__schedule="constant", train__nonfinite="skip")  # fmt: skip
+  expected = r"parameters are not finite any more.*no skipped step can mend. .*last gradient norms are .*peak_lr"
+  with pytest.raises(loop.NonFiniteError, match=expected):
+    loop.train(x)
+  assert not whole_steps(tmp_path / "run" / "checkpoints")
+
+
+def test_the_message_of_a_stop_names_what_diverged_and_the_last_gradient_norms(plain, tmp_path, poisoned):
+  poisoned(4)
+  with pytest.raises(loop.NonFiniteError, match=r"No gradient is finite.*norms are (\d[\d.]*, ){3}nan\. Fix"):
+    loop.train(elsewhere(plain, tmp_path / "run"))
+
+
 def test_a_learning_rate_far_too_high_ends_in_the_same_message(tiny_text, tmp_path):
   x = experiment(tiny_text, tmp_path / "run", optimizer__peak_lr=1e30, optimizer__warmup="0 steps", model__dropout=0.0)
   with pytest.raises(loop.NonFiniteError, match=r"step \d+: .* a lower --config.optimizer.peak_lr"):

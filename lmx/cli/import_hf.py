@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--labels", default="", help="with --head: the names of the classes, with commas between")
   parser.add_argument("--tokenizer", metavar="FOLDER", help="take the tokenizer from here (default: the model's own)")
   parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="to compute in (default: as the files)")
+  parser.add_argument("--nonfinite", choices=("stop", "keep"), default="stop", help="weights that are NaN or infinite")
   parser.add_argument("--mesh", default="", metavar="AXIS=N,...", help="spread the model over devices while reading")
 
 
@@ -39,7 +40,13 @@ def run(args: argparse.Namespace) -> int:
   if labels and args.head is None:
     raise LmxError(message("--labels", got=args.labels, allowed="nothing without --head: the model's own are read"))
   imported = importing.import_hf(
-    args.model, mesh=_mesh(args.mesh), head=args.head, labels=labels, dtype=args.dtype, tokenizer=args.tokenizer
+    args.model,
+    mesh=_mesh(args.mesh),
+    head=args.head,
+    labels=labels,
+    dtype=args.dtype,
+    tokenizer=args.tokenizer,
+    nonfinite=args.nonfinite,
   )
   write_run(imported, run_dir, args.model, other_tokenizer=args.tokenizer is not None)
   out = console()
@@ -109,6 +116,8 @@ def _facts(imported: Any) -> dict[str, str]:
     "vocabulary": f"{said.vocab_size:,} rows, {spec.vocab_rows - said.vocab_size} of padding added; "
     f"the tokenizer has {imported.tokenizer.vocab_size:,} ids",
   }
+  if imported.nonfinite:
+    shown["not finite"] = ", ".join(f"{count:,} numbers of {name}" for name, count in imported.nonfinite.items())
   for name, values in {"fresh": imported.fresh, "left out": imported.left_out, "not used": said.unused}.items():
     if values:
       shown[name] = ", ".join(values[:6]) + (f" and {len(values) - 6} more" if len(values) > 6 else "")

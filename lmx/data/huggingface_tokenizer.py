@@ -18,6 +18,8 @@ from lmx.data.tokenizer_check import check_tokenizer_json
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.data.written_tokens import WrittenTokens
 from lmx.errors import LmxError, message
+from lmx.json_text import parse_bounded
+from lmx.limits import raise_over
 
 MODEL_FILE = "tokenizer.json"
 # Published names of special tokens, looked for when tokenizer_config.json does not name them.
@@ -52,7 +54,7 @@ class HuggingFaceTokenizer(Tokenizer):
       LmxError: not a tokenizer.json, or no token that ends a document can be found.
     """
     self._model, self._config = model, config
-    self._tokenizer = _parsed(model, where)
+    self._tokenizer, values = _parsed(model, where)
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self._tokenizer.encode_special_tokens = True
@@ -68,7 +70,7 @@ class HuggingFaceTokenizer(Tokenizer):
     if beyond >= self.vocab_size:
       allowed = f"below {self.vocab_size}, the size of the vocabulary"
       raise LmxError(message(f"{where}: an id in post_processor", got=beyond, allowed=allowed, fix="correct the file"))
-    self._parts: Mapping[str, Any] = json.loads(model).get("model", {})
+    self._parts: Mapping[str, Any] = values.get("model", {})
     self.lossless = round_trips(self)
     unknown = self._parts.get("unk_token")
     self.unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
@@ -149,6 +151,25 @@ class HuggingFaceTokenizer(Tokenizer):
       (directory / CONFIG_FILE).write_bytes(self._config)
 
 
+def _checked(model: bytes, where: str) -> dict[str, Any]:
+  """The contents of a tokenizer.json, bounded in nesting and in added tokens before the library reads it.
+
+  Raises:
+    LmxError: it is not a JSON object, or over a limit.
+  """
+  try:
+    values = parse_bounded(model, where)
+  except LmxError as error:
+    if isinstance(error.__cause__, ValueError):  # No JSON at all.
+      raise _no_tokenizer(where, error.__cause__) from error
+    raise
+  if not isinstance(values, dict):
+    raise _no_tokenizer(where, ValueError("not a JSON object"))
+  added = values.get("added_tokens")
+  raise_over("added_tokens", len(added) if isinstance(added, list) else 0, f"{where}: added_tokens")
+  return values
+
+
 def _sentinels(find: Any) -> tuple[int, ...]:
   """Ids of <extra_id_0>, <extra_id_1>, ..., as many as there are."""
   found: list[int] = []
@@ -174,22 +195,21 @@ def load_huggingface(path: Path, subject: str) -> HuggingFaceTokenizer:
   else:
     file, model = older.file, older.build(values)
   if published is not None:
-    whole = json.loads(_parsed(model, str(file)).to_str())
+    whole = json.loads(_parsed(model, str(file))[0].to_str())
     model, config = published.finish(whole, from_json=older is None)
   return HuggingFaceTokenizer(model, config, str(file), chat_template(folder, values))
 
 
-def _parsed(model: bytes, where: str) -> tokenizers.Tokenizer:
-  """The library's tokenizer of the contents of a tokenizer.json.
+def _parsed(model: bytes, where: str) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+  """The library's tokenizer of a tokenizer.json, and the contents of the file.
 
   Raises:
-    LmxError: it is none.
+    LmxError: it is none, or over a limit.
   """
+  values = _checked(model, where)
+  check_tokenizer_json(values, where)
   try:
-    check_tokenizer_json(json.loads(model), where)
-    return tokenizers.Tokenizer.from_str(model.decode())
-  except LmxError:
-    raise
+    return tokenizers.Tokenizer.from_str(model.decode()), values
   except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
     raise _no_tokenizer(where, error) from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lmx.errors import LmxError, message, nearest
+from lmx.hf.carried import CONFIG_FILE
 from lmx.hf.description import Description
 from lmx.hf.family import Bound, Family, Rule, bind
 from lmx.hf.weights import WeightFiles
@@ -61,6 +62,34 @@ def match(description: Description, plan: Blueprint, files: WeightFiles) -> Matc
       raise LmxError(message(f"{files.tensors[stored[name]].file}: shape of {stored[name]}", got=list(got),
                              allowed=f"{list(shape)}, by config.json"))  # fmt: skip
   return Matching(bound, stored, tuple(fresh), tuple(sorted(extra)))
+
+
+_SIZES = ("width", "heads", "mlp_width", "vocab_size", "experts", "token_types")
+
+
+def check_sizes(description: Description, files: WeightFiles) -> None:
+  """Compares config.json's numbers with the tensors there are, before anything is made of either.
+
+  A model has no more layers than tensors, and no size above the longest dimension of a tensor that holds numbers (or,
+  where each expert has tensors of its own, their number), so what is made is bounded by the size of the files.
+
+  Raises:
+    LmxError: a number that these files can't have.
+  """
+  model, count = description.model, len(files.tensors)
+  longest = max(
+    (max(one.shape, default=0) for one in files.tensors.values() if np.prod(one.shape, dtype=object)), default=0
+  )
+  bounds = dict.fromkeys(("layers", "encoder_layers"), (count, f"{count}, the number of tensors"))
+  bounds |= dict.fromkeys(_SIZES, (max(longest, count), f"{longest}, the longest dimension of a tensor"))
+  if model.get("position") == "learned":
+    bounds["context"] = bounds["width"]
+  sizes = {**model, "vocab_size": description.vocab_size}
+  for key, (most, phrase) in bounds.items():
+    if (sizes.get(key) or 0) > most:
+      raise LmxError(message(f"{files.directory / CONFIG_FILE}: config.model.{key}", got=sizes[key],
+                             allowed=f"at most {phrase} in these files",
+                             fix="check that these are the weights of the model in config.json"))  # fmt: skip
 
 
 def _names(family: Family, files: WeightFiles) -> dict[str, str]:

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lmx.errors import LmxError, message
+from lmx.limits import raise_over
 from lmx.models.spec import EncoderDecoderSpec, EncoderSpec, TransformerSpec
 
 Keys = dict[str, Any]
 REQUIRED: Any = object()  # The file must have the key.
 _MISSING = object()
 _LARGEST = 2**31 - 1  # Of a whole number in a config.json.
-_MOST_LAYERS = 10_000
 _MAY_BE_ZERO = ("mlp_width", "token_types")
 _KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text", dict: "an object",
           list: "a list"}  # fmt: skip
@@ -163,8 +163,8 @@ class Same:
     value = theirs.take(self.theirs, self.default, kind, nullable=nullable)
     if kind is int and value is not None and value < (0 if self.ours in _MAY_BE_ZERO else 1):
       raise theirs.refuse(self.theirs, value, "a positive whole number")
-    if self.ours in ("layers", "encoder_layers") and value > _MOST_LAYERS:
-      raise theirs.refuse(self.theirs, value, f"at most {_MOST_LAYERS}")
+    if self.ours in ("layers", "encoder_layers"):
+      raise_over("layers", value, f"{theirs.where}: {self.theirs}")
     if self.words is not None:
       found = [word for word in self.words if same(word, value)]
       if not found:

@@ -26,6 +26,7 @@ DEFAULTS = {
   "gemma3_text": {"num_key_value_heads": ("kv_heads", 4), "head_dim": ("head_width", 256)},
   "olmo2": {"num_key_value_heads": ("kv_heads", None), "rms_norm_eps": ("norm_eps", 1e-5)},
   "bert": {"layer_norm_eps": ("norm_eps", 1e-12), "hidden_act": ("activation", "gelu")},
+  "modernbert": {"norm_eps": ("norm_eps", 1e-5), "hidden_activation": ("activation", "geglu_exact")},
   "roberta": {"type_vocab_size": ("token_types", 2), "max_position_embeddings": ("context", 510)},
   "gpt2": {"activation_function": ("activation", "gelu_tanh"), "n_head": ("heads", 12)},
   "mamba2": {"n_groups": ("mamba_groups", 8), "layer_norm_epsilon": ("norm_eps", 1e-5)},
