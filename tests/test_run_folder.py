@@ -7,10 +7,10 @@ import pytest
 from tiny_runs import overrides
 
 from lmx.cli.given_config import working_directory
-from lmx.config import load, to_json
-from lmx.data.tokenizer import load_tokenizer
-from lmx.data.vocabulary import ByteTokenizer
-from lmx.run_folder import finished_step, samples_file, write_run_files
+from lmx.config.loading import load, to_json
+from lmx.data.tokenizers.tokenizer import load_tokenizer
+from lmx.data.tokenizers.vocabulary import ByteTokenizer
+from lmx.training.run_directory import finished_step, samples_file, write_run_files
 
 
 @pytest.fixture

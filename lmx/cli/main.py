@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import lmx
-from lmx.allocator import keep_freed_memory
+from lmx.cli.allocator import keep_freed_memory
 from lmx.cli.arguments import Parser, split_overrides
 from lmx.errors import LmxError, LostProcessError, message
 from lmx.exits import DONE, INTERRUPTED, LOST_PROCESS, MISTAKE, code_of, leave

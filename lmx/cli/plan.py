@@ -25,7 +25,7 @@ from lmx.cli.arguments import add_config
 from lmx.cli.config import checked_config
 from lmx.console import console, reporter
 from lmx.errors import LmxError, message
-from lmx.metrics import json_line
+from lmx.training.metrics import json_line
 from lmx.units import human, human_bytes, human_time
 
 _SHOWN = 12  # Collectives; the others are small.
@@ -51,16 +51,16 @@ def run(args: argparse.Namespace) -> int:
   tokens = parse_tokens(args.tokens)
   if args.price is not None and args.price < 0:
     raise LmxError(message("--price", got=args.price, allowed="a price of an hour, at least 0"))
-  topologies = importlib.import_module("lmx.topology")
+  topologies = importlib.import_module("lmx.plan.topology")
   machine = topologies.parse_topology(args.topology)
   config = checked_config(args)
-  plans = importlib.import_module("lmx.plan")
+  plans = importlib.import_module("lmx.plan.compile_step")
   if args.search:
     return run_search(args, config, plans, machine, [] if machine.calculated else topologies.tpu_devices(machine))
   if args.write or args.plot:
     raise LmxError(f"{'--write' if args.write else '--plot'} needs --search. Fix: add --search")
   if machine.calculated:
-    plan = importlib.import_module("lmx.plan_gpu").make_gpu_plan(config, machine.kind, machine.size)
+    plan = importlib.import_module("lmx.plan.gpu").make_gpu_plan(config, machine.kind, machine.size)
   else:
     plan = plans.make_plan(config, topologies.tpu_devices(machine))
   print(json_line(as_json(plan, args.topology)) if args.json else as_text(plan, plans, config.name, args.topology))
@@ -80,9 +80,9 @@ def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, 
     raise LmxError(f"--write: {args.write} exists. Fix: another name, or remove it")
   if args.compile < 1:
     raise LmxError(message("--compile", got=args.compile, allowed="at least 1"))
-  searching = importlib.import_module("lmx.plan_search")
+  searching = importlib.import_module("lmx.plan.search")
   chip = plans.chip_of(machine.kind if machine.calculated else devices[0].device_kind)
-  importlib.import_module("lmx.mesh").check_slices(config.mesh.slice, machine.slices)
+  importlib.import_module("lmx.parallel.mesh").check_slices(config.mesh.slice, machine.slices)
   every = searching.candidates(config, machine.size, chip, _tracked)
   if not every:
     fixes = "; ".join(plans.cheapest_fixes(config, machine.size))

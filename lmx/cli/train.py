@@ -21,7 +21,7 @@ import shlex
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, working_directory
 from lmx.exits import DONE, SIGNALLED, leave, safe
-from lmx.signals import StopSignals, say_stopping
+from lmx.parallel.signals import StopSignals, say_stopping
 
 NOTHING_DONE = "Nothing had been begun."
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
       # C++ would log what is lost before lmx says it. The variable is read once, when jax is imported.
       os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     processes = importlib.import_module(
-      "lmx.processes"
+      "lmx.parallel.processes"
     )  # jax and all that needs it, once the flags are known to be good.
     limits = config.processes
     processes.start_processes(args.coordinator, args.process_count, args.process_index,
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     with processes.ending_together():
       if processes.is_first_process():
         print(f"lmx train: {note}", flush=True)
-      build = importlib.import_module("lmx.build")
-      loop = importlib.import_module("lmx.loop")
+      build = importlib.import_module("lmx.experiment.build")
+      loop = importlib.import_module("lmx.run.loop")
       overrides = (f"--config.{text}" for text in args.overrides)
       command = shlex.join(["lmx", "train", f"--config={args.config}", *overrides])
       loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command), stop)

@@ -14,7 +14,7 @@ from hf_folders import change_config, change_weights, copy, write
 from safetensors.numpy import load_file, save_file
 
 from lmx.cli import main
-from lmx.config import base_config, check, from_json, to_json
+from lmx.config.loading import base_config, check, from_json, to_json
 from lmx.errors import ConfigError, LmxError, message
 from lmx.hf import importing
 from lmx.hf.importing import import_hf
