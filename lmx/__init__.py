@@ -13,7 +13,7 @@ from typing import Any
 from lmx.errors import LmxError
 from lmx.versions import FIX, version_problems
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["from_hf", "load", "to_hf"]
 
 # Attribute -> the module that has it, imported on first use.

@@ -200,7 +200,7 @@ def test_a_finished_run_says_so_and_does_nothing(tiny, whole, capsys):
   before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
   result = loop.train(tiny)
   assert (result.step, result.finished) == (STEPS, True)
-  assert "finished before, at step 10 of 10; nothing was done" in capsys.readouterr().out
+  assert "already finished at step 10 of 10; nothing to do" in capsys.readouterr().out
   assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Show a config with what each key means, compare two, check one, or explain how it lies on a mesh.
+"""Show a config with what each key means, compare two, check one, or explain how it is sharded over a mesh.
 
 lmx config show --config=configs/gpt2.py:small
 lmx config diff configs/cpu.py runs/cpu

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Show batches as they enter the model, count tokens, fill the cache, or build a TFDS data set.
+"""Show batches as the model sees them, count tokens, fill the cache, or build a TFDS data set.
 
 lmx data show --config=configs/cpu.py --rows=2
 lmx data count --config.data.sources="corpus/*.jsonl.gz"

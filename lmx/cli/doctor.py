@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What is installed, whether it fits, what works on this machine, and what would go wrong.
+"""Diagnose the installation: versions, devices, kernels, caches, and a config, if one is given.
 
 Exit code 0 when nothing stands in the way of training, 1 otherwise. Nothing is changed, but for a file that is written
 and removed where lmx keeps its caches. With --verify every file in config.data.cache_dir is also read and compared with

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Text from a run, continuing a prompt.
+"""Generate text that continues a prompt.
 
 lmx generate runs/cpu --prompt "def main(" --temperature 0.8 --samples 3
 cat start.txt | lmx generate runs/cpu --prompt -

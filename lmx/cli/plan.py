@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Plans a config for a machine that isn't here: whether it fits, how fast it will be, what it will cost.
+"""Estimate memory, step time and cost of a config on hardware that you don't have.
 
   lmx plan --config=configs/gpt3.py:1.3b --topology=v5e:4x4
   lmx plan --config=configs/llama.py:8b --topology=v5p:4x4x4 --tokens="300B" --price=4.2
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="a TPU slice in chips (v5e:4x4, tpu7x:2x2x2), several (2xv5e:16x16), or GPUs (h200:8)",
   )
   parser.add_argument("--tokens", default="", help='also the time and cost of training on so many, as "300B"')
-  parser.add_argument("--price", type=float, help="of one device for an hour, in any currency")
+  parser.add_argument("--price", type=float, help="price per device-hour, in any currency")
   parser.add_argument("--search", action="store_true", help="look for the fastest way that fits")
   parser.add_argument("--compile", type=int, default=6, help="compile so many of the most promising (default: 6)")
   parser.add_argument("--write", metavar="FILE.py", help="with --search: a config file with the winner's changes")

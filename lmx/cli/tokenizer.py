@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Train a SentencePiece tokenizer on a config's text, or show how a tokenizer cuts a text.
+"""Train a SentencePiece tokenizer on a config's text, or show how it tokenizes a text.
 
 lmx tokenizer train --output=my_tokenizer --config.tokenizer.vocab_size=8192
 lmx tokenizer train --output=my_tokenizer --sources "corpus/*.txt"

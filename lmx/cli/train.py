@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Train a model, or go on with a run that was stopped.
+"""Train a model, or resume a run.
 
 A run is a folder; starting the same command again resumes where it stopped. Ctrl-C and SIGTERM save and stop; where
 there is nothing new to save (before the first step), and the second time, they stop at once.
@@ -9,8 +9,8 @@ of the run was lost, stopped or never started (start all again); 78 the processe
 code or data; 130 and 143 stopped at once by Ctrl-C, by SIGTERM; 1 anything unexpected.
 
 Several processes on one or many machines make one run: start the same command in each, with the same --coordinator
-and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints. When one ends
-otherwise than well, all end with its exit code; config.processes says how long one is waited for.
+and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints. When one
+fails, all end with its exit code; config.processes says how long one is waited for.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from lmx.cli.given_config import checked_config, working_directory
 from lmx.exits import DONE, SIGNALLED, leave, safe
 from lmx.parallel.signals import StopSignals, say_stopping
 
-NOTHING_DONE = "Nothing had been begun."
+NOTHING_DONE = "Nothing had started."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -216,7 +216,7 @@ def _check_model(config: Any, problems: Problems) -> None:
     )
   head_width = model.head_width or model.width // model.heads
   if model.position == "rotary" and head_width % 2:
-    problems.add("config.model.head_width", got=head_width, allowed="an even number, as rotary positions turn pairs")
+    problems.add("config.model.head_width", got=head_width, allowed="an even number: RoPE rotates pairs of dimensions")
 
 
 def _check_rope(config: Any, problems: Problems) -> None:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a model ends in: a vocabulary, or scores for rows, tokens and spans.
+"""Output heads: a vocabulary, or scores for rows, tokens and spans.
 
 Whatever belongs to a head is under `head.` in a model, so that a model of another head can start from its backbone;
 the output table of a vocabulary is the model's own (`unembedding`, or the embedding table).

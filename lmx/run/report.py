@@ -86,7 +86,7 @@ def describe_mesh(mesh: Mesh) -> str:
 
 def say_finished_before(out: Console, x: Experiment, step: int) -> None:
   """Says that there is nothing to do, and how there could be."""
-  out.print(f"This run finished before, at step {step:,} of {x.cadence.total:,}; nothing was done.", markup=False)
+  out.print(f"Run already finished at step {step:,} of {x.cadence.total:,}; nothing to do.", markup=False)
   longer = f'--config.train.duration="{2 * x.cadence.total} steps" --accept-changes --workdir={x.run_dir}'
   _next(out, x, {"go on": _again(x, longer)})
 

@@ -43,7 +43,7 @@ def test_numbers_that_the_tensors_cant_have_are_refused_before_a_model_is_made(
   tmp_path, monkeypatch, key, value, expected
 ):
   folder = copy(LLAMA, tmp_path / "model", **{key: value})
-  monkeypatch.setattr(importing, "blueprint", lambda make: pytest.fail("a model was made"))
+  monkeypatch.setattr(importing, "abstract_model", lambda make: pytest.fail("a model was made"))
   with pytest.raises(LmxError, match=expected):
     import_hf(folder)
 

@@ -41,7 +41,7 @@ def find_files(pattern: str) -> list[Path]:
         "config.data.sources",
         got=pattern,
         allowed='"stdlib", "tfds:NAME", or a file, folder or glob that exists',
-        fix=f"nothing is at {path.absolute()}; look for a typing error",
+        fix=f"nothing is at {path.absolute()}; check for a typo",
       )
     )
   if not files:

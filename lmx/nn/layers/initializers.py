@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How weights begin: the published schemes, chosen by name.
+"""Weight initialization: the published schemes, chosen by name.
 
 A scheme is asked for the standard deviation of one matrix, so that stacked, sharded and folded shapes (D, H, K) don't
 matter. Biases begin at zero and norm scales at one, in every scheme.
