@@ -14,7 +14,7 @@ CONFIG_FILE, TOKENIZER_DIR, LABELS_FILE = "config.json", "tokenizer", "labels.js
 IMPORTED_DIR = "huggingface"  # The small files of the model that a run was imported from.
 
 
-def read_run_config(run: str | os.PathLike) -> ConfigDict:
+def read_run_config(run: str | os.PathLike[str]) -> ConfigDict:
   """The config that a run was started with.
 
   Raises:
@@ -31,7 +31,7 @@ def read_run_config(run: str | os.PathLike) -> ConfigDict:
     raise LmxError(f"{file}: {error}") from error
 
 
-def start_from(config: ConfigDict, run: str | os.PathLike) -> ConfigDict:
+def start_from(config: ConfigDict, run: str | os.PathLike[str]) -> ConfigDict:
   """Makes a config start from a run: its parameters, model and tokenizer. For config files; returns the config.
 
   What a fine-tune may want otherwise (dropout, pooling, the length of rows) can be set after it.
@@ -113,7 +113,7 @@ def _saved_kind(directory: Path, otherwise: str) -> str:
   return json.loads(file.read_text(encoding="utf-8"))["kind"] if file.is_file() else otherwise
 
 
-def read_vocab_size(run: str | os.PathLike) -> int:
+def read_vocab_size(run: str | os.PathLike[str]) -> int:
   """How many ids the tokenizer in a run directory has."""
   file = Path(run).expanduser() / TOKENIZER_DIR / "lmx_tokenizer.json"
   return int(json.loads(file.read_text(encoding="utf-8"))["vocab_size"])
