@@ -16,7 +16,7 @@ import pytest
 from tiny_runs import assert_same_run, end, experiment, lines, start
 
 from lmx.exits import INTERRUPTED, SIGNALLED
-from lmx.training.checkpoint import whole_steps
+from lmx.training.checkpoint_choice import whole_steps
 
 KILLS = int(os.environ.get("LMX_KILLS", "0"))
 SECONDS, AT_LEAST = 10, 2

@@ -20,7 +20,7 @@ from lmx.evaluation.heldout import HeldOut
 from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.run import loop
-from lmx.training.checkpoint import whole_steps
+from lmx.training.checkpoint_choice import whole_steps
 from lmx.training.divergence import NonFiniteError
 from lmx.training.meter import Meter
 from lmx.training.metrics import read_metrics

@@ -13,7 +13,7 @@ from tiny_runs import end, free_address, lines, start
 from lmx.cli import main
 from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SIGNALLED
 from lmx.parallel import agreement
-from lmx.training.checkpoint import whole_steps
+from lmx.training.checkpoint_choice import whole_steps
 
 SECONDS = 8  # Without a heartbeat; and in which all must have come.
 LONG = {"train__duration": "6000 steps", "log__every": "1 steps", "evaluation__every": "3000 steps",

@@ -20,7 +20,7 @@ from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.parallel import processes
 from lmx.run import loop
-from lmx.training.checkpoint import whole_steps
+from lmx.training.checkpoint_choice import whole_steps
 
 LONG = {"train__duration": "60 steps", "log__every": "1 steps", "evaluation__every": "30 steps",
         "checkpoint__every": "30 steps", "evaluation__prompts": "()", "mesh__fsdp": 2}  # fmt: skip

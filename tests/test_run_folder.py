@@ -75,6 +75,8 @@ def test_a_run_is_finished_when_its_last_checkpoint_and_its_samples_are_there(tm
   for step in (5, 10):
     assert finished_step(tmp_path, 10, sampled=False) is None
     (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+    assert finished_step(tmp_path, step, sampled=False) is None  # Only a committed one counts.
+    (tmp_path / "checkpoints" / str(step) / "_CHECKPOINT_METADATA").write_text('{"commit_timestamp_nsecs": 1}')
   (tmp_path / "checkpoints" / "15.orbax-checkpoint-tmp").mkdir()
   assert finished_step(tmp_path, 10, sampled=False) == 10
   assert finished_step(tmp_path, 11, sampled=False) is None

@@ -47,7 +47,8 @@ from lmx.objectives.columns import text_of
 from lmx.objectives.examples import FRAMINGS
 from lmx.parallel.mesh import make_mesh, process_rows, whole_batch
 from lmx.parallel.sharding import Layout, use_layout
-from lmx.training.checkpoint import find_checkpoint, restore_model
+from lmx.training.checkpoint import restore_model
+from lmx.training.checkpoint_choice import find_checkpoint
 from lmx.training.run_directory import CHECKPOINT_DIR
 from lmx.training.state import abstract_model, blueprint_of
 from lmx.training.step import ModelLoss, make_eval_step

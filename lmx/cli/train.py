@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="go on with an existing run although its config differs (a longer train.duration, for one)",
   )
   parser.add_argument(
+    "--strict",
+    action="store_true",
+    help="refuse to resume where the newest checkpoint is damaged, instead of from an older one",
+  )
+  parser.add_argument(
     "--coordinator",
     metavar="HOST:PORT",
     help="where process 0 of several is found by the others, or auto: the cluster says (TPU pods, Slurm)",
@@ -63,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
       loop = importlib.import_module("lmx.run.loop")
       overrides = (f"--config.{text}" for text in args.overrides)
       command = shlex.join(["lmx", "train", f"--config={args.config}", *overrides])
-      loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command), stop)
+      loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command), stop,
+                 strict=args.strict)  # fmt: skip
   return DONE
 
 

@@ -11,16 +11,15 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from lmx import writing
 from lmx.errors import LmxError
-from lmx.units import human_bytes
 
 DIGESTS, STAMPS = "digests.json", "stamps.json"
 SAMPLES, SAMPLE_BYTES = 16, 4096  # Of a file: its head, its tail, and places between, evenly spread.
@@ -28,22 +27,16 @@ _DIGITS = 32  # Hexadecimal digits of a SHA-256 that are kept: 128 bits.
 _BLOCK = 1 << 20
 
 
-class CacheWriteError(LmxError):
+class CacheWriteError(writing.WriteError):
   """A cache could not be written: the disk is full, or the folder may only be read."""
 
 
-@contextmanager
-def write_errors(folder: Path) -> Iterator[None]:
+def write_errors(path: Path) -> AbstractContextManager[None]:
   """Makes an OSError of the block a `CacheWriteError` that says where, why and how much is free."""
-  try:
-    yield
-  except OSError as error:
-    there = next(parent for parent in [folder, *folder.absolute().parents] if parent.is_dir())
-    free = human_bytes(shutil.disk_usage(there).free)
-    raise CacheWriteError(
-      f"config.data.cache_dir: {error.filename or folder} can't be written: {error.strerror or error} ({free} free "
-      f"in {there}). Nothing half-written is kept. Fix: free some space, or --config.data.cache_dir=PATH elsewhere."
-    ) from error
+  return writing.write_errors(
+    path, subject="config.data.cache_dir", after=lambda: "Nothing half-written is kept.",
+    fix=lambda: "free some space, or --config.data.cache_dir=PATH elsewhere.", kind=CacheWriteError,
+  )  # fmt: skip
 
 
 def digest_of(*parts: Any) -> str:

@@ -8,13 +8,23 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
+from lmx.writing import write_errors
+
+_CACHE_KEY = "compute.compilation_cache"
+
 
 def use_compilation_cache(folder: str) -> None:
-  """Keeps compiled programs in `folder` between processes, so that a second start need not compile; "" does not."""
+  """Keeps compiled programs in `folder` between processes, so that a second start need not compile; "" does not.
+
+  Raises:
+    WriteError: the folder can't be made.
+  """
   if not folder:
     return
   path = Path(folder).expanduser()
-  path.mkdir(parents=True, exist_ok=True)
+  fix = f'--config.{_CACHE_KEY}=PATH elsewhere, or --config.{_CACHE_KEY}="" for none.'
+  with write_errors(path, subject=f"config.{_CACHE_KEY}", fix=lambda: fix):
+    path.mkdir(parents=True, exist_ok=True)
   jax.config.update("jax_compilation_cache_dir", str(path))
   # Reading a program back takes milliseconds; what compiles faster than this is not worth a file.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -29,7 +29,7 @@ from lmx.experiment.build import Experiment
 from lmx.inference.generate import generate
 from lmx.parallel.compilation_cache import use_compilation_cache
 from lmx.parallel.mesh import global_batch, process_rows
-from lmx.parallel.processes import StopTogether, is_first_process, noticing_lost_processes
+from lmx.parallel.processes import StopTogether, is_first_process, noticing_lost_processes, wait_for_all
 from lmx.parallel.signals import StopSignals, say_stopping
 from lmx.run.report import (
   finish,
@@ -43,7 +43,9 @@ from lmx.run.report import (
   write_samples,
 )
 from lmx.run.same_run import check_same_run
-from lmx.training.checkpoint import Checkpointer, whole_steps
+from lmx.run.saving import Saving, what_is_saved
+from lmx.training.checkpoint import Checkpointer
+from lmx.training.checkpoint_choice import set_aside_damaged
 from lmx.training.diagnosis import diagnose
 from lmx.training.divergence import Watch
 from lmx.training.initialize import InitialState, initialize
@@ -51,7 +53,8 @@ from lmx.training.meter import Meter, peak_of
 from lmx.training.metrics import MetricsWriter
 from lmx.training.plateau import after_evaluation
 from lmx.training.resume_check import check_data, check_sources, fingerprint
-from lmx.training.run_directory import CHECKPOINT_DIR, finished_step, write_run_files
+from lmx.training.run_directory import CHECKPOINT_DIR, DISK_IS_FULL, finished_step, run_write_errors, write_run_files
+from lmx.training.run_lock import RunLock
 from lmx.training.state import TrainState, shardings_of
 from lmx.training.step import make_eval_step, make_train_step
 
@@ -71,17 +74,21 @@ class TrainResult:
   heldout: HeldOut | None
 
 
-def train(experiment: Experiment, stop: StopSignals | None = None) -> TrainResult:
+def train(experiment: Experiment, stop: StopSignals | None = None, *, strict: bool = False) -> TrainResult:
   """Trains until the run's duration is reached or a signal asks to stop, from wherever the run is.
 
   Args:
     experiment: what to train.
     stop: signals that are handled already; None: they are handled from here to the end.
+    strict: refuse to resume from an older checkpoint where the newest is damaged.
 
   Raises:
     NonFiniteError: a loss or gradient was not finite and the policy is to stop, or too many steps were skipped.
     LostProcessError: another process of the run has ended.
     DifferentProcessesError: other processes of the run have another tokenizer, other data or other checkpoints.
+    WriteError: the disk is full, or the folder may only be read.
+    RunLockedError: another command is training in the run's folder.
+    CheckpointDamageError: no checkpoint is whole, or the newest isn't and `strict`.
     LmxError: a checkpoint that doesn't fit, or data that doesn't continue where the run stopped.
   """
   out = console(quiet=not is_first_process())
@@ -93,10 +100,17 @@ def train(experiment: Experiment, stop: StopSignals | None = None) -> TrainResul
     say_finished_before(out, experiment, step)
     return TrainResult(step, True, None)
   use_compilation_cache(experiment.compilation_cache)
-  write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels,
-                  origin=experiment.saving.start_from)  # fmt: skip
-  introduce(out, experiment, experiment.network.spec.check_kernels(jax.default_backend()))
-  with open_run(experiment, out, stop or StopSignals(say_stopping)) as run:
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(run_write_errors(experiment.run_dir, *DISK_IS_FULL))
+    lock = None
+    if is_first_process():
+      with run_write_errors(experiment.run_dir):
+        lock = stack.enter_context(RunLock(experiment.run_dir))
+    write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels,
+                    origin=experiment.saving.start_from)  # fmt: skip
+    introduce(out, experiment, experiment.network.spec.check_kernels(jax.default_backend()))
+    signals = stop or StopSignals(say_stopping)
+    run = stack.enter_context(open_run(experiment, out, signals, lock, strict=strict))
     while run.step < experiment.cadence.total and not run.asked_to_stop():
       batch = run.draw()
       with jax.transfer_guard("disallow"):  # Nothing else goes to or from the devices but on purpose.
@@ -105,12 +119,6 @@ def train(experiment: Experiment, stop: StopSignals | None = None) -> TrainResul
       run.evaluate()
       run.save()
     return run.end()
-
-
-def what_is_saved(x: Experiment) -> str:
-  """Where the run will go on from, as a sentence."""
-  steps = whole_steps(x.run_dir / CHECKPOINT_DIR)
-  return f"The run is safe up to step {max(steps)}." if steps else "The run has no checkpoint yet."
 
 
 def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
@@ -134,8 +142,15 @@ def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
 
 
 @contextlib.contextmanager
-def open_run(x: Experiment, out: Console, stop: StopSignals) -> Iterator["Run"]:
+def open_run(
+  x: Experiment, out: Console, stop: StopSignals, lock: RunLock | None = None, *, strict: bool = False
+) -> Iterator["Run"]:
   """Opens a run's files, finds where it continues, and closes everything at the end, also after an error."""
+  if is_first_process():
+    with run_write_errors(x.run_dir):
+      for said in set_aside_damaged(x.run_dir / CHECKPOINT_DIR, strict=strict):
+        out.print(said, markup=False)
+  wait_for_all("checkpoints checked")
   with contextlib.ExitStack() as stack:
     checkpointer = Checkpointer(
       x.run_dir / CHECKPOINT_DIR,
@@ -154,7 +169,7 @@ def open_run(x: Experiment, out: Console, stop: StopSignals) -> Iterator["Run"]:
       stack.callback(writer.close)
     if not stop.is_open:
       stack.enter_context(stop)
-    run = Run(x, out, checkpointer, loader, heldout, writer, stop)
+    run = Run(x, out, checkpointer, loader, heldout, writer, stop, lock)
     run.begin()
     stack.callback(run.bar.close)
     yield run
@@ -177,9 +192,11 @@ class Run:
     heldout: EvalBatches,
     writer: MetricsWriter | None,
     stop: StopSignals,
+    lock: RunLock | None = None,
   ):
     self._x, self._out, self._stop, self._together = x, out, stop, StopTogether()
     self._checkpointer, self._loader, self._heldout_batches, self._writer = checkpointer, loader, heldout, writer
+    self._saving = Saving(x, checkpointer, writer, lock, lambda text: self.bar.say(text))
     network = x.network
     self._mesh = network.layout.mesh
     self._tokens_per_step = x.rows.batch_size * x.rows.length
@@ -190,7 +207,7 @@ class Run:
     self._outstanding: collections.deque[tuple[int, dict[str, jax.Array], dict[str, jax.Array]]] = collections.deque()
     self._watch = Watch(x.policy.nonfinite, x.policy.max_skipped, self._what_diverged)
     self._evaluated: HeldOut | None = None
-    self._evaluated_at = self._saved_at = -1
+    self._evaluated_at = -1
     self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
     compares = is_first_process() and x.objective.reports_bits_per_byte
     self._baseline = xz_baseline(heldout_text(x.corpus)) if compares else None
@@ -207,7 +224,7 @@ class Run:
     self._state: TrainState = start.state
     self.step, verdict = 0, ""
     if start.extra is not None:
-      self.step = self._saved_at = int(start.extra["position"])
+      self.step = self._saving.saved_at = int(start.extra["position"])
       self._meter.restore(start.extra["window"])
       accept = x.policy.accept_other_data
       sources = check_sources(self._data, start.extra.get("data"), accept_other=accept)
@@ -255,10 +272,10 @@ class Run:
       self._meter.start()
 
   def save(self) -> None:
-    """Saves when it is time; writing goes on in the background."""
+    """Saves when it is time, or the last save failed; writing goes on in the background."""
     cadence = self._x.cadence
     kept = cadence.keep is not None and self.step % cadence.keep == 0
-    if kept or self.step % cadence.save == 0 or self.step == cadence.total:
+    if kept or self._saving.failed_before() or self.step % cadence.save == 0 or self.step == cadence.total:
       self._settle()
       self._checkpoint()
       self._meter.start()
@@ -266,9 +283,7 @@ class Run:
   def end(self) -> TrainResult:
     """Saves what a signal interrupted; at the run's end, shows samples, curve and what to do next."""
     self._settle()
-    if self.step > 0 and self._saved_at != self.step:
-      self._checkpoint()
-    self._checkpointer.wait()
+    self._saving.make_sure(self.step, self._checkpoint)
     self.bar.close()
     finished = self.step >= self._x.cadence.total
     if finished:
@@ -290,7 +305,7 @@ class Run:
     while len(self._outstanding) > leave:
       step, batch, on_device = self._outstanding.popleft()
       metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
-      note = self._watch.look(step, metrics, batch, max(self._saved_at, 0))
+      note = self._watch.look(step, metrics, batch, max(self._saving.saved_at, 0))
       if note:
         self.bar.say(note)
       self._meter.add(metrics, batch["tokens"].size)
@@ -349,10 +364,8 @@ class Run:
       "window": self._meter.saved(),
     }
     fresh = self._evaluated if self._evaluated_at == self.step else None
-    self._checkpointer.save(
-      self.step, self._state, extra, loss=fresh.loss if fresh is not None and math.isfinite(fresh.loss) else None
-    )
-    self._saved_at = self.step
+    loss = fresh.loss if fresh is not None and math.isfinite(fresh.loss) else None
+    self._saving.save(self.step, self._state, extra, loss)
 
   def _sample(self) -> None:
     """Continues the config's prompts. With several processes, `lmx generate` does that afterwards."""

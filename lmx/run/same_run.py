@@ -7,7 +7,7 @@ from typing import Any
 from lmx.data.identity import data_record
 from lmx.experiment.build import Experiment
 from lmx.parallel.agreement import check_same
-from lmx.training.checkpoint import whole_steps
+from lmx.training.checkpoint_choice import whole_steps
 from lmx.training.run_directory import CHECKPOINT_DIR
 
 

@@ -8,12 +8,14 @@ Arrays lie there under dotted names and nothing else, so parameters can be read 
 Shardings are built from the template that is passed at restore, and are never read from disk.
 
 A checkpoint is written under a temporary name and renamed when it is whole; one that is to go is renamed first and
-deleted afterwards. So a folder under its final name is always whole, whenever the process dies.
+deleted afterwards. So a folder under its final name is always whole, whenever the process dies; what happens to its
+files afterwards is found by their digests, on every read.
 """
 
+import contextlib
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,19 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN, PreservationPolicy
 
 from lmx.errors import LmxError, message, nearest
+from lmx.exits import safe
+from lmx.training.checkpoint_choice import (
+  CheckpointWriteError,
+  check_or_offer,
+  find_checkpoint,
+  fix_of_disk,
+  is_of_disk,
+  whole_steps,
+)
+from lmx.training.checkpoint_digests import write_digests
 from lmx.training.state import TrainState
 from lmx.trees import named_leaves
+from lmx.writing import cannot_write, free_bytes
 
 FORMAT = 1  # Raised when a checkpoint's parts or names change so that an older lmx would misread it.
 ARRAYS = ("parameters", "ema", "reference", "training")
@@ -87,25 +100,73 @@ class Checkpointer:
     if keep_last < 1:
       raise LmxError(message("config.checkpoint.keep_last", got=keep_last, allowed="at least 1"))
     self.directory = Path(directory).absolute()
-    policies: list[PreservationPolicy] = [LatestN(keep_last)]
+    self._policies: list[PreservationPolicy] = [LatestN(keep_last)]
     if keep_every_steps is not None:
-      policies.append(EveryNSteps(keep_every_steps))
+      self._policies.append(EveryNSteps(keep_every_steps))
     if keep_best:
-      policies.append(BestN(get_metric_fn=_as_loss, reverse=True, n=1))
-    self._manager = ocp.CheckpointManager(
+      self._policies.append(BestN(get_metric_fn=_as_loss, reverse=True, n=1))
+    self._background = background
+    self._writing: int | None = None
+    self._needed = 0  # Bytes that a save which failed for want of space needs.
+    with self._errors():
+      self._manager = self._open()
+      self._empty_trash()
+
+  def _open(self) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
       self.directory,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=AnyPreservationPolicy(policies),
+        preservation_policy=AnyPreservationPolicy(self._policies),
         best_fn=_as_loss,  # Makes Orbax write the metrics; what is kept is decided by the policies alone.
         best_mode="min",
         cleanup_tmp_directories=True,
         todelete_subdir=_TRASH,
-        enable_async_checkpointing=background,
-        async_options=ocp.AsyncOptions(post_finalization_callback=self._empty_trash) if background else None,
+        async_options=ocp.AsyncOptions(post_finalization_callback=self._before_commit),
       ),
       handler_registry=_registry(),
     )
+
+  @contextlib.contextmanager
+  def _errors(self) -> Iterator[None]:
+    """Makes what goes wrong in writing a `CheckpointWriteError`, and forgets the save that it was."""
+    try:
+      yield
+    except Exception as error:
+      if isinstance(error, LmxError) or not is_of_disk(error):
+        raise
+      what = self.directory / (str(self._writing) if self._writing is not None else "")
+      text = cannot_write(what, error, after=safe(), fix=fix_of_disk(self.directory))
+      if hasattr(self, "_manager") and jax.process_count() == 1:  # A new one waits for all processes.
+        self._start_over()
+      raise CheckpointWriteError(text) from error
+
+  def _start_over(self) -> None:
+    """Opens the folder anew after a failed save; clears away what is half-written, too."""
+    with contextlib.suppress(Exception):
+      self._manager.close()
+    with contextlib.suppress(OSError, ValueError):
+      self._manager = self._open()
+
+  def _before_commit(self) -> None:
+    """Called in the background when all is written, before the folder gets its final name."""
     self._empty_trash()
+    if jax.process_index() == 0 and self._writing is not None:
+      for folder in self.directory.glob(f"{self._writing}*"):
+        if re.fullmatch(rf"{self._writing}(\..*)?", folder.name) and folder.is_dir():
+          write_digests(folder)
+
+  def check(self) -> None:
+    """Raises what went wrong in the background, and doesn't wait.
+
+    Raises:
+      CheckpointWriteError: the last checkpoint could not be written.
+    """
+    with self._errors():
+      self._manager.check_for_errors()
+
+  def has_room(self) -> bool:
+    """Whether a save that failed for want of space may succeed now."""
+    return free_bytes(self.directory)[0] >= self._needed
 
   def save(self, step: int, state: TrainState, extra: Mapping[str, Any], *, loss: float | None = None) -> bool:
     """Copies the state to the host and writes it in the background; training may go on, the state be donated.
@@ -119,12 +180,25 @@ class Checkpointer:
     Returns:
       False, and writes nothing, where this step already has a checkpoint.
     """
-    if step in self._manager.all_steps():
+    if self.directory.is_dir() and step in self._manager.all_steps() and step in self.steps():
       return False
     arrays = {part: ocp.args.PyTreeSave(named) for part, named in _parts(named_leaves(state)).items()}
     record = {"format": FORMAT, "step": step, "loss": loss, "extra": dict(extra)}
     items = ocp.args.Composite(extra=ocp.args.JsonSave(record), **arrays)
-    return self._manager.save(step, args=items, metrics={"best": loss}, force=True)
+    self._needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    self._save(step, items, loss)
+    return True
+
+  def _save(self, step: int, items: ocp.args.Composite, loss: float | None) -> None:
+    with self._errors():
+      self._manager.wait_until_finished()
+      self._writing = step
+      if not self.directory.is_dir():  # Deleted while the run went on.
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._manager.reload()
+      self._manager.save(step, args=items, metrics={"best": loss}, force=True)
+    if not self._background:
+      self.wait()
 
   def save_parameters(self, parameters: Mapping[str, jax.Array], extra: Mapping[str, Any]) -> None:
     """Writes a checkpoint of step 0 with parameters alone: what another program trained, for a run to start from.
@@ -135,15 +209,16 @@ class Checkpointer:
     """
     record = {"format": FORMAT, "step": 0, "loss": None, "extra": dict(extra)}
     items = ocp.args.Composite(extra=ocp.args.JsonSave(record), parameters=ocp.args.PyTreeSave(dict(parameters)))
-    self._manager.save(0, args=items, metrics={"best": None}, force=True)
+    self._save(0, items, None)
 
   def steps(self) -> list[int]:
     """Steps with a whole checkpoint, or one being written, in order."""
-    return sorted(self._manager.all_steps())
+    written = whole_steps(self.directory)
+    return sorted({*written, *(step for step in self._manager.all_steps() if step == self._writing)})
 
   def latest(self) -> int | None:
     """The newest step with a checkpoint, or None."""
-    return self._manager.latest_step()
+    return max(self.steps(), default=None)
 
   def restore(self, abstract: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
     """(the state, the `extra` it was saved with), bit for bit, laid out as `abstract` says.
@@ -174,7 +249,8 @@ class Checkpointer:
 
   def wait(self) -> None:
     """Returns when every checkpoint is whole on disk; raises what went wrong in the background."""
-    self._manager.wait_until_finished()
+    with self._errors():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits, and gives the threads back."""
@@ -194,27 +270,6 @@ class Checkpointer:
       shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
 
 
-def whole_steps(directory: str | Path) -> list[int]:
-  """Steps with a whole checkpoint under `directory`, in order, seen from outside of the run that writes them."""
-  names = ocp.path.step.standard_name_format()
-  return sorted(found.step for found in names.find_all(Path(directory).absolute()))
-
-
-def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
-  """The folder of one whole checkpoint: of `step`, or the newest.
-
-  Raises:
-    LmxError: there is none.
-  """
-  steps = whole_steps(directory)
-  if step is None and not steps:
-    raise LmxError(f"{directory}: there is no whole checkpoint here. Fix: give a run directory that has one.")
-  chosen = steps[-1] if step is None else step
-  if chosen not in steps:
-    raise LmxError(message(f"checkpoint of {directory}", got=chosen, allowed=steps or "none: there is no checkpoint"))
-  return Path(directory).absolute() / str(chosen)
-
-
 def best_step(directory: str | Path) -> int | None:
   """The step saved with the lowest held-out loss, or None where no checkpoint was saved with one."""
   records = {step: _record(Path(directory), step)["loss"] for step in whole_steps(directory)}
@@ -223,6 +278,7 @@ def best_step(directory: str | Path) -> int | None:
 
 
 def _record(directory: Path, step: int) -> dict[str, Any]:
+  check_or_offer(directory.absolute() / str(step), ("extra",))
   record = ocp.JsonCheckpointHandler().restore(epath.Path(directory.absolute() / str(step) / "extra"))
   if record["format"] > FORMAT:
     raise LmxError(message(f"{directory}/{step}", got=record["format"], allowed=f"checkpoint format {FORMAT} or older",
@@ -274,6 +330,7 @@ def restore_shared(
   """
   folder = find_checkpoint(directory)
   part = "ema" if (folder / "ema").exists() else "parameters"
+  check_or_offer(folder, (part,))
   handler = ocp.PyTreeCheckpointHandler()
   saved = {name: tuple(leaf.shape) for name, leaf in handler.metadata(epath.Path(folder / part)).tree.items()}
   handler.close()
@@ -293,6 +350,7 @@ def _read(
 
   What is saved under the names `ignored` is not read.
   """
+  check_or_offer(folder, tuple(parts))
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   handler = ocp.PyTreeCheckpointHandler()
   arrays = {}

@@ -13,8 +13,14 @@ from types import TracebackType
 from typing import Any
 
 from lmx.errors import LmxError
+from lmx.exits import safe
+from lmx.writing import write_errors
 
 FILE = "metrics.jsonl"
+
+
+def _fix() -> str:
+  return "free some space, or --workdir=PATH elsewhere. The same command resumes the run."
 
 
 def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -80,6 +86,7 @@ class MetricsWriter:
 
   Raises:
     LmxError: the package that TensorBoard or Weights & Biases needs is missing.
+    WriteError: the disk is full, or the folder may only be read.
   """
 
   def __init__(
@@ -90,8 +97,9 @@ class MetricsWriter:
     config: Mapping[str, Any] | None = None,
   ):
     self._dir = Path(run_dir)
-    self._dir.mkdir(parents=True, exist_ok=True)
     self._path = self._dir / FILE
+    with write_errors(self._path, fix=_fix):
+      self._dir.mkdir(parents=True, exist_ok=True)
     self._sinks: list[Any] = []
     flat = dict(config or {})
     with contextlib.ExitStack() as on_failure:  # A second sink that can't be opened closes the first.
@@ -101,15 +109,17 @@ class MetricsWriter:
       if wandb_project:
         self._sinks.append(_Wandb(wandb_project, self._dir, flat))
       on_failure.pop_all()
-    _drop_partial_line(self._path)
-    self._file = self._path.open("a", encoding="utf-8")
+    with write_errors(self._path, fix=_fix):
+      _drop_partial_line(self._path)
+      self._file = self._path.open("a+", encoding="utf-8")
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """One record. `step` counts the optimizer updates done; numbers that are not finite are written as null."""
     record: dict[str, Any] = {"step": int(step), "time": time.time()}
     record.update({name: _finite(value) for name, value in values.items()})
-    self._file.write(json.dumps(record, allow_nan=False) + "\n")
-    self._file.flush()
+    with write_errors(self._path, after=safe, fix=_fix):
+      self._file.write(json.dumps(record, allow_nan=False) + "\n")
+      self._file.flush()
     for sink in self._sinks:
       sink.write(int(step), values)
 
@@ -121,18 +131,33 @@ class MetricsWriter:
     """
     lines = _lines(self._path)
     kept = [line for line, record in lines if record["step"] <= step]
-    self._file.close()
-    temporary = self._path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, self._path)
-    self._file = self._path.open("a", encoding="utf-8")
+    self._replace("".join(kept))
     for sink in self._sinks:
       sink.truncate_after(step)
     return len(lines) - len(kept)
 
+  def _replace(self, text: str) -> None:
+    with write_errors(self._path, after=safe, fix=_fix):
+      self._file.close()
+      self._dir.mkdir(parents=True, exist_ok=True)
+      temporary = self._path.with_suffix(".tmp")
+      temporary.write_text(text, encoding="utf-8")
+      os.replace(temporary, self._path)
+      self._file = self._path.open("a+", encoding="utf-8")
+
+  def keep(self) -> bool:
+    """Writes the file anew where it was deleted or moved away; returns whether it was. No record is lost."""
+    with contextlib.suppress(OSError):
+      if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+        return False
+    self._file.seek(0)  # The file is still there for the one that has it open.
+    self._replace(self._file.read())
+    return True
+
   def close(self) -> None:
     """Closes the file and the sinks; a second call does nothing."""
-    self._file.close()
+    with contextlib.suppress(OSError):  # What could not be written has been said.
+      self._file.close()
     while self._sinks:
       self._sinks.pop().close()
 

@@ -14,7 +14,9 @@ from tiny_training import Program, assert_same, host, make_batch, make_model, op
 
 from lmx.errors import LmxError
 from lmx.optim.optimizers import OPTIMIZERS
-from lmx.training.checkpoint import Checkpointer, best_step, find_checkpoint, read_extra, restore_model, whole_steps
+from lmx.training.checkpoint import Checkpointer, best_step, read_extra, restore_model
+from lmx.training.checkpoint_choice import find_checkpoint, whole_steps
+from lmx.training.checkpoint_digests import DIGESTS
 from lmx.training.initialize import initialize
 from lmx.training.step import StepOptions
 
@@ -195,6 +197,7 @@ def test_a_missing_checkpoint_says_which_ones_there_are(saved, tmp_path):
 
 def test_a_checkpoint_of_a_newer_format_is_refused(saved, tmp_path):
   shutil.copytree(saved[0], tmp_path / "run")
+  (tmp_path / "run" / "2" / DIGESTS).unlink()
   record = tmp_path / "run" / "2" / "extra" / "metadata"
   record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 99}))
   with pytest.raises(LmxError, match="checkpoint format 1 or older"):

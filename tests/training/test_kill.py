@@ -16,7 +16,8 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.parallel.signals import StopSignals
-from lmx.training.checkpoint import find_checkpoint, read_extra, restore_model, whole_steps
+from lmx.training.checkpoint import read_extra, restore_model
+from lmx.training.checkpoint_choice import find_checkpoint, whole_steps
 
 # Saves one checkpoint after the other, each with all numbers equal to its step, and says when it begins one.
 SAVER = """

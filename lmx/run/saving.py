@@ -1,0 +1,103 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""How a running run is saved: failed saves are tried again, and what was deleted from its folder is written again."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from lmx.errors import LmxError
+from lmx.exits import safe
+from lmx.experiment.build import Experiment
+from lmx.training.checkpoint import Checkpointer
+from lmx.training.checkpoint_choice import CheckpointWriteError, whole_steps
+from lmx.training.metrics import MetricsWriter
+from lmx.training.run_directory import CHECKPOINT_DIR, keep_run_folder
+from lmx.training.run_lock import RunLock
+from lmx.training.state import TrainState
+
+
+def what_is_saved(x: Experiment) -> str:
+  """Where the run will go on from, as a sentence."""
+  steps = whole_steps(x.run_dir / CHECKPOINT_DIR)
+  return f"The run is safe up to step {max(steps)}." if steps else "The run has no checkpoint yet."
+
+
+class Saving:
+  """The saves of one call of `train`.
+
+  Attributes:
+    saved_at: the step that was saved last, as far as is known; -1 where nothing was, or the last save failed.
+  """
+
+  def __init__(
+    self,
+    x: Experiment,
+    checkpointer: Checkpointer,
+    writer: MetricsWriter | None,
+    lock: RunLock | None,
+    say: Callable[[str], None],
+  ):
+    self._x, self._checkpointer, self._writer, self._lock, self._say = x, checkpointer, writer, lock, say
+    self._failed: CheckpointWriteError | None = None  # The last save, where it could not be written.
+    self.saved_at = -1
+
+  def failed_before(self) -> bool:
+    """Whether the last save failed, as far as is known now, and there may be room for another."""
+    with self._noting_failure():
+      self._checkpointer.check()
+    return self._failed is not None and self._checkpointer.has_room()
+
+  def save(self, step: int, state: TrainState, extra: Mapping[str, Any], loss: float | None) -> None:
+    """Starts to write a checkpoint in the background, into a folder that is made whole first.
+
+    Raises:
+      WriteError: the folder can't be made whole; with several processes, also: the last checkpoint failed.
+    """
+    self.keep_folder()
+    self.saved_at = step
+    with self._noting_failure():
+      self._checkpointer.save(step, state, extra, loss=loss)
+      if self._failed is not None:
+        self._checkpointer.wait()  # So that it is known whether it can be written again.
+        self._say(f"step {step:,} is saved: checkpoints can be written again")
+      self._failed = None
+
+  def make_sure(self, step: int, checkpoint: Callable[[], None]) -> None:
+    """Returns when the last step is saved in a folder that can be loaded; `checkpoint` saves it.
+
+    Raises:
+      WriteError: it could not be written.
+    """
+    for _ in range(2):
+      if step > 0 and self.saved_at != step:
+        checkpoint()
+      with self._noting_failure():
+        self._checkpointer.wait()
+      self.keep_folder()
+      if step == 0 or step in whole_steps(self._checkpointer.directory):
+        return
+      self.saved_at = -1
+    raise self._failed or LmxError(f"{self._x.run_dir}: step {step} was saved, and is gone. {safe()}")
+
+  def keep_folder(self) -> None:
+    """Writes again what is gone from the run's folder, and says so; in the first process only."""
+    x = self._x
+    if self._writer is not None:
+      said = keep_run_folder(x.run_dir, x.config_json, x.tokenizer, x.labels, origin=x.saving.start_from,
+                             metrics=self._writer, lock=self._lock)  # fmt: skip
+      if said:
+        self._say(said)
+
+  @contextlib.contextmanager
+  def _noting_failure(self) -> Iterator[None]:
+    """Says once that a checkpoint could not be written, and has it tried again at the next step."""
+    try:
+      yield
+    except CheckpointWriteError as error:
+      if jax.process_count() > 1:  # The others would wait for this one's part.
+        raise
+      if self._failed is None:
+        self._say(f"warning: {error} It is tried again at every step.")
+      self._failed, self.saved_at = error, -1

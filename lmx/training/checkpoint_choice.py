@@ -1,0 +1,126 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Which checkpoint of a folder is taken: only committed ones count, and a damaged one is never taken in silence."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from lmx.errors import LmxError, message
+from lmx.training.checkpoint_digests import CheckpointDamageError, check_checkpoint, uncommitted
+from lmx.units import human_bytes
+from lmx.writing import WriteError
+
+DAMAGED = "damaged_checkpoints"  # In a run folder: checkpoints that a resume passed over.
+_OF_DISK = ("No space left", "quota", "Read-only file", "Permission denied", "File too large", "No such file",
+            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND")  # fmt: skip
+
+
+class CheckpointWriteError(WriteError):
+  """A checkpoint could not be written; the ones before it are what they were."""
+
+
+def is_of_disk(error: BaseException) -> bool:
+  """Whether an error comes from the file system: TensorStore raises a ValueError with the system's words."""
+  chain = [error, error.__cause__, error.__context__]
+  return any(isinstance(one, OSError) or any(text in str(one) for text in _OF_DISK) for one in chain if one)
+
+
+def fix_of_disk(directory: Path) -> str:
+  """What can be done about a full disk; names what can be deleted."""
+  old = [directory / str(step) for step in whole_steps(directory)[:-1]]
+  old += [path for path in (directory.parent / DAMAGED,) if path.is_dir()]
+  sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in old}
+  listed = ", ".join(f"{path} ({human_bytes(size)})" for path, size in sizes.items())
+  return f"free some space{f'; not needed to resume: {listed}' if listed else ''}. The same command resumes the run."
+
+
+def whole_steps(directory: str | Path) -> list[int]:
+  """Steps with a committed checkpoint under `directory`, in order, seen from outside of the run that writes them."""
+  return [step for step in named_steps(directory) if not uncommitted(Path(directory).absolute() / str(step))]
+
+
+def named_steps(directory: str | Path) -> list[int]:
+  """Steps that a folder under `directory` is named after, committed or not, in order."""
+  folder = Path(directory).absolute()
+  try:
+    return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+
+
+def newest_good_step(directory: str | Path, below: int | None = None) -> tuple[int | None, list[CheckpointDamageError]]:
+  """(the newest step whose checkpoint is what was saved, or None; what is wrong with those passed over).
+
+  Args:
+    directory: a run's `checkpoints` folder.
+    below: look at earlier steps than this one only.
+  """
+  passed_over: list[CheckpointDamageError] = []
+  for step in reversed(named_steps(directory)):
+    if below is None or step < below:
+      try:
+        check_checkpoint(Path(directory).absolute() / str(step))
+        return step, passed_over
+      except CheckpointDamageError as error:
+        passed_over.append(error)
+  return None, passed_over
+
+
+def set_aside_damaged(directory: Path, *, strict: bool = False) -> list[str]:
+  """Moves checkpoints newer than the newest good one out of the way of those to come; says which, and why.
+
+  Args:
+    directory: the run's `checkpoints` folder.
+    strict: raise instead.
+
+  Raises:
+    CheckpointDamageError: the newest is damaged and `strict`, or none is good.
+  """
+  good, passed_over = newest_good_step(directory)
+  if not passed_over:
+    return []
+  whole = [error for error in passed_over if not uncommitted(error.folder)]
+  if strict or (good is None and whole):
+    fix = f"remove it to resume from step {good}, or leave out --strict" if good is not None else (
+      f"copy it again from where it came, or start anew with another --workdir; nothing in {directory} is whole"
+    )  # fmt: skip
+    raise CheckpointDamageError(passed_over[0].folder, passed_over[0].reason, fix)
+  said = []
+  for error in passed_over:
+    target = directory.parent / DAMAGED / error.folder.name
+    number = 1
+    while target.exists():
+      number += 1
+      target = target.with_name(f"{error.folder.name}.{number}")
+    target.parent.mkdir(exist_ok=True)
+    error.folder.rename(target)
+    said.append(f"passed over checkpoint {error.folder}: {error.reason}; it is now {target}")
+  return said
+
+
+def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
+  """The folder of one whole checkpoint: of `step`, or the newest.
+
+  Raises:
+    LmxError: there is none.
+  """
+  steps = whole_steps(directory)
+  if step is None and not steps:
+    raise LmxError(f"{directory}: there is no whole checkpoint here. Fix: give a run directory that has one.")
+  chosen = steps[-1] if step is None else step
+  folder = Path(directory).absolute() / str(chosen)
+  if chosen not in steps and chosen in named_steps(directory):
+    check_or_offer(folder, ())
+  if chosen not in steps:
+    raise LmxError(message(f"checkpoint of {directory}", got=chosen, allowed=steps or "none: there is no checkpoint"))
+  return folder
+
+
+def check_or_offer(folder: Path, parts: Collection[str]) -> None:
+  """As `check_checkpoint`, of some parts; the error offers the newest checkpoint that is good."""
+  try:
+    check_checkpoint(folder, parts)
+  except CheckpointDamageError as error:
+    good, _ = newest_good_step(folder.parent, below=int(folder.name))
+    fix = f"--step={good}, the newest good one before it" if good is not None else "copy it again; no older one is good"
+    raise CheckpointDamageError(folder, error.reason, fix) from error

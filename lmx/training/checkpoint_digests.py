@@ -1,0 +1,196 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Digests of checkpoints: what proves that the files of a step are still those that were saved.
+
+`<step>/digests.json` holds the size of every file and a CRC-32 of each of its blocks. It is written before Orbax
+commits the step, so that a committed checkpoint always has it; those of older versions of lmx have none. A CRC-32 finds
+every change of up to 32 neighbouring bits, and any other but one in 4 billion; it is no protection against forgery.
+"""
+
+import itertools
+import json
+import os
+import zlib
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import tensorstore as ts
+from etils import epath
+
+from lmx.errors import LmxError
+
+DIGESTS = "digests.json"
+COMMITTED = "_CHECKPOINT_METADATA"  # Orbax writes the time of the commit into it.
+BLOCK = 16 << 20  # Bytes with a digest of their own: what threads share, and how exactly damage is located.
+_AFTERWARDS = (DIGESTS, COMMITTED, "commit_success.txt")  # Orbax writes these when it commits.
+_PIECE = 1 << 20
+_verified: dict[str, tuple[int, ...]] = {}  # File -> its size and times when it was found to be as it was saved.
+
+
+class CheckpointDamageError(LmxError):
+  """A checkpoint is not what was saved, or never was a whole one.
+
+  Attributes:
+    folder: the checkpoint's.
+    reason: what is wrong with which file.
+  """
+
+  def __init__(self, folder: Path, reason: str, fix: str = ""):
+    self.folder, self.reason = folder, reason
+    super().__init__(f"checkpoint {folder} is damaged: {reason}." + (f" Fix: {fix}" if fix else ""))
+
+
+def write_digests(folder: Path) -> None:
+  """Records what the files of a checkpoint are that Orbax is about to commit."""
+  root = epath.Path(folder)
+  sizes = {name: (root / name).stat().length for name in _names(root)}
+  files = {name: [size, crcs] for (name, size), crcs in zip(sizes.items(), _crcs(root, sizes), strict=True)}
+  text = json.dumps(files, sort_keys=True)
+  partial = root / f"{DIGESTS}.partial"
+  partial.write_text(json.dumps({"crc": zlib.crc32(text.encode()), "block": BLOCK, "files": files}))
+  partial.replace(root / DIGESTS)
+
+
+def _names(root: Any) -> list[str]:
+  """The files of a checkpoint, relative to its folder."""
+  found, folders = [], [root]
+  while folders:
+    for path in folders.pop().iterdir():
+      if path.is_dir():
+        folders.append(path)
+      elif path.name not in _AFTERWARDS:
+        found.append(os.path.relpath(os.fspath(path), os.fspath(root)).replace(os.sep, "/"))
+  return sorted(found)
+
+
+def _crcs(root: Any, sizes: dict[str, int]) -> list[list[int]]:
+  """The CRC-32 of every block of every file, in threads: zlib lets go of the interpreter's lock."""
+  starts = [range(0, size, BLOCK) for size in sizes.values()]
+  blocks = [(root / name, start) for name, of_file in zip(sizes, starts, strict=True) for start in of_file]
+  with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+    results: Iterator[int] = iter(list(pool.map(_block_crc, blocks)))
+  return [list(itertools.islice(results, len(of_file))) for of_file in starts]
+
+
+def _block_crc(block: tuple[Any, int]) -> int:
+  path, start = block
+  crc, left, buffer = 0, BLOCK, bytearray(_PIECE)
+  with path.open("rb") as file:
+    file.seek(start)
+    while left > 0 and (count := file.readinto(memoryview(buffer)[: min(_PIECE, left)])):
+      crc = zlib.crc32(memoryview(buffer)[:count], crc)
+      left -= count
+  return crc
+
+
+def uncommitted(folder: Path) -> str:
+  """Why a folder that is named like a step is no checkpoint; "" for one that Orbax committed."""
+  try:
+    committed = json.loads((epath.Path(folder) / COMMITTED).read_text())["commit_timestamp_nsecs"]
+  except FileNotFoundError:
+    return f"it has no {COMMITTED}: it was never committed, or copied in part"
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    return f"its {COMMITTED} can't be read ({type(error).__name__})"
+  return "" if committed else "it was never committed"
+
+
+def has_digests(folder: Path) -> bool:
+  """Whether a checkpoint was saved with digests; those of older versions of lmx were not."""
+  return (epath.Path(folder) / DIGESTS).exists()
+
+
+def check_checkpoint(folder: Path, parts: Collection[str] | None = None) -> None:
+  """Compares the files of a checkpoint with their digests.
+
+  A file that this process found whole before, and that has the same size and times, is not read again.
+
+  Args:
+    folder: of one step.
+    parts: what is to be read, such as "parameters"; None: all of it.
+
+  Raises:
+    CheckpointDamageError: the first file that differs.
+  """
+  root = epath.Path(folder)
+  if reason := uncommitted(folder):
+    raise CheckpointDamageError(folder, reason)
+  if not has_digests(folder):
+    return
+  files = {name: kept for name, kept in _read_digests(folder).items() if _belongs(name, parts)}
+  missing = [name for name in files if not (root / name).exists()]
+  if missing:
+    raise CheckpointDamageError(
+      folder, f"{len(missing)} of {len(files)} files are missing (the first is {missing[0]}): it was copied in part"
+    )
+  sizes = {name: (root / name).stat().length for name in files}
+  for name, size in sizes.items():
+    if size != files[name][0]:
+      reason = f"{name} has {size:,} bytes, and had {files[name][0]:,} when it was saved"
+      raise CheckpointDamageError(folder, f"{reason}{': it was copied in part' if size < files[name][0] else ''}")
+  known = {name: _identity(folder / name) for name in files}
+  unread = {name: size for name, size in sizes.items() if _verified.get(str(folder / name)) != (known[name] or ())}
+  try:
+    found = _crcs(root, unread)
+  except OSError as error:
+    raise CheckpointDamageError(folder, f"{error.filename or folder} can't be read: {error.strerror}") from error
+  for name, crcs in zip(unread, found, strict=True):
+    if crcs != files[name][1]:
+      raise CheckpointDamageError(folder, _where(folder, name, crcs, files[name][1]))
+    if (identity := known[name]) is not None:
+      _verified[str(folder / name)] = identity
+
+
+def _belongs(name: str, parts: Collection[str] | None) -> bool:
+  return parts is None or name.partition("/")[0] in parts
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+  """What changes whenever a local file is written to; None for other file systems."""
+  try:
+    stat = os.stat(path)
+  except OSError:
+    return None
+  return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def _read_digests(folder: Path) -> dict[str, Any]:
+  try:
+    record = json.loads((epath.Path(folder) / DIGESTS).read_text())
+    text = json.dumps(record["files"], sort_keys=True)
+    whole = record["block"] == BLOCK and zlib.crc32(text.encode()) == record["crc"]
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    raise CheckpointDamageError(folder, f"its {DIGESTS} can't be read ({type(error).__name__})") from error
+  if not whole:
+    raise CheckpointDamageError(folder, f"its {DIGESTS} is not what was written")
+  return record["files"]
+
+
+def _where(folder: Path, name: str, found: list[int], kept: list[int]) -> str:
+  """The file, the bytes and, where it can be known, the arrays that are not as they were saved."""
+  bad = next(number for number, (a, b) in enumerate(zip(found, kept, strict=True)) if a != b)
+  start = bad * BLOCK
+  arrays = _arrays_at(folder, name, start, start + BLOCK)
+  shown = f", in {' or '.join(arrays[:3])}{' or others' if len(arrays) > 3 else ''}" if arrays else ""
+  return f"{name} is not what was saved{shown} (within {BLOCK >> 20} MiB from byte {start:,} on)"
+
+
+def _arrays_at(folder: Path, name: str, start: int, end: int) -> list[str]:
+  """Names of the arrays that have values in some bytes of a file, by the index of the database they lie in."""
+  part, _, inside = name.partition("/")
+  try:
+    store = ts.KvStore.open(f"file://{(folder / part).absolute()}/").result()
+    nodes = [ts.ocdbt.dump(store).result()["versions"][-1]["root"]["location"]]
+    found: set[str] = set()
+    while nodes:
+      for entry in ts.ocdbt.dump(store, nodes.pop()).result()["entries"]:
+        if "location" in entry:
+          nodes.append(entry["location"])
+        elif "indirect_value" in entry:
+          _, first, second, offset, length = entry["indirect_value"].split(":")
+          same = f"{first}{second}" == inside
+          if same and int(offset) < end and int(offset) + int(length) > start:
+            found.add(entry["key"].decode().rpartition("/")[0])
+  except Exception:  # The index itself may be what is damaged, and its form is not ours.
+    return []
+  return sorted(found)
