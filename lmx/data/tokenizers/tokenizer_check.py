@@ -60,6 +60,8 @@ def _check_templates(processor: Any, where: str) -> None:
   known: Any = processor.get("special_tokens")
   for name, token in known.items() if isinstance(known, dict) else ():
     ids = token.get("ids") if isinstance(token, dict) else None
+    if ids is not None and not isinstance(ids, list):
+      raise _refuse(where, f"post_processor.special_tokens[{name!r}].ids", ids, "a list of ids")
     _check_ids(((f"post_processor.special_tokens[{name!r}].ids", one) for one in ids or ()), where)
   for key in ("single", "pair") if isinstance(known, dict) else ():
     template = processor.get(key)
