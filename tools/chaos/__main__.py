@@ -1,0 +1,151 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Disturbs real runs at random moments and checks that nothing is lost, changed in silence, or said in a traceback.
+
+python -m tools.chaos --short                     each kind once; minutes
+python -m tools.chaos --rounds=5 --output=FOLDER  five rounds of all kinds, each as often as its weight
+python -m tools.chaos --kinds=kill,term --rounds=20
+python -m tools.chaos --case=kill:3 --output=FOLDER  one case again, its folder kept
+
+A case is a kind and a seed: the seed decides what is done, and at which share of a run's life; what the process is
+doing then also depends on how fast this machine is. Failures stay in FOLDER/failures, with every process's output.
+The exit code is 1 when a case failed.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.chaos.cases import (
+  DISTURBANCES,
+  NAMESPACE,
+  ChaosError,
+  Result,
+  can_make_namespaces,
+  enter_namespace,
+  prepare,
+  run_and_record,
+)
+from tools.chaos.scene import ROOT
+from tools.chaos.table import report
+from tools.chaos.verdict import BAD
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    prog="python -m tools.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--kinds", default="", help=f"some of them, with commas between: {', '.join(DISTURBANCES)}")
+  parser.add_argument("--rounds", type=int, default=1, help="a round has every kind as often as its weight")
+  parser.add_argument("--short", action="store_true", help="every kind once, instead of rounds")
+  parser.add_argument("--seed", type=int, default=1, help="the first seed; each further case of a kind has the next")
+  parser.add_argument("--jobs", type=int, default=2, help="cases at once")
+  parser.add_argument("--output", type=Path, help="where results and failures stay (default: a temporary folder)")
+  parser.add_argument("--case", metavar="KIND:SEED", help="one case")
+  parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # In the namespace, if any.
+  return parser.parse_args(argv)
+
+
+def planned(kinds: str, rounds: int, seed: int, *, short: bool, namespaces: bool) -> list[tuple[str, int]]:
+  """(kind, seed) of every case, kinds mixed."""
+  unknown = set(filter(None, kinds.split(","))) - set(DISTURBANCES)
+  if unknown:
+    raise ChaosError(f"--kinds: got {', '.join(sorted(unknown))}. Allowed: {', '.join(DISTURBANCES)}")
+  chosen = [DISTURBANCES[name] for name in kinds.split(",")] if kinds else list(DISTURBANCES.values())
+  chosen = [kind for kind in chosen if namespaces or not kind.namespace]
+  seeds = collections.Counter({kind.name: seed for kind in chosen})
+  cases = []
+  for _ in range(1 if short else rounds):
+    for turn in range(1 if short else max((kind.weight for kind in chosen), default=0)):
+      for kind in chosen:
+        if turn < kind.weight:
+          cases.append((kind.name, seeds[kind.name]))
+          seeds[kind.name] += 1
+  return cases
+
+
+def spawn(kind: str, seed: int, work: Path) -> Result:
+  """Runs a case in a process of its own, and in namespaces where it needs them; keeps its folder if it failed."""
+  command = [sys.executable, "-m", "tools.chaos", f"--case={kind}:{seed}", f"--output={work}", "--inside"]
+  prefix = list(NAMESPACE) if DISTURBANCES[kind].namespace else []
+  done = subprocess.run([*prefix, *command], cwd=ROOT, capture_output=True, text=True)
+  file = work / "results" / f"{kind}-{seed}.json"
+  if done.returncode != 0 or not file.exists():
+    raise ChaosError(f"{kind}:{seed}: {done.stderr[-3000:] or done.stdout[-3000:]}")
+  values = json.loads(file.read_text())
+  result = Result(**{**values, "notes": tuple(values["notes"]), "phases": tuple(values["phases"])})
+  folder = work / "cases" / f"{kind}-{seed}"
+  if result.outcome in BAD:
+    keep(folder, work / "failures" / folder.name, file)
+  shutil.rmtree(folder, ignore_errors=True)
+  return result
+
+
+def keep(folder: Path, target: Path, result: Path) -> None:
+  """Keeps a failed case's folder and result."""
+  shutil.rmtree(target, ignore_errors=True)
+  shutil.copytree(folder, target, symlinks=True)
+  shutil.copy(result, target / "result.json")
+
+
+def inside(case: str, work: Path) -> int:
+  """One case in this process."""
+  name, _, seed = case.partition(":")
+  kind = DISTURBANCES[name]
+  if kind.namespace:
+    enter_namespace()
+  result = run_and_record(kind, int(seed), work)
+  if kind.namespace and result.outcome in BAD:  # The mount ends with this process.
+    disk = work / "cases" / f"{name}-{seed}" / "disk"
+    (disk / "filler").unlink(missing_ok=True)
+    shutil.copytree(disk, disk.with_name("kept_disk"), symlinks=True)
+  return 0
+
+
+def run_all(cases: Sequence[tuple[str, int]], work: Path, jobs: int) -> list[Result]:
+  """Runs cases, some at once, and prints a line for each."""
+  results = []
+  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    for future in concurrent.futures.as_completed([pool.submit(spawn, kind, seed, work) for kind, seed in cases]):
+      result = future.result()
+      results.append(result)
+      mark = "FAILED " if result.outcome in BAD else ""
+      print(f"{mark}{result.name}: {result.outcome} in {result.seconds:.0f} s; {'; '.join(result.notes)}", flush=True)
+      if mark:
+        print(f"  {result.why}", flush=True)
+  return results
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  args = arguments(argv)
+  work = (args.output or Path(tempfile.mkdtemp(prefix="lmx_chaos_"))).absolute()
+  work.mkdir(parents=True, exist_ok=True)
+  try:
+    if args.inside:
+      return inside(args.case, work)
+    prepare(work)
+    namespaces = can_make_namespaces()
+    if args.case:
+      name, _, seed = args.case.partition(":")
+      cases = planned(name, 1, int(seed), short=True, namespaces=namespaces)
+    else:
+      cases = planned(args.kinds, args.rounds, args.seed, short=args.short, namespaces=namespaces)
+    results = run_all(cases, work, args.jobs)
+  except ChaosError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  (work / "table.md").write_text(report(results) + "\n")
+  print(f"\n{report(results)}\n\nresults and failures: {work}")
+  if not namespaces:
+    print("unshare gives no mounts here: disks and networks were tried only as far as they need none")
+  return 1 if any(result.outcome in BAD for result in results) else 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
