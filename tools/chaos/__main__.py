@@ -16,10 +16,11 @@ import collections
 import concurrent.futures
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.chaos.cases import (
@@ -34,7 +35,7 @@ from tools.chaos.cases import (
 )
 from tools.chaos.scene import ROOT
 from tools.chaos.table import report
-from tools.chaos.verdict import BAD
+from tools.chaos.verdict import BAD, TOOL
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,13 +75,13 @@ def spawn(kind: str, seed: int, work: Path) -> Result:
   """Runs a case in a process of its own, and in namespaces where it needs them; keeps its folder if it failed."""
   command = [sys.executable, "-m", "tools.chaos", f"--case={kind}:{seed}", f"--output={work}", "--inside"]
   prefix = list(NAMESPACE) if DISTURBANCES[kind].namespace else []
+  file, folder = work / "results" / f"{kind}-{seed}.json", work / "cases" / f"{kind}-{seed}"
+  file.unlink(missing_ok=True)
   done = subprocess.run([*prefix, *command], cwd=ROOT, capture_output=True, text=True)
-  file = work / "results" / f"{kind}-{seed}.json"
-  if done.returncode != 0 or not file.exists():
-    raise ChaosError(f"{kind}:{seed}: {done.stderr[-3000:] or done.stdout[-3000:]}")
+  if not file.exists():
+    return Result(kind, seed, TOOL, f"the tool itself failed: {done.stderr[-3000:]}", (), (), 0.0)
   values = json.loads(file.read_text())
   result = Result(**{**values, "notes": tuple(values["notes"]), "phases": tuple(values["phases"])})
-  folder = work / "cases" / f"{kind}-{seed}"
   if result.outcome in BAD:
     keep(folder, work / "failures" / folder.name, file)
   shutil.rmtree(folder, ignore_errors=True)
@@ -98,6 +99,7 @@ def inside(case: str, work: Path) -> int:
   """One case in this process."""
   name, _, seed = case.partition(":")
   kind = DISTURBANCES[name]
+  signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # What it started ends with it.
   if kind.namespace:
     enter_namespace()
   result = run_and_record(kind, int(seed), work)
@@ -108,18 +110,18 @@ def inside(case: str, work: Path) -> int:
   return 0
 
 
-def run_all(cases: Sequence[tuple[str, int]], work: Path, jobs: int) -> list[Result]:
-  """Runs cases, some at once, and prints a line for each."""
-  results = []
-  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-    for future in concurrent.futures.as_completed([pool.submit(spawn, kind, seed, work) for kind, seed in cases]):
-      result = future.result()
-      results.append(result)
-      mark = "FAILED " if result.outcome in BAD else ""
-      print(f"{mark}{result.name}: {result.outcome} in {result.seconds:.0f} s; {'; '.join(result.notes)}", flush=True)
-      if mark:
-        print(f"  {result.why}", flush=True)
-  return results
+def run_all(cases: Sequence[tuple[str, int]], work: Path, jobs: int) -> Iterator[Result]:
+  """Runs cases, `jobs` processes at once, and prints a line for each."""
+  for processes in (1, 2):
+    chosen = [case for case in cases if DISTURBANCES[case[0]].processes == processes]
+    with concurrent.futures.ThreadPoolExecutor(max(1, jobs // processes)) as pool:
+      for future in concurrent.futures.as_completed([pool.submit(spawn, *case, work) for case in chosen]):
+        yield (result := future.result())
+        mark = "FAILED " if result.outcome in BAD else ""
+        notes = "; ".join(result.notes)
+        print(f"{mark}{result.name}: {result.outcome} in {result.seconds:.0f} s; {notes}", flush=True)
+        if mark:
+          print(f"  {result.why}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,14 +131,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     if args.inside:
       return inside(args.case, work)
-    prepare(work)
     namespaces = can_make_namespaces()
     if args.case:
       name, _, seed = args.case.partition(":")
       cases = planned(name, 1, int(seed), short=True, namespaces=namespaces)
     else:
       cases = planned(args.kinds, args.rounds, args.seed, short=args.short, namespaces=namespaces)
-    results = run_all(cases, work, args.jobs)
+    prepare(work, {DISTURBANCES[name].processes for name, _ in cases})
+    results = list(run_all(cases, work, args.jobs))
   except ChaosError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2

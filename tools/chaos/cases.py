@@ -9,10 +9,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-import traceback
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from tools.chaos.disks import DISKS
 from tools.chaos.disturbance import FINISHED, FRESH, HALF, SIGNALS, Disturbance
 from tools.chaos.network import NETWORK, loopback
 from tools.chaos.scene import ROOT, STEPS, Moment, Scene, copy_ready, open_scene, write_text
-from tools.chaos.verdict import DIFFERENCE, EQUAL, End, first_difference, judge_end, verdict
+from tools.chaos.verdict import EQUAL, End, first_difference, judge_end, verdict
 
 DISTURBANCES = {kind.name: kind for kind in (*SIGNALS, *DISKS, *DAMAGE, *NETWORK)}
 LIMITS = {1: 120.0, 2: 240.0}  # Seconds after which a process hangs, by the number of processes.
@@ -85,44 +83,47 @@ def check_ends(ends: list[End]) -> None:
       raise ChaosError(f"an undisturbed run failed: {judge_end(end)[1]}\n{end.output[-3000:]}")
 
 
-def evaluate(scene: Scene, folder: str = "disk/run") -> End:
-  """`lmx evaluate` of the scene's run."""
-  process = scene.launch("evaluate", [sys.executable, "-m", "lmx", "evaluate", folder])
-  return process.ended(scene.limit)
+def prepare(work: Path, processes: Collection[int]) -> dict[str, Any]:
+  """Makes the undisturbed runs in work/ready, unless the same code has made them before.
 
-
-def prepare(work: Path) -> Mapping[str, Any]:
-  """Makes the undisturbed runs and the half-way one in work/ready, unless the same code has made them before.
+  Args:
+    work: the tool's folder.
+    processes: that the runs are made by; 1 is always among them.
 
   Returns:
     {"cold", "1", "2": seconds of a run without caches, with them, and in two processes; "evaluated": output}.
   """
-  ready, facts = work / "ready", work / "ready" / "facts.json"
-  if facts.exists() and (found := json.loads(facts.read_text()))["code"] == code_digest():
-    return found
-  shutil.rmtree(ready, ignore_errors=True)
+  ready, file = work / "ready", work / "ready" / "facts.json"
+  facts = json.loads(file.read_text()) if file.exists() else {}
+  if facts.get("code") != code_digest():
+    shutil.rmtree(ready, ignore_errors=True)
+    facts = {"code": code_digest(), **prepare_one(ready)}
+  if 2 in processes and "2" not in facts:
+    copy_ready(ready / "1", ready / "2", ("text", "disk/cache", "disk/compiled"))
+    with open_scene(ready / "2", 2, 0.0, 600.0) as scene:
+      undisturbed(scene)  # Compiles.
+      shutil.rmtree(scene.run)
+      facts["2"] = undisturbed(scene)
+  file.write_text(json.dumps(facts))
+  return facts
+
+
+def prepare_one(ready: Path) -> dict[str, Any]:
+  """The undisturbed run of one process, with and without caches, and a run that was stopped half-way."""
   write_text(ready / "1" / "text")
-  found = {"code": code_digest()}
   with open_scene(ready / "1", 1, 0.0, 600.0) as scene:
-    found["cold"] = undisturbed(scene)
+    cold = undisturbed(scene)
     shutil.rmtree(scene.run)
-    found["1"] = undisturbed(scene)
-    end = evaluate(scene)
+    warm = undisturbed(scene)
+    end = scene.evaluate()
     check_ends([end])
-    found["evaluated"] = end.output
   copy_ready(ready / "1", ready / "half", ("text", "disk/cache", "disk/compiled"))
   with open_scene(ready / "half", 1, 0.0, 600.0) as scene:
     (process,) = scene.start()
     scene.wait_until(Moment(None, STEPS // 2, 0.0), process)
     process.send(signal.SIGTERM)
     check_ends(scene.finish([process]))
-  copy_ready(ready / "1", ready / "2", ("text", "disk/cache", "disk/compiled"))
-  with open_scene(ready / "2", 2, 0.0, 600.0) as scene:
-    undisturbed(scene)  # Compiles.
-    shutil.rmtree(scene.run)
-    found["2"] = undisturbed(scene)
-  facts.write_text(json.dumps(found))
-  return found
+  return {"cold": cold, "1": warm, "evaluated": end.output}
 
 
 # ---------------------------------------------------------------- a case
@@ -156,7 +157,7 @@ def fill_folder(kind: Disturbance, ready: Path, folder: Path, pick: random.Rando
 
 def run_case(kind: Disturbance, seed: int, work: Path) -> Result:
   """Runs one case in this process, leaving its folder in work/cases."""
-  facts, begun = prepare(work), time.monotonic()
+  facts, begun = prepare(work, {kind.processes}), time.monotonic()
   pick, name = random.Random(f"{kind.name} {seed}"), f"{kind.name}-{seed}"
   folder, ready = work / "cases" / name, work / "ready"
   shutil.rmtree(folder, ignore_errors=True)
@@ -188,22 +189,16 @@ def resumed(scene: Scene, reference: Path, heals: bool) -> tuple[str, str]:
 
 def evaluated(scene: Scene, expected: str) -> tuple[str, str]:
   """The verdict on a finished run that is loaded and evaluated."""
-  end = evaluate(scene)
+  end = scene.evaluate()
   other = end.code == 0 and end.output != expected
   difference = f"evaluate printed {end.output!r} instead of {expected!r}" if other else None
   return verdict([], end, difference, heals=False)
 
 
 def run_and_record(kind: Disturbance, seed: int, work: Path) -> Result:
-  """Runs one case, and writes its result to work/results. A failure of the tool itself is a ChaosError."""
-  try:
-    result = run_case(kind, seed, work)
-  except Exception as error:
-    raise ChaosError(f"{kind.name}:{seed}: the tool failed: {traceback.format_exc()}") from error
+  """Runs one case, and writes its result to work/results."""
+  result = run_case(kind, seed, work)
   results = work / "results"
   results.mkdir(exist_ok=True)
   (results / f"{kind.name}-{seed}.json").write_text(json.dumps(dataclasses.asdict(result)))
   return result
-
-
-__all__ = ["DIFFERENCE", "DISTURBANCES", "ChaosError", "Result", "can_make_namespaces", "prepare", "run_and_record"]

@@ -20,6 +20,7 @@ AREAS = {
   "compiled": r"disk/compiled/.*",
   "source": r"text/.*",
 }
+_CHECKPOINTS = "disk/run/checkpoints"
 WHAT = {
   "arrays": "arrays of checkpoints",
   "checkpoint": "manifests, metadata and other files of checkpoints",
@@ -71,6 +72,10 @@ def damage(area: str, scene: Scene, pick: random.Random) -> None:
   names = files_of(scene.folder, area)
   if not names:
     raise RuntimeError(f"no files of the kind {area} in {scene.folder}")
+  checkpoints = [name for name in names if name.startswith(_CHECKPOINTS)]
+  if checkpoints and pick.random() < 2 / 3:  # The newest is what a resume reads.
+    newest = max(int(name.split("/")[3]) for name in checkpoints if name.split("/")[3].isdigit())
+    names = [name for name in names if name.startswith(f"{_CHECKPOINTS}/{newest}/")]
   name = pick.choice(names)
   scene.note(f"{name}: {spoil(scene.folder / name, pick)}")
 

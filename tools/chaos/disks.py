@@ -35,7 +35,7 @@ def mounted(scene: Scene, size: int) -> None:
 
 
 def remount(scene: Scene, option: str) -> None:
-  """Changes the mounted disk: "ro", "rw" or "size=BYTES"."""
+  """Mounts the disk again, as "ro" or "rw"."""
   subprocess.run(["mount", "-o", f"remount,{option}", str(scene.disk)], check=True)
 
 
@@ -77,10 +77,12 @@ def disk_fills(scene: Scene, pick: random.Random) -> None:
 
 def disk_small(scene: Scene, pick: random.Random) -> None:
   """The disk is too small from the start; afterwards it is large enough."""
-  mounted(scene, size := int(2 ** pick.uniform(13, 21)))
+  mounted(scene, DISK_BYTES)
+  leave = int(2 ** pick.uniform(13, 21))
+  fill(scene, leave)
+  scene.note(f"a disk with {leave} bytes left")
   scene.finish(scene.start())
-  remount(scene, f"size={DISK_BYTES}")
-  scene.note(f"a disk of {size} bytes")
+  (scene.disk / FILLER).unlink()
 
 
 def read_only(scene: Scene, pick: random.Random) -> None:
@@ -144,9 +146,9 @@ DISKS = (
   Disturbance(
     "disk-fills", "tmpfs of the run and its caches filled, then emptied", disk_fills, weight=4, namespace=True
   ),
-  Disturbance("disk-small", "tmpfs of 8 KB to 2 MB from the start", disk_small, weight=2, namespace=True),
+  Disturbance("disk-small", "tmpfs with 8 KB to 2 MB left from the start", disk_small, weight=2, namespace=True),
   Disturbance("read-only", "killed, then started on a read-only tmpfs", read_only, namespace=True),
   Disturbance("limit", "RLIMIT_FSIZE of a running process lowered, then lifted", limit, weight=2),
   Disturbance("moved", "run folder moved away while it runs, then back", moved_away),
   Disturbance("removed", "run folder, checkpoints or metrics.jsonl removed while it runs", removed, heals=False),
-)
+)  # fmt: skip

@@ -26,6 +26,7 @@ from tools.chaos.verdict import End
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ("a", "batch", "of", "text", "is", "in", "the", "loss", "and", "step", "to", "run", "with", "data", "model")
+PROGRAM = (sys.executable, "-m", "lmx")
 STEPS = 24
 # Cadences that share no divisor, and checkpoints so often that most moments of training find one being written.
 SETTINGS = {
@@ -141,9 +142,9 @@ class Process:
       os.killpg(self.pid, signal.SIGKILL)
     self._popen.wait()
 
-  def phase(self) -> str:
-    """What it is doing, one of PHASES, as far as output and files show it."""
-    run, said = self._folder / "disk" / "run", self.output()
+  def phase(self, said: str) -> str:
+    """What it is doing, one of PHASES, as far as files and what process 0 of its run has printed show it."""
+    run = self._folder / "disk" / "run"
     if not self.running:
       return "ended"
     if "finished at step" in said or "stopped at step" in said:
@@ -178,11 +179,14 @@ class Moment:
 
 
 def draw_moment(pick: random.Random) -> Moment:
-  """Half of them uniform over the life of a process, from its first import to its last instruction; half of them
-  uniform over the steps, up to 0.15 s after one, so that saving and ending are met as often as importing."""
-  if pick.random() < 0.5:
+  """Half of them uniform over the life of a process, from its first import to its last instruction. Of the others,
+  most come up to 0.15 s after a step, where checkpoints are being written, and some in the seconds after the last."""
+  kind = pick.random()
+  if kind < 0.5:
     return Moment(pick.uniform(0.0, 1.0))
-  return Moment(None, pick.randint(1, STEPS), pick.uniform(0.0, 0.15))
+  if kind < 0.85:
+    return Moment(None, pick.randint(1, STEPS), pick.uniform(0.0, 0.15))
+  return Moment(None, STEPS, pick.uniform(0.0, 2.5))
 
 
 class Scene:
@@ -224,18 +228,15 @@ class Scene:
       flags += ["--config.mesh.fsdp=2", f"--coordinator=127.0.0.1:{port}"]
       flags += [f"--process-count={self.count}", f"--process-index={index}"]
     config = ROOT / "configs" / "base.py"
-    return [sys.executable, "-m", "lmx", "train", f"--config={config}", "--workdir=disk/run", *flags]
+    return [*PROGRAM, "train", f"--config={config}", "--workdir=disk/run", *flags]
 
   def start(self, only: Sequence[int] | None = None) -> list[Process]:
     """Starts the run: every process of it, or only some."""
     self._starts += 1
     if self.count > 1:
       self.port = self.port or free_port()
-    processes = [
-      self.launch(f"{self._starts}_process_{index}", self.command(index))
-      for index in (range(self.count) if only is None else only)
-    ]
-    return processes
+    indices = range(self.count) if only is None else only
+    return [self.launch(f"{self._starts}_process_{index}", self.command(index)) for index in indices]
 
   def launch(self, name: str, command: Sequence[str]) -> Process:
     """Starts any command in the case's folder; it is ended with the case."""
@@ -254,10 +255,15 @@ class Scene:
       if moment.share is not None and time.monotonic() - process.started >= moment.share * self.life:
         break
       time.sleep(0.002)
-    phase = process.phase()
+    first = self.folder / f"{process.name.rpartition('_')[0]}_0.log"  # Process 0 alone prints.
+    phase = process.phase(read_bytes(first).decode(errors="replace"))
     self.phases.append(phase)
     self.notes.append(f"{moment}, {time.monotonic() - process.started:.2f} s after its start, while {phase}")
     return phase
+
+  def evaluate(self) -> End:
+    """`lmx evaluate` of the run: how it ended, which is not among `ends`."""
+    return self.launch("evaluate", [*PROGRAM, "evaluate", "disk/run"]).ended(self.limit)
 
   def finish(self, processes: Sequence[Process]) -> list[End]:
     """Waits for the end of processes, keeps how they ended for the verdict, and returns it too."""

@@ -19,8 +19,9 @@ DOCUMENTED = {2: "bad input, or what can't be done", 75: "another process was lo
 
 EQUAL, THEN_EQUAL, MESSAGE = "equal", "message, then equal", "message"
 REFUSED, UNDOCUMENTED, TRACEBACK, DIFFERENCE, HANG = "no resume", "undocumented end", "traceback", "difference", "hang"
+TOOL = "tool failed"
 GOOD = (EQUAL, THEN_EQUAL, MESSAGE)
-BAD = (REFUSED, UNDOCUMENTED, TRACEBACK, DIFFERENCE, HANG)
+BAD = (REFUSED, UNDOCUMENTED, TRACEBACK, DIFFERENCE, HANG, TOOL)
 MEANING = {
   EQUAL: "resumed (or went on) to the end, every loss bit for bit that of the undisturbed run",
   THEN_EQUAL: "stopped with one documented message; once the cause was gone, the same command resumed and was equal",
@@ -30,6 +31,7 @@ MEANING = {
   TRACEBACK: "a Python traceback, or an abort with a C++ stack",
   DIFFERENCE: "a number or a file that differs from the undisturbed run's, without a word",
   HANG: "did not end within the limit",
+  TOOL: "tools.chaos itself failed; nothing is known about lmx",
 }
 
 # A Python traceback, or what C++ prints before it aborts: glog's fatal lines and stacks, terminate, sanitizers.
@@ -64,13 +66,20 @@ def messages(output: str) -> list[str]:
   return re.findall(r"^error: .*", output, re.MULTILINE)
 
 
+def raised(stack: str) -> str:
+  """The line that says most of a printed stack: the exception of a Python traceback, else the first."""
+  first, *rest = stack.splitlines()
+  exceptions = (line for line in rest if line and not line.startswith((" ", "Traceback")))
+  return next(exceptions, first) if first.startswith("Traceback") else first
+
+
 def judge_end(end: End) -> tuple[str, str]:
   """(EQUAL for an end without a complaint, or another outcome; why)."""
   if end.code is None:
     return HANG, f"{end.name} did not end"
   if (found := _STACK.search(end.output)) or end.code in _ABORTS:
-    line = end.output[found.start() :].partition("\n")[0] if found else "no stack was printed"
-    return TRACEBACK, f"{end.name} ended with code {end.code}: {line.strip()[:200]}"
+    what = raised(end.output[found.start() :]) if found else "no stack was printed"
+    return TRACEBACK, f"{end.name} ended with code {end.code}: {what[:300]}"
   said = messages(end.output)
   if -end.code in end.signals and not said:
     return EQUAL, f"{end.name} was ended by {signal.Signals(-end.code).name}"
