@@ -97,7 +97,7 @@ class Process:
     self.name, self.log, self._folder = name, folder / f"{name}.log", folder
     self.signals: list[int] = []
     places = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "MPLBACKEND": "Agg"}
-    settings = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    settings = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     self.started, self.metrics_before = time.monotonic(), inode(folder / "disk" / "run" / "metrics.jsonl")
     with self.log.open("w") as log:
       self._popen = subprocess.Popen(

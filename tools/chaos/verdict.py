@@ -81,8 +81,9 @@ def judge_end(end: End) -> tuple[str, str]:
     what = raised(end.output[found.start() :]) if found else "no stack was printed"
     return TRACEBACK, f"{end.name} ended with code {end.code}: {what[:300]}"
   said = messages(end.output)
-  if -end.code in end.signals and not said:
-    return EQUAL, f"{end.name} was ended by {signal.Signals(-end.code).name}"
+  number = end.code - 128 if end.code > 128 else -end.code  # As shells count, or as the system does.
+  if number in end.signals and not said:
+    return EQUAL, f"{end.name} was ended by {signal.Signals(number).name}"
   if end.code == 0:
     if said:
       return UNDOCUMENTED, f"{end.name} printed an error and ended with code 0: {said[0][:200]}"
