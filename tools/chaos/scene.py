@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,11 +100,19 @@ class Process:
     places = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "MPLBACKEND": "Agg"}
     settings = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     self.started, self.metrics_before = time.monotonic(), inode(folder / "disk" / "run" / "metrics.jsonl")
-    with self.log.open("w") as log:
-      self._popen = subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-        env=os.environ | places | settings, start_new_session=True,
-      )  # fmt: skip
+    self._popen = subprocess.Popen(
+      command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+      env=os.environ | places | settings, start_new_session=True,
+    )  # fmt: skip
+    self._copier = threading.Thread(target=self._copy_output, daemon=True)
+    self._copier.start()
+
+  def _copy_output(self) -> None:
+    """Through a pipe, so that no full disk and no limit of the process's files keeps its message from the log."""
+    assert self._popen.stdout is not None
+    with self.log.open("wb", buffering=0) as log, self._popen.stdout as output:
+      while data := os.read(output.fileno(), 1 << 16):
+        log.write(data)
 
   @property
   def pid(self) -> int:
@@ -120,7 +129,7 @@ class Process:
       self._popen.send_signal(number)
 
   def output(self) -> str:
-    return self.log.read_text(errors="replace")
+    return read_bytes(self.log).decode(errors="replace")
 
   def ended(self, seconds: float) -> End:
     """How it ended, after waiting so long; one that does not end leaves its stacks in the log and is killed."""
@@ -134,6 +143,7 @@ class Process:
       with contextlib.suppress(subprocess.TimeoutExpired):
         self._popen.wait(5)
     self.kill()
+    self._copier.join(10)
     return End(self.name, code, self.output(), tuple(self.signals))
 
   def kill(self) -> None:
