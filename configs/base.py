@@ -41,6 +41,9 @@ def get_config() -> config_dict.ConfigDict:
   # pre (before each sub-layer, and once at the end) | post (after each residual sum) | output (on each sub-layer's
   # output, and once at the end: OLMo 2) | sandwich (before and after each sub-layer, and once at the end: Gemma 2)
   model.norm_position = "pre"
+  # False: the first layer's attention reads what enters it as it is, since a norm (embedding_norm) was just there
+  # (ModernBERT). With norm_position=pre or sandwich.
+  model.first_attention_norm = True
   model.norm_eps = 1e-5
   model.norm_bias = True  # LayerNorm's additive term; RMSNorm has none.
   # gelu (exact) | gelu_tanh | relu | silu | and gated: swiglu | geglu (with the tanh approximation) | geglu_exact
@@ -52,6 +55,8 @@ def get_config() -> config_dict.ConfigDict:
   model.attention_scale = placeholder(float)  # Scores are multiplied by it; None: 1 / sqrt(head_width). T5: 1.
   model.window = placeholder(int)  # Sliding window: tokens a query sees, itself included; None: all before it.
   model.global_every = placeholder(int)  # Every so many layers, one without the window (Gemma 2: 2); None: no layer.
+  # Which of every global_every layers that is: the last (False), or the first (True, ModernBERT).
+  model.global_first = False
   model.attention_softcap = placeholder(float)  # cap * tanh(x / cap) on attention scores; None: off.
   model.logits_softcap = placeholder(float)  # The same on the output logits; None: off.
   model.tied = True  # Output projection is the embedding table.
@@ -72,6 +77,10 @@ def get_config() -> config_dict.ConfigDict:
   model.pooling = placeholder(str)
   # Heads for whole rows: a dense layer with tanh before the scores, as BERT and RoBERTa have. None: encoders alone.
   model.pooler = placeholder(bool)
+  # Heads for rows, tokens and spans: norm(f(W x + b)) before the scores, f the activation, as masked models have before
+  # the output table (ModernBERT). Without a pooler.
+  model.head_transform = False
+  model.transform_bias = True  # The b of that, in masked models too.
   model.output_bias = False  # A bias on the logits of a model that ends in a vocabulary (Marian).
   model.head_bias = placeholder(bool)  # Heads for whole rows: a bias on the scores. None: encoders alone, as there.
   # Mixture of experts: each token goes through experts_per_token of the experts, none is dropped.
@@ -288,6 +297,15 @@ def get_config() -> config_dict.ConfigDict:
   checkpoint.keep_best = True  # Keep the checkpoint with the lowest held-out loss.
   # A run to take the first parameters from, when this run has no checkpoint; a new head starts fresh.
   checkpoint.start_from = placeholder(str)
+
+  # ---------------------------------------------------------------- several processes
+  processes = config.processes = config_dict.ConfigDict()
+  processes.start_seconds = (
+    60  # A process that is not there so long after another has started is missing: exit code 75.
+  )
+  # A process without a heartbeat for so long (killed, stopped, its network gone) is lost, and the others end with exit
+  # code 75. Heartbeats don't stop for a compilation or a save.
+  processes.lost_seconds = 60
 
   # ---------------------------------------------------------------- logs
   log = config.log = config_dict.ConfigDict()

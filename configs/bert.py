@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """BERT (https://arxiv.org/abs/1810.04805): base 110M and large 340M parameters, and modern, a pre-norm encoder with
-rotary positions, GeGLU and no biases (https://arxiv.org/abs/2412.13663) of base's size, and small, a 2M one like it.
+rotary positions, GeGLU and no biases (https://arxiv.org/abs/2412.13663) of base's size, and small, a 2M one like it;
+these two, and what is fine-tuned from them, are exported as ModernBERT.
 
 Masked-token prediction alone, without the next-sentence task (https://arxiv.org/abs/1907.11692 found it useless), over
 packed rows. The original vocabulary needs its vocab.txt: --config.tokenizer.kind=huggingface
@@ -17,6 +18,7 @@ from ml_collections.config_dict import ConfigDict
 
 from lmx.config import base_config
 from lmx.errors import choose
+from lmx.run_config import modern_encoder
 
 
 def _base(config: ConfigDict) -> None:
@@ -29,10 +31,7 @@ def _large(config: ConfigDict) -> None:
 
 
 def _modern(config: ConfigDict) -> None:
-  model = config.model
-  model.position, model.norm_position, model.activation, model.mlp_width = "rotary", "pre", "geglu_exact", 2048
-  model.norm_bias = model.attention_bias = model.mlp_bias = False
-  model.pooling = "mean"
+  modern_encoder(config).model.mlp_width = 2048
 
 
 def _small(config: ConfigDict) -> None:

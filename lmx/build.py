@@ -14,13 +14,14 @@ import jax
 from ml_collections.config_dict import ConfigDict
 from rich.console import Console
 
-from lmx.backend import first_process_first, is_first_process
+from lmx.agreement import check_same, code_facts, config_facts
 from lmx.config import flatten, to_json
 from lmx.console import console
 from lmx.data.corpus import (
   Corpus,
   DataSpec,
   EpochFacts,
+  check_same_tokenizer,
   column_values,
   epoch_facts,
   make_tokenizer,
@@ -36,7 +37,8 @@ from lmx.network import Network, check_start, make_layout, make_network, make_ob
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
 from lmx.optim.optimizers import OPTIMIZERS
-from lmx.run_config import IMPORTED_DIR, TOKENIZER_DIR, read_labels
+from lmx.processes import first_process_first, is_first_process
+from lmx.run_config import CONFIG_FILE, IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
 from lmx.sharding import Layout
 from lmx.training.state import Blueprint
 from lmx.units import Pace, duration_steps, human_bytes
@@ -276,9 +278,17 @@ def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ..
 
 
 def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
-  """The run's own tokenizer where it has one, since a resumed run must read as it did; else the config's."""
+  """The run's own tokenizer where it has one, since a resumed run must read as it did; else the config's.
+
+  Raises:
+    LmxError: the config asks for another one than the run has.
+  """
   if (run_dir / TOKENIZER_DIR).exists():
-    return load_tokenizer(run_dir / TOKENIZER_DIR)
+    own = load_tokenizer(run_dir / TOKENIZER_DIR)
+    if (run_dir / CONFIG_FILE).is_file():
+      saved = tokenizer_spec(read_run_config(run_dir))
+      check_same_tokenizer(own, saved, tokenizer_spec(config), data_spec(config), str(run_dir))
+    return own
   if tokenizer_spec(config).needs_training:
     out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} pieces, unless it is in {config.data.cache_dir}")
   tokenizer = make_tokenizer(tokenizer_spec(config), data_spec(config), objective_row(config).texts)
@@ -324,7 +334,10 @@ def build(
 
   Raises:
     LmxError: what is wrong, before any data is read where that can be known.
+    DifferentProcessesError: other processes of the run have another config, folder or code.
   """
+  flags = {"--workdir": str(run_dir.absolute()), "--accept-changes": str(accept_other_data)}
+  check_same("config and code", config_facts(flatten(config)) | flags | code_facts())
   problems = check(config)
   if problems:
     raise ConfigError(problems)
@@ -337,8 +350,7 @@ def build(
   spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
   corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
   epoch = epoch_facts(corpus, needs, batch_size=config.train.batch_size)
-  pace = make_pace(config, epoch.rows)
-  network = make_network(config, spec, objective.loss, pace, tokenizer)
+  network = make_network(config, spec, objective.loss, pace := make_pace(config, epoch.rows), tokenizer)
   evaluation, saving = config.evaluation, config.checkpoint
   return Experiment(
     name=config.name,

@@ -26,8 +26,11 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict, FieldReference
 
-from lmx.config_check import CHARACTERS, TUPLE_ITEMS, check, check_files
+from lmx import config_check
+from lmx.config_check import CHARACTERS, TUPLE_ITEMS, check_files
+from lmx.config_keys import other_name, unread
 from lmx.errors import ConfigError, LmxError, Problems, message, nearest
+from lmx.limits import raise_over
 
 __all__ = [
   "base_config",
@@ -90,6 +93,11 @@ def try_load(path: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, list
     with problems.collect():
       _override(config, override)
   return config, list(dict.fromkeys(problems.messages))
+
+
+def check(config: ConfigDict) -> list[str]:
+  """Everything that is wrong with the values of a well-typed config, by themselves; an empty list when nothing is."""
+  return [*config_check.check(config), *unread(flatten(config), flatten(_fresh_base()))]
 
 
 # ---------------------------------------------------------------- config files
@@ -164,9 +172,9 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def _nearest_key(config: ConfigDict, key: str) -> str:
-  """ " Did you mean ...?", comparing whole keys first, then sections, then last parts; or ""."""
+  """ " Did you mean ...?": another program's name for a key, else the nearest key, section or last part; or ""."""
   keys = list(flatten(config))
-  close = nearest(key, [*keys, *{k.partition(".")[0] for k in keys}])
+  close = other_name(key, flatten(config)) or nearest(key, [*keys, *{k.partition(".")[0] for k in keys}])
   if close is None:
     last = nearest(key.rpartition(".")[2], {k.rpartition(".")[2] for k in keys})
     close = next((k for k in keys if last and k.endswith(f".{last}")), None)
@@ -341,7 +349,7 @@ def from_json(text: str) -> ConfigDict:
   config = _fresh_base()
   try:
     values = json.loads(text)
-  except json.JSONDecodeError as error:
+  except (ValueError, RecursionError) as error:  # A number of too many digits is a ValueError.
     raise ConfigError([f"config.json is not JSON: {error}. Fix: it is written by lmx train; restore it."]) from error
   if not isinstance(values, dict):
     raise ConfigError([f"config.json holds a {type(values).__name__}, not a config. Fix: restore it."])
@@ -352,6 +360,9 @@ def from_json(text: str) -> ConfigDict:
   for key, value in leaves.items():
     with problems.collect():
       _assign(config, key, value, f"config.json (another version of lmx?): config.{key}")
+  for key in ("model.layers", "model.encoder_layers"):
+    with problems.collect():
+      raise_over("layers", config[key] or 0, f"config.json: config.{key}")
   problems.raise_if_any()
   return config
 

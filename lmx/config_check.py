@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """What a config's values may be: choices, ranges, and values that must fit each other. Needs no jax and no data.
 
-`lmx.config` re-exports `check` and `check_files`; use them from there.
+Use `check` of `lmx.config`, which looks for keys that nothing reads as well.
 """
 
 import glob
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lmx.errors import LmxError, Problems
+from lmx.limits import LIMITS, limit, variable
 from lmx.shapes import BATCH_AXES, in_use
 from lmx.units import parse_duration
 
@@ -78,6 +79,10 @@ DURATIONS = {
 
 Rule = tuple[Callable[[Any], bool], str]
 _COUNT: Rule = (lambda x: x >= 1, "a whole number of at least 1")
+_LAYERS: Rule = (
+  lambda x: 1 <= x <= limit("layers"),
+  f"at least 1, at most {variable('layers')} ({LIMITS['layers'][0]:,})",
+)
 _WHOLE: Rule = (lambda x: x >= 0, "a whole number of at least 0")
 _POSITIVE: Rule = (lambda x: math.isfinite(x) and x > 0, "a number above 0")
 _NOT_NEGATIVE: Rule = (lambda x: math.isfinite(x) and x >= 0, "a number of at least 0")
@@ -100,18 +105,20 @@ _RANGES = (
   (_NAME, "name"),
   (_DAY, "objective.chat_date"),
   (_SEED, "seed"),
+  (_LAYERS, "model.layers model.encoder_layers"),
   (
     _COUNT,
-    """model.layers model.width model.heads model.kv_heads model.head_width model.context
+    """model.width model.heads model.kv_heads model.head_width model.context
     model.vocab_size model.vocab_multiple model.rope_original_context model.window tokenizer.vocab_size
     tokenizer.train_bytes
-    model.relative_buckets model.relative_distance model.global_every model.encoder_layers model.mup_base_width
+    model.relative_buckets model.relative_distance model.global_every model.mup_base_width
     model.experts model.experts_per_token model.expert_width model.shared_expert_width model.mamba_state
     model.mamba_head_width model.mamba_expand model.mamba_groups model.mamba_conv model.mamba_chunk
     data.length data.encoder_length data.pad_multiple
     data.max_document_bytes data.prefetch_batches data.threads train.batch_size train.micro_batches
     compute.loss_chunks compute.stage_rounds compute.stage_micro_batches compute.scoped_vmem
-    train.max_skipped evaluation.max_rows evaluation.batch_size evaluation.sample_tokens checkpoint.keep_last""",
+    train.max_skipped evaluation.max_rows evaluation.batch_size evaluation.sample_tokens checkpoint.keep_last
+    processes.start_seconds processes.lost_seconds""",
   ),
   (
     _POSITIVE,

@@ -14,6 +14,10 @@ class LostProcessError(LmxError):
   """Another process of a run has ended or does not answer. Nothing that waits for it may be called any more."""
 
 
+class DifferentProcessesError(LmxError):
+  """The processes of a run were started with something that differs. Each of them raises it."""
+
+
 class ConfigError(LmxError):
   """One or more problems in an experiment config; `problems` holds a message for each."""
 
@@ -36,6 +40,9 @@ def near_multiples(size: int, unit: int) -> list[int]:
   return [*([below] if below else []), below + unit]
 
 
+_SHOWN = 500  # Characters of a value in a message.
+
+
 def message(subject: str, *, got: object, allowed: Iterable[object] | str = (), fix: str = "") -> str:
   """One sentence per part, in a fixed order, so that every error in lmx reads alike.
 
@@ -45,7 +52,8 @@ def message(subject: str, *, got: object, allowed: Iterable[object] | str = (), 
     allowed: the values that would work, or a phrase describing them.
     fix: the line to change, as the user would type it.
   """
-  parts = [f"{subject}: got {got!r}."]
+  shown = repr(got)
+  parts = [f"{subject}: got {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + ' ...'}."]
   if isinstance(allowed, str):
     parts.append(f"Allowed: {allowed}." if allowed else "")
   else:

@@ -10,7 +10,6 @@ import collections
 import contextlib
 import dataclasses
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,34 +17,30 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from lmx.backend import is_first_process, noticing_lost_processes, use_compilation_cache
+from lmx.backend import use_compilation_cache
 from lmx.build import Experiment
 from lmx.console import Reporter, console, reporter
 from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
+from lmx.data.identity import data_record
 from lmx.data.pipeline import EvalBatches, Loader
-from lmx.errors import LmxError
+from lmx.errors import LmxError, LostProcessError
 from lmx.evaluation.baseline import xz_baseline
 from lmx.evaluation.heldout import HeldOut, bits_per_byte, evaluate
+from lmx.exits import say_what_is_saved_by
 from lmx.inference.generate import generate
 from lmx.mesh import global_batch, process_rows
 from lmx.metrics import MetricsWriter
-from lmx.report import (
-  finish,
-  heldout_line,
-  introduce,
-  progress_note,
-  say_finished_before,
-  say_start,
-  show_samples,
-  write_plot,
-  write_samples,
-)
+from lmx.processes import StopTogether, is_first_process, noticing_lost_processes
+from lmx.report import (finish, heldout_line, introduce, progress_note, say_finished_before, say_start, show_samples,
+                        write_plot, write_samples)  # fmt: skip
 from lmx.run_folder import CHECKPOINT_DIR, finished_step, write_run_files
+from lmx.same_run import check_same_run
+from lmx.signals import StopSignals, say_stopping
 from lmx.training.checkpoint import Checkpointer, whole_steps
-from lmx.training.continuity import check_data, fingerprint
+from lmx.training.continuity import check_data, check_sources, fingerprint
+from lmx.training.diagnosis import diagnose
 from lmx.training.meter import Meter, peak_of
 from lmx.training.plateau import after_evaluation
-from lmx.training.signals import StopSignals
 from lmx.training.start import Start, begin
 from lmx.training.state import TrainState, shardings_of
 from lmx.training.step import make_eval_step, make_train_step
@@ -70,15 +65,22 @@ class NonFiniteError(LmxError):
   """The loss or a gradient was not finite, and the policy is to stop."""
 
 
-def train(experiment: Experiment) -> Result:
+def train(experiment: Experiment, stop: StopSignals | None = None) -> Result:
   """Trains until the run's duration is reached or a signal asks to stop, from wherever the run is.
+
+  Args:
+    experiment: what to train.
+    stop: signals that are handled already; None: they are handled from here to the end.
 
   Raises:
     NonFiniteError: a loss or gradient was not finite and the policy is to stop, or too many steps were skipped.
     LostProcessError: another process of the run has ended.
+    DifferentProcessesError: other processes of the run have another tokenizer, other data or other checkpoints.
     LmxError: a checkpoint that doesn't fit, or data that doesn't continue where the run stopped.
   """
   out = console(quiet=not is_first_process())
+  say_what_is_saved_by(lambda: what_is_saved(experiment))
+  check_same_run(experiment)
   sampled = bool(experiment.samples.prompts) and experiment.objective.codes_text and jax.process_count() == 1
   step = finished_step(experiment.run_dir, experiment.cadence.total, sampled=sampled)
   if step is not None:
@@ -88,7 +90,7 @@ def train(experiment: Experiment) -> Result:
   write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels,
                   origin=experiment.saving.start_from)  # fmt: skip
   introduce(out, experiment, experiment.network.spec.check_kernels(jax.default_backend()))
-  with noticing_lost_processes(lambda: what_is_saved(experiment)), open_run(experiment, out) as run:
+  with open_run(experiment, out, stop or StopSignals(say_stopping)) as run:
     while run.step < experiment.cadence.total and not run.asked_to_stop():
       batch = run.draw()
       with jax.transfer_guard("disallow"):  # Nothing else goes to or from the devices but on purpose.
@@ -125,30 +127,27 @@ def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
   return loader, heldout
 
 
-def say_stopping(name: str) -> None:
-  """Says at once that a signal has come. A signal handler must not use Python's streams, which may be in use."""
-  os.write(2, f"\n{name}: saving, then stopping; a second one stops at once\n".encode())
-
-
 @contextlib.contextmanager
-def open_run(x: Experiment, out: Console) -> Iterator["Run"]:
+def open_run(x: Experiment, out: Console, stop: StopSignals) -> Iterator["Run"]:
   """Opens a run's files, finds where it continues, and closes everything at the end, also after an error."""
   with contextlib.ExitStack() as stack:
-    checkpointer = stack.enter_context(
-      Checkpointer(
-        x.run_dir / CHECKPOINT_DIR,
-        keep_last=x.saving.keep_last,
-        keep_every_steps=x.cadence.keep,
-        keep_best=x.saving.keep_best,
-      )
+    checkpointer = Checkpointer(
+      x.run_dir / CHECKPOINT_DIR,
+      keep_last=x.saving.keep_last,
+      keep_every_steps=x.cadence.keep,
+      keep_best=x.saving.keep_best,
     )
+    # To close is to wait for the others, too: not once one of them is lost.
+    stack.push(lambda kind, error, trace: None if isinstance(error, LostProcessError) else checkpointer.close())
+    stack.enter_context(noticing_lost_processes())
     loader, heldout = open_batches(x)
     stack.callback(loader.close)
     writer = None
     if is_first_process():
       writer = MetricsWriter(x.run_dir, x.policy.tensorboard, x.policy.wandb_project, x.flat_config)
       stack.callback(writer.close)
-    stop = stack.enter_context(StopSignals(say_stopping if is_first_process() else lambda name: None))
+    if not stop.is_open:
+      stack.enter_context(stop)
     run = Run(x, out, checkpointer, loader, heldout, writer, stop)
     run.begin()
     stack.callback(run.bar.close)
@@ -173,7 +172,7 @@ class Run:
     writer: MetricsWriter | None,
     stop: StopSignals,
   ):
-    self._x, self._out, self._stop = x, out, stop
+    self._x, self._out, self._stop, self._together = x, out, stop, StopTogether()
     self._checkpointer, self._loader, self._heldout_batches, self._writer = checkpointer, loader, heldout, writer
     network = x.network
     self._mesh = network.layout.mesh
@@ -182,9 +181,11 @@ class Run:
     self._meter = Meter(self._tokens_per_step, flops, peak_of(list(self._mesh.devices.flat)))
     self._train_step = make_train_step(network.task, network.optimizer, network.options, network.abstract)
     self._eval_step = make_eval_step(network.task)
-    self._outstanding: collections.deque[tuple[int, int, dict[str, jax.Array]]] = collections.deque()
+    self._outstanding: collections.deque[tuple[int, dict[str, jax.Array], dict[str, jax.Array]]] = collections.deque()
+    self._norms: collections.deque[float] = collections.deque(maxlen=5)  # The gradient's, of the last steps.
     self._evaluated: HeldOut | None = None
     self._evaluated_at = self._saved_at = -1
+    self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
     compares = is_first_process() and x.objective.codes_text
     self._baseline = xz_baseline(heldout_text(x.corpus)) if compares else None
 
@@ -203,7 +204,8 @@ class Run:
       self.step = self._saved_at = int(start.extra["position"])
       self._meter.restore(start.extra["window"])
       accept = x.policy.accept_other_data
-      verdict = check_data(self._loader, self.step, start.extra["fingerprint"], accept_other=accept)
+      sources = check_sources(self._data, start.extra.get("data"), accept_other=accept)
+      verdict = check_data(self._loader, self.step, start.extra["fingerprint"], accept_other=accept) + sources
     if self._writer is not None:
       self._writer.truncate_after(self.step)
     write_run_files(x.run_dir, x.config_json, x.tokenizer, x.labels, new_config=True)
@@ -213,10 +215,10 @@ class Run:
   # ---------------------------------------------------------------- the loop's verbs
 
   def asked_to_stop(self) -> bool:
-    """Whether a signal came. Several processes agree on it whenever they log, so that they stop at one step."""
-    if jax.process_count() == 1:
-      return self._stop.requested is not None
-    return self.step % self._x.cadence.log == 0 and self._stop.agreed()
+    """Whether a signal came, to any process of the run; they all stop at one step."""
+    if self._stop.requested is not None:
+      self._together.request()
+    return self._together.reached(self.step)
 
   def draw(self) -> dict[str, jax.Array]:
     """The next batch, on the devices."""
@@ -228,8 +230,9 @@ class Run:
   def advance(self, batch: dict[str, jax.Array]) -> None:
     """Starts the step on the devices, and does not wait for it."""
     self._state, metrics = self._train_step(self._state, batch)
+    self._stop.unsaved = True
     self.step += 1
-    self._outstanding.append((self.step, batch["tokens"].size, metrics))
+    self._outstanding.append((self.step, batch, metrics))
 
   def log(self) -> None:
     """Takes in the metrics of the step before the one just started, while the devices work on that."""
@@ -279,10 +282,10 @@ class Run:
   def _take_in(self, *, leave: int) -> None:
     """Reads the metrics of all but the last `leave` steps that were started, and reports where a report is due."""
     while len(self._outstanding) > leave:
-      step, tokens, on_device = self._outstanding.popleft()
+      step, batch, on_device = self._outstanding.popleft()
       metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
-      self._judge(step, metrics)
-      self._meter.add(metrics, tokens)
+      self._judge(step, metrics, batch)
+      self._meter.add(metrics, batch["tokens"].size)
       self._meter.start()  # From the end of the first step on: that one compiled.
       if step % self._x.cadence.log == 0 or step == self._x.cadence.total:
         self._report(step)
@@ -297,8 +300,19 @@ class Run:
       self._writer.write(step, values)
     self.bar.update(step, progress_note(values))
 
-  def _judge(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Says when a step was skipped, and stops the run where its policy says so."""
+  def _judge(self, step: int, metrics: Mapping[str, float], batch: dict[str, jax.Array]) -> None:
+    """Says when a step was skipped, and stops the run where its policy says so, or where skipping can't help.
+
+    Raises:
+      NonFiniteError: with what diverged.
+    """
+    self._norms.append(metrics["grad_norm"])
+    if not math.isfinite(metrics["param_norm"]):
+      raise NonFiniteError(
+        f"step {step:,}: the parameters are not finite any more (norm {metrics['param_norm']:.4g}), which "
+        f"no skipped step can mend. {self._what_diverged(batch)} The last checkpoint is of step "
+        f"{max(self._saved_at, 0):,}. Fix: a lower --config.optimizer.peak_lr or --config.optimizer.clip_norm"
+      )
     if not metrics["skipped"]:
       return
     policy = self._x.policy
@@ -310,10 +324,16 @@ class Run:
       steps = f"step {step:,}" if first == step else f"steps {first:,} to {step:,}"
       raise NonFiniteError(
         f"{what}. The update of {steps} was left out and the run stopped; the last checkpoint is of step "
-        f"{max(self._saved_at, 0):,}. Fix: a lower --config.optimizer.peak_lr or --config.optimizer.clip_norm, or "
-        "--config.train.nonfinite=skip to leave such steps out and go on."
+        f"{max(self._saved_at, 0):,}. {self._what_diverged(batch)} Fix: a lower --config.optimizer.peak_lr or "
+        "--config.optimizer.clip_norm, or --config.train.nonfinite=skip to leave such steps out and go on."
       )
     self.bar.say(f"{what}: skipped ({metrics['skipped_total']:.0f} so far)")
+
+  def _what_diverged(self, batch: dict[str, jax.Array]) -> str:
+    network = self._x.network
+    with jax.transfer_guard("allow"):
+      found = diagnose(network.task, network.optimizer, network.options, self._state, batch)
+    return f"{found} The last gradient norms are {', '.join(f'{norm:.3g}' for norm in self._norms)}."
 
   def _measure(self) -> HeldOut:
     batches = self._heldout_batches
@@ -347,10 +367,13 @@ class Run:
     extra = {
       "position": self.step,
       "fingerprint": fingerprint(self._loader),
+      "data": self._data,
       "window": self._meter.saved(),
     }
     fresh = self._evaluated if self._evaluated_at == self.step else None
-    self._checkpointer.save(self.step, self._state, extra, loss=None if fresh is None else fresh.loss)
+    self._checkpointer.save(
+      self.step, self._state, extra, loss=fresh.loss if fresh is not None and math.isfinite(fresh.loss) else None
+    )
     self._saved_at = self.step
 
   def _sample(self) -> None:

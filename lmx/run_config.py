@@ -71,7 +71,7 @@ def fine_tuning(run: str, family: str) -> ConfigDict:
     model = config.model
     model.family, model.position, model.layers, model.width, model.heads = family, "rotary", 4, 256, 4
     if family == "encoder":
-      model.pooling = "mean"
+      modern_encoder(config)
     else:
       model.norm, model.activation, model.context = "rmsnorm", "swiglu", 512
       model.norm_bias = model.attention_bias = model.mlp_bias = False
@@ -79,6 +79,19 @@ def fine_tuning(run: str, family: str) -> ConfigDict:
     config.tokenizer.vocab_size = 8000
   config.optimizer.schedule, config.optimizer.final_lr_ratio, config.optimizer.warmup = "linear", 0.0, "10%"
   config.evaluation.every = config.checkpoint.every = "1 epochs"
+  return config
+
+
+def modern_encoder(config: ConfigDict) -> ConfigDict:
+  """Gives a config the parts of ModernBERT (https://arxiv.org/abs/2412.13663), whose format its exports have.
+
+  Sizes stay as they are, and every layer sees the whole row. Returns the config.
+  """
+  model = config.model
+  model.family, model.position, model.activation = "encoder", "rotary", "geglu_exact"
+  model.norm_position, model.embedding_norm, model.first_attention_norm = "pre", True, False
+  model.norm_bias = model.attention_bias = model.mlp_bias = model.transform_bias = False
+  model.head_transform, model.pooling = True, "mean"
   return config
 
 

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmx.backend import is_first_process, wait_for_all
 from lmx.data.tokenizer import Tokenizer
+from lmx.processes import is_first_process, wait_for_all
 from lmx.run_config import CONFIG_FILE, IMPORTED_DIR, LABELS_FILE, TOKENIZER_DIR
 from lmx.training.checkpoint import whole_steps
 

@@ -93,6 +93,16 @@ def published(kind: str) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
     made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>"}
     return made, {**names, "unk_token": "<unk>", "mask_token": "<mask>"}
+  if kind == "modernbert":
+    made = byte_pairs("[UNK]", "[CLS]", "[SEP]", "[PAD]")
+    made.add_special_tokens([tokenizers.AddedToken("[MASK]", lstrip=True)])
+    made.add_tokens([tokenizers.AddedToken(" " * count, normalized=True) for count in (4, 3, 2)])
+    made.normalizer = normalizers.NFC()
+    made.post_processor = processors.TemplateProcessing(
+      single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
+    return made, {**names, "unk_token": "[UNK]", "tokenizer_class": "PreTrainedTokenizerFast"}
   if kind == "llama":
     made = byte_pairs("<|begin|>", "<|end|>")
     begins = {"single": "<|begin|> $A", "pair": "<|begin|> $A <|begin|>:1 $B:1"}

@@ -42,6 +42,8 @@ _GEMMA = _LLAMA | {
 }
 _T5 = _NO_BIASES | {"position": "relative", "relative_buckets": 8, "relative_distance": 12, "norm": "rmsnorm",
                     "attention_scale": 1.0}  # fmt: skip
+_MODERN = _NO_BIASES | {"position": "rotary", "activation": "geglu_exact", "norm_bias": False, "embedding_norm": True,
+                        "first_attention_norm": False, "head_transform": True, "transform_bias": False}  # fmt: skip
 _BERT = {"norm_position": "post", "token_types": 2, "embedding_norm": True, "activation": "gelu"}
 
 
@@ -83,6 +85,7 @@ ENCODERS: dict[str, EncoderSpec] = {
   "bert": _encoder(**_BERT),
   "modern_encoder": _encoder(**_NO_BIASES, position="rotary", activation="geglu_exact", norm_bias=False, layers=3,
                              window=3, global_every=2, rope_local_theta=100.0, embedding_norm=True, tied=False),
+  "modernbert": _encoder(**_MODERN, layers=4, window=3, global_every=3, global_first=True, rope_local_theta=100.0),
 }  # fmt: skip
 ENCODER_DECODERS: dict[str, EncoderDecoderSpec] = {
   "original": _both(norm_position="post", activation="relu", position="sinusoidal", embedding_scale=4.0),
@@ -96,6 +99,8 @@ HEADED: dict[str, EncoderSpec | TransformerSpec] = {
   "regressor": _encoder(head="regression", pooling="mean", pooler=False),
   "span_reader": _encoder(head="span"),
   "tagger": _encoder(position="rotary", head="tagging", outputs=3),
+  "modern_classifier": _encoder(**_MODERN, head="classification", outputs=3, pooling="mean", pooler=False),
+  "modern_tagger": _encoder(**_MODERN, head="tagging", outputs=3),
   "embedder": _encoder(head="embedding", pooling="mean"),
   "last_token_classifier": _decoder(**_LLAMA, head="classification", outputs=2, pooling="last", pooler=False),
 }

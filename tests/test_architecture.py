@@ -21,15 +21,19 @@ TABLES = ("configs.base.get_config",)  # One key a line, nothing to follow: its 
 ROWS: tuple[tuple[str, ...], ...] = (
   (
     "errors",
+    "exits",
     "shapes",
     "versions",
     "",
     "trees",
     "units",
     "allocator",
+    "limits",
+    "json_text",
   ),  # "" is lmx/__init__.py, which everything imports first.
   (
     "config_check",
+    "config_keys",
     "config",
     "mesh",
     "sharding",
@@ -37,6 +41,10 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "run_config",
     "console",
     "backend",
+    "signals",
+    "coordination",
+    "processes",
+    "agreement",
     "compiler_options",
     "hlo",
     "topology",
@@ -55,6 +63,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "plan_count",
     "plan_gpu",
     "plan_search",
+    "same_run",
     "loop",
     "tasks",
     "notebook",
@@ -65,7 +74,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})
 PLACE = {room: (row, column) for row, rooms in enumerate(ROWS) for column, room in enumerate(rooms)}
 _PLANS = ("plan", "plan_count", "plan_gpu", "plan_search")
-READS_CONFIGS = ("config", "config_check", "run_config", "network", "build", *_PLANS, "cli", "notebook", "exchange")
+_CONFIGS = ("config", "config_check", "config_keys", "run_config")
+READS_CONFIGS = (*_CONFIGS, "network", "build", *_PLANS, "cli", "notebook", "exchange")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 

@@ -14,6 +14,7 @@ from lmx.config import load, to_json
 from lmx.errors import ConfigError, LmxError
 from lmx.mesh import make_mesh, whole_batch
 from lmx.network import make_network, model_spec
+from lmx.run_folder import write_run_files
 from lmx.trees import count
 from lmx.units import Pace
 
@@ -133,6 +134,21 @@ def test_a_resumed_run_reads_through_its_own_tokenizer(tiny_text, tmp_path, monk
   x.tokenizer.save(tmp_path / "run" / "tokenizer")
   monkeypatch.setattr(lmx.build, "make_tokenizer", None)  # Calling it would fail.
   assert experiment(tiny_text, tmp_path / "run").tokenizer.fingerprint == x.tokenizer.fingerprint
+
+
+def test_a_run_is_not_resumed_under_a_config_of_another_tokenizer(tiny_text, tmp_path):
+  run = tmp_path / "run"
+  x = experiment(tiny_text, run)
+  write_run_files(run, x.config_json, x.tokenizer, ())
+  other = {"tokenizer__kind": "sentencepiece", "tokenizer__vocab_size": 300}
+  with pytest.raises(LmxError, match=r"config.tokenizer.kind: got 'sentencepiece'. Allowed: 'bytes', as .*/run was"):
+    experiment(tiny_text, run, **other)
+  trained = experiment(tiny_text, tmp_path / "trained", **other)
+  write_run_files(tmp_path / "trained", trained.config_json, trained.tokenizer, ())
+  with pytest.raises(LmxError, match=r"config.tokenizer.vocab_size: got 310. Allowed: 300"):
+    experiment(tiny_text, tmp_path / "trained", tokenizer__kind="sentencepiece", tokenizer__vocab_size=310)
+  moved = {"tokenizer__path": str(tmp_path / "trained" / "tokenizer"), **other}
+  assert experiment(tiny_text, tmp_path / "trained", **moved).tokenizer.fingerprint == trained.tokenizer.fingerprint
 
 
 def test_an_experiment_is_frozen(tiny_text, tmp_path):

@@ -162,7 +162,8 @@ def unread(keys: list[str]) -> list[str]:
   below = set().union(*(names_read(text) for path, text in sources.items() if path.parent != ROOT / "lmx"))
   fields = set().union(*(record_fields(text) for text in sources.values())) & below
   mesh = names_read(sources[ROOT / "lmx" / "mesh.py"]) | names_read(sources[ROOT / "lmx" / "shapes.py"])
-  known = {"mesh": here | mesh, "objective": objectives}
+  launched = names_read(sources[ROOT / "lmx" / "cli" / "train.py"])  # Before anything can be built.
+  known = {"mesh": here | mesh, "objective": objectives, "processes": launched}
 
   def is_read(key: str) -> bool:
     section, _, last = key.rpartition(".")

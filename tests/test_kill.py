@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import assert_same_run, end, experiment, lines, start
 
+from lmx.exits import INTERRUPTED, SIGNALLED
 from lmx.training.checkpoint import whole_steps
 
 KILLS = int(os.environ.get("LMX_KILLS", "0"))
@@ -144,4 +145,21 @@ def test_ctrl_c_saves_and_stops_with_exit_code_0_and_a_second_one_stops_at_once(
   stopped_by(process, run, signal.SIGINT)
   process.send_signal(signal.SIGINT)
   process.communicate(timeout=60)
-  assert process.returncode == -signal.SIGINT
+  assert process.returncode == INTERRUPTED
+
+
+@pytest.mark.parametrize(("number", "moment"), [(signal.SIGTERM, "imports"), (signal.SIGINT, "compiles")])
+def test_a_signal_before_the_first_step_stops_at_once(tiny_text, tmp_path, number, moment):
+  process = start(tiny_text, tmp_path / "run", **RUN, compute__compilation_cache="")
+  said = ""
+  while {"imports": "new run", "compiles": "folder"}[moment] not in said:
+    line = process.stdout.readline()
+    assert line, said
+    said += line
+  sent = time.monotonic()
+  process.send_signal(number)
+  output, _ = process.communicate(timeout=20)
+  assert process.returncode == SIGNALLED + number, output
+  assert time.monotonic() - sent < 3  # It is heard within milliseconds; the machine may be busy.
+  assert f"{number.name}: stopped at once. " in output
+  assert "Traceback" not in output

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from laws import assert_law_catches
-from tiny_runs import TINY, assert_same_run, experiment, heldout_losses, lines, once, saved
+from tiny_runs import TINY, assert_same_run, experiment, heldout_losses, lines, once, saved, write_text
 
 import lmx
 from lmx import loop
@@ -159,12 +159,37 @@ def test_other_data_is_refused_and_leaves_the_run_as_it_was_unless_it_is_accepte
   run = Path(shutil.copytree(chain[7], tmp_path / "run"))
   before = (run / "config.json").read_text()
   other = elsewhere(tiny, run, seed=1, config_json=before.replace('"seed": 0', '"seed": 1'))
-  with pytest.raises(LmxError, match=r"not what this run was trained on: batch 6 .*--accept-changes"):
+  with pytest.raises(LmxError, match=r"not what this run was trained on: seed is 1, and was 0. .*--accept-changes"):
     loop.train(other)
   assert (run / "config.json").read_text() == before
   policy = dataclasses.replace(tiny.policy, accept_other_data=True)
   assert loop.train(dataclasses.replace(other, policy=policy)).finished
   assert '"seed": 1' in (run / "config.json").read_text()
+
+
+def test_text_added_or_edited_late_after_a_checkpoint_is_named_and_refused_unless_it_is_accepted(tmp_path, no_picture):
+  text, run = write_text(tmp_path / "text"), tmp_path / "run"
+  train_until(experiment(text, run), 5)
+  last = text / "11.txt"
+  whole = last.read_text()
+  for file, content, said in (
+    (last, whole[:-8] + "CHANGED.", r"11.txt changed \(.* tokens in .* and had "),
+    (text / "12.txt", "an added text", r"12.txt \(13 bytes\) was added; .* tokens in .* and had "),
+  ):
+    file.write_text(content)
+    before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")}
+    with pytest.raises(LmxError, match=rf"not what this run was trained on: .*{said}.*--accept-changes"):
+      loop.train(experiment(text, run))
+    assert {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")} == before
+    last.write_text(whole)
+  with pytest.raises(LmxError, match="was added"):
+    loop.train(experiment(text, run))
+  (text / "12.txt").unlink()
+  train_until(experiment(text, run), 7)  # As it was: it resumes.
+  (text / "12.txt").write_text("an added text")
+  x = experiment(text, run)
+  assert loop.train(dataclasses.replace(x, policy=dataclasses.replace(x.policy, accept_other_data=True))).finished
+  assert any("12.txt" in path for path, *_ in saved(x)[1]["data"]["sources"][0]["files"])
 
 
 # ---------------------------------------------------------------- the end of a run
@@ -271,6 +296,21 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_and_are_named(plain, tmp_p
   poisoned(4, 6, 7, 8, 9)
   with pytest.raises(loop.NonFiniteError, match=r"The update of steps 6 to 8 was left out and the run stopped"):
     loop.train(with_policy(plain, tmp_path / "run", nonfinite="skip", max_skipped=3))
+
+
+def test_parameters_that_are_not_finite_stop_the_run_whatever_the_policy(tiny_text, tmp_path):
+  x = experiment(tiny_text, tmp_path / "run", optimizer__peak_lr=1e38, optimizer__warmup="0 steps", model__dropout=0.0,
+                 optimizer__schedule="constant", train__nonfinite="skip")  # fmt: skip
+  expected = r"parameters are not finite any more.*no skipped step can mend. .*last gradient norms are .*peak_lr"
+  with pytest.raises(loop.NonFiniteError, match=expected):
+    loop.train(x)
+  assert not whole_steps(tmp_path / "run" / "checkpoints")
+
+
+def test_the_message_of_a_stop_names_what_diverged_and_the_last_gradient_norms(plain, tmp_path, poisoned):
+  poisoned(4)
+  with pytest.raises(loop.NonFiniteError, match=r"No gradient is finite.*norms are (\d[\d.]*, ){3}nan\. Fix"):
+    loop.train(elsewhere(plain, tmp_path / "run"))
 
 
 def test_a_learning_rate_far_too_high_ends_in_the_same_message(tiny_text, tmp_path):

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from tiny_runs import end, experiment, free_address, lines, start
 
-from lmx import backend, loop
+from lmx import loop, processes
 from lmx.build import Experiment
 from lmx.cli import main
-from lmx.cli.main import LOST_PROCESS
 from lmx.errors import LmxError, LostProcessError
+from lmx.exits import LOST_PROCESS, say_what_is_saved_by
 from lmx.models.spec import TransformerSpec
 from lmx.training.checkpoint import whole_steps
 
@@ -100,16 +100,17 @@ def test_who_is_late_at_a_barrier_is_named(monkeypatch):
       raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out. Tasks that never came: worker/1")
 
   monkeypatch.setattr(jax, "process_count", lambda: 2)
-  monkeypatch.setattr(backend.distributed.global_state, "client", Client())
+  monkeypatch.setattr(processes, "_store", Client)
   with pytest.raises(LostProcessError, match=r"'run files written' within 600 s.*worker/1"):
-    backend.wait_for_all("run files written")
+    processes.wait_for_all("run files written")
 
 
 def test_other_errors_of_a_run_are_not_taken_for_a_lost_process(monkeypatch):
   def fail(text: str) -> None:
-    with backend.noticing_lost_processes(lambda: "Safe."):
+    with processes.noticing_lost_processes():
       raise jax.errors.JaxRuntimeError(text)
 
+  say_what_is_saved_by(lambda: "Safe.")
   gloo = "UNKNOWN: Gloo all-reduce failed: Connection closed by peer"
   with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
     fail(gloo)  # There is no other process.
@@ -154,20 +155,37 @@ def test_flags_that_do_not_make_a_run_of_several_processes_are_one_clear_error(f
   assert not (tmp_path / "run").exists()
 
 
+class Store:
+  """The key-value store, with nobody else at it."""
+
+  def __init__(self):
+    self.values: dict[str, str] = {}
+
+  def key_value_set(self, key, value):
+    self.values[key] = value
+
+  def blocking_key_value_get(self, key, milliseconds):
+    return self.values[key]
+
+
 def test_a_failure_in_process_0_ends_the_others_too(monkeypatch):
-  """Seen from both sides, with the network between them replaced."""
+  """Seen from both sides."""
 
   def fail() -> None:
     raise LmxError("no such text")
 
+  store = Store()
   monkeypatch.setattr(jax, "process_count", lambda: 2)
-  monkeypatch.setattr(backend.multihost_utils, "broadcast_one_to_all", lambda value: value)
-  monkeypatch.setattr(jax, "process_index", lambda: 0)
+  monkeypatch.setattr(processes, "_store", lambda: store)
+
+  def seen_from(index: int, call: int, work):
+    monkeypatch.setattr(jax, "process_index", lambda: index)
+    monkeypatch.setattr(processes, "_calls", iter([call]))
+    return processes.first_process_first(work)
+
   with pytest.raises(LmxError, match="no such text"):
-    backend.first_process_first(fail)
-  assert backend.first_process_first(lambda: 5) == 5
-  monkeypatch.setattr(jax, "process_index", lambda: 1)
-  assert backend.first_process_first(lambda: 6) == 6
-  monkeypatch.setattr(backend.multihost_utils, "broadcast_one_to_all", lambda value: np.asarray(True))
+    seen_from(0, 1, fail)
+  assert seen_from(0, 2, lambda: 5) == 5
   with pytest.raises(LmxError, match="Process 0 stopped; its own message says why"):
-    backend.first_process_first(lambda: 7)
+    seen_from(1, 1, lambda: 7)
+  assert seen_from(1, 2, lambda: 6) == 6

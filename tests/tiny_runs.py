@@ -86,10 +86,10 @@ def free_address() -> str:
 
 def start(text: Path, run_dir: Path, *flags: str, devices: int = 1, **changes: Any) -> subprocess.Popen:
   """`lmx train` of the tiny config in a process of its own, which can be killed."""
-  cache = {"compute.compilation_cache": str(COMPILED / "processes")}
-  settings = overrides(text, **{name.replace(".", "__"): value for name, value in cache.items()}, **changes)
+  settings = overrides(text, **({"compute__compilation_cache": str(COMPILED / "processes")} | changes))
   command = [sys.executable, "-m", "lmx", "train", f"--config={ROOT / 'configs' / 'base.py'}", f"--workdir={run_dir}"]
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}
+  environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # jax sets it here, in the process of the tests, when it is imported.
   return subprocess.Popen(
     [*command, *(f"--config.{text}" for text in settings), *flags],
     cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

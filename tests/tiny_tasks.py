@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tiny_runs import TINY
+
+from lmx.cli.main import main
 
 ENCODER = {"model.family": "encoder", "model.position": "rotary"}
 PAIR = {"model.family": "encoder_decoder", "model.position": "relative"}
@@ -66,3 +69,14 @@ def changes(name: str, text: Path, teacher: Path | None = None) -> dict[str, Any
   if teacher is not None:
     keys["objective.teacher"] = str(teacher)
   return {key.replace(".", "__"): value for key, value in keys.items()}
+
+
+def fine_tuned(run: Path, folder: Path, config: str, *flags: str) -> Path:
+  """A run of two steps that starts from another."""
+  rows = write_examples(folder / "rows") / "rows.jsonl"
+  keys = {name: TINY[name] for name in ("log.every", "compute.compilation_cache", "optimizer.peak_lr")}
+  keys |= {"data.sources": str(rows), "data.cache_dir": str(folder / "cache"), "data.heldout_fraction": 0.3}
+  keys |= {"train.duration": "2 steps", "train.batch_size": 8, "data.length": 16}
+  given = [f"--config.{key}={value}" for key, value in keys.items()]
+  assert main(["train", f"--config=configs/{config}:{run}", f"--workdir={folder / 'trained'}", *given, *flags]) == 0
+  return folder / "trained"

@@ -22,19 +22,19 @@ from tools.reference import theirs
 from tools.reference.cases import PAIRS, Case, draw_case, draw_inputs
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "hf" / "golden"
-WITH_GRADIENTS = ("gpt2", "llama", "bert", "t5")
+WITH_GRADIENTS = ("gpt2", "llama", "bert", "modernbert", "t5")
 # Seeds whose options make a difference: windows in layers, scaled angles, several groups, tied tables and not.
 SEEDS = {
   **{"gpt2": (6,), "llama": (7,), "mistral": (8,), "qwen2": (4,), "qwen3": (4,), "gemma2": (8,), "gemma3_text": (5,)},
   **{"olmo2": (5,), "mixtral": (2,), "qwen2_moe": (1,), "qwen3_moe": (4,), "mamba2": (1,)},
-  **{"bert": (8,), "roberta": (8,), "t5": (6, 0), "marian": (3,)},
+  **{"bert": (8,), "roberta": (8,), "modernbert": (27, 26), "t5": (6, 0), "marian": (3,)},
 }
 # A head that several families share is written for these alone.
 ONCE = {
-  "classification": ("llama", "bert", "roberta"),
+  "classification": ("llama", "bert", "roberta", "modernbert"),
   "regression": ("bert",),
-  "span": ("bert",),
-  "tagging": ("bert",),
+  "span": ("bert", "modernbert"),
+  "tagging": ("bert", "modernbert"),
   "embedding": ("bert",),
 }
 

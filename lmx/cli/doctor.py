@@ -2,7 +2,8 @@
 """What is installed, whether it fits, what works on this machine, and what would go wrong.
 
 Exit code 0 when nothing stands in the way of training, 1 otherwise. Nothing is changed, but for a file that is written
-and removed where lmx keeps its caches.
+and removed where lmx keeps its caches. With --verify every file in config.data.cache_dir is also read and compared with
+its digest, which takes about half a second for each GB.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,8 +22,9 @@ import lmx
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import config_and_problems
 from lmx.config import ConfigDict
+from lmx.data.digests import DIGESTS, DamageError, check_folder
 from lmx.errors import LmxError
-from lmx.units import human
+from lmx.units import human, human_bytes
 from lmx.versions import FIX, LOWER_BOUNDS, installed, libtpu_warning, version_problems
 
 OK, NOTE, PROBLEM = "ok", "note", "PROBLEM"
@@ -39,12 +42,13 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   add_config(parser)
+  parser.add_argument("--verify", action="store_true", help="read every file of the data cache and check its digest")
 
 
 def run(args: argparse.Namespace) -> int:
   config, problems = config_and_problems(args)
   findings = [Finding(PROBLEM, "config", text) for text in problems]
-  for check in CHECKS:
+  for check in (*CHECKS, _caches) if args.verify else CHECKS:
     try:
       findings += check(config)
     except Exception as error:  # The doctor reports what breaks instead of breaking.
@@ -149,6 +153,23 @@ def _attention(config: ConfigDict) -> Iterator[Finding]:
       yield Finding(OK, "attention", f"{name}: equals the reference, largest relative error {error:.0e}")
     except LmxError as failure:
       yield Finding(PROBLEM, "attention", str(failure))
+
+
+def _caches(config: ConfigDict) -> Iterator[Finding]:
+  """Every cache of tokens, examples, rows and trained tokenizers, read whole."""
+  folder = Path(config.data.cache_dir).expanduser()
+  sealed = sorted(file.parent for file in folder.rglob(DIGESTS))
+  total, start = 0, time.perf_counter()
+  for cache in sealed:
+    try:
+      total += check_folder(cache, whole=True, with_sources=False)
+    except DamageError as error:
+      yield Finding(PROBLEM, "data cache", f"{error}. Fix: rm -r {cache}; it will be made again")
+  seconds = time.perf_counter() - start
+  yield Finding(OK, "data cache", f"{folder}: {len(sealed)} caches, {human_bytes(total)} read in {seconds:.1f} s")
+  older = [path for path in folder.iterdir() if path.is_dir() and path not in sealed] if folder.is_dir() else []
+  if older:
+    yield Finding(NOTE, "data cache", f"{len(older)} folders have no digests and are not read by this version of lmx")
 
 
 def _experiment(config: ConfigDict) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ FREE = (
   "data.prefetch_batches",
   "data.threads",
   "checkpoint.",
+  "processes.",
 )
 
 

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--labels", default="", help="with --head: the names of the classes, with commas between")
   parser.add_argument("--tokenizer", metavar="FOLDER", help="take the tokenizer from here (default: the model's own)")
   parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="to compute in (default: as the files)")
+  parser.add_argument("--nonfinite", choices=("stop", "keep"), default="stop", help="weights that are NaN or infinite")
   parser.add_argument("--mesh", default="", metavar="AXIS=N,...", help="spread the model over devices while reading")
 
 
@@ -39,9 +40,15 @@ def run(args: argparse.Namespace) -> int:
   if labels and args.head is None:
     raise LmxError(message("--labels", got=args.labels, allowed="nothing without --head: the model's own are read"))
   imported = importing.import_hf(
-    args.model, mesh=_mesh(args.mesh), head=args.head, labels=labels, dtype=args.dtype, tokenizer=args.tokenizer
+    args.model,
+    mesh=_mesh(args.mesh),
+    head=args.head,
+    labels=labels,
+    dtype=args.dtype,
+    tokenizer=args.tokenizer,
+    nonfinite=args.nonfinite,
   )
-  write_run(imported, run_dir, other_tokenizer=args.tokenizer is not None)
+  write_run(imported, run_dir, args.model, other_tokenizer=args.tokenizer is not None)
   out = console()
   facts(out, str(run_dir), _facts(imported))
   for line in _advice(imported, run_dir):
@@ -62,12 +69,13 @@ def _mesh(text: str) -> Any:
   return importlib.import_module("lmx.mesh").make_mesh(sizes)
 
 
-def write_run(imported: Any, run_dir: Path, *, other_tokenizer: bool = False) -> None:
+def write_run(imported: Any, run_dir: Path, origin: str, *, other_tokenizer: bool = False) -> None:
   """Writes config, tokenizer, labels, the model's own small files and a checkpoint of step 0.
 
   Args:
     imported: the model.
     run_dir: new or empty.
+    origin: the directory or hub name that it was asked for by.
     other_tokenizer: the tokenizer is not the model's own.
 
   Raises:
@@ -91,7 +99,7 @@ def write_run(imported: Any, run_dir: Path, *, other_tokenizer: bool = False) ->
   try:
     with checkpoint.Checkpointer(run_dir / folder.CHECKPOINT_DIR, background=False) as checkpointer:
       checkpointer.save_parameters(imported.parameters, {"imported_from": str(imported.directory)})
-    carried.keep(imported.directory, run_dir / IMPORTED_DIR, other_tokenizer=other_tokenizer)
+    carried.keep(imported.directory, run_dir / IMPORTED_DIR, origin=origin, other_tokenizer=other_tokenizer)
     folder.write_run_files(run_dir, to_json(config), imported.tokenizer, imported.description.labels)
   except BaseException:
     shutil.rmtree(run_dir, ignore_errors=True)  # It was empty: nothing of anyone's is lost.
@@ -108,6 +116,8 @@ def _facts(imported: Any) -> dict[str, str]:
     "vocabulary": f"{said.vocab_size:,} rows, {spec.vocab_rows - said.vocab_size} of padding added; "
     f"the tokenizer has {imported.tokenizer.vocab_size:,} ids",
   }
+  if imported.nonfinite:
+    shown["not finite"] = ", ".join(f"{count:,} numbers of {name}" for name, count in imported.nonfinite.items())
   for name, values in {"fresh": imported.fresh, "left out": imported.left_out, "not used": said.unused}.items():
     if values:
       shown[name] = ", ".join(values[:6]) + (f" and {len(values) - 6} more" if len(values) > 6 else "")

@@ -17,6 +17,7 @@ import lmx
 from lmx.allocator import keep_freed_memory
 from lmx.cli.arguments import Parser, split_overrides
 from lmx.errors import LmxError, LostProcessError, message
+from lmx.exits import DONE, INTERRUPTED, LOST_PROCESS, MISTAKE, code_of, leave
 from lmx.versions import FIX, version_problems
 
 # Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help).
@@ -37,8 +38,6 @@ COMMANDS = {
 }
 # Commands that work when the installed packages don't fit each other.
 _WITHOUT_JAX = ("config", "plot", "doctor")
-LOST_PROCESS = 75  # EX_TEMPFAIL of sysexits.h: trying again may succeed.
-INTERRUPTED = 130  # The shell's code for a process ended by Ctrl-C.
 
 
 def usage() -> str:
@@ -80,10 +79,10 @@ def run(argv: Sequence[str]) -> int:
   """Runs one command line and returns its exit code."""
   if not argv or argv[0] in ("-h", "--help", "help"):
     print(usage())
-    return 0
+    return DONE
   if argv[0] in ("--version", "-V"):
     print(f"lmx {lmx.__version__}")
-    return 0
+    return DONE
   module, args = parse(argv)
   if argv[0] not in _WITHOUT_JAX:
     keep_freed_memory()  # Before anything starts threads.
@@ -91,9 +90,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """The console script: exit code 0; 2 after a mistake in the input, 75 when another process of the run is lost,
-  130 after Ctrl-C.
-  """
+  """The console script; its exit codes are those of `lmx.exits`."""
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):  # A terminal that can't show a character gets a "?", not a crash.
       stream.reconfigure(errors="replace")
@@ -102,21 +99,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
     return code
   except LostProcessError as error:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    os._exit(LOST_PROCESS)  # What jax does at exit would wait for the process that is gone.
+    leave(LOST_PROCESS, f"error: {error}")  # What jax does at exit would wait for the process that is gone.
   except LmxError as error:
     print(f"error: {error}", file=sys.stderr)
-    return 2
+    return code_of(error)
   except ModuleNotFoundError as error:
     if (error.name or "lmx").partition(".")[0] == "lmx":
       raise
     print(
       f"error: the package {error.name} is not installed. Fix: pip install -c constraints.txt -e .", file=sys.stderr
     )
-    return 2
+    return MISTAKE
   except KeyboardInterrupt:
     print("stopped", file=sys.stderr)
     return INTERRUPTED
   except BrokenPipeError:  # `lmx config show | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return DONE

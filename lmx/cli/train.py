@@ -1,19 +1,29 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Train a model, or go on with a run that was stopped.
 
-A run is a folder; starting the same command again goes on where it stopped. Ctrl-C saves and stops; a second Ctrl-C
-stops at once. The exit code is 0 when the run is finished and also when a signal stopped it and it was saved.
+A run is a folder; starting the same command again resumes where it stopped. Ctrl-C and SIGTERM save and stop; where
+there is nothing new to save (before the first step), and the second time, they stop at once.
+
+Exit codes: 0 the run is finished, or a signal stopped it and it was saved; 2 a mistake in the input; 75 another process
+of the run was lost, stopped or never started (start all again); 78 the processes were started with different configs,
+code or data; 130 and 143 stopped at once by Ctrl-C, by SIGTERM; 1 anything unexpected.
 
 Several processes on one or many machines make one run: start the same command in each, with the same --coordinator
-and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints.
+and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints. When one ends
+otherwise than well, all end with its exit code; config.processes says how long one is waited for.
 """
 
 import argparse
 import importlib
+import os
 import shlex
 
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, working_directory
+from lmx.exits import DONE, SIGNALLED, leave, safe
+from lmx.signals import StopSignals, say_stopping
+
+NOTHING_DONE = "Nothing had been begun."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,14 +44,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  config = checked_config(args)
-  workdir, note = working_directory(config, args.workdir, accept_changes=args.accept_changes)
-  backend = importlib.import_module("lmx.backend")  # jax and all that needs it, once the flags are known to be good.
-  backend.start_processes(args.coordinator, args.process_count, args.process_index)
-  if backend.is_first_process():
-    print(f"lmx train: {note}", flush=True)
-  build = importlib.import_module("lmx.build")
-  loop = importlib.import_module("lmx.loop")
-  command = shlex.join(["lmx", "train", f"--config={args.config}", *(f"--config.{text}" for text in args.overrides)])
-  loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command))
-  return 0
+  with StopSignals(say_stopping, stop_at_once) as stop:
+    config = checked_config(args)
+    workdir, note = working_directory(config, args.workdir, accept_changes=args.accept_changes)
+    if args.coordinator is not None:
+      # C++ would log what is lost before lmx says it. The variable is read once, when jax is imported.
+      os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    processes = importlib.import_module(
+      "lmx.processes"
+    )  # jax and all that needs it, once the flags are known to be good.
+    limits = config.processes
+    processes.start_processes(args.coordinator, args.process_count, args.process_index,
+                              start_seconds=limits.start_seconds, lost_seconds=limits.lost_seconds)  # fmt: skip
+    with processes.ending_together():
+      if processes.is_first_process():
+        print(f"lmx train: {note}", flush=True)
+      build = importlib.import_module("lmx.build")
+      loop = importlib.import_module("lmx.loop")
+      overrides = (f"--config.{text}" for text in args.overrides)
+      command = shlex.join(["lmx", "train", f"--config={args.config}", *overrides])
+      loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command), stop)
+  return DONE
+
+
+def stop_at_once(number: int, name: str) -> None:
+  """Ends the process after a signal that leaves nothing to be saved, or after the second one."""
+  leave(SIGNALLED + number, f"{name}: stopped at once. {safe() or NOTHING_DONE}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lmx.data.encoding import Needs
+from lmx.data.encoding import Needs, check_ids
 from lmx.data.rows import Piece
 from lmx.errors import LmxError
 
@@ -34,15 +34,16 @@ class Assemble:
   that have one value a row are left as they are.
   """
 
-  def __init__(self, needs: Needs, lengths: Mapping[str, int], pad_id: int):
+  def __init__(self, needs: Needs, lengths: Mapping[str, int], pad_id: int, vocab_size: int | None = None):
     """See the class.
 
     Args:
       needs: what the objective asks for.
       lengths: group -> places of a row, "" for the groups that are not named.
       pad_id: fills tokens and targets.
+      vocab_size: ids that tokens may have, 0 to vocab_size - 1; None: not checked.
     """
-    self._needs, self._lengths, self._pad_id = needs, lengths, pad_id
+    self._needs, self._lengths, self._pad_id, self._vocab_size = needs, lengths, pad_id, vocab_size
 
   def __call__(self, pieces: Sequence[Piece], rng: np.random.Generator) -> Row:
     parts = [self._needs.prepare(piece.content, rng) for piece in pieces]
@@ -54,6 +55,8 @@ class Assemble:
       _check_length(group, used, length)
       for name in names:
         row[name] = self._join(name, [part[name] for part in parts], used, length)
+      if self._vocab_size is not None:
+        check_ids(row[group + _TOKENS], self._vocab_size, "a batch")
       row[group + "segment_ids"] = _segments(sizes, used, length)
       if group + "positions" not in row:
         starts = np.zeros(len(sizes), np.int64) if group else np.array([piece.position for piece in pieces])

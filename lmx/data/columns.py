@@ -14,6 +14,8 @@ _NOT_LABELS = (
   "This looks like a regression target or a text, not like labels. "
   "Fix: --config.objective.name=regression, another column, or --config.objective.labels=..."
 )
+_MOST_WHOLE = 2**64  # Ids of 64 bits may be classes.
+_LONGEST_INFINITY = len("-infinity")
 _WORDS = ("tokens", "tags")  # Columns of lists, which a table writes as words with spaces between.
 
 
@@ -30,14 +32,14 @@ def column_values(spec: DataSpec, column: str, several: bool = False) -> list[st
       with a fraction.
   """
   bad, wanted = BadDocuments(spec.bad_documents), Wanted((column,))
-  found: set[str] = set()
+  found: dict[str, str] = {}  # Value -> where it was seen first.
   key = f"config.data.columns.{column}: {spec.columns[column]!r}"
   for source in open_sources(spec):
     for record in source.records(wanted, bad):
       for value in split_values(record.values[column], column, several):
-        if is_fraction(value):
-          raise LmxError(f"{record.where}: {key} has {value!r}, which is no class. {_NOT_LABELS}")
-        found.add(value)
+        if is_no_class(value):
+          raise LmxError(f"{record.where}: {key} has {value[:40]!r}, which is no class. {_NOT_LABELS}")
+        found.setdefault(value, record.where)
       if len(found) > MOST_VALUES:
         example = f"one at {record.where} is {str(record.values[column])[:40]!r}"
         raise LmxError(f"{key} has more than {MOST_VALUES:,} different values ({example}). {_NOT_LABELS}")
@@ -45,6 +47,8 @@ def column_values(spec: DataSpec, column: str, several: bool = False) -> list[st
     raise LmxError(f"{key} is empty in every row of {', '.join(spec.sources)}.")
   if not all(map(_is_number, found)):
     return sorted(found)
+  if infinite := next((value for value in found if math.isinf(float(value))), None):
+    raise LmxError(f"{found[infinite]}: {key} has {infinite!r} among numbers, which is no class. {_NOT_LABELS}")
   return sorted(found, key=float)
 
 
@@ -66,13 +70,18 @@ def label_text(value: Any) -> str:
   return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
-def is_fraction(label: str) -> bool:
-  """Whether a label is a number that isn't whole, or "nan"."""
+def is_no_class(label: str) -> bool:
+  """Whether a label is "nan", or a number that isn't whole or is beyond 64 bits (1e300).
+
+  "inf" alone may be a word: it is a tag for infinitives.
+  """
   try:
     number = float(label)
   except ValueError:
     return False
-  return math.isnan(number) or (math.isfinite(number) and not number.is_integer())
+  if math.isinf(number):
+    return len(label) > _LONGEST_INFINITY  # An integer so long that it overflows.
+  return math.isnan(number) or not number.is_integer() or abs(number) > _MOST_WHOLE
 
 
 def _is_number(text: str) -> bool:

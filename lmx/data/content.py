@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lmx.data.document import TEXT, BadDocuments, Record, Source, Wanted, is_missing
-from lmx.data.encoding import BadExampleError, Encoded, ExampleEncoder
+from lmx.data.encoding import BadExampleError, Encoded, ExampleEncoder, check_ids
 from lmx.data.store import ExampleStore, ExampleWriter, Store, StoreWriter, TokenStore, token_dtype
 from lmx.data.token_files import TokenSource
 from lmx.data.vocabulary import Tokenizer
@@ -135,6 +135,8 @@ class TextContent:
     return StoreWriter(folder, self._dtype, keep_text=keep_text)
 
   def write(self, writer: StoreWriter, items: Sequence[Item], values: Sequence[np.ndarray]) -> None:
+    for item, ids in zip(items, values, strict=True):
+      check_ids(ids, self._tokenizer.vocab_size, item.record.where)
     writer.add(values, [item.data for item in items])
 
   def open(self, folder: Path) -> TokenStore:

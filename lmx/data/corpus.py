@@ -16,16 +16,16 @@ from lmx.data.columns import column_values
 from lmx.data.content import CUT, CUT_TOKENS, UNKNOWN
 from lmx.data.encoding import ExampleEncoder, Needs
 from lmx.data.example_rows import make_example_rows
-from lmx.data.facts import EpochFacts, PartFacts, SourceNotes, describe
+from lmx.data.facts import EpochFacts, Origin, PartFacts, SourceNotes, describe
 from lmx.data.pipeline import BatchShape, EvalBatches, Loader
-from lmx.data.prepare import PreparedSource, Progress, Split, prepare_source
+from lmx.data.prepare import HELDOUT, TRAIN, PreparedSource, Progress, Split, prepare_source
 from lmx.data.rows import Rows, make_rows
 from lmx.data.sources import open_source
 from lmx.data.spec import DataSpec
 from lmx.data.store import ExampleStore, Store, TokenStore
 from lmx.data.streams import StreamRows
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec
-from lmx.data.tokenizer_training import make_tokenizer
+from lmx.data.tokenizer_training import check_same_tokenizer, make_tokenizer
 from lmx.errors import LmxError, message
 from lmx.shapes import ALL_ROWS, RowShare
 
@@ -35,6 +35,7 @@ __all__ = [
   "EpochFacts",
   "Needs",
   "TokenizerSpec",
+  "check_same_tokenizer",
   "column_values",
   "epoch_facts",
   "heldout_text",
@@ -56,6 +57,7 @@ class Corpus:
     tokenizer: its ids are those of the stores.
     train, heldout: stores, in the order of the sources; heldout may be ().
     train_facts, heldout_facts: one for each of them.
+    train_origins, heldout_origins: one for each of them, too.
     notes: one for each source, held-out ones last.
   """
 
@@ -65,6 +67,8 @@ class Corpus:
   heldout: tuple[Store, ...]
   train_facts: tuple[PartFacts, ...]
   heldout_facts: tuple[PartFacts, ...]
+  train_origins: tuple[Origin, ...]
+  heldout_origins: tuple[Origin, ...]
   notes: tuple[SourceNotes, ...]
 
   def describe(self) -> str:
@@ -109,16 +113,18 @@ def prepare_corpus(
     prepared.append(one)
   train = prepared[: len(spec.sources)]
   if spec.heldout_sources:
-    heldout = [(one, one.train) for one in prepared[len(spec.sources) :]]
+    heldout = [(one, one.train, TRAIN) for one in prepared[len(spec.sources) :]]
   else:
-    heldout = [(one, one.heldout) for one in train if one.heldout is not None]
+    heldout = [(one, one.heldout, HELDOUT) for one in train if one.heldout is not None]
   return Corpus(
     spec=spec,
     tokenizer=tokenizer,
     train=tuple(one.train for one in train),
-    heldout=tuple(store for _, store in heldout),
+    heldout=tuple(store for _, store, _ in heldout),
     train_facts=tuple(_facts(one.name, one.train) for one in train),
-    heldout_facts=tuple(_facts(one.name, store) for one, store in heldout),
+    heldout_facts=tuple(_facts(one.name, store) for one, store, _ in heldout),
+    train_origins=tuple(Origin(one.files, one.digests[TRAIN]) for one in train),
+    heldout_origins=tuple(Origin(one.files, one.digests[part]) for one, _, part in heldout),
     notes=tuple(_notes(one) for one in prepared),
   )
 
@@ -285,6 +291,7 @@ def _shape(corpus: Corpus, batch_size: int, share: RowShare, length: int | None)
     batch_size=batch_size,
     share=share,
     pad_id=corpus.tokenizer.pad_id,
+    vocab_size=corpus.tokenizer.vocab_size,
     pad_multiple=corpus.spec.pad_multiple,
     threads=corpus.spec.threads,
     prefetch=corpus.spec.prefetch_batches,

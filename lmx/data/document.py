@@ -5,6 +5,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from lmx.errors import LmxError, choose, nearest
@@ -199,6 +200,10 @@ class Source(Protocol):
   @property
   def total_bytes(self) -> int | None:
     """A guess for progress bars, or None."""
+
+  @property
+  def files(self) -> list[Path]:
+    """The files whose contents the rows are made from; none where `fingerprint` holds a digest of all of them."""
 
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     """The documents, always in the same order."""

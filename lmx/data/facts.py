@@ -3,7 +3,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lmx.units import human, human_bytes
 
@@ -29,6 +30,20 @@ class PartFacts:
   @property
   def bytes_per_token(self) -> float:
     return self.bytes / self.tokens if self.tokens else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+  """What proves the contents of one part.
+
+  Attributes:
+    files: [path, bytes, digest] of each file that its source was read from; those of the held-out part of a source are
+      the source's.
+    digest: of the ids or examples in it, and of their order.
+  """
+
+  files: Sequence[Sequence[Any]]
+  digest: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -104,6 +104,10 @@ class FileSource:
     """Bytes on disk; unpacked text is longer."""
     return None if any(map(is_compressed, self.paths)) else sum(p.stat().st_size for p in self.paths)
 
+  @property
+  def files(self) -> list[Path]:
+    return self.paths
+
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     return texts_of(self.records(TEXT, bad), self.options.columns["text"], bad)
 

@@ -14,9 +14,12 @@ from lmx.data.framing import read_framing
 from lmx.data.older_vocabularies import find_vocabulary
 from lmx.data.published_tokenizer import read_published
 from lmx.data.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_beside, read_config
+from lmx.data.tokenizer_check import check_tokenizer_json
 from lmx.data.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.data.written_tokens import WrittenTokens
-from lmx.errors import LmxError
+from lmx.errors import LmxError, message
+from lmx.json_text import parse_bounded
+from lmx.limits import raise_over
 
 MODEL_FILE = "tokenizer.json"
 # Published names of special tokens, looked for when tokenizer_config.json does not name them.
@@ -51,10 +54,7 @@ class HuggingFaceTokenizer(Tokenizer):
       LmxError: not a tokenizer.json, or no token that ends a document can be found.
     """
     self._model, self._config = model, config
-    try:
-      self._tokenizer = tokenizers.Tokenizer.from_str(model.decode())
-    except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
-      raise _no_tokenizer(where, error) from error
+    self._tokenizer, values = _parsed(model, where)
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self._tokenizer.encode_special_tokens = True
@@ -66,7 +66,11 @@ class HuggingFaceTokenizer(Tokenizer):
     self.name = f"huggingface {self.vocab_size}"
     self.fingerprint = digest("huggingface", model, f"{self.bos_id} {self.eos_id}")
     self.own_framing = read_framing(self._tokenizer, where)
-    self._parts: Mapping[str, Any] = json.loads(model).get("model", {})
+    beyond = max((*self.own_framing.single.ids, *self.own_framing.pair.ids))
+    if beyond >= self.vocab_size:
+      allowed = f"below {self.vocab_size}, the size of the vocabulary"
+      raise LmxError(message(f"{where}: an id in post_processor", got=beyond, allowed=allowed, fix="correct the file"))
+    self._parts: Mapping[str, Any] = values.get("model", {})
     self.lossless = round_trips(self)
     unknown = self._parts.get("unk_token")
     self.unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
@@ -147,6 +151,25 @@ class HuggingFaceTokenizer(Tokenizer):
       (directory / CONFIG_FILE).write_bytes(self._config)
 
 
+def _checked(model: bytes, where: str) -> dict[str, Any]:
+  """The contents of a tokenizer.json, bounded in nesting and in added tokens before the library reads it.
+
+  Raises:
+    LmxError: it is not a JSON object, or over a limit.
+  """
+  try:
+    values = parse_bounded(model, where)
+  except LmxError as error:
+    if isinstance(error.__cause__, ValueError):  # No JSON at all.
+      raise _no_tokenizer(where, error.__cause__) from error
+    raise
+  if not isinstance(values, dict):
+    raise _no_tokenizer(where, ValueError("not a JSON object"))
+  added = values.get("added_tokens")
+  raise_over("added_tokens", len(added) if isinstance(added, list) else 0, f"{where}: added_tokens")
+  return values
+
+
 def _sentinels(find: Any) -> tuple[int, ...]:
   """Ids of <extra_id_0>, <extra_id_1>, ..., as many as there are."""
   found: list[int] = []
@@ -172,18 +195,21 @@ def load_huggingface(path: Path, subject: str) -> HuggingFaceTokenizer:
   else:
     file, model = older.file, older.build(values)
   if published is not None:
-    model, config = published.finish(_parsed(model, str(file)), from_json=older is None)
+    whole = json.loads(_parsed(model, str(file))[0].to_str())
+    model, config = published.finish(whole, from_json=older is None)
   return HuggingFaceTokenizer(model, config, str(file), chat_template(folder, values))
 
 
-def _parsed(model: bytes, where: str) -> dict[str, Any]:
-  """The contents of a tokenizer.json with every part of it.
+def _parsed(model: bytes, where: str) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+  """The library's tokenizer of a tokenizer.json, and the contents of the file.
 
   Raises:
-    LmxError: it is none.
+    LmxError: it is none, or over a limit.
   """
+  values = _checked(model, where)
+  check_tokenizer_json(values, where)
   try:
-    return json.loads(tokenizers.Tokenizer.from_str(model.decode()).to_str())
+    return tokenizers.Tokenizer.from_str(model.decode()), values
   except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
     raise _no_tokenizer(where, error) from error
 

@@ -16,6 +16,7 @@ import sentencepiece
 from lmx.data.special_tokens import CONFIG_FILE, read_beside, read_config
 from lmx.data.vocabulary import Tokenizer, digest, read_file
 from lmx.errors import LmxError, message
+from lmx.json_text import parse_bounded
 
 SOURCE_FILE, TARGET_FILE, PIECES_FILE = "source.spm", "target.spm", "vocab.json"
 _SPACE = "\u2581"
@@ -121,10 +122,7 @@ def _processor(data: bytes, where: str) -> sentencepiece.SentencePieceProcessor:
 
 def _read_pieces(data: bytes, where: str) -> dict[str, int]:
   """{piece: id}, the special ones included."""
-  try:
-    ids = json.loads(data)
-  except ValueError as error:
-    raise LmxError(f"{where} is not JSON: {error}") from error
+  ids = parse_bounded(data, where)
   good = isinstance(ids, dict) and all(isinstance(one, int) and 0 <= one < 2**31 for one in ids.values())
   missing = [piece for piece in _SPECIAL if good and piece not in ids]
   if not good or missing:

@@ -36,6 +36,7 @@ class BatchShape:
     batch_size: rows of a batch, over all processes.
     share: which of them this process makes.
     pad_id: the token in places that no document fills.
+    vocab_size: ids of the tokenizer, which no token of a batch may be beyond; None: not checked.
     pad_multiple: a batch ends with its longest row, rounded up to a multiple of it; None: at the length.
     threads: making batches; 0: they are made when they are asked for.
     prefetch: batches made ahead.
@@ -46,6 +47,7 @@ class BatchShape:
   batch_size: int
   share: RowShare = ALL_ROWS
   pad_id: int = 0
+  vocab_size: int | None = None
   pad_multiple: int | None = None
   threads: int = 1
   prefetch: int = 4
@@ -98,7 +100,9 @@ def _endless(sources: Sequence[Rows], weights: Sequence[float], seed: int, shuff
 
 
 def _batches(rows: grain.MapDataset, needs: Needs, shape: BatchShape, seed: int) -> grain.MapDataset:
-  return _parts(rows.random_map(Assemble(needs, shape.lengths, shape.pad_id), seed=seed), needs, shape)
+  return _parts(
+    rows.random_map(Assemble(needs, shape.lengths, shape.pad_id, shape.vocab_size), seed=seed), needs, shape
+  )
 
 
 def _parts(rows: grain.MapDataset, needs: Needs, shape: BatchShape) -> grain.MapDataset:
@@ -292,7 +296,7 @@ class EvalBatches:
     filled = np.full(-(-self.rows // shape.batch_size) * shape.batch_size, -1, np.int64)
     filled[: self.rows] = indices
     assembled = grain.MapDataset.source(_ChosenRows(sources, filled)).random_map(
-      _AssembleChosen(needs, shape.lengths, shape.pad_id), seed=0
+      _AssembleChosen(needs, shape.lengths, shape.pad_id, shape.vocab_size), seed=0
     )
     self._shape = shape
     self._batches = _parts(assembled, needs, shape)

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from lmx.data.content import Content, Encodings, Item, make_content, text_item
+from lmx.data.digests import digest_of, read_record, save_text
 from lmx.data.document import BadDocuments, Source
 from lmx.data.encoding import ExampleEncoder
-from lmx.data.folders import cache_name, replacing
+from lmx.data.folders import cache_name, cached
 from lmx.data.store import Store
 from lmx.data.vocabulary import Tokenizer, digest
 from lmx.errors import LmxError, message
 
-FORMAT = 2  # Raised when the meaning of a cache folder changes.
+FORMAT = 3  # Raised when the meaning of a cache folder changes.
 MANIFEST = "manifest.json"
 SPLITS = ("document", "tail")
 TRAIN, HELDOUT = "train", "heldout"
@@ -59,6 +60,8 @@ class PreparedSource:
     skipped: bad documents left out, by reason, and the first of each.
     counts: see `lmx.data.content.Encodings`.
     reused: whether it was in the cache already.
+    files: [path, bytes, digest] of each file that it was made from.
+    digests: part -> digest of what is in its store.
   """
 
   name: str
@@ -68,6 +71,8 @@ class PreparedSource:
   examples: dict[str, str]
   counts: dict[str, int]
   reused: bool
+  files: list[list[Any]]
+  digests: dict[str, str]
 
 
 def split_items(read: ReadItems, divides: bool, split: Split, bad: BadDocuments) -> Iterator[tuple[str, Item]]:
@@ -162,14 +167,15 @@ def prepare_source(
   made_from = json.loads(json.dumps(made_from))  # As it will be read back: tuples become lists.
   cache = Path(cache_dir).expanduser()
   folder = cache / cache_name(source.name, tokenizer.name, digest(json.dumps(made_from, sort_keys=True)))
-  reused = folder.exists()
-  if not reused:
-    with replacing(folder) as partial:
-      bad = BadDocuments(bad_documents)
-      with _Writers(partial, content, bool(split.fraction), keep_text) as writers:
-        counts = _encode(source, content, split, bad, writers, progress)
-      manifest = {"made_from": made_from, "skipped": dict(bad.counts), "examples": bad.examples, "counts": counts}
-      (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+  def make(partial: Path) -> dict[str, str]:
+    bad = BadDocuments(bad_documents)
+    with _Writers(partial, content, bool(split.fraction), keep_text) as writers:
+      counts = _encode(source, content, split, bad, writers, progress)
+    manifest = {"made_from": made_from, "skipped": dict(bad.counts), "examples": bad.examples, "counts": counts}
+    return {**writers.digests, MANIFEST: save_text(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")}
+
+  reused = cached(folder, source.files, make)
   return _open(folder, source.name, content, made_from, reused)
 
 
@@ -199,10 +205,15 @@ def _batches(source: Source, content: Content, split: Split, bad: BadDocuments) 
 
 
 class _Writers:
-  """The stores of the training and the held-out part."""
+  """The stores of the training and the held-out part.
+
+  Attributes:
+    digests: name -> digest of the files that were written, once the block has ended well.
+  """
 
   def __init__(self, folder: Path, content: Content, heldout: bool, keep_text: bool):
     self._content = content
+    self.digests: dict[str, str] = {}
     self._stores: dict[str, Any] = {TRAIN: content.writer(folder / TRAIN, keep_text)}
     if heldout:
       self._stores[HELDOUT] = content.writer(folder / HELDOUT, True)
@@ -216,9 +227,13 @@ class _Writers:
   def __enter__(self) -> "_Writers":
     return self
 
-  def __exit__(self, *error) -> None:
-    for store in self._stores.values():
-      store.close()
+  def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+    try:
+      for part, store in self._stores.items() if kind is None else ():
+        self.digests |= {f"{part}/{name}": digest for name, digest in store.close().items()}
+    finally:
+      for store in self._stores.values():
+        store.abandon()
 
 
 def _encode(
@@ -250,22 +265,16 @@ def _encode(
 
 
 def _open(folder: Path, name: str, content: Content, made_from: dict, reused: bool) -> PreparedSource:
-  """The stores of a cache folder, after checking that it is whole and the right one."""
-  fix = f"Fix: remove {folder}; it will be made again."
-  try:
-    manifest = json.loads((folder / MANIFEST).read_text())
-  except (OSError, ValueError) as error:
-    raise LmxError(f"The cache {folder} is damaged: {error}. {fix}") from error
-  found = manifest.get("made_from")
+  """The stores of a cache folder that was checked, once it is sure to be the right one."""
+  manifest = json.loads((folder / MANIFEST).read_text())
+  found = manifest["made_from"]
   if found != made_from:
     differing = [key for key in made_from if not isinstance(found, dict) or found.get(key) != made_from[key]]
+    fix = f"Fix: remove {folder}; it will be made again."
     raise LmxError(f"The cache {folder} was made from another {' and '.join(differing) or 'lmx'}. {fix}")
   parts = {part: content.open(folder / part) for part in (TRAIN, HELDOUT) if (folder / part).is_dir()}
-  if TRAIN not in parts:
-    raise LmxError(f"The cache {folder} is damaged: no {TRAIN} in it. {fix}")
-  for store in parts.values():
-    if problem := store.problem():
-      raise LmxError(f"The cache {folder} is damaged: {problem}. {fix}")
+  record = read_record(folder)
+  of_part = {part: [kept for name, kept in record["files"].items() if name.startswith(f"{part}/")] for part in parts}
   return PreparedSource(
     name=name,
     train=parts[TRAIN],
@@ -274,4 +283,6 @@ def _open(folder: Path, name: str, content: Content, made_from: dict, reused: bo
     examples=manifest["examples"],
     counts=manifest["counts"],
     reused=reused,
+    files=[[path, *kept] for path, kept in record["sources"].items()],
+    digests={part: digest_of(*kept) for part, kept in of_part.items()},
   )

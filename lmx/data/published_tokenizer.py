@@ -19,6 +19,8 @@ from lmx.data.special_tokens import CONFIG_FILE, TOKEN_KEYS, named_tokens, read_
 from lmx.data.tokenizer_classes import DEFAULTS, OF_MODELS, READS_ALIKE, rebuilt, template
 from lmx.data.vocabulary import DESCRIPTION_FILE
 from lmx.errors import LmxError
+from lmx.json_text import parse_bounded, read_bounded
+from lmx.limits import raise_over
 
 ADDED_FILE, MAP_FILE = "added_tokens.json", "special_tokens_map.json"
 _LISTS = ("extra_special_tokens", "additional_special_tokens")
@@ -86,12 +88,15 @@ def read_published(folder: Path) -> Published | None:
   added: dict[int, AddedToken] = {}
   if "added_tokens_decoder" in values:
     stated = _object(values["added_tokens_decoder"], f"{folder / CONFIG_FILE}: added_tokens_decoder")
+    raise_over("added_tokens", len(stated), f"{folder / CONFIG_FILE}: added_tokens_decoder")
     for number, token in stated.items():
       added[_number(number, folder / CONFIG_FILE)] = _added(token, folder / CONFIG_FILE)
   else:
     values |= _read(folder / MAP_FILE)
     special = {*named_tokens(values).values(), *(token.content for token in _listed(values, folder))}
-    for token, number in _read(folder / ADDED_FILE).items():
+    listed_ids = _read(folder / ADDED_FILE)
+    raise_over("added_tokens", len(listed_ids), f"{folder / ADDED_FILE}: number of tokens")
+    for token, number in listed_ids.items():
       added[_number(number, folder / ADDED_FILE)] = AddedToken(
         token, normalized=token not in special, special=token in special
       )
@@ -145,7 +150,7 @@ def _added(token: Any, where: Path, name: str | None = None) -> AddedToken:
 
 def _number(value: Any, where: Path) -> int:
   """The id of an added token."""
-  if not str(value).isdecimal():
+  if not (str(value).isdecimal() and len(str(value)) < 12):
     raise LmxError(f"{where}: the id of an added token is {str(value)[:60]!r}, and should be a whole number.")
   return int(value)
 
@@ -160,7 +165,4 @@ def _read(file: Path) -> dict[str, Any]:
   """The contents of a JSON file; {} if it does not exist."""
   if not file.is_file():
     return {}
-  try:
-    return _object(json.loads(file.read_text(encoding="utf-8")), str(file))
-  except ValueError as error:
-    raise LmxError(f"{file} is not JSON: {error}") from error
+  return _object(parse_bounded(read_bounded(file), str(file)), str(file))

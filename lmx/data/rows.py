@@ -15,12 +15,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from lmx.data.folders import replacing
+from lmx.data.digests import CacheWriteError, save_array
+from lmx.data.folders import cached
 from lmx.data.store import TokenStore
 from lmx.errors import LmxError, choose
 
 BLOCK = 1 << 16  # Pieces packed together; more would gain little room and need more memory.
-_PLAN_FORMAT = 1
+_PLAN_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,12 +230,13 @@ def kept_plan(store: Path, name: str, make: Callable[[], RowPlan]) -> RowPlan:
   """The plan kept beside a store, made and kept if it is not there: packing 10M documents takes half a minute."""
   folder = store / f"rows-{_PLAN_FORMAT}-{name}"
   names = [field.name for field in dataclasses.fields(RowPlan)]
-  if not folder.is_dir():
+
+  def fill(partial: Path) -> dict[str, str]:
     plan = make()
-    try:
-      with replacing(folder) as partial:
-        for name in names:
-          np.save(partial / f"{name}.npy", getattr(plan, name))
-    except OSError:
-      return plan  # A cache that may only be read.
+    return {f"{name}.npy": save_array(partial / f"{name}.npy", getattr(plan, name)) for name in names}
+
+  try:
+    cached(folder, (), fill)
+  except CacheWriteError:
+    return make()  # A cache that may only be read.
   return RowPlan(**{name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names})

@@ -27,6 +27,7 @@ MODEL_FILE = "tokenizer.model"
 MODEL_TYPES = {"bpe": "bpe", "unigram": "unigram", "char": "char"}
 _SPACE = "\u2581"  # SentencePiece writes a space as this character, so the character itself needs another way.
 _CHUNK = 16384  # Characters encoded at once; a longer text is cut after a newline, which is always a piece of its own.
+_GRID = 256  # Scores of a unigram model of ours are multiples of 1 / 256: a chunk's sums of them are exact in float32.
 _MAX_LINE = 4000  # Characters of one training sentence.
 
 
@@ -176,6 +177,15 @@ class SentencePieceTokenizer(Tokenizer):
     model = _as_controls(self.model, self._own_sentinels)
     return json.loads(from_sentencepiece(model, marks_are_spaces=self._space_ids is None, where=self._where))
 
+  @property
+  def json_is_exact(self) -> bool:
+    """As `Tokenizer.json_is_exact`: not for a unigram model whose scores are on no grid."""
+    proto = model_format.ModelProto.FromString(self.model)  # type: ignore[attr-defined]
+    normal = (piece.score for piece in proto.pieces if piece.type == proto.SentencePiece.NORMAL)
+    return proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM or all(
+      (score * _GRID).is_integer() for score in normal
+    )
+
   def save_files(self, directory: Path) -> None:
     (directory / MODEL_FILE).write_bytes(self.model)
 
@@ -252,9 +262,22 @@ def train_sentencepiece(
       seen.update(text)
     return _train_characters(seen)
   sentences = (sentence for text in texts for sentence in _sentences(text))
-  return SentencePieceTokenizer(
-    _train(sentences, vocab_size=vocab_size, model_type=model_type, byte_fallback=True, user_defined_symbols=["\n"])
-  )
+  options = {"byte_fallback": True, "user_defined_symbols": ["\n"]}
+  model = _train(sentences, vocab_size=vocab_size, model_type=model_type, **options)
+  return SentencePieceTokenizer(_on_grid(model) if model_type == "unigram" else model)
+
+
+def _on_grid(model: bytes) -> bytes:
+  """A unigram model with its pieces' scores rounded to a grid.
+
+  SentencePiece adds scores up in float32, readers of a tokenizer.json in float64. Of two ways to write a text that are
+  equally likely both take the first, but only where rounding doesn't make one of them larger.
+  """
+  proto = model_format.ModelProto.FromString(model)  # type: ignore[attr-defined]
+  for piece in proto.pieces:
+    if piece.type == proto.SentencePiece.NORMAL:
+      piece.score = round(piece.score * _GRID) / _GRID
+  return proto.SerializeToString()
 
 
 def _sentences(text: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from lmx.data.document import TEXT, BadDocuments, Document, ReadOptions, Record, Source, Wanted
 from lmx.data.files import FORMATS, FileSource
@@ -60,6 +61,10 @@ class JoinedSource:
   def total_bytes(self) -> int | None:
     sizes = [part.total_bytes for part in self.parts]
     return None if None in sizes else sum(size for size in sizes if size is not None)
+
+  @property
+  def files(self) -> list[Path]:
+    return [path for part in self.parts for path in part.files]
 
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     for part in self.parts:

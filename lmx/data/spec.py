@@ -2,6 +2,7 @@
 """`config.data` as a frozen record, and the sources it names."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from lmx.data.document import ReadOptions, Source
@@ -39,9 +40,9 @@ class DataSpec:
     if self.weights and len(self.weights) != len(self.sources):
       allowed = f"(), or one weight for each of the {len(self.sources)} sources"
       raise LmxError(message("config.data.weights", got=self.weights, allowed=allowed))
-    if any(not weight > 0 for weight in self.weights):
+    if any(not 0 < weight < math.inf for weight in self.weights):
       raise LmxError(
-        message("config.data.weights", got=self.weights, allowed="weights over 0; drop the source instead")
+        message("config.data.weights", got=self.weights, allowed="finite weights over 0; drop the source instead")
       )
     if not 0 <= self.heldout_fraction < 1:
       raise LmxError(message("config.data.heldout_fraction", got=self.heldout_fraction, allowed="0 <= fraction < 1"))

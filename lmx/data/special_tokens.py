@@ -8,6 +8,7 @@ from typing import Any
 
 from lmx.data.vocabulary import TEMPLATE_FILE
 from lmx.errors import LmxError
+from lmx.json_text import parse_bounded, read_bounded
 
 CONFIG_FILE = "tokenizer_config.json"
 TOKEN_KEYS = ("bos_token", "eos_token", "pad_token", "cls_token", "sep_token", "mask_token")
@@ -21,10 +22,7 @@ def read_config(data: bytes | None, where: str) -> Mapping[str, Any]:
   """
   if data is None:
     return {}
-  try:
-    values = json.loads(data)
-  except ValueError as error:
-    raise LmxError(f"{CONFIG_FILE} beside {where} is not JSON: {error}") from error
+  values = parse_bounded(data, f"{CONFIG_FILE} beside {where}")
   if not isinstance(values, dict):
     raise LmxError(f"{CONFIG_FILE} beside {where} is not a JSON object.")
   try:
@@ -63,7 +61,7 @@ def chat_template(folder: Path, values: Mapping[str, Any]) -> str | None:
   file = folder / TEMPLATE_FILE
   if file.is_file():
     try:
-      return file.read_text(encoding="utf-8")
+      return read_bounded(file).decode()
     except UnicodeDecodeError as error:
       raise LmxError(f"{file} is not UTF-8: {error}") from error
   template = values.get("chat_template")
@@ -81,4 +79,4 @@ def chat_template(folder: Path, values: Mapping[str, Any]) -> str | None:
 def read_beside(folder: Path) -> bytes | None:
   """The tokenizer_config.json of a folder, or None."""
   file = folder / CONFIG_FILE
-  return file.read_bytes() if file.is_file() else None
+  return read_bounded(file) if file.is_file() else None

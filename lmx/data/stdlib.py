@@ -103,6 +103,10 @@ class StdlibSource:
   name = "stdlib"
   total_bytes: int | None = None
 
+  @property
+  def files(self) -> list[Path]:
+    return []
+
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     for part in (_topics, _docstrings, _sources):
       for document in part():

@@ -12,9 +12,10 @@ import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+
+from lmx.data.digests import DigestFile, save_array, save_text
 
 TOKENS, SIZES, TEXT, FIELDS = "tokens", "sizes.npy", "text.txt", "fields.json"
 
@@ -25,21 +26,21 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 class _FieldWriter:
-  """Appends arrays of any length."""
+  """Appends arrays of any length. Its file is open until `close`, and `file` for those who end it otherwise."""
 
   def __init__(self, folder: Path, name: str, dtype: np.dtype):
     self._folder, self._name, self._dtype = folder, name, dtype
-    self._values: BinaryIO = (folder / f"{name}.bin").open("wb")
+    self.file = DigestFile(folder / f"{name}.bin")
     self._lengths: list[np.ndarray] = []
 
   def add(self, arrays: Sequence[np.ndarray]) -> None:
-    np.concatenate([array.ravel() for array in arrays]).astype(self._dtype).tofile(self._values)
+    self.file.write(np.concatenate([array.ravel() for array in arrays]).astype(self._dtype).data)
     self._lengths.append(np.array([array.size for array in arrays], np.int64))
 
-  def close(self) -> None:
-    self._values.close()
+  def close(self) -> dict[str, str]:
     lengths = np.concatenate([np.zeros(1, np.int64), *self._lengths])
-    np.save(self._folder / f"{self._name}.offsets.npy", np.cumsum(lengths))
+    offsets = f"{self._name}.offsets.npy"
+    return {self.file.path.name: self.file.close(), offsets: save_array(self._folder / offsets, np.cumsum(lengths))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +70,6 @@ class Field:
   def __getitem__(self, index: int) -> np.ndarray:
     return self.values[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
-  def problem(self, items: int) -> str | None:
-    """What is wrong with the files, or None when they fit each other and the number of items."""
-    for file in (self._file, self.folder / f"{self.name}.offsets.npy"):
-      if not file.is_file():
-        return f"{file} is not there"
-    size, expected = self._file.stat().st_size, int(self.offsets[-1]) * self.dtype.itemsize
-    if size != expected or len(self.offsets) != items + 1:
-      return f"{self._file} has {size} bytes, {expected} were written for {items} items"
-    return None
-
 
 class _Sizes:
   """Bytes of text per item, while a store is written."""
@@ -91,8 +82,8 @@ class _Sizes:
   def add_sizes(self, sizes: Iterable[int]) -> None:
     self._sizes.append(np.array(list(sizes), np.int64))
 
-  def write_sizes(self) -> None:
-    np.save(self.folder / SIZES, np.concatenate([np.zeros(0, np.int64), *self._sizes]))
+  def write_sizes(self) -> dict[str, str]:
+    return {SIZES: save_array(self.folder / SIZES, np.concatenate([np.zeros(0, np.int64), *self._sizes]))}
 
 
 class StoreWriter(_Sizes):
@@ -101,7 +92,7 @@ class StoreWriter(_Sizes):
   def __init__(self, folder: Path, dtype: np.dtype, keep_text: bool = False):
     super().__init__(folder)
     self._tokens = _FieldWriter(folder, TOKENS, dtype)
-    self._text: BinaryIO | None = (folder / TEXT).open("wb") if keep_text else None
+    self._text = DigestFile(folder / TEXT) if keep_text else None
 
   def add(self, documents: Sequence[np.ndarray], texts: Sequence[bytes]) -> None:
     """Appends documents given as ids and as UTF-8 text."""
@@ -110,14 +101,18 @@ class StoreWriter(_Sizes):
     self._tokens.add(documents)
     self.add_sizes(map(len, texts))
     if self._text is not None:
-      self._text.writelines(texts)
+      self._text.write(b"".join(texts))
 
-  def close(self) -> None:
-    """Ends the files; without it the store is not whole."""
-    self._tokens.close()
+  def close(self) -> dict[str, str]:
+    """Ends the files, without which the store is not whole; returns {name: digest} of them."""
+    text = {} if self._text is None else {TEXT: self._text.close()}
+    return {**self._tokens.close(), **text, **self.write_sizes()}
+
+  def abandon(self) -> None:
+    """Closes the files of a store that will not be used."""
+    self._tokens.file.abandon()
     if self._text is not None:
-      self._text.close()
-    self.write_sizes()
+      self._text.abandon()
 
 
 class ExampleWriter(_Sizes):
@@ -148,12 +143,17 @@ class ExampleWriter(_Sizes):
       writer.add([example[name] for example in examples])
     self.add_sizes(sizes)
 
-  def close(self) -> None:
-    """Ends the files; without it the store is not whole."""
+  def close(self) -> dict[str, str]:
+    """Ends the files, without which the store is not whole; returns {name: digest} of them."""
+    digests = {FIELDS: save_text(self.folder / FIELDS, json.dumps(self._shapes)), **self.write_sizes()}
     for writer in self._fields.values():
-      writer.close()
-    self.write_sizes()
-    (self.folder / FIELDS).write_text(json.dumps(self._shapes))
+      digests |= writer.close()
+    return digests
+
+  def abandon(self) -> None:
+    """Closes the files of a store that will not be used."""
+    for writer in self._fields.values():
+      writer.file.abandon()
 
 
 def _described(array: np.ndarray) -> dict:
@@ -237,12 +237,6 @@ class TokenStore(_Store):
       out[-1] = self.eos_id
     return out
 
-  def problem(self) -> str | None:
-    """What is wrong with the files, or None when they fit each other."""
-    if not (self.folder / SIZES).is_file():
-      return f"{self.folder / SIZES} is not there"
-    return self._field.problem(self.documents)
-
 
 @dataclasses.dataclass(frozen=True)
 class ExampleStore(_Store):
@@ -277,14 +271,6 @@ class ExampleStore(_Store):
       shape = self._shapes[name]
       fields[name] = field[index].reshape(() if shape["scalar"] else (-1, *shape["shape"]))
     return fields
-
-  def problem(self) -> str | None:
-    """What is wrong with the files, or None when they fit each other."""
-    for name in (SIZES, FIELDS):
-      if not (self.folder / name).is_file():
-        return f"{self.folder / name} is not there"
-    problems = [field.problem(self.documents) for field in self._fields.values()]
-    return next((problem for problem in problems if problem), None)
 
 
 Store = TokenStore | ExampleStore

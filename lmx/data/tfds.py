@@ -41,6 +41,10 @@ class TfdsSource:
     self.total_bytes: int | None = None
     self._builder, self._data = _open(self.spec, self.options)
 
+  @property
+  def files(self) -> list[Path]:
+    return [Path(path) for path in self._builder.info.splits[self.options.tfds_split].filepaths]
+
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     return texts_of(self.records(TEXT, bad), self.options.columns["text"], bad)
 

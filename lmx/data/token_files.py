@@ -38,6 +38,10 @@ class TokenSource:
   def total_bytes(self) -> int | None:
     return None
 
+  @property
+  def files(self) -> list[Path]:
+    return self.paths
+
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     raise LmxError(
       f"{self.name} holds token ids, which only the tokenizer that made them can read. Fix: name it, as "

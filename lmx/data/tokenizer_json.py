@@ -40,7 +40,8 @@ def from_sentencepiece(model: bytes, *, marks_are_spaces: bool, where: str) -> s
   """A SentencePiece model.
 
   BPE gives the same ids: a piece is merged where SentencePiece merges it, by its score. In a unigram model, several
-  ways to write a text may be equally likely, and which of them is taken is not the same.
+  ways to write a text may be equally likely, and which of them is taken is the same where their scores add up exactly,
+  as in models that lmx trains.
 
   Args:
     model: the contents of a .model file.
@@ -71,7 +72,8 @@ def from_sentencepiece(model: bytes, *, marks_are_spaces: bool, where: str) -> s
   tokenizer = Tokenizer(inner)
   if kind == _UNIGRAM and in_bytes:  # Without bytes, a run of unknown characters is one token, which this would cut.
     hidden = [name for name, piece in zip(pieces, proto.pieces, strict=True) if piece.type in (_CONTROL, _UNKNOWN)]
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_within(hidden)), "isolated")
+    usual = [name for name, piece in zip(pieces, proto.pieces, strict=True) if piece.type in (_NORMAL, _USER_DEFINED)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_within(hidden, usual)), "isolated")
   steps = _normalizers(spec, marks_are_spaces)
   if steps:
     tokenizer.normalizer = normalizers.Sequence(steps)
@@ -89,9 +91,16 @@ def _plain(piece: str, kind: int) -> str:
   return piece.replace(_SPACE, " ") if kind in (_NORMAL, _USER_DEFINED, _UNUSED) else piece
 
 
-def _within(names: Sequence[str]) -> str:
-  """A pattern for the place after the first character of a name or of a byte piece: no text becomes such a piece."""
-  apart = [f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names if len(name) > 1]
+def _within(names: Sequence[str], pieces: Sequence[str]) -> str:
+  """A pattern for a place in each name, and in byte pieces, where a text is cut: it never becomes such a piece.
+
+  The place is one that none of the `pieces` that texts are made of could reach over, where the name has one.
+  """
+  pairs = {piece[place : place + 2] for piece in pieces for place in range(len(piece) - 1)}
+  apart = []
+  for name in (one for one in names if len(one) > 1):
+    cut = next((place for place in range(1, len(name)) if name[place - 1 : place + 1] not in pairs), 1)
+    apart.append(f"(?<={re.escape(name[:cut])})(?={re.escape(name[cut:])})")
   return "|".join([*apart, "(?<=<)(?=0x[0-9A-F]{2}>)"])
 
 

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from lmx.data.content import reader
+from lmx.data.digests import write_errors
 from lmx.data.document import TEXT, BadDocuments, Source, Wanted
-from lmx.data.folders import cache_name, replacing
+from lmx.data.folders import cache_name, cached
 from lmx.data.prepare import TRAIN, Split, split_items
 from lmx.data.spec import DataSpec, open_sources
 from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer, open_tokenizer, train_sentencepiece
 from lmx.data.vocabulary import digest
+from lmx.errors import LmxError, message
 
 _SAMPLE_CHUNK = 4096  # Characters; the training sample is made of such chunks.
-_TRAINING_FORMAT = 1  # Raised when training the same spec on the same text would give another tokenizer.
+_TRAINING_FORMAT = 2  # Raised when training the same spec on the same text would give another tokenizer.
 
 
 def make_tokenizer(spec: TokenizerSpec, data: DataSpec, wanted: Wanted = TEXT) -> Tokenizer:
@@ -46,11 +48,36 @@ def make_tokenizer(spec: TokenizerSpec, data: DataSpec, wanted: Wanted = TEXT) -
   }
   name = cache_name("tokenizer", spec.model_type, str(spec.vocab_size), digest(json.dumps(key, sort_keys=True)))
   folder = Path(data.cache_dir).expanduser() / name
-  if not folder.is_dir():
+
+  def make(partial: Path) -> dict[str, str]:
     tokenizer = train_tokenizer(spec, data, sources, wanted)
-    with replacing(folder) as partial:
+    with write_errors(partial):
       tokenizer.save(partial)
+    return {}
+
+  cached(folder, (file for source in sources for file in source.files), make)
   return load_tokenizer(folder).extended(spec.extra_ids)
+
+
+def check_same_tokenizer(own: Tokenizer, saved: TokenizerSpec, asked: TokenizerSpec, data: DataSpec, run: str) -> None:
+  """Whether a config asks for the tokenizer that a run has, perhaps from another place.
+
+  Args:
+    own: the run's.
+    saved: `config.tokenizer` of the run when it was started.
+    asked: that of now.
+    data: the sources.
+    run: the run's folder, for the message.
+
+  Raises:
+    LmxError: it asks for another one.
+  """
+  changed = [name for name, value in dataclasses.asdict(saved).items() if getattr(asked, name) != value]
+  if not changed or (not asked.needs_training and make_tokenizer(asked, data).fingerprint == own.fingerprint):
+    return
+  was = f"{getattr(saved, changed[0])!r}, as {run} was started with: a model reads only through its own tokenizer"
+  fix = "--workdir=runs/<new name> for a run with another tokenizer"
+  raise LmxError(message(f"config.tokenizer.{changed[0]}", got=getattr(asked, changed[0]), allowed=was, fix=fix))
 
 
 def train_tokenizer(spec: TokenizerSpec, data: DataSpec, sources: list[Source], wanted: Wanted = TEXT) -> Tokenizer:

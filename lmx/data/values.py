@@ -60,11 +60,11 @@ def class_name(value: Any, names: list[str]) -> str | None:
   """The name of a class that is stored by its number; None for -1 and null, which stand for "no label".
 
   Raises:
-    BadValueError: a number without a name.
+    BadValueError: a number without a name, or one that isn't whole.
   """
   if value is None or value == -1 or (isinstance(value, float) and math.isnan(value)):
     return None
-  if not 0 <= int(value) < len(names):
+  if not isinstance(value, int | float | np.number) or not 0 <= value < len(names) or int(value) != value:
     raise BadValueError("label without a name", f"got {value}, the names are {', '.join(names[:10])}")
   return names[int(value)]
 

@@ -19,6 +19,7 @@ from lmx.data.framing import Framing
 from lmx.data.tokenizer_json import byte_level, with_added
 from lmx.data.written_tokens import written, written_pattern
 from lmx.errors import LmxError, message
+from lmx.json_text import read_bounded
 
 DESCRIPTION_FILE = "lmx_tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
@@ -217,6 +218,11 @@ class Tokenizer(abc.ABC):
     """(V,) bool: whether a word begins with the id. A word goes on where it is False (BERT's ##, no space before)."""
     return np.concatenate([self._own_word_starts(), np.ones(self.extra_ids, bool)])
 
+  @property
+  def json_is_exact(self) -> bool:
+    """Whether `as_json` gives the same ids for every text, not only but for equally likely ways to write it."""
+    return True
+
   def as_json(self) -> dict[str, Any]:
     """The contents of a tokenizer.json that gives the same ids, added ones included.
 
@@ -278,7 +284,7 @@ def read_file(path: Path, subject: str) -> bytes:
   """The bytes of a tokenizer file, or an `LmxError` that says which key names a file that is not there."""
   if not path.is_file():
     raise LmxError(message(subject, got=str(path), allowed="a file that exists"))
-  return path.read_bytes()
+  return read_bounded(path)
 
 
 class ByteTokenizer(Tokenizer):

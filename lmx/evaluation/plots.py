@@ -3,9 +3,10 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lmx.errors import LmxError, choose
 
@@ -32,9 +33,14 @@ class Curve:
 
 
 def curve(lines: Sequence[Mapping[str, Any]], x_key: str, y_key: str) -> Curve:
-  """The (x, y) pairs of the metrics lines that have both keys."""
-  points = [(line[x_key], line[y_key]) for line in lines if x_key in line and y_key in line]
+  """The (x, y) pairs of the metrics lines where both are finite; metrics.jsonl has null for what isn't."""
+  pairs = [(line.get(x_key), line.get(y_key)) for line in lines]
+  points = [(float(x), float(y)) for x, y in pairs if is_number(x) and is_number(y)]
   return Curve([p[0] for p in points], [p[1] for p in points])
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def smooth(values: Sequence[float]) -> list[float]:
@@ -78,6 +84,7 @@ def draw(
   curves = {name: (curve(lines, x_key, train_key), curve(lines, x_key, heldout_key)) for name, lines in runs.items()}
   if not any(train.x or heldout.x for train, heldout in curves.values()):
     raise LmxError(f"Nothing to plot: no run has {train_key!r} in its metrics.jsonl yet.")
+  baselines = {name: value for name, value in (baselines or {}).items() if is_number(value)}
   figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
   for index, (name, (train, heldout)) in enumerate(curves.items()):
     color = f"C{index % 10}"
@@ -87,9 +94,9 @@ def draw(
     if heldout.x:
       axes.plot(heldout.x, heldout.y, "o-", color=color, markersize=4, linewidth=0.8, markeredgecolor="black",
                 label=f"{name}, held out ({heldout.y[-1]:.3f})")  # fmt: skip
-  for index, (name, value) in enumerate((baselines or {}).items()):
+  for index, (name, value) in enumerate(baselines.items()):
     axes.axhline(value, color="0.4", linestyle=("--", ":", "-.")[index % 3], linewidth=1, label=f"{name} ({value:.3f})")
-  _frame(axes, [c for pair in curves.values() for c in pair], baselines or {})
+  _frame(axes, [c for pair in curves.values() for c in pair], baselines)
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
   axes.legend(fontsize="small", loc=corner)  # "best" searches all points, and warns when that is slow.

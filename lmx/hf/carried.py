@@ -17,6 +17,7 @@ from lmx.hf.sentence import FILES as SENTENCE_FILES
 from lmx.hf.settings import Keys
 
 CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
+ORIGIN_FILE = "imported_from.json"  # What the model was imported from, as an adapter of PEFT names its base.
 # Of the tokenizer, where its own files don't have them.
 _BESIDE_TOKENIZER = ("special_tokens_map.json", "added_tokens.json", "merges.txt")
 _KEPT = (CONFIG_FILE, GENERATION_FILE, *_BESIDE_TOKENIZER, *SENTENCE_FILES)
@@ -25,22 +26,32 @@ _TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_to
 _STALE = ("dtype", "torch_dtype", "transformers_version", "id2label", "label2id", "num_labels", "problem_type")
 
 
-def keep(source: Path, target: Path, *, other_tokenizer: bool = False) -> None:
+def keep(source: Path, target: Path, *, origin: str, other_tokenizer: bool = False) -> None:
   """Copies a model's small files into a new folder.
 
   Args:
     source: the model's directory.
     target: the folder to make.
+    origin: where the model came from: a directory, or a name on the hub.
     other_tokenizer: the model is imported with another tokenizer than its own: its ids of tokens don't hold.
   """
   for name in _KEPT:
     if (source / name).is_file() and not (other_tokenizer and name in _BESIDE_TOKENIZER):
       (target / name).parent.mkdir(parents=True, exist_ok=True)
       shutil.copyfile(source / name, target / name)
+  target.mkdir(parents=True, exist_ok=True)
+  path = Path(origin).expanduser()
+  _write(target / ORIGIN_FILE, {"model": str(path.resolve()) if path.is_dir() else origin})
   for name in (CONFIG_FILE, GENERATION_FILE) if other_tokenizer else ():
     if (target / name).is_file():
       values = {key: value for key, value in read_optional(target / name).items() if not key.endswith("_token_id")}
       _write(target / name, values)
+
+
+def carried_origin(carried: Path | None) -> str | None:
+  """The directory or hub name that a model was imported from; None where nothing says it."""
+  values = {} if carried is None else read_optional(carried / ORIGIN_FILE)
+  return str(values["model"]) if "model" in values else None
 
 
 def carried_config(carried: Path | None) -> Keys:

@@ -103,7 +103,8 @@ def describe(directory: Path, head: str | None = None, labels: Sequence[str] = (
   chosen = head or ("embedding" if sentence is not None and own in _VOCABULARIES else own)
   choose(f"head of a {family.name} model", chosen, dict(family.heads))
   _check_needs(family, chosen, model, where)
-  model |= {"pooling": None if sentence is None else sentence.pooling} | family.heads[chosen].ours
+  said = model.get("pooling") if sentence is None else sentence.pooling
+  model |= {"pooling": said} | family.heads[chosen].ours
   if chosen != own:
     own_labels, multi = (), False
   if chosen in LABELLED and not (labels or own_labels):
@@ -234,20 +235,22 @@ def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> tuple
   for line in family.lines:
     line.read(settings, understood)
   _check_needs(family, spec.head, understood, settings.where)
-  understood |= {"pooling": model["pooling"], **family.heads[spec.head].ours}
+  pooling = model["pooling"] if spec.head == "embedding" else understood.get("pooling", model["pooling"])
+  understood |= {"pooling": pooling, **family.heads[spec.head].ours}
   again = make_spec(understood, vocab_size=spec.vocab_size, head=spec.head, outputs=spec.outputs)
-  differences = _differences(spec, again)
+  different = differences(spec, again)
   problems = [message(f"config.model.{field} of a {family.name} model", got=ours, allowed=[theirs],
                       fix=f"--config.model.{field}={theirs}")
-              for field, ours, theirs in differences if (field, ours, theirs) not in _ZEROS]  # fmt: skip
+              for field, ours, theirs in different if (field, ours, theirs) not in _ZEROS]  # fmt: skip
   if problems:
     raise ConfigError(problems)
-  return written, dataclasses.replace(spec, **{field: theirs for field, _, theirs in differences})
+  return written, dataclasses.replace(spec, **{field: theirs for field, _, theirs in different})
 
 
 # What a model may lack and a family have: (key, value here, value there). Filled with zeros, it computes the same.
 _ZEROS = (("attention_bias", False, True), ("attention_out_bias", False, True), ("mlp_bias", False, True),
-          ("norm_bias", False, True), ("output_bias", False, True), ("token_types", 0, 2))  # fmt: skip
+          ("norm_bias", False, True), ("output_bias", False, True), ("transform_bias", False, True),
+          ("token_types", 0, 2))  # fmt: skip
 
 
 def _with_zeros(model: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -255,7 +258,7 @@ def _with_zeros(model: Mapping[str, Any]) -> Mapping[str, Any]:
   return {**model, "token_types": 2} if model.get("token_types") == 0 else model
 
 
-def _differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
+def differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
   """(field, here, there) of what two specs compute otherwise."""
   found = []
   for field in dataclasses.fields(spec):
@@ -267,12 +270,15 @@ def _differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
 
 def _not_read(field: str, spec: Any) -> bool:
   """Whether a setting makes no difference to this model, given its others."""
+  scored = spec.head in ("classification", "regression", "span", "tagging")
   conditions = {
     ("rope_theta", "rope_scaling", "rope_factor", "rope_original_context", "rope_local_theta"): spec.position
     != "rotary",
     ("relative_buckets", "relative_distance"): spec.position != "relative",
     ("pooling",): spec.head not in ("classification", "regression", "embedding"),
     ("pooler", "head_bias"): spec.head not in ("classification", "regression"),
+    ("head_transform",): not scored,
+    ("transform_bias",): spec.head != "masked" and not (scored and spec.head_transform),
     ("context",): spec.unlimited,
   }
   return any(field in fields and unread for fields, unread in conditions.items())

@@ -49,6 +49,8 @@ class Exported:
     parameters: how many numbers they hold.
     bytes: size of the weights' files.
     tokenizer: whether its files are there.
+    exact: whether they give lmx's ids for every text; else equally likely ways to write one may be split otherwise.
+    base: of an adapter: the model that it belongs to.
   """
 
   directory: Path
@@ -59,6 +61,8 @@ class Exported:
   parameters: int
   bytes: int
   tokenizer: bool
+  exact: bool = True
+  base: str | None = None
 
 
 def export_hf(
@@ -106,21 +110,21 @@ def export_hf(
   head, parameters = chosen.heads[spec.head], with_zeros(parameters, whole, keys["family"])
   shapes = {name: tuple(array.shape) for name, array in parameters.items()}
   bound = bind(chosen.rules(spec.head, prefix=not head.bare), shapes, spec.vocab_size, chosen.name)
-  _check_absent(parameters, bound, chosen.name)
-  plan = _plan(bound, chosen, spec)
+  check_absent(parameters, bound, chosen.name)
+  plan = plan_tensors(bound, chosen, spec)
   groups = shards([Planned(name, shape) for name, (shape, _) in plan.items()], dtype, most)
   reading = None if tokenizer is None else Reading.of(tokenizer, spec, chosen.ours, framing)
   ids = _token_ids(reading, chosen, carried, stops)
   directory.mkdir(parents=True, exist_ok=True)
-  files = write_weights(directory, groups, _tensors(plan, parameters), dtype)
-  _write_beside(directory, spec, reading, carried, chosen, length)
+  files = write_weights(directory, groups, make_tensors(plan, parameters), dtype)
+  write_beside(directory, spec, reading, carried, chosen, length)
   if spec.head == "language":
     write_generation(directory, carried, ids, stops)
   config = carried_keys(carried, chosen) | written | _labels(spec.head, labels, multi_label) | ids
   _write_config(directory, config, chosen, spec, dtype)  # The last: a folder with it is whole.
   numbers, size = sum(math.prod(shape) for shape, _ in plan.values()), sum(file.stat().st_size for file in files)
   named = (directory, chosen.name, head.architectures[0], tuple(files))
-  return Exported(*named, len(plan), numbers, size, tokenizer is not None)
+  return Exported(*named, len(plan), numbers, size, tokenizer is not None, tokenizer is None or tokenizer.json_is_exact)
 
 
 def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping[str, Any]:
@@ -166,6 +170,8 @@ def choose_family(model: Keys, spec: Any, name: str | None, origin: str | None =
   if name is not None:
     family = choose("family", name, FAMILIES)
     return family, *write_settings(family, model, spec)
+  if not _kin(model, origin):
+    raise LmxError(_no_kin(model))
   reasons: dict[str, LmxError] = {}
   for family in _kin(model, origin):
     try:
@@ -186,13 +192,21 @@ def _in_one_line(error: LmxError) -> str:
   return "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
 
 
+def _no_kin(model: Keys) -> str:
+  """What to say of a kind of model that nobody else has a format for."""
+  return (
+    f"no Hugging Face format holds a model of config.model.family={model['family']}, whatever its other keys are; "
+    'share the run\'s folder instead, which is complete by itself: lmx.load("runs/name") opens it anywhere'
+  )
+
+
 _FAR = 100  # More differences than a spec has fields.
 
 
 def export_note(model: Keys, spec: Any, origin: str | None = None) -> str:
   """What `lmx export` will write a model as; or that it can't, with the keys to change for the nearest family."""
   if not _kin(model, origin):
-    return f"no Hugging Face format of lmx holds a model of config.model.family={model['family']}"
+    return _no_kin(model)
   keys = {**model, **dataclasses.asdict(spec)}
   nearest: tuple[int, str] = (_FAR, "")
   for family in _kin(model, origin):
@@ -222,7 +236,7 @@ def _bytes(size: str | int) -> int:
 Parts = list[tuple[str, Bound, tuple[int, ...]]]  # (our name, its rule, place in the stacked dimensions)
 
 
-def _plan(bound: Mapping[str, Bound], family: Family, spec: Any) -> dict[str, tuple[tuple[int, ...], Parts]]:
+def plan_tensors(bound: Mapping[str, Bound], family: Family, spec: Any) -> dict[str, tuple[tuple[int, ...], Parts]]:
   """Their tensor -> its shape and the parts of ours that it is made of, in the order of their names."""
   plan: dict[str, tuple[tuple[int, ...], Parts]] = {}
   for name, one in bound.items():
@@ -233,7 +247,7 @@ def _plan(bound: Mapping[str, Bound], family: Family, spec: Any) -> dict[str, tu
   return dict(sorted(plan.items()))
 
 
-def _tensors(plan: Mapping, parameters: Mapping[str, jax.Array]) -> Iterator[tuple[str, np.ndarray]]:
+def make_tensors(plan: Mapping, parameters: Mapping[str, jax.Array]) -> Iterator[tuple[str, np.ndarray]]:
   """Each of their tensors, one in host memory at a time."""
   for their_name, (shape, parts) in plan.items():
     tensor = np.zeros(shape, np.float32)
@@ -245,7 +259,7 @@ def _tensors(plan: Mapping, parameters: Mapping[str, jax.Array]) -> Iterator[tup
     yield their_name, tensor
 
 
-def _check_absent(parameters: Mapping[str, jax.Array], bound: Mapping[str, Bound], family: str) -> None:
+def check_absent(parameters: Mapping[str, jax.Array], bound: Mapping[str, Bound], family: str) -> None:
   """What the family has no tensor for must be zero."""
   for name, one in bound.items():
     if one.rule.theirs is None and np.any(np.asarray(parameters[name])):
@@ -290,7 +304,7 @@ def _token_ids(reading: Reading | None, family: Family, carried: Path | None, st
   return ids
 
 
-def _write_beside(
+def write_beside(
   directory: Path, spec: Any, reading: Reading | None, carried: Path | None, family: Family, length: int | None
 ) -> None:
   """The tokenizer's files, or those it came with, and sentence-transformers'."""

@@ -29,12 +29,16 @@ class Rule:
       zero here, and can't be exported when it isn't.
     view: how one becomes the other, without the stacked dimensions.
     beside: the row counts only in a model that also has this parameter; "": always.
+    first: the first layer that they have the tensor for; the rows of ours before it aren't used, and are `unused`.
+    unused: what those are filled with.
   """
 
   ours: str
   theirs: str | None
   view: View
   beside: str = ""
+  first: int = 0
+  unused: float = 0.0
 
   @property
   def stacked(self) -> tuple[str, ...]:
@@ -105,6 +109,8 @@ class Family:
     optional: tensors that are zero where a file lacks them.
     aliases: another name that files have for a key of the table of settings -> the key.
     fixed: keys of config.json that every model of the family is written with, whatever it or its tokenizer says.
+    unadapted: regexes of modules that PEFT takes no adapter on, and keeps no copy of: in `transformers` they are no
+      linear layers, whatever the file has.
   """
 
   name: str
@@ -119,6 +125,7 @@ class Family:
   optional: tuple[str, ...] = ()
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
   fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  unadapted: tuple[str, ...] = ()
 
   @property
   def ours(self) -> str:
@@ -176,7 +183,12 @@ class Bound:
     """(their name, place in the stacked dimensions) of each tensor; none where they have no such thing."""
     if self.rule.theirs is not None:
       for index in itertools.product(*map(range, self.leading)):
-        yield self.rule.their_name(index), index
+        if self.has(index):
+          yield self.rule.their_name(index), index
+
+  def has(self, index: tuple[int, ...]) -> bool:
+    """Whether they have a tensor at this place of the stacked dimensions."""
+    return not self.rule.first or index[0] >= self.rule.first
 
 
 def bind(rules: Iterable[Rule], shapes: Mapping[str, Shape], vocab_size: int, family: str) -> dict[str, Bound]:

@@ -1,12 +1,12 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The JSON files of a model's directory, read so that what is wrong with one is said in one line."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lmx.errors import LmxError, message
+from lmx.json_text import parse_bounded, read_bounded
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def parse_json(file: Path) -> Any:
   """The value that a JSON file holds.
 
   Raises:
-    LmxError: it is not JSON, or an object gives a key two values.
+    LmxError: it is not JSON, too large or nested too deep, or an object gives a key two values.
   """
 
   def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -44,9 +44,4 @@ def parse_json(file: Path) -> Any:
       found[key] = value
     return found
 
-  try:
-    return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=once)
-  except (ValueError, RecursionError) as error:
-    raise LmxError(f"{file} is not JSON: {error}") from error
-  except OSError as error:
-    raise LmxError(f"{file} can't be read: {error.strerror or error}") from error
+  return parse_bounded(read_bounded(file), str(file), once)

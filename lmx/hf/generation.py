@@ -6,6 +6,7 @@ The meaning of the keys, and of those that are left out, is that of transformers
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,15 @@ _NOT_APPLIED: dict[str, Any] = {
   "forced_bos_token_id": None, "begin_suppress_tokens": None, "sequence_bias": None, "stop_strings": None,
   "watermarking_config": None, "guidance_scale": 1.0, "exponential_decay_length_penalty": None,
   "constraints": None, "force_words_ids": None, "prompt_lookup_num_tokens": None, "dola_layers": None,
+  "token_healing": False,
 }  # fmt: skip
+# Keys that don't change which tokens are written: of speed, of what is returned besides, of other libraries' versions.
+_HARMLESS = re.compile(
+  r"assistant_.*|bos_token_id|pad_token_id|decoder_start_token_id|.*cache.*|compile_config|continuous_batching_config|"
+  r"disable_compile|is_assistant|low_memory|max_matching_ngram_size|max_time|num_assistant_tokens(_schedule)?|"
+  r"num_return_sequences|output_.*|prefill_chunk_size|remove_invalid_values|return_dict_in_generate|speculation_type|"
+  r"target_lookbehind|use_mtp|transformers_version|_.*|trust_remote_code|chat_format|max_window_size|max_length"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,18 +132,21 @@ def read_generation(folder: Path | None, *, decodes_alone: bool = False) -> Gene
   penalty, early = given.take("length_penalty", None, float), given.take("early_stopping", False)
   if early not in (True, False, None, "never"):
     raise given.refuse("early_stopping", early, [True, False, "never"])
+  beams, stops = _count(given, "num_beams"), _ids(given, "eos_token_id")
+  ends, renormalize = _ids(given, "forced_eos_token_id"), given.take("renormalize_logits", False, bool)
+  suppressed += _ids(given, "suppress_tokens")
   return GenerationDefaults(
     temperature=temperature,
     top_k=top_k,
     top_p=None if top_p == 1 else top_p,
     max_new_tokens=length,
-    beams=_count(given, "num_beams"),
+    beams=beams,
     length_penalty=1.0 if penalty is None else penalty,
     ranking=Ranking(gnmt=False, patient=early is not True),
-    stops=_ids(given, "eos_token_id"),
-    forced_end=bool(_ids(given, "forced_eos_token_id")),
-    renormalize=bool(given.take("renormalize_logits", False, bool)),
-    suppressed=(*suppressed, *_ids(given, "suppress_tokens")),
+    stops=stops,
+    forced_end=bool(ends),
+    renormalize=bool(renormalize),
+    suppressed=suppressed,
     not_applied=(*_others(given), *longer, *(["early_stopping never"] if early == "never" else [])),
   )
 
@@ -180,4 +192,5 @@ def _others(given: Settings) -> list[str]:
     value = given.take(key, None)
     if value is not None and value != off:
       found.append(f"{key} {value}")
-  return found
+  unknown = sorted(key for key in set(given.values) - given.used if not _HARMLESS.fullmatch(key))
+  return found + [f"{key} {str(given.values[key])[:60]}, which is no key that lmx knows" for key in unknown]

@@ -14,11 +14,12 @@ from flax import nnx
 
 from lmx.data.tokenizer import Tokenizer, open_tokenizer
 from lmx.errors import LmxError, message
-from lmx.hf.adapter import open_weights
+from lmx.hf.adapter import AdaptedFiles, open_weights
 from lmx.hf.description import Description, describe, make_spec
 from lmx.hf.family import VOCABULARY, Bound
 from lmx.hf.hub import model_directory
-from lmx.hf.matching import Matching, match, really_tied
+from lmx.hf.matching import Matching, check_sizes, match, really_tied
+from lmx.hf.nonfinite import NonFinite
 from lmx.hf.weights import WeightFiles
 from lmx.mesh import make_mesh
 from lmx.models import MODELS
@@ -51,6 +52,7 @@ class Imported:
     fresh: names of parameters that the files didn't have, and that were drawn from the seed.
     left_out: names of tensors that nothing was made of.
     bytes: size of the files.
+    nonfinite: {name of a tensor: numbers in it that are NaN or infinite}.
   """
 
   directory: Path
@@ -64,6 +66,7 @@ class Imported:
   fresh: tuple[str, ...]
   left_out: tuple[str, ...]
   bytes: int
+  nonfinite: dict[str, int]
 
   @property
   def model(self) -> Any:
@@ -81,6 +84,7 @@ def import_hf(
   tokenizer: str | Path | None = None,
   as_stored: bool = False,
   seed: int = 0,
+  nonfinite: str = "stop",
 ) -> Imported:
   """Reads a model: its config, its tokenizer, and its weights onto a mesh.
 
@@ -97,18 +101,29 @@ def import_hf(
     dtype: what the model computes in; None: bfloat16 where the files hold that, else float32.
     as_stored: keep the files' dtype; by default parameters are float32, whatever the files hold.
     seed: of what is drawn.
+    nonfinite: of weights with NaN or infinity: stop | keep (they are counted in the result).
 
   Raises:
-    LmxError: no such model; weights that are pickled; a family or setting that lmx lacks; tensors that are missing,
-      have no place or have another shape; a tokenizer with more ids than the model's table.
+    LmxError: no such model; weights that are pickled; weights that are not finite, unless they are to be kept; a family
+      or setting that lmx lacks; tensors that are missing, have no place or have another shape; a tokenizer with more
+      ids than the model's table.
   """
   directory = model_directory(path_or_name)
   with open_weights(directory) as files:
     base = files.directory
-    description = really_tied(describe(base, head, labels), files)
+    described = _describe(files, head, labels)
+    check_sizes(described, files)
+    description = really_tied(described, files)
     own = directory if has_tokenizer(directory) else base  # An adapter may bring its own.
     reads = read_tokenizer(own if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
-    return _import(files, description, reads, mesh, dtype, as_stored, seed)
+    return _import(files, description, reads, mesh, dtype, as_stored, seed, nonfinite)
+
+
+def _describe(files: WeightFiles, head: str | None, labels: tuple[str, ...]) -> Description:
+  """What the model is; an adapter for a task brings the head that its base lacks."""
+  found = describe(files.directory, head, labels)
+  wanted = files.heads if isinstance(files, AdaptedFiles) and head is None else ()
+  return found if not wanted or found.head in wanted else describe(files.directory, wanted[0], labels)
 
 
 def _import(
@@ -119,8 +134,10 @@ def _import(
   dtype: str | None,
   as_stored: bool,
   seed: int,
+  nonfinite: str,
 ) -> Imported:
   """The rest of `import_hf`, with the files open."""
+  found = NonFinite(nonfinite)
   layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else mesh)
   spec = make_spec(
     description.model,
@@ -136,7 +153,8 @@ def _import(
   fresh: dict[str, jax.Array] = {}
   if matching.fresh:
     fresh = init_parameters(make, jax.random.key(seed), plan, plan.template(layout), matching.fresh)
-  parameters = fresh | load_tensors(files, matching, plan, layout, as_stored=as_stored)
+  parameters = fresh | load_tensors(files, matching, plan, layout, as_stored=as_stored, found=found)
+  found.raise_if_any(files)
   settings = description.settings() | {"compute.dtype": spec.dtype, "tokenizer.framing": "own"}
   return Imported(
     directory=files.directory,
@@ -150,6 +168,7 @@ def _import(
     fresh=tuple(fresh),
     left_out=matching.left_out,
     bytes=files.bytes,
+    nonfinite=found.counts,
   )
 
 
@@ -180,7 +199,13 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer | None:
 
 
 def load_tensors(
-  files: WeightFiles, matching: Matching, plan: Blueprint, layout: Layout, *, as_stored: bool = False
+  files: WeightFiles,
+  matching: Matching,
+  plan: Blueprint,
+  layout: Layout,
+  *,
+  as_stored: bool = False,
+  found: NonFinite | None = None,
 ) -> dict[str, jax.Array]:
   """Every parameter that the files have, on the mesh: {dotted name: array}.
 
@@ -190,6 +215,7 @@ def load_tensors(
     plan: names, shapes and axes of the parameters.
     layout: the mesh.
     as_stored: keep the files' dtype; else float32.
+    found: counts what isn't finite.
   """
   loaded: dict[str, jax.Array] = {}
   for name, bound in matching.bound.items():
@@ -198,13 +224,18 @@ def load_tensors(
     first = next((their_name for their_name, _ in bound.tensors()), None)
     dtype = files.dtype(matching.stored[first]) if as_stored and first is not None else np.dtype(np.float32)
     sharding = layout.stored(name, bound.shape, plan.axes[name])
-    read = functools.partial(read_shard, bound, files, matching.stored, dtype=dtype)
+    read = functools.partial(read_shard, bound, files, matching.stored, dtype=dtype, found=found)
     loaded[name] = jax.make_array_from_callback(bound.shape, sharding, read, dtype=dtype)
   return loaded
 
 
 def read_shard(
-  bound: Bound, files: WeightFiles, stored: Mapping[str, str], index: tuple[slice, ...], dtype: Any
+  bound: Bound,
+  files: WeightFiles,
+  stored: Mapping[str, str],
+  index: tuple[slice, ...],
+  dtype: Any,
+  found: NonFinite | None = None,
 ) -> np.ndarray:
   """One rectangle of one parameter: rows of padding are zero.
 
@@ -214,6 +245,7 @@ def read_shard(
     stored: name in the family's table -> name in the files.
     index: a slice of each of our dimensions.
     dtype: of the result.
+    found: counts what isn't finite.
   """
   ranges = [part.indices(size)[:2] for part, size in zip(index, bound.shape, strict=True)]
   shard = np.zeros([stop - start for start, stop in ranges], dtype)
@@ -229,7 +261,11 @@ def read_shard(
     return shard  # Nothing but padding.
   place = tuple(slice(0, stop - start) for start, stop in real.values())
   for position in itertools.product(*(range(start, stop) for start, stop in stacked)):
-    read = functools.partial(files.read, stored[bound.rule.their_name(position)])
-    piece = view.read(read, real, bound.sizes, bound.start)
-    shard[tuple(at - start for at, (start, _) in zip(position, stacked, strict=True)) + place] = piece
+    at = tuple(number - start for number, (start, _) in zip(position, stacked, strict=True))
+    if not bound.has(position):
+      shard[at + place] = bound.rule.unused
+      continue
+    name = stored[bound.rule.their_name(position)]
+    read = functools.partial(files.read if found is None else found.counting(files.read), name)
+    shard[at + place] = view.read(read, real, bound.sizes, bound.start)
   return shard

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lmx.errors import LmxError, message, nearest
+from lmx.hf.carried import CONFIG_FILE
 from lmx.hf.description import Description
 from lmx.hf.family import Bound, Family, Rule, bind
 from lmx.hf.weights import WeightFiles
@@ -63,6 +64,34 @@ def match(description: Description, plan: Blueprint, files: WeightFiles) -> Matc
   return Matching(bound, stored, tuple(fresh), tuple(sorted(extra)))
 
 
+_SIZES = ("width", "heads", "mlp_width", "vocab_size", "experts", "token_types")
+
+
+def check_sizes(description: Description, files: WeightFiles) -> None:
+  """Compares config.json's numbers with the tensors there are, before anything is made of either.
+
+  A model has no more layers than tensors, and no size above the longest dimension of a tensor that holds numbers (or,
+  where each expert has tensors of its own, their number), so what is made is bounded by the size of the files.
+
+  Raises:
+    LmxError: a number that these files can't have.
+  """
+  model, count = description.model, len(files.tensors)
+  longest = max(
+    (max(one.shape, default=0) for one in files.tensors.values() if np.prod(one.shape, dtype=object)), default=0
+  )
+  bounds = dict.fromkeys(("layers", "encoder_layers"), (count, f"{count}, the number of tensors"))
+  bounds |= dict.fromkeys(_SIZES, (max(longest, count), f"{longest}, the longest dimension of a tensor"))
+  if model.get("position") == "learned":
+    bounds["context"] = bounds["width"]
+  sizes = {**model, "vocab_size": description.vocab_size}
+  for key, (most, phrase) in bounds.items():
+    if (sizes.get(key) or 0) > most:
+      raise LmxError(message(f"{files.directory / CONFIG_FILE}: config.model.{key}", got=sizes[key],
+                             allowed=f"at most {phrase} in these files",
+                             fix="check that these are the weights of the model in config.json"))  # fmt: skip
+
+
 def _names(family: Family, files: WeightFiles) -> dict[str, str]:
   """Name in the family's table -> name in the files."""
   return {family.old_name(name): name for name in files.tensors}
@@ -83,7 +112,12 @@ def really_tied(description: Description, files: WeightFiles) -> Description:
   family, names = description.family, _names(description.family, files)
   rules = {rule.ours: rule for rule in family.rules(description.head, prefix=_has_prefix(family, names))}
   tables = [rules[ours].theirs for ours in ("token_embedding.embedding", "unembedding.kernel") if ours in rules]
-  if not description.model["tied"] or len(tables) < 2 or not all(table in names for table in tables):
+  if not description.model["tied"] or len(tables) < 2:
+    return description
+  if tables[0] in files.replaced and tables[1] not in names:
+    raise LmxError(message(f"modules_to_save of the adapter of {files.directory}", got=tables[0],
+                           allowed=f"{tables[1]} as well: the base ties the two, PEFT parts them"))  # fmt: skip
+  if not all(table in names for table in tables):
     return description
   embedding, output = (names[str(table)] for table in tables)
   if files.tensors[output].shape != files.tensors[embedding].shape:

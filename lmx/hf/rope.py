@@ -35,11 +35,11 @@ class Rope:
     older, newer = (_object(theirs, key) for key in ("rope_scaling", "rope_parameters"))
     check_agreement(theirs, older, newer)
     chosen, name = (older, "rope_scaling") if older else (newer, "rope_parameters")
-    ours["rope_theta"] = one_theta(theirs, self.theta, {
-      f"{name}.rope_theta": chosen.get("rope_theta"),
-      "rope_theta": theirs.take("rope_theta", None, float),
-      "rope_parameters.rope_theta": newer.get("rope_theta"),
-    })  # fmt: skip
+    said = {f"{name}.rope_theta": chosen.get("rope_theta"), "rope_theta": theirs.take("rope_theta", None, float)}
+    if all(value is None for value in said.values()):  # That of rope_parameters is lost with the rest of it.
+      said[f"the default with {name}"] = self.theta
+    said["rope_parameters.rope_theta"] = newer.get("rope_theta")
+    ours["rope_theta"] = one_theta(theirs, self.theta, said)
     read_rope_scaling(theirs, name, chosen, ours)
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -163,6 +163,67 @@ def rope_scaling(ours: Mapping[str, Any]) -> Keys | None:
 
 
 @dataclasses.dataclass(frozen=True)
+class TwoRopes:
+  """A base for layers with a window, another with scaling for the others, under the older and the newer keys.
+
+  Attributes:
+    far, near: older keys of the bases: of layers without a window, and with one.
+    far_theta, near_theta: the family's defaults.
+    scaling: whether rope_scaling, the older key, is that of layers without a window; else it must be empty.
+  """
+
+  far: str
+  near: str
+  far_theta: float
+  near_theta: float = 10_000.0
+  scaling: bool = True
+
+  def read(self, theirs: Settings, ours: Keys) -> None:
+    ours["position"] = "rotary"
+    given = dict(theirs.take("rope_parameters", None, dict) or {})
+    near, far = (self._layers(theirs, given, f"{kind}_attention") for kind in ("sliding", "full"))
+    if given:
+      raise theirs.refuse("rope_parameters", given, "full_attention and sliding_attention, with an object each")
+    self._read_older_scaling(theirs, far)
+    inside = "rope_parameters.{}_attention.rope_theta"
+    outer = {self.far: theirs.take(self.far, None, float)}
+    ours["rope_theta"] = one_theta(theirs, self.far_theta, {inside.format("full"): far.get("rope_theta")} | outer)
+    outer = {self.near: theirs.take(self.near, None, float)}
+    local = one_theta(theirs, self.near_theta, {inside.format("sliding"): near.get("rope_theta")} | outer)
+    ours["rope_local_theta"] = local if ours["window"] else None
+    if near.get("rope_type", "default") != "default":
+      raise theirs.refuse("rope_parameters.sliding_attention.rope_type", near["rope_type"], ["default"])
+    read_rope_scaling(theirs, "rope_parameters.full_attention", far, ours)
+
+  def _read_older_scaling(self, theirs: Settings, far: Keys) -> None:
+    """Adds what rope_scaling says to the newer key's object."""
+    older = theirs.take("rope_scaling", None, dict) or {}
+    if older and not self.scaling:
+      raise theirs.refuse("rope_scaling", older, "null: the scaling of a kind of layers is in rope_parameters")
+    for key, value in older.items():
+      if value is not None and not same(far.setdefault(key, value), value) and far.get("rope_type") != "default":
+        raise theirs.refuse(f"rope_scaling.{key}", value, f"{far[key]!r} as in rope_parameters.full_attention")
+      far |= {} if value is None else {key: value}
+
+  @staticmethod
+  def _layers(theirs: Settings, given: Keys, kind: str) -> Keys:
+    """What rope_parameters says of one kind of layers, taken out of it."""
+    values = given.pop(kind, None)
+    theirs.check(f"rope_parameters.{kind}", values, dict)
+    return {name: value for name, value in (values or {}).items() if value is not None}
+
+  def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
+    scaling = rope_scaling(ours)
+    theirs[self.far] = ours["rope_theta"]
+    theirs[self.near] = ours["rope_local_theta"] or self.near_theta
+    theirs["rope_scaling"] = scaling if self.scaling else None
+    theirs["rope_parameters"] = {
+      "full_attention": {"rope_theta": ours["rope_theta"], **(scaling or {"rope_type": "default"})},
+      "sliding_attention": {"rope_theta": theirs[self.near], "rope_type": "default"},
+    }
+
+
+@dataclasses.dataclass(frozen=True)
 class Windows:
   """Sliding windows in all layers, or in all but every n-th: `sliding_window` with `layer_types`.
 
@@ -188,7 +249,7 @@ class Windows:
     window = theirs.take("sliding_window", self.window, int)
     if self.switch is not None and not theirs.take(self.switch, False, bool):
       window = None
-    if window is not None and window < 0:
+    if window is not None and window < 1:
       raise theirs.refuse("sliding_window", window, "a positive number, or null")
     every = self.every if self.pattern is None else theirs.take(self.pattern, self.every, int, nullable=False)
     if every is not None and every < 1:
@@ -199,8 +260,8 @@ class Windows:
       kinds = own
     elif not self.layered and kinds != own:
       raise theirs.refuse("layer_types", kinds, f"{own[0]} in every layer, by sliding_window, or nothing")
-    elif _SLIDING in kinds and not window:
-      raise theirs.refuse("layer_types", kinds, f"{_FULL} in every layer, since there is no sliding window")
+    elif SLIDING in kinds and not window:
+      raise theirs.refuse("layer_types", kinds, f"{FULL} in every layer, since there is no sliding window")
     every = _global_every(theirs, kinds, ours["layers"]) if window else None
     window = None if every == 1 or not window else window
     ours |= {"window": window, "global_every": None if window is None else every}
@@ -209,11 +270,11 @@ class Windows:
     """layer_types of a file that has none."""
     most = theirs.take("max_window_layers", 28, int, nullable=False) if self.full_first or self.full_last else 0
     if not window:
-      return [_FULL] * layers
+      return [FULL] * layers
     if self.full_first:
-      return [_FULL if layer < most else _SLIDING for layer in range(layers)]
+      return [FULL if layer < most else SLIDING for layer in range(layers)]
     kinds = _kinds(every, layers)
-    return kinds if not self.full_last else [kind if n < most else _FULL for n, kind in enumerate(kinds)]
+    return kinds if not self.full_last else [kind if n < most else FULL for n, kind in enumerate(kinds)]
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     window, every, layers = ours["window"], ours["global_every"], ours["layers"]
@@ -227,21 +288,21 @@ class Windows:
       theirs["layer_types"] = _kinds(period, layers)
 
 
-_FULL, _SLIDING = "full_attention", "sliding_attention"
+FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def _kinds(period: int | None, layers: int) -> list[str]:
   """layer_types with full attention in every n-th layer."""
-  return [_FULL if period is not None and (layer + 1) % period == 0 else _SLIDING for layer in range(layers)]
+  return [FULL if period is not None and (layer + 1) % period == 0 else SLIDING for layer in range(layers)]
 
 
 def _global_every(theirs: Settings, kinds: list[str], layers: int) -> int | None:
   """The period of the layers with full attention; None: there are none."""
-  if any(kind not in (_FULL, _SLIDING) for kind in kinds) or len(kinds) != layers:
-    raise theirs.refuse("layer_types", kinds, f"{layers} of {_FULL} and {_SLIDING}")
-  if _FULL not in kinds:
+  if any(kind not in (FULL, SLIDING) for kind in kinds) or len(kinds) != layers:
+    raise theirs.refuse("layer_types", kinds, f"{layers} of {FULL} and {SLIDING}")
+  if FULL not in kinds:
     return None
-  period = kinds.index(_FULL) + 1
+  period = kinds.index(FULL) + 1
   if kinds != _kinds(period, layers):
-    raise theirs.refuse("layer_types", kinds, f"{_FULL} in every {period}. layer, and in no other")
+    raise theirs.refuse("layer_types", kinds, f"{FULL} in every {period}. layer, and in no other")
   return period

@@ -30,6 +30,15 @@ _OLDER = {
   "pooling_mode_weightedmean_tokens": "weightedmean",
   "pooling_mode_lasttoken": "lasttoken",
 }
+# Keys of sentence_bert_config.json that lmx has nothing for -> their values that change no vector; (): all.
+_OFF: dict[str, tuple[Any, ...]] = {
+  "modality_config": (None, {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}),
+  "module_output_name": (None, "token_embeddings"),
+  "unpad_inputs": (),
+  **dict.fromkeys(("query_length", "document_length", "query_expansion", "tokenizer_name_or_path"), (None,)),
+  **dict.fromkeys(("processing_kwargs", "model_args", "tokenizer_args", "config_args", "model_kwargs",
+                   "processor_kwargs", "config_kwargs"), (None, {})),
+}  # fmt: skip
 _ENDLESS = 10**9  # Tokenizers write a model_max_length beyond it where they know none.
 
 
@@ -116,6 +125,7 @@ def _pooling(file: Path, width: int) -> str:
   size = settings.take("embedding_dimension", width, int)
   if size != width:
     raise settings.refuse("embedding_dimension", size, [width])
+  settings.check_rest({})
   return _WORDS[modes[0]]
 
 
@@ -135,6 +145,7 @@ def _length(directory: Path) -> int | None:
   if default is not None and (prompts.take("prompts", None, dict) or {}).get(default) != "":
     raise prompts.refuse("default_prompt_name", default, "null: lmx puts no prompt before a text")
   length = settings.take("max_seq_length", None, int)
+  settings.check_rest(_OFF)
   if length is None:
     given = tokenizer.take("model_max_length", None)
     length = int(given) if isinstance(given, int | float) and 0 < given < _ENDLESS else None

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lmx.errors import LmxError, message
+from lmx.limits import raise_over
 from lmx.models.spec import EncoderDecoderSpec, EncoderSpec, TransformerSpec
 
 Keys = dict[str, Any]
 REQUIRED: Any = object()  # The file must have the key.
 _MISSING = object()
 _LARGEST = 2**31 - 1  # Of a whole number in a config.json.
-_MOST_LAYERS = 10_000
 _MAY_BE_ZERO = ("mlp_width", "token_types")
 _KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text", dict: "an object",
           list: "a list"}  # fmt: skip
@@ -95,6 +95,21 @@ class Settings:
     allowed = _KINDS[kind] + (" or null" if nullable else "")
     raise LmxError(message(f"{self.where}: {key}", got=value, allowed=allowed, fix="correct the file"))
 
+  def check_rest(self, off: Mapping[str, tuple[Any, ...]]) -> None:
+    """Checks that the keys that weren't taken say nothing.
+
+    Args:
+      off: a key that may be there -> its values that change nothing; (): all do nothing.
+
+    Raises:
+      LmxError: another key, or another value, by name.
+    """
+    for key in sorted(set(self.values) - self.used):
+      if key not in off:
+        raise LmxError(message(f"{self.where}: key", got=key, allowed=sorted(self.used | set(off)), fix="remove it"))
+      if off[key] and not any(same(self.values[key], value) for value in off[key]):
+        raise self.refuse(key, self.values[key], list(off[key]))
+
   def refuse(self, key: str, got: Any, allowed: Any) -> LmxError:
     """An error for a value that lmx can't express."""
     return LmxError(message(f"{self.where}: {key}", got=got, allowed=allowed, fix="lmx can't run this model exactly"))
@@ -133,20 +148,23 @@ class Same:
     theirs, ours: the names.
     default: theirs, where the file leaves it out.
     words: their value -> ours; None: the values are the same. The first of several is the one that is written.
+    null: whether null is a value of theirs, too, although the default is another; it always is where the default is.
   """
 
   theirs: str
   ours: str
   default: Any = REQUIRED
   words: Mapping[Any, Any] | None = None
+  null: bool = False
 
   def read(self, theirs: Settings, ours: Keys) -> None:
     kind, nullable = _FIELDS[self.ours] if self.words is None else (None, True)
+    nullable = nullable and (self.null or self.default is None)
     value = theirs.take(self.theirs, self.default, kind, nullable=nullable)
     if kind is int and value is not None and value < (0 if self.ours in _MAY_BE_ZERO else 1):
       raise theirs.refuse(self.theirs, value, "a positive whole number")
-    if self.ours in ("layers", "encoder_layers") and value > _MOST_LAYERS:
-      raise theirs.refuse(self.theirs, value, f"at most {_MOST_LAYERS}")
+    if self.ours in ("layers", "encoder_layers"):
+      raise_over("layers", value, f"{theirs.where}: {self.theirs}")
     if self.words is not None:
       found = [word for word in self.words if same(word, value)]
       if not found:

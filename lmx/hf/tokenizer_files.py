@@ -139,7 +139,10 @@ def _config(reading: Reading, family: str) -> dict[str, Any]:
   """tokenizer_config.json: what the tokenizer came with, and what this model needs."""
   tokenizer = reading.tokenizer
   kept = {key: value for key, value in tokenizer.own_settings.items() if key not in _STALE}
-  roles = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unknown_id,
+  unknown = tokenizer.unknown_id
+  if unknown is None and family == "gpt2":
+    unknown = tokenizer.eos_id  # As GPT2Tokenizer has it; no text becomes it, but CTranslate2 reads no model without.
+  roles = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": unknown,
            "mask": tokenizer.mask_id if reading.head == "masked" else None}  # fmt: skip
   if reading.framing.added and reading.head != "language":
     roles |= {"cls": tokenizer.cls_id, "sep": tokenizer.sep_id}

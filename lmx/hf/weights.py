@@ -47,14 +47,30 @@ class WeightFiles:
     self.directory = directory
     self._open = {}
     self.tensors: dict[str, Stored] = {}
-    for file in weight_files(directory):
+    indexed = read_index(directory)
+    for file in weight_files(directory, indexed):
       try:
         handle = self._open[file] = safetensors.safe_open(file, framework="numpy")
       except Exception as error:  # The library's own SafetensorError, or OSError.
         raise LmxError(f"{file} is not a whole safetensors file: {error}. Fix: fetch it again.") from error
       for name in handle.keys():  # noqa: SIM118 (not a dictionary)
+        if name in self.tensors:
+          raise LmxError(
+            f"{file}: the tensor {name!r} is in {self.tensors[name].file.name} too. Fix: fetch them again."
+          )
         part = handle.get_slice(name)
         self.tensors[name] = Stored(file, tuple(part.get_shape()), part.get_dtype())
+
+    for name, place in (indexed or {}).items():
+      if name not in self.tensors or self.tensors[name].file.name != place:
+        raise LmxError(
+          f"{directory / INDEX}: {place} has no tensor {name!r}. Fix: fetch the index and its files again."
+        )
+
+  @property
+  def replaced(self) -> frozenset[str]:
+    """Names of the tensors that are not the base's but an adapter's."""
+    return frozenset()
 
   @property
   def kinds(self) -> set[str]:
@@ -99,19 +115,31 @@ class WeightFiles:
     self.close()
 
 
-def weight_files(directory: Path) -> list[Path]:
+def read_index(directory: Path) -> dict[str, str] | None:
+  """Name of a tensor -> the file that has it; None for a directory without an index.
+
+  Raises:
+    LmxError: it is no index, or names a file outside of the directory.
+  """
+  if not (directory / INDEX).is_file():
+    return None
+  places = {"weight_map": None, **read_json(directory / INDEX)}["weight_map"]
+  if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+    raise LmxError(f"{directory / INDEX} is not an index of safetensors files: weight_map is {str(places)[:100]}.")
+  for tensor, name in places.items():
+    if Path(name).name != name or not name.endswith(".safetensors") or "\\" in name or "\0" in name:
+      allowed = "the name of a file in this folder"
+      raise LmxError(message(f"{directory / INDEX}: file of {tensor!r}", got=name, allowed=allowed))
+  return places
+
+
+def weight_files(directory: Path, indexed: Mapping[str, str] | None) -> list[Path]:
   """The safetensors files of a model: the one, or those that its index names.
 
   Raises:
     LmxError: there are none, or one is missing.
   """
-  if (directory / INDEX).is_file():
-    places = {"weight_map": None, **read_json(directory / INDEX)}["weight_map"]
-    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-      raise LmxError(f"{directory / INDEX} is not an index of safetensors files: weight_map is {places!r}.")
-    files = [directory / Path(name).name for name in sorted(set(places.values()))]
-  else:
-    files = [directory / SINGLE]
+  files = [directory / name for name in ([SINGLE] if indexed is None else sorted(set(indexed.values())))]
   missing = [file.name for file in files if not file.is_file()]
   if not missing:
     return files
@@ -153,7 +181,11 @@ def shards(planned: Iterable[Planned], dtype: str, max_bytes: int) -> list[list[
 
 
 def write_weights(
-  directory: Path, groups: list[list[Planned]], arrays: Iterator[tuple[str, np.ndarray]], dtype: str
+  directory: Path,
+  groups: list[list[Planned]],
+  arrays: Iterator[tuple[str, np.ndarray]],
+  dtype: str,
+  single: str = SINGLE,
 ) -> list[Path]:
   """Writes the files, and an index where there is more than one.
 
@@ -162,9 +194,10 @@ def write_weights(
     groups: of `shards`.
     arrays: (name, array) in the order of the groups; each is written and let go before the next is asked for.
     dtype: a key of `WRITTEN`.
+    single: the name of the file where there is one group.
   """
   count = len(groups)
-  names = [SINGLE] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+  names = [single] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
   for name, group in zip(names, groups, strict=True):
     with open(directory / name, "wb") as file:
       file.write(_header(group, dtype))

@@ -166,7 +166,10 @@ class Backbone(nnx.Module):
     local = dataclasses.replace(everywhere, window=spec.window)
     if spec.rope_local_theta is not None:
       local = dataclasses.replace(local, rotary=self._rotary(place.positions, spec.rope_local_theta, "none"))
-    return [local] if spec.global_every is None else [*[local] * (spec.layer_period - 1), everywhere]
+    if spec.global_every is None:
+      return [local]
+    locals_ = [local] * (spec.layer_period - 1)
+    return [everywhere, *locals_] if spec.global_first else [*locals_, everywhere]
 
   def _rotary(self, positions: jax.Array, theta: float, scaling: str) -> Rotary | None:
     spec = self.spec

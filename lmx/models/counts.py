@@ -89,14 +89,15 @@ def output_matrices(spec: Any) -> int:
 def head_parameters(spec: Any) -> int:
   """What is under `head.`."""
   dense = spec.width * (spec.width + 1)
+  transform = spec.width * (spec.width + int(spec.transform_bias)) + norm_size(spec)
   outputs = {"classification": spec.outputs, "regression": 1, "span": 2, "tagging": spec.outputs}
   if spec.head == "masked":
-    return dense + norm_size(spec) + spec.vocab_rows
+    return transform + spec.vocab_rows
   if spec.head not in outputs:
     return spec.vocab_rows if spec.head == "language" and spec.output_bias else 0
   pooler = dense if spec.pooler and spec.head in ("classification", "regression") else 0
   bias = 1 if spec.head_bias or spec.head not in ROW_HEADS else 0
-  return pooler + (spec.width + bias) * outputs[spec.head]
+  return pooler + (transform if spec.head_transform else 0) + (spec.width + bias) * outputs[spec.head]
 
 
 def _seen(spec: Any, length: int) -> float:

@@ -123,6 +123,8 @@ class LSTMSpec:
       pooling=self.pooling,
       pooler=self.pooler,
       bias=self.head_bias,
+      transform=False,
+      transform_bias=True,
       output_bias=False,
       dropout=self.dropout,
       function=jnp.tanh,

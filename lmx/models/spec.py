@@ -66,6 +66,7 @@ class StackSpec:
   relative_distance: int = 128
   norm: str = "layernorm"
   norm_position: str = "pre"
+  first_attention_norm: bool = True
   norm_eps: float = 1e-5
   norm_bias: bool = True
   activation: str = "gelu_tanh"
@@ -76,6 +77,7 @@ class StackSpec:
   attention_scale: float | None = None
   window: int | None = None
   global_every: int | None = None
+  global_first: bool = False
   attention_softcap: float | None = None
   logits_softcap: float | None = None
   tied: bool = True
@@ -89,6 +91,8 @@ class StackSpec:
   pooling: str = _DERIVED
   pooler: bool = _DERIVED
   head_bias: bool = _DERIVED
+  head_transform: bool = False
+  transform_bias: bool = True
   output_bias: bool = False
   experts: int | None = None
   experts_per_token: int = 2
@@ -131,7 +135,7 @@ class StackSpec:
       "mlp_width": mlp_width,
       "attention_out_bias": self.attention_bias,
       "pooling": self.usual_pooling,
-      "pooler": not self.causal,
+      "pooler": not self.causal and not self.head_transform,
       "head_bias": not self.causal,
       "expert_width": (mlp_width if self.mlp_width is None else self.mlp_width) if self.experts else None,
     }
@@ -188,7 +192,10 @@ class StackSpec:
     """Layers that have the window."""
     if self.window is None:
       return 0
-    return self.layers if self.global_every is None else self.layers - self.layers // self.global_every
+    if self.global_every is None:
+      return self.layers
+    begun = self.global_every - 1 if self.global_first else 0  # A period that is cut short has its first layer.
+    return self.layers - (self.layers + begun) // self.global_every
 
   # ------------------------------------------------------------------------------------------------------- kernels
 

@@ -93,6 +93,7 @@ def check_combinations(spec: Any, problems: Problems) -> None:
                  "not quantized", fix="--config.compute.quantization=none")  # fmt: skip
   _check_positions(spec, problems)
   _check_window(spec, problems)
+  _check_norms(spec, problems)
 
 
 def _check_positions(spec: Any, problems: Problems) -> None:
@@ -121,6 +122,19 @@ def _check_window(spec: Any, problems: Problems) -> None:
   if spec.rope_local_theta is not None and (spec.window is None or spec.position != "rotary"):
     allowed = "None unless there is a window and position is rotary"
     problems.add("config.model.rope_local_theta", got=spec.rope_local_theta, allowed=allowed)
+  if spec.global_first and spec.global_every is None:
+    fix = "--config.model.global_every=3, or leave global_first out"
+    problems.add("config.model.global_first", got=True, allowed="False without global_every", fix=fix)
+
+
+def _check_norms(spec: Any, problems: Problems) -> None:
+  if not spec.first_attention_norm and not PLACEMENTS[spec.norm_position].before:
+    allowed = f"True with norm_position={spec.norm_position}, where no norm is before attention"
+    problems.add("config.model.first_attention_norm", got=False, allowed=allowed,
+                 fix="--config.model.first_attention_norm=true")  # fmt: skip
+  if spec.pooler and spec.head_transform and spec.head in ROW_HEADS:
+    allowed = "False with head_transform, which is in its place"
+    problems.add("config.model.pooler", got=True, allowed=allowed, fix="--config.model.pooler=false")
 
 
 def check_mamba(spec: Any, problems: Problems) -> None:

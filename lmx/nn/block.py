@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
@@ -72,6 +73,7 @@ class Block(nnx.Module):
     dropout_rate: float,
     *,
     attention: Mixer,
+    first_attention_norm: bool = True,
     cross_attention: CrossAttention | None = None,
     mlp: Feedforward | None,
   ):
@@ -82,6 +84,8 @@ class Block(nnx.Module):
       make_norm: makes one over the model's width.
       dropout_rate: on what each sub-layer gives.
       attention: the sequence mixer, whatever it is, under the name that checkpoints know it by.
+      first_attention_norm: False: layer 0 doesn't use the norm before its mixer; its row of the stacked norm stays as
+        it was made.
       cross_attention: reads the encoder's memory, in a decoder that has one.
       mlp: None: a block without one.
     """
@@ -91,6 +95,7 @@ class Block(nnx.Module):
     self.dropout_rate = dropout_rate
     self.attention = attention
     self.attention_norm = make(attention, own)
+    self.first_attention_norm = first_attention_norm
     self.attention_output_norm = make(attention, placement.output)
     self.cross_attention = cross_attention
     self.cross_attention_norm = make(cross_attention, own)
@@ -113,7 +118,8 @@ class Block(nnx.Module):
     def mix(h_BLD):
       return self.attention(h_BLD, context, own, layer, fold(key, 0))
 
-    x_BLD, own = self._branch(x_BLD, mix, self.attention_norm, self.attention_output_norm, fold(key, 1))
+    norm = self._norm_before_mixing(layer)
+    x_BLD, own = self._branch(x_BLD, mix, norm, self.attention_output_norm, fold(key, 1))
     if (cross_attention := self.cross_attention) is not None:
 
       def read(h_BLD):
@@ -128,6 +134,13 @@ class Block(nnx.Module):
 
       x_BLD, sums = self._branch(x_BLD, forward, self.mlp_norm, self.mlp_output_norm, fold(key, 2))
     return x_BLD, own if memory is None else WithMemory(own, memory), sums
+
+  def _norm_before_mixing(self, layer: int | jax.Array) -> Callable[[jax.Array], jax.Array] | None:
+    """The norm of the mixer's branch in this layer: without first_attention_norm, layer 0 reads its input as it is."""
+    norm = self.attention_norm
+    if self.first_attention_norm or norm is None:
+      return norm
+    return lambda x_BLD: jnp.where(layer == 0, x_BLD.astype(norm.dtype), norm(x_BLD))
 
   def _branch(
     self, x_BLD, sublayer: Callable[[jax.Array], tuple[jax.Array, Any]], norm: Any, output_norm: Any, key

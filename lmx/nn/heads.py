@@ -34,9 +34,11 @@ class HeadShape:
     pooling: a name of `POOLINGS`.
     pooler: whether a dense layer with tanh follows the pooling.
     bias: whether scores of whole rows have one.
+    transform: whether scores are those of norm(f(W x + b)), as masked models have before the output table.
+    transform_bias: whether that has the b.
     output_bias: whether the logits of the language head have one.
     dropout: before the scores.
-    function: the model's activation, for the transform of masked models.
+    function: the model's activation, the transform's f.
     make_norm: makes a norm over the width.
   """
 
@@ -46,6 +48,8 @@ class HeadShape:
   pooling: str
   pooler: bool
   bias: bool
+  transform: bool
+  transform_bias: bool
   output_bias: bool
   dropout: float
   function: Elementwise
@@ -91,18 +95,16 @@ class MaskedHead(VocabularyHead):
   """norm(f(W x + b)), then the output table and a bias. Source: BERT (https://github.com/google-research/bert)."""
 
   def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
-    self.transform = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs)
-    self.norm = shape.make_norm()
+    _make_transform(self, shape, True, scheme, dtype, rngs)
     self.bias = _output_bias(shape)
-    self.function = shape.function
 
   def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
     """As `VocabularyHead.__call__`."""
-    return Ending(self.norm(self.function(self.transform(hidden_BLD))), bias=self.bias[...])
+    return Ending(_transformed(self, hidden_BLD), bias=self.bias[...])
 
 
 class RowHead(nnx.Module):
-  """Scores of whole rows, (B, C): a pooled token, perhaps tanh(W x + b), and a linear map."""
+  """Scores of whole rows, (B, C): a pooled token, perhaps tanh(W x + b) or norm(f(W x + b)), and a linear map."""
 
   vocabulary: ClassVar[bool] = False
 
@@ -110,6 +112,7 @@ class RowHead(nnx.Module):
     self.pooling = shape.pooling
     self.dropout_rate = shape.dropout
     self.pooler = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs) if shape.pooler else None
+    _make_transform(self, shape, shape.transform, scheme, dtype, rngs)
     self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs, bias=shape.bias)
 
   def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
@@ -117,6 +120,7 @@ class RowHead(nnx.Module):
     x_BD = pool(self.pooling, hidden_BLD, segment_ids_BL).astype(hidden_BLD.dtype)
     if self.pooler is not None:
       x_BD = jnp.tanh(self.pooler(x_BD))
+    x_BD = _transformed(self, x_BD)
     scores = self.out(dropout(x_BD, self.dropout_rate, fold(key, 0)))
     return Ending(hidden_BLD, scores=self.shaped(scores.astype(jnp.float32)))
 
@@ -135,17 +139,18 @@ class RegressionHead(RowHead):
 
 
 class TokenHead(nnx.Module):
-  """Scores of every token, (B, L, C)."""
+  """Scores of every token, (B, L, C): perhaps norm(f(W x + b)), and a linear map."""
 
   vocabulary: ClassVar[bool] = False
 
   def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
     self.dropout_rate = shape.dropout
+    _make_transform(self, shape, shape.transform, scheme, dtype, rngs)
     self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs)
 
   def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
     """As `VocabularyHead.__call__`."""
-    scores = self.out(dropout(hidden_BLD, self.dropout_rate, fold(key, 0)))
+    scores = self.out(dropout(_transformed(self, hidden_BLD), self.dropout_rate, fold(key, 0)))
     return Ending(hidden_BLD, scores=scores.astype(jnp.float32))
 
 
@@ -185,6 +190,19 @@ def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) 
     last_B11 = jnp.max(jnp.where(real_BL1, columns, 0), axis=1, keepdims=True)
     return jnp.take_along_axis(x_BLD, last_B11, axis=1)[:, 0]
   return jnp.sum(jnp.where(real_BL1, x_BLD, 0), axis=1) / jnp.maximum(jnp.sum(real_BL1, axis=1), 1)
+
+
+def _make_transform(head: Any, shape: HeadShape, wanted: bool, scheme: Scheme, dtype: Any, rngs: nnx.Rngs) -> None:
+  """Gives a head its transform, or None: models of another head start from it where both have it."""
+  width, bias = shape.width, shape.transform_bias
+  head.transform = _dense(width, "embed_out", width, scheme, dtype, rngs, bias=bias) if wanted else None
+  head.norm = shape.make_norm() if wanted else None
+  head.function = shape.function
+
+
+def _transformed(head: Any, x: jax.Array) -> jax.Array:
+  """norm(f(W x + b)) of (..., D), or x where the head has no transform."""
+  return x if head.transform is None else head.norm(head.function(head.transform(x)))
 
 
 def _output_bias(shape: HeadShape) -> nnx.Param:

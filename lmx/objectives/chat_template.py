@@ -1,8 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Chats to text by Jinja templates, as `transformers` renders them.
 
-A template is somebody else's program. It runs in Jinja's sandbox, which gives it nothing but the chat. Its clock
-(`strftime_now`) stands still at a date of the config, so that a chat has the same tokens every day.
+A template is somebody else's program. It runs in Jinja's sandbox, which gives it nothing but the chat, and in a process
+of its own with limits of time and memory (`lmx.limits`). Its clock (`strftime_now`) stands still at a date of the
+config, so that a chat has the same tokens every day.
 """
 
 import dataclasses
@@ -13,17 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.parser
-import jinja2.sandbox
 import numpy as np
 
 from lmx.data.encoding import BadExampleError
 from lmx.data.vocabulary import Tokenizer
 from lmx.data.written_tokens import HIDDEN, written_pattern
 from lmx.errors import LmxError, message
+from lmx.objectives.template_process import PROCESS, TemplateRefusedError
 
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]] | None
@@ -62,39 +59,6 @@ class Rendered:
   broken: tuple[int, ...]
 
 
-class _Generation(jinja2.ext.Extension):
-  """{% generation %} ... {% endgeneration %}: the assistant's part of a turn."""
-
-  tags = {"generation"}  # noqa: RUF012 (jinja's own declaration)
-
-  def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-    line = next(parser.stream).lineno
-    body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-    return jinja2.nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
-
-  def _marked(self, caller: Any) -> str:
-    return _OPEN + caller() + _CLOSE
-
-
-def _raise_exception(text: str) -> None:
-  raise jinja2.TemplateError(text)
-
-
-def _to_json(value: Any, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-  return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _environment(now: datetime.datetime) -> jinja2.Environment:
-  extensions = [_Generation, jinja2.ext.loopcontrols]
-  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=extensions
-  )
-  environment.filters["tojson"] = _to_json
-  environment.globals["raise_exception"] = _raise_exception
-  environment.globals["strftime_now"] = now.strftime
-  return environment
-
-
 class ChatTemplate:
   """A template with the tokenizer whose special tokens it writes.
 
@@ -114,16 +78,17 @@ class ChatTemplate:
       date: what `strftime_now` takes for today, YYYY-MM-DD.
 
     Raises:
-      LmxError: it is not a Jinja template, or the date is none.
+      LmxError: it is not a Jinja template, or takes too long to compile, or the date is none.
     """
-    self.source, self.date, self._tokenizer = source, date, tokenizer
+    self.source, self.date, self._tokenizer, self._where = source, date, tokenizer, where
     self.marks_answers = bool(_GENERATION.search(source))
     self.special_tokens = {name: token for name, token in tokenizer.special_tokens.items() if name.strip()}
     self._special = written_pattern(self.special_tokens)
     self._takes_parts: dict[str, bool] = {}
+    _check_date(date)
     try:
-      self._template = _environment(_moment(date)).from_string(source)
-    except jinja2.TemplateError as error:
+      PROCESS.render(source, date, None, where)
+    except TemplateRefusedError as error:
       raise LmxError(f"{where} is not a Jinja template: {error}") from error
 
   def render(self, messages: Messages, tools: Tools = None, *, ask: bool = False) -> Rendered:
@@ -135,14 +100,15 @@ class ChatTemplate:
       ask: end with what the assistant's next answer follows (add_generation_prompt).
 
     Raises:
-      BadExampleError: the template refuses the chat.
+      BadExampleError: the template refuses the chat, or writes more than the limits allow.
+      LmxError: it takes more time or memory than they allow.
     """
     chat = [{key: self._plain(value) for key, value in one.items()} for one in messages]
-    given = {"tools": self._plain(tools), "documents": None, **self._tokenizer.named_tokens}
+    given = {"tools": self._plain(tools), "documents": None, **self._tokenizer.named_tokens, "messages": chat,
+             "add_generation_prompt": ask}  # fmt: skip
     try:
-      return _without_marks(self._template.render(messages=chat, add_generation_prompt=ask, **given))
-    except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError,
-            ValueError) as error:  # fmt: skip
+      return _without_marks(PROCESS.render(self.source, self.date, given, self._where))
+    except TemplateRefusedError as error:
       raise BadExampleError("the chat template refuses this chat", str(error)) from error
 
   def _plain(self, value: Any) -> Any:
@@ -188,9 +154,9 @@ class ChatTemplate:
     return self.encode(self.render(messages, tools, ask=True))[0]
 
 
-def _moment(date: str) -> datetime.datetime:
+def _check_date(date: str) -> None:
   try:
-    return datetime.datetime.strptime(date, "%Y-%m-%d")
+    datetime.datetime.strptime(date, "%Y-%m-%d")
   except ValueError as error:
     raise LmxError(message("config.objective.chat_date", got=date, allowed="a day, as 2024-07-26")) from error
 

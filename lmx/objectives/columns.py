@@ -13,6 +13,8 @@ from lmx.data.document import is_missing
 from lmx.data.encoding import BadExampleError
 from lmx.errors import nearest
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def text_of(row: Mapping[str, Any], name: str) -> str:
   """The text of a column, which must have some.
@@ -55,7 +57,7 @@ def number_of(row: Mapping[str, Any], name: str) -> float:
   """The number in a column.
 
   Raises:
-    BadExampleError: it is not a finite number.
+    BadExampleError: it is not a finite number, or beyond what float32 holds, in which it would be trained on.
   """
   text = text_of(row, name)
   try:
@@ -64,7 +66,21 @@ def number_of(row: Mapping[str, Any], name: str) -> float:
     value = math.nan
   if not math.isfinite(value):
     raise BadExampleError(f"column {name!r} is not a number", f"got {text[:60]!r}")
+  if abs(value) > _LARGEST:
+    raise BadExampleError(f"column {name!r} is too large", f"got {text[:60]!r}, float32 ends at {_LARGEST:.3g}")
   return value
+
+
+def whole_number_of(row: Mapping[str, Any], name: str) -> int:
+  """The whole number in a column.
+
+  Raises:
+    BadExampleError: it is not one.
+  """
+  value = number_of(row, name)
+  if not value.is_integer():
+    raise BadExampleError(f"column {name!r} is not a whole number", f"got {value!r}")
+  return int(value)
 
 
 def words_of(row: Mapping[str, Any], name: str) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from lmx.data.document import Wanted, is_missing
 from lmx.data.encoding import BadExampleError, Encoded
 from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
-from lmx.objectives.columns import number_of, optional_text, text_of
+from lmx.objectives.columns import optional_text, text_of, whole_number_of
 from lmx.objectives.examples import Frame, places_of, prepare_row
 from lmx.objectives.parts import task_scores, with_auxiliary
 from lmx.objectives.scores import span_scores
@@ -205,7 +205,7 @@ def answer_characters(row: Mapping[str, Any], context: str) -> _Characters:
   if not answer.strip():
     return None
   given = optional_text(row, "answer_start").strip()
-  start = int(number_of(row, "answer_start")) if given else context.find(answer)
+  start = whole_number_of(row, "answer_start") if given else context.find(answer)
   if start < 0 or context[start : start + len(answer)] != answer:
     there = f", there stands {context[start : start + len(answer)][:40]!r}" if start >= 0 else ""
     raise BadExampleError("answer not in the context", f"got {answer[:40]!r} at character {given or 'any'}{there}")

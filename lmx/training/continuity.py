@@ -1,10 +1,14 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Whether a resumed run draws the batches that an uninterrupted one would have drawn."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from lmx.data.identity import differences
 from lmx.data.pipeline import Loader, combine_fingerprints
 from lmx.errors import LmxError
 
@@ -42,4 +46,31 @@ def check_data(loader: Loader, step: int, saved: str, *, accept_other: bool) -> 
   raise LmxError(
     f"The data is not what this run was trained on: batch {step - 1:,} has fingerprint {found}, and {saved} was saved "
     "with the checkpoint. Fix: put the text and the data config back, or --accept-changes to go on with this data."
+  )
+
+
+NO_DIGEST = "; this checkpoint is older and has no digest of the data, so only that batch was compared"
+
+
+def check_sources(now: Mapping[str, Any], saved: Mapping[str, Any] | None, *, accept_other: bool) -> str:
+  """Compares what the data is made of with what it was when a checkpoint was saved; what to add to the verdict.
+
+  Args:
+    now: `data_record` of this run.
+    saved: that of the checkpoint; None: it was written before there were any.
+    accept_other: whether another one is accepted.
+
+  Raises:
+    LmxError: it is other data, and that is not accepted; each difference is named.
+  """
+  if saved is None:
+    return NO_DIGEST
+  found = differences(dict(saved), dict(now))
+  if not found:
+    return f"; all sources as saved (digest {now['digest'][:16]})"
+  if accept_other:
+    return f"; other data accepted: {'; '.join(found)}"
+  raise LmxError(
+    f"The data is not what this run was trained on: {'; '.join(found)}. Fix: put the data back as it was, or "
+    "--accept-changes to resume with this data."
   )

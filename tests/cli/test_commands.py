@@ -2,6 +2,7 @@
 """Every command on one tiny run, as a person would type them, one after another."""
 
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -144,6 +145,28 @@ def test_the_doctor_finds_nothing_here_and_something_in_a_broken_config(capsys, 
   assert "PROBLEM  mesh" in text
   assert "PROBLEM  data cache" in text
   assert "PROBLEM  broken       RuntimeError: no such luck" in text
+
+
+def test_the_doctor_verifies_every_cache_and_names_what_is_damaged(capsys, tmp_path, text, monkeypatch):
+  monkeypatch.setattr(doctor, "CHECKS", ())
+  cache = tmp_path / "cache"
+  flags = [f"--config.{one}" for one in (*TINY, f"data.sources={text}/*.txt", f"data.cache_dir={cache}")]
+  assert main.main(["data", "count", *flags]) == 0
+  (cache / "an-older-one").mkdir()
+  capsys.readouterr()
+  assert main.main(["doctor", "--verify", *flags]) == 0
+  output = capsys.readouterr().out
+  assert re.search(rf"ok +data cache +{cache}: 2 caches, [\d.]+kB read in ", output)  # Tokens; rows of both parts.
+  assert "note     data cache   1 folders have no digests" in output
+  for name in ("tokens.bin", "start.npy"):
+    file = next(cache.rglob(f"train/**/{name}"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+  assert main.main(["doctor", "--verify", *flags]) == 1
+  output = capsys.readouterr().out
+  assert re.search(r"PROBLEM  data cache   .*train/tokens.bin is damaged: .* Fix: rm -r .*; it will be made", output)
+  assert re.search(r"PROBLEM  data cache   .*start.npy is damaged: its size is the same", output)
 
 
 def test_a_run_loads_in_another_python_with_one_device(run):

@@ -301,6 +301,27 @@ def test_an_objective_that_makes_too_many_places_is_named():
     Assemble(NEEDS, {"": 8}, 0)([Piece(np.arange(10, dtype=np.int32))], np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(("ids", "wrong"), [([1, 9, 3], 9), ([1, -1, 3], -1), ([1, 65535, 3], 65535)])
+def test_an_id_beyond_the_vocabulary_never_gets_into_a_batch(ids, wrong):
+  rng = np.random.default_rng(0)
+  piece = [Piece(np.array([*ids, 0], np.int32))]
+  assert Assemble(NEEDS, {"": 8}, 0, 70_000 if wrong > 0 else None)(piece, rng)["tokens"][1] == wrong
+  with pytest.raises(LmxError, match=rf"a batch has the id {wrong}, and the tokenizer has 0 to 8: .*doctor --verify"):
+    Assemble(NEEDS, {"": 8}, 0, 9)(piece, rng)
+
+
+def test_a_cache_that_rots_while_it_is_read_does_not_reach_the_model(corpus):
+  (store,) = corpus.train[:1]
+  values = store._field.values.copy()
+  values[len(values) // 2] = 60_000
+  vars(store._field)["values"] = values  # As a page that the disk gives back wrongly.
+  try:
+    with pytest.raises(LmxError, match=r"a batch has the id 60000, and the tokenizer has 0 to"):
+      draw(corpus, 1 + epoch_facts(corpus, NEEDS).rows // BATCH)
+  finally:
+    del vars(store._field)["values"]
+
+
 def test_an_error_while_a_batch_is_made_reaches_the_caller(corpus):
   def failing(window, rng):
     raise RuntimeError("broken objective")

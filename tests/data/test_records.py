@@ -166,6 +166,17 @@ def test_a_column_of_anything_but_labels_is_refused(tmp_path):
     labels(write(tmp_path / "c.jsonl", '{"label": null}\n{"label": ""}\n'))
   with pytest.raises(LmxError, match=r"d.jsonl:2: .* has '1.5', which is no class"):
     labels(write(tmp_path / "d.jsonl", '{"label": 1}\n{"label": 1.5}\n'))
+  for name, value, said in (
+    ("e", "Infinity", "'inf' among numbers"),
+    ("f", "1e300", "'1000"),
+    ("g", "-1e999", "'-inf'"),
+  ):
+    path = write(tmp_path / f"{name}.jsonl", f'{{"label": 1}}\n{{"label": 0}}\n{{"label": {value}}}\n')
+    with pytest.raises(LmxError, match=rf"{name}.jsonl:3: .* has {said}.*, which is no class"):
+      labels(path)
+  ids = 2**63 - 1  # Numbers of 64 bits are classes, and "inf" is one among words: a tag of infinitives.
+  assert labels(write(tmp_path / "h.jsonl", f'{{"label": {ids}}}\n{{"label": 0}}\n')) == ["0", str(ids)]
+  assert labels(write(tmp_path / "i.conll.jsonl", '{"tags": ["inf", "noun"]}\n'), "tags") == ["inf", "noun"]
 
 
 def test_nan_is_a_missing_value_and_never_a_class(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
+from lmx.data import folders
 from lmx.data import rows as rows_module
 from lmx.data.rows import best_fit, cut_documents, make_rows, plan_packed
 from lmx.data.store import StoreWriter, TokenStore
@@ -143,10 +144,10 @@ def test_a_kept_plan_is_the_plan_that_was_made(store, monkeypatch):
 
 
 def test_a_cache_that_may_only_be_read_is_packed_all_the_same(store, monkeypatch):
-  def refuse(folder):
-    raise PermissionError(folder)
+  def refuse(*args, **kwargs):
+    raise PermissionError(13, "Permission denied")
 
-  monkeypatch.setattr(rows_module, "replacing", refuse)
+  monkeypatch.setattr(folders.tempfile, "mkdtemp", refuse)
   check_pairs(make_rows(store, packing="packed", length=32, lookahead=1), store)
 
 

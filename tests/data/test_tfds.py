@@ -110,5 +110,11 @@ def test_values_of_other_libraries_become_what_json_would_hold():
   ):
     with pytest.raises(BadValueError, match=reason):
       plain([value], 100)
-  with pytest.raises(BadValueError, match=r"label without a name.*got 2, the names are neg, pos"):
-    class_name(2, ["neg", "pos"])
+  for value in (2, 0.5, 1.5, float("inf"), 1e300, -2, "pos", np.float32(0.5), np.int64(7)):
+    with pytest.raises(BadValueError, match=r"label without a name") as found:
+      class_name(value, ["neg", "pos"])
+    assert found.value.args[1] == f"got {value}, the names are neg, pos"
+  assert [class_name(value, ["neg", "pos"]) for value in (0, 1.0, np.int64(1), None, -1, float("nan"))] == [
+    *("neg", "pos", "pos"),
+    *(None, None, None),
+  ]

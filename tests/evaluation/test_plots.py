@@ -47,3 +47,12 @@ def test_nothing_to_draw_and_unknown_axes_are_clear_errors(tmp_path):
   with pytest.raises(LmxError, match="--y: got 'bits'"):
     draw({"one": LINES}, tmp_path / "a.png", y="bits")
   assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("hole", [None, float("nan"), float("inf"), "nan"])
+def test_values_that_are_no_numbers_are_left_out_of_the_picture(tmp_path, hole):
+  lines = [*LINES, {"step": 9, "tokens": 9, "seconds": 9, "loss": hole, "heldout_loss": hole}]
+  assert curve(lines, "step", "loss") == curve(LINES, "step", "loss")
+  assert draw({"one": lines}, tmp_path / "a.png", y="loss", baselines={"xz": hole}).read_bytes()
+  with pytest.raises(LmxError, match="Nothing to plot"):
+    draw({"one": lines[-1:]}, tmp_path / "b.png", y="loss")

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from golden_models import GOLDEN
-from hf_folders import copy, write
+from hf_folders import change_weights, copy, write
 from safetensors.numpy import load_file, save_file
 
 from lmx.errors import LmxError
@@ -55,16 +55,43 @@ def test_an_adapter_is_merged_beside_its_base_or_elsewhere(tmp_path, beside):
     ({"peft_type": "IA3"}, r"peft_type: got 'IA3'"),
     ({"use_dora": True}, r"use_dora: got True"),
     ({"bias": "all"}, r"bias: got 'all'"),
-    ({"modules_to_save": ["lm_head"]}, r"modules_to_save: got \['lm_head'\]"),
+    ({"modules_to_save": ["embed_tokens"]}, r"modules_to_save: got 'embed_tokens'.*modules that are in"),
+    ({"modules_to_save": [1]}, r"modules_to_save: got \[1\]"),
+    ({"rank_pattern": {"q_.*": 2}}, r"rank_pattern: got 'q_\.\*'"),
+    ({"rank_pattern": {"q_proj": 3}}, r"shape of the adapter of model\.layers\.1\.self_attn\.q_proj.*of rank 3"),
+    ({"alpha_pattern": {"q_proj": "6"}}, r"alpha_pattern\.q_proj: got '6'"),
+    ({"task_type": "TOKEN_FLS"}, r"task_type: got 'TOKEN_FLS'"),
     ({"r": 3}, r"shape of the adapter of model\.layers\.1\.self_attn\.q_proj"),
     ({"init_lora_weights": "pissa"}, r"init_lora_weights: got 'pissa'"),
-    ({"base_model_name_or_path": "no/such-base"}, r"base_model_name_or_path: got 'no/such-base'"),
+    ({"base_model_name_or_path": "no/such/other"}, r"base_model_name_or_path: got 'no/such/other'"),
   ],
 )
 def test_what_is_no_plain_lora_is_refused_by_its_key(tmp_path, changes, said):
   copy(LLAMA, tmp_path / "base")
   write_adapter(tmp_path / "adapter", LLAMA, **{"base_model_name_or_path": str(tmp_path / "base"), **changes})
   with pytest.raises(LmxError, match=said):
+    import_hf(tmp_path / "adapter")
+
+
+def test_ranks_and_factors_of_single_modules_count(tmp_path):
+  base = copy(LLAMA, tmp_path / "base")
+  patterns = {"r": 5, "lora_alpha": 1, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 6}}
+  added = write_adapter(tmp_path / "adapter", LLAMA, base_model_name_or_path=str(base), **patterns)
+  found, expected = import_hf(tmp_path / "adapter"), import_hf(merged(LLAMA, tmp_path / "merged", added))
+  for name, array in expected.parameters.items():
+    np.testing.assert_allclose(found.parameters[name], array, atol=1e-6, err_msg=name)
+
+
+def test_an_embedding_that_was_trained_apart_from_its_output_table_is_refused(tmp_path):
+  base = copy(LLAMA, tmp_path / "base", tie_word_embeddings=True)
+  change_weights(base, lambda arrays: {name: array for name, array in arrays.items() if name != "lm_head.weight"})
+  write_adapter(tmp_path / "adapter", LLAMA, base_model_name_or_path=str(base), modules_to_save=["embed_tokens"])
+  table = {
+    "base_model.model.model.embed_tokens.weight": load_file(LLAMA / "model.safetensors")["model.embed_tokens.weight"]
+  }
+  file = tmp_path / "adapter" / "adapter_model.safetensors"
+  save_file(load_file(file) | table, file)
+  with pytest.raises(LmxError, match=r"modules_to_save.*model\.embed_tokens\.weight.*lm_head\.weight as well"):
     import_hf(tmp_path / "adapter")
 
 

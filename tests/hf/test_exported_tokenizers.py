@@ -1,15 +1,17 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Law 14 for texts: an export's tokenizer.json gives lmx's ids and lmx's special tokens around texts."""
 
+import functools
 import json
 
 import pytest
 import tokenizers
 from exported_models import TEXTS, exported_run, tokenizer
 from laws import assert_law_catches
+from sentencepiece import sentencepiece_model_pb2 as model_format
 
 import lmx
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.tokenizer import ByteTokenizer, SentencePieceTokenizer, train_sentencepiece
 from lmx.errors import LmxError
 from lmx.hf.tokenizer_files import Reading
 from lmx.tasks import text_prompts
@@ -38,6 +40,47 @@ def test_the_law_of_ids_catches_a_space_that_is_added():
   assert_law_catches(check_ids, values, "sentencepiece")
 
 
+RUNS = [before + run * count + after for count in range(1, 90) for run in (" ", "-", "=", " a", "\n\t")
+        for before, after in (("", ""), ("x", "y"), ("the ", " dog"))]  # fmt: skip
+
+
+def check_runs(reader: SentencePieceTokenizer) -> None:
+  """Runs of one character can be written in several ways that are equally likely."""
+  other = tokenizers.Tokenizer.from_str(json.dumps(reader.own_json()))
+  for text in [*RUNS, "".join(RUNS)]:
+    assert other.encode(text, add_special_tokens=False).ids == reader.encode(text).tolist(), repr(text)
+
+
+@functools.cache
+def unigram() -> SentencePieceTokenizer:
+  lines = [f"{' ' * n}the dog{'-' * n} a = {'=' * (n % 7)} is{' a' * (n % 5)} there" for n in range(40)] * 5
+  return train_sentencepiece(lines, vocab_size=305, model_type="unigram")
+
+
+def test_a_unigram_model_of_lmx_splits_equally_likely_runs_as_its_tokenizer_json_does():
+  assert unigram().json_is_exact
+  check_runs(unigram())
+
+
+def test_the_check_of_runs_catches_scores_that_do_not_add_up_exactly():
+  proto = model_format.ModelProto.FromString(unigram().model)
+  for piece in proto.pieces:
+    piece.score -= 0.0001 if piece.type == proto.SentencePiece.NORMAL else 0.0
+  other = SentencePieceTokenizer(proto.SerializeToString())
+  assert not other.json_is_exact
+  assert_law_catches(check_runs, other)
+
+
+def test_a_unigram_model_with_pieces_like_the_begin_of_a_special_name_has_a_tokenizer_json():
+  lines = [f"<p>word {n}</p></div></b></li>" for n in range(60)] * 5
+  reader = train_sentencepiece(lines, vocab_size=285, model_type="unigram")
+  assert "</" in {piece[:2] for piece in map(reader.piece, range(reader.vocab_size)) if piece != "</s>"}
+  other = tokenizers.Tokenizer.from_str(json.dumps(reader.as_json()))
+  other.encode_special_tokens = True
+  for text in ("<s>a</s></p><unk><0x0A></s", lines[0]):
+    assert other.encode(text, add_special_tokens=False).ids == reader.encode(text).tolist()
+
+
 # ---------------------------------------------------------------- whole exports
 
 
@@ -57,6 +100,8 @@ def export(name: str, kind: str, folder, **settings) -> lmx.notebook.LoadedRun:
     ("t5-language-0", "byte pairs"),
     ("qwen2-language-4", "qwen"),
     ("roberta-masked-8", "roberta"),
+    ("modernbert-masked-27", "modernbert"),
+    ("modernbert-classification-26", "modernbert"),
   ],
 )
 def test_an_export_read_again_has_the_same_ids_and_the_same_tokens_around_texts(name, kind, tmp_path):

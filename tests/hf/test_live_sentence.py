@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from adapted_models import adapted, base_of
 from golden_models import GOLDEN
 from hf_folders import copy, write_sentence_files
 from tiny_runs import TINY
@@ -57,9 +58,11 @@ def train(run: Path, folder: Path, texts: list[str], **changes) -> Path:
   return folder / "trained"
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_an_encoder_that_is_imported_trained_and_exported_keeps_its_vectors(tmp_path, pooling):
-  model = copy(GOLDEN / "bert-embedding-8", tmp_path / "model", framed="<s> $A </s>", architectures=["BertModel"])
+@pytest.mark.parametrize(
+  ("name", "pooling"), [("bert-embedding-8", "mean"), ("bert-embedding-8", "cls"), ("modernbert-masked-27", "mean")]
+)
+def test_an_encoder_that_is_imported_trained_and_exported_keeps_its_vectors(tmp_path, name, pooling):
+  model = copy(GOLDEN / name, tmp_path / "model", framed="<s> $A </s>")
   write_sentence_files(model, "Transformer", "Pooling", "Normalize", pooling=pooling)
   assert main(["import", str(model), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
   np.testing.assert_allclose(lmx.load(tmp_path / "run").embed(TEXTS), theirs(model, TEXTS), atol=LIMIT)
@@ -87,6 +90,18 @@ def test_a_plain_decoder_exported_for_embeddings_pools_its_last_token(tmp_path):
   run = lmx.from_hf(model, head="embedding")
   lmx.to_hf(run, tmp_path / "out")
   np.testing.assert_allclose(theirs(tmp_path / "out", TEXTS), run.embed(TEXTS), atol=2e-2)  # bfloat16 here.
+
+
+def test_an_adapter_of_an_embedding_model_is_opened_on_its_base(tmp_path):
+  pytest.importorskip("peft")
+  base = base_of("bert-embedding-8", tmp_path / "base", architectures=["BertModel"])
+  write_sentence_files(base, "Transformer", "Pooling", "Normalize", pooling="mean")
+  run = adapted(base, head="embedding")
+  lmx.to_hf(run, tmp_path / "adapter", adapter=True, base=base)
+  expected = run.merged().embed(TEXTS)
+  np.testing.assert_allclose(theirs(tmp_path / "adapter", TEXTS), expected, atol=LIMIT)
+  assert np.abs(theirs(base, TEXTS) - expected).max() > 1e-3
+  np.testing.assert_allclose(lmx.from_hf(tmp_path / "adapter").embed(TEXTS), expected, atol=LIMIT)
 
 
 @pytest.mark.skipif(minilm() is None, reason="MiniLM is not here: set LMX_MINILM to its directory")

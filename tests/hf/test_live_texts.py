@@ -28,6 +28,7 @@ FAMILIES = [next(name for name in NAMES if name.startswith(f"{family}-")) for fa
 CASES = [(name, "sentencepiece+3") for name in NAMES]
 CASES += [(name, kind) for name in FAMILIES for kind in ("bytes", "byte pairs")]
 CASES += [("bert-classification-8", kind) for kind in ("char", "unigram", "word pieces")]
+CASES += [(name, "modernbert") for name in NAMES if name.startswith("modernbert")]
 
 
 def export(name: str, kind: str, folder: Path, **settings) -> lmx.notebook.LoadedRun:
@@ -73,7 +74,7 @@ def test_an_exports_tokenizer_gives_lmxs_ids_in_every_family(name, kind, tmp_pat
 
 # model_type -> the tokenizer that such models are published with.
 PUBLISHED = {"bert": "word pieces", "roberta": "roberta", "gpt2": "gpt2", "llama": "llama", "qwen2": "qwen",
-             "qwen3": "qwen"}  # fmt: skip
+             "qwen3": "qwen", "modernbert": "modernbert"}  # fmt: skip
 SHORT_AND_LONG = [TEXTS[0], TEXTS[4], "x", TEXTS[1] + TEXTS[3]]
 SECOND = ["a second text, longer than the first", "no", TEXTS[2], "nobody said why"]
 
@@ -122,6 +123,7 @@ def test_a_published_classifier_gives_their_probabilities_and_so_does_its_export
     "bert": {"pad_token_id": 0, "type_vocab_size": 2},
     "roberta": {"pad_token_id": 1},
     "qwen2": {"pad_token_id": 0},
+    "modernbert": {"pad_token_id": 3, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
   }
   keys = keys.get(family, {})
   model = publish(family, "classification", tmp_path / "model", problem_type="single_label_classification", **keys)
@@ -182,7 +184,8 @@ def test_the_pipeline_text_generation_continues_as_lmx_does(name, kind, tmp_path
 
 CLASSIFYING = [("bert-classification-8", "sentencepiece"), ("bert-classification-8", "byte pairs"),
                ("llama-classification-7", "sentencepiece"), ("llama-classification-7", "bytes"),
-               ("llama-classification-7", "byte pairs")]  # fmt: skip
+               ("llama-classification-7", "byte pairs"),
+               ("modernbert-classification-26", "modernbert")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "kind"), CLASSIFYING)
@@ -193,9 +196,13 @@ def test_the_pipeline_text_classification_gives_lmxs_probabilities(name, kind, t
     assert {one["label"]: pytest.approx(one["score"], abs=2e-5) for one in found} == ours
 
 
-@pytest.mark.parametrize("kind", ["sentencepiece", "word pieces"])
-def test_the_pipeline_token_classification_gives_lmxs_tags(kind, tmp_path):
-  run = export("bert-tagging-8", kind, tmp_path / "out")
+TAGGING = [("bert-tagging-8", "sentencepiece"), ("bert-tagging-8", "word pieces"),
+           ("modernbert-tagging-27", "modernbert")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), TAGGING)
+def test_the_pipeline_token_classification_gives_lmxs_tags(name, kind, tmp_path):
+  run = export(name, kind, tmp_path / "out")
   theirs = pipeline("token-classification", tmp_path / "out", ignore_labels=[])
   words = ["The", "quick", "brown", "fox", "was", "unseen", "there"]
   text, starts = " ".join(words), np.cumsum([0, *(len(word) + 1 for word in words)])
@@ -218,12 +225,20 @@ def test_the_pipeline_feature_extraction_gives_lmxs_hidden_states(kind, tmp_path
     np.testing.assert_allclose(run.embed(text, normalize=False)[0], pooled, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["sentencepiece+3", "word pieces"])
-def test_the_pipeline_fill_mask_gives_lmxs_words(kind, tmp_path):
-  run = export("bert-masked-8", kind, tmp_path / "out")
+MASKED = [("bert-masked-8", "sentencepiece+3"), ("bert-masked-8", "word pieces"),
+          ("modernbert-masked-27", "sentencepiece+3"), ("modernbert-masked-27", "modernbert")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), MASKED)
+def test_the_pipeline_fill_mask_gives_lmxs_words(name, kind, tmp_path):
+  run = export(name, kind, tmp_path / "out")
   theirs = pipeline("fill-mask", tmp_path / "out", top_k=3)
   reader = run.tokenizer
-  parts = [reader.encode("The quick "), [reader.mask_id], reader.encode(" fox")]
+  parts = [
+    reader.encode("The quick" if kind == "modernbert" else "The quick "),
+    [reader.mask_id],
+    reader.encode(" fox"),
+  ]
   row = np.concatenate([[reader.cls_id], *parts, [reader.sep_id]]).astype(np.int32)[None]
   logits = np.asarray(run.model(row).logits())[0, 1 + len(parts[0])][: reader.vocab_size]
   found = theirs(f"The quick {theirs.tokenizer.mask_token} fox")

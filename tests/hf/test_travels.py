@@ -3,14 +3,13 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_tasks
 from golden_models import GOLDEN
 from hf_folders import copy, write
-from tiny_runs import TINY
+from tiny_tasks import fine_tuned as start
+from tiny_tasks import write_examples
 
 import lmx
 from lmx.cli.main import main
@@ -18,17 +17,6 @@ from lmx.errors import LmxError
 from lmx.hf.generation import GenerationDefaults, read_generation
 
 FILE = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "eos_token_id": [2, 7], "repetition_penalty": 1.1}
-
-
-def start(run: Path, folder: Path, config: str, *flags: str) -> Path:
-  """A run of two steps that starts from another."""
-  rows = tiny_tasks.write_examples(folder / "rows") / "rows.jsonl"
-  keys = {name: TINY[name] for name in ("log.every", "compute.compilation_cache", "optimizer.peak_lr")}
-  keys |= {"data.sources": str(rows), "data.cache_dir": str(folder / "cache"), "data.heldout_fraction": 0.3}
-  keys |= {"train.duration": "2 steps", "train.batch_size": 8, "data.length": 16}
-  given = [f"--config.{key}={value}" for key, value in keys.items()]
-  assert main(["train", f"--config=configs/{config}:{run}", f"--workdir={folder / 'trained'}", *given, *flags]) == 0
-  return folder / "trained"
 
 
 def test_a_fine_tuned_mistral_is_exported_as_one_with_every_stop_id(tmp_path, capsys):
@@ -117,7 +105,7 @@ def test_a_value_of_another_kind_is_refused_by_its_key(tmp_path, values):
 ])  # fmt: skip
 def test_a_run_of_a_stock_encoder_decoder_is_exported_and_read_back(config, family, changed, tmp_path):
   """With sizes of a test, which these scales follow."""
-  rows = tiny_tasks.write_examples(tmp_path / "rows") / "rows.jsonl"
+  rows = write_examples(tmp_path / "rows") / "rows.jsonl"
   keys = {"data.sources": rows, "data.cache_dir": tmp_path / "cache", "data.heldout_fraction": 0.3, "data.length": 16}
   keys |= {"optimizer.warmup": "1 steps", "train.duration": "2 steps", "train.batch_size": 8}
   keys |= {"tokenizer.kind": "bytes", "compute.dtype": "float32", "compute.compilation_cache": ""}
@@ -131,3 +119,12 @@ def test_a_run_of_a_stock_encoder_decoder_is_exported_and_read_back(config, fami
   asked = {"seed": 0, "temperature": 0.0, "max_new_tokens": 5, "plain": True}
   (((mine,),), ((theirs,),)) = (one.continuations(["a b"], **asked) for one in (run, again))
   np.testing.assert_array_equal(mine.tokens, theirs.tokens)
+
+
+def test_a_key_of_generation_that_nobody_knows_is_said(tmp_path):
+  write(tmp_path, "generation_config.json", {"do_sample": True, "tempratur": 0.3, "use_cache": True, "max_time": 1})
+  found = read_generation(tmp_path)
+  assert found.temperature == 1.0
+  assert found.not_applied == ("tempratur 0.3, which is no key that lmx knows",)
+  write(tmp_path, "generation_config.json", {"token_healing": True, "eos_token_id": 2, "num_beams": 2})
+  assert read_generation(tmp_path).not_applied == ("token_healing True",)

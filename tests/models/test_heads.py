@@ -17,6 +17,8 @@ SHAPES = {
   "regressor": (3,),
   "span_reader": (3, 16, 2),
   "tagger": (3, 16, 3),
+  "modern_classifier": (3, 3),
+  "modern_tagger": (3, 16, 3),
   "embedder": (3, 16),
   "last_token_classifier": (3, 2),
 }

@@ -13,7 +13,7 @@ from specimens import BASE, ENCODER, ENCODER_DECODER, SPECIMENS, build, quick_ji
 from lmx.errors import LmxError
 from lmx.mesh import make_mesh
 from lmx.models import MODELS
-from lmx.models.spec import TransformerSpec
+from lmx.models.spec import EncoderSpec, TransformerSpec
 from lmx.models.transformer import Transformer
 from lmx.nn.kernels import Extras
 from lmx.sharding import Layout
@@ -41,6 +41,15 @@ IMPOSSIBLE = {
   "pooling": ({"pooling": "max"}, "config.model.pooling"),
   "global layers without local ones": ({"global_every": 2}, "config.model.global_every.*without a window"),
   "local base without windows": ({"position": "rotary", "rope_local_theta": 1e4}, "config.model.rope_local_theta"),
+  "a global first layer without any": ({"window": 3, "global_first": True}, "config.model.global_first.*global_every"),
+  "no first norm where none is": (
+    {"norm_position": "post", "first_attention_norm": False},
+    "config.model.first_attention_norm.*norm_position=post",
+  ),
+  "two layers before the scores": (
+    {"head": "classification", "pooler": True, "head_transform": True},
+    "config.model.pooler.*head_transform",
+  ),
   "few buckets": ({"position": "relative", "relative_buckets": 6}, "config.model.relative_buckets.*multiple of 4"),
   "near limit": ({"position": "relative", "relative_distance": 16}, "config.model.relative_distance.*more than"),
   "odd sinusoids": ({"position": "sinusoidal", "width": 15, "head_width": 4}, "config.model.width.*even"),
@@ -171,12 +180,20 @@ def test_published_encoders_and_encoder_decoders_have_their_published_sizes():
     mlp_bias=False,
   )  # fmt: skip
   assert t5.parameters() == 60_506_624  # Hugging Face's t5-small.
+  modern = EncoderSpec(
+    vocab_size=50_368, vocab_multiple=64, layers=22, width=768, heads=12, context=8192, mlp_width=1152,
+    position="rotary", activation="geglu_exact", attention_bias=False, mlp_bias=False, norm_bias=False,
+    transform_bias=False, embedding_norm=True, first_attention_norm=False,
+  )  # fmt: skip
+  assert modern.parameters() == 149_655_232 + 768  # Hugging Face's ModernBERT-base, and a row that isn't used.
 
 
 def test_flops_count_the_reach_of_each_layer_and_the_share_of_an_encoder():
   spec = dataclasses.replace(BASE, layers=4, window=4, global_every=2)
   matmul = 6 * spec.matmul_parameters()
   assert spec.flops_per_token(16).full == matmul + 12 * 16 * (2 * 4 + 2 * 16)
+  begun = dataclasses.replace(spec, global_every=3, global_first=True)  # Layers 0 and 3 see everything.
+  assert begun.flops_per_token(16).full == matmul + 12 * 16 * (2 * 4 + 2 * 16)
   both_ways = dataclasses.replace(ENCODER, window=4)
   assert both_ways.flops_per_token(16).causal == 6 * both_ways.matmul_parameters() + 12 * 16 * 2 * 7
   pair, alone = ENCODER_DECODER, dataclasses.replace(BASE)

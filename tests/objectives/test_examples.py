@@ -13,8 +13,11 @@ from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES, span, tagging
 from lmx.objectives.base import Setting
+from lmx.objectives.chat_rows import as_messages
 from lmx.objectives.examples import longest_first
 
+INF = float("inf")
+ASKED = {"question": "who was born", "context": "albert was born in ulm", "answer": "ulm"}
 BYTES = ByteTokenizer()
 VOCABULARY = "[PAD] [UNK] [CLS] [SEP] [MASK] who was born in ulm ? albert ein ##stein , the man a b c d e"
 
@@ -128,6 +131,15 @@ def test_several_labels_are_a_list_or_have_commas_between(value, expected):
     ("tagging", {"tokens": "a b", "tags": "positive"}, r"words and tags differ in number .*2 words, 1 tags"),
     ("tagging", {"tokens": "a", "tags": "other"}, "label not in the label set"),
     ("tagging", {"tokens": [], "tags": []}, "empty column 'tokens'"),
+    *(("regression", {"text": "a", "label": one}, "'label' is not a number") for one in (INF, "-inf", "1e400", True)),
+    *(("regression", {"text": "a", "label": one}, r"'label' is too large .*3.4e\+38") for one in (1e300, "-3.5e38")),
+    *(("classification", {"text": "a", "label": one}, "not in the label set") for one in (INF, 1e300, True, -1)),
+    *(("tagging", {"tokens": ["a"], "tags": [one]}, "not in the label set") for one in (INF, 1e300, 1.5)),
+    *(("span", {**ASKED, "answer_start": one}, "'answer_start' is not a whole number") for one in (1.5, "4.25")),
+    *(("span", {**ASKED, "answer_start": one}, "'answer_start' is not a number") for one in (INF, "nan")),
+    ("span", {**ASKED, "answer_start": 1e300}, "'answer_start' is too large"),
+    ("span", {**ASKED, "answer_start": 3e38}, "answer not in the context"),
+    ("span", {**ASKED, "answers": {"text": ["Ulm"], "answer_start": [0.5]}}, "not a whole number"),
   ],
 )
 def test_a_row_that_cannot_be_used_says_why(name, row, reason):
@@ -135,6 +147,18 @@ def test_a_row_that_cannot_be_used_says_why(name, row, reason):
   labels = ("negative", "positive") if OBJECTIVES[name].labelled else ()
   with pytest.raises(BadExampleError, match=reason):
     make(name, labels=labels, **options).encoder(row)
+
+
+@pytest.mark.parametrize("weight", [0.5, -1, 2, INF, 1e300, "1"])
+def test_a_weight_of_a_message_other_than_0_and_1_is_refused(weight):
+  with pytest.raises(BadExampleError, match="weight of a message"):
+    as_messages([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": weight}], "messages")
+
+
+def test_a_label_is_what_float32_makes_of_it():
+  encoder = make("regression").encoder
+  for given in (0, -1.5, "2.5", 3.4e38, 1e-300):
+    assert encoder({"text": "a", "label": given}).fields["labels"] == np.float32(float(given))
 
 
 @pytest.mark.parametrize("labels", [(), ("x",), ("x", "x")])

@@ -9,12 +9,14 @@ import tokenizers
 from laws import assert_law_catches
 from tokenizers import processors
 
+from lmx.data.encoding import Encoded
 from lmx.data.framing import FIRST, read_framing
 from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Setting
 from lmx.objectives.examples import Frame, find_framing
+from lmx.tasks import framed
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "[SEP]", "a", "b", "c", "d", "e", "f", "g"]
 S, END = 0, 2
@@ -92,19 +94,65 @@ def test_a_tokenizer_that_adds_nothing_leaves_texts_of_a_decoder_alone_and_frame
   assert bytes_of == find_framing(ByteTokenizer(), "transformer", "document")
 
 
-def test_every_head_reads_a_roberta_pair_with_two_separators():
-  tokenizer = reader(PROCESSORS["roberta"])
-  setting = Setting(tokenizer, 16, 16, "encoder", ("x", "y"), 0, "own")
-  pair = [S, *tokenizer.encode("a b"), END, END, *tokenizer.encode("c d"), END]
+# Tokenizer -> ids of the pair "a b", "c d", which token belongs to which text, and its token types.
+PAIRS = {
+  "bert": ([S, 5, 6, END, 7, 8, END], [4, 5], [0, 0, 0, 0, 1, 1, 1]),
+  "roberta": ([S, 5, 6, END, END, 7, 8, END], [5, 6], [0] * 8),
+  "xlm-r": ([S, 5, 6, END, END, 7, 8, END], [5, 6], [0] * 8),
+}
+PROCESSORS["xlm-r"] = processors.TemplateProcessing(
+  single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", S), ("</s>", END)]
+)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_head_reads_a_pair_as_its_tokenizer_frames_it(name):
+  tokenizer, (pair, second, types) = reader(PROCESSORS[name]), PAIRS[name]
+  setting = Setting(tokenizer, 16, 16, "encoder", ("x", "y"), 2, "own")
   row = {"text": "a b", "text_b": "c d", "label": "x"}
-  encoder = OBJECTIVES["classification"].make(setting, multi_label=False).encoder
-  assert encoder(row).fields["tokens"].tolist() == pair
-  encoder = OBJECTIVES["regression"].make(setting).encoder
-  assert encoder({**row, "label": "1"}).fields["tokens"].tolist() == pair
-  span = OBJECTIVES["span"].make(setting).encoder({"question": "a b", "context": "c d", "answer": "d"})
-  assert span.fields["tokens"].tolist() == pair
-  assert span.fields["context_mask"].tolist() == [0, 0, 0, 0, 0, 1, 1, 0]
-  assert span.fields["labels"].tolist() == [6, 6]
+  found = [
+    OBJECTIVES["classification"].make(setting, multi_label=False).encoder(row).fields,
+    OBJECTIVES["classification"].make(setting, multi_label=True).encoder(row).fields,
+    OBJECTIVES["regression"].make(setting).encoder({**row, "label": "1"}).fields,
+    OBJECTIVES["span"].make(setting).encoder({"question": "a b", "context": "c d", "answer": "d"}).fields,
+  ]
+  for fields in found:
+    assert (fields["tokens"].tolist(), fields["token_types"].tolist()) == (pair, types)
+  assert np.flatnonzero(found[-1]["context_mask"]).tolist() == second
+  assert found[-1]["labels"].tolist() == [second[1], second[1]]
+  ids, beside = framed([row], setting)  # What `classify` and `regress` read.
+  assert (ids[0].tolist(), beside["token_types"][0].tolist()) == (pair, types)
+
+
+def check_two_rows(encode, tokenizer) -> None:
+  """The two texts of an embedding's example are two rows, each as a text alone: nothing stands between them."""
+  fields = encode({"text": "a b", "text_b": "c d e"}).fields
+  assert fields["tokens"].tolist() == [S, *tokenizer.encode("a b"), END]
+  assert fields["pair_tokens"].tolist() == [S, *tokenizer.encode("c d e"), END]
+  assert fields["token_types"].tolist() == [0] * 4
+  assert fields["pair_token_types"].tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_an_embedding_head_frames_each_text_of_a_pair_by_itself(name):
+  tokenizer = reader(PROCESSORS[name])
+  setting = Setting(tokenizer, 16, 16, "encoder", (), 2, "own")
+  encoder = OBJECTIVES["contrastive"].make(setting, temperature=0.05).encoder
+  check_two_rows(encoder, tokenizer)
+  ids, _ = framed([{"text": "a b"}, {"text": "c d e"}], setting)  # What `embed` reads: the rows that were trained on.
+  fields = encoder({"text": "a b", "text_b": "c d e"}).fields
+  assert [one.tolist() for one in ids] == [fields["tokens"].tolist(), fields["pair_tokens"].tolist()]
+
+
+def test_the_law_catches_an_embedding_that_reads_its_pair_as_one_row():
+  tokenizer = reader(PROCESSORS["roberta"])
+
+  def joined(row):
+    made = frame(tokenizer, 16, "encoder")
+    one = made(*tokenizer.encode_batch([row["text"], row["text_b"]])).fields
+    return Encoded({**one, **{f"pair_{name}": values for name, values in one.items()}}, 0)
+
+  assert_law_catches(check_two_rows, joined, tokenizer)
 
 
 def test_tags_stand_on_their_words_whatever_is_around_them():

@@ -202,6 +202,25 @@ def _roberta(draw: Draw) -> Config:
   return _bert(draw) | {"pad_token_id": 1, "bos_token_id": 0, "max_position_embeddings": 34}
 
 
+def _modernbert(draw: Draw) -> Config:
+  layers, every = draw.one(3, 4), draw.one(1, 2, 3)
+  return _sizes(draw) | {
+    "tie_word_embeddings": True,  # transformers 5 writes no other.
+    "num_hidden_layers": layers,
+    "layer_types": ["sliding_attention" if layer % every else "full_attention" for layer in range(layers)],
+    "local_attention": draw.one(4, 6),
+    "hidden_activation": (activation := draw.one("gelu", "gelu_pytorch_tanh")),
+    "classifier_activation": activation,
+    "norm_eps": draw.one(1e-5, 1e-3),
+    **{f"{name}_bias": draw.one(True, False) for name in ("norm", "attention", "mlp", "classifier")},
+    "rope_parameters": {
+      "full_attention": {"rope_theta": draw.one(160_000.0, 50.0), "rope_type": "default"},
+      "sliding_attention": {"rope_theta": draw.one(10_000.0, 10.0), "rope_type": "default"},
+    },
+    "classifier_pooling": draw.one("cls", "mean"),
+  }
+
+
 def _t5(draw: Draw) -> Config:
   return {
     "vocab_size": VOCABULARY,
@@ -262,6 +281,7 @@ FAMILIES: dict[str, tuple[Callable[[Draw], Config], str, dict[str, str]]] = {
   "mamba2": (_mamba2, "Mamba2", {"language": "ForCausalLM"}),
   "bert": (_bert, "Bert", _ENCODER_HEADS),
   "roberta": (_roberta, "Roberta", _ENCODER_HEADS),
+  "modernbert": (_modernbert, "ModernBert", _ENCODER_HEADS),
   "t5": (_t5, "T5", {"language": "ForConditionalGeneration"}),
   "marian": (_marian, "Marian", {"language": "MTModel"}),
 }
@@ -278,6 +298,8 @@ def draw_case(family: str, head: str, seed: int) -> Case:
     config |= {"id2label": {str(i): f"L{i}" for i in range(count)}, "label2id": {f"L{i}": i for i in range(count)}}
   if family == "roberta" and head == "masked":
     config |= {"hidden_act": "gelu"}  # The head has it always; lmx refuses a model of two activations.
+  if family == "modernbert" and head == "embedding":
+    config |= {"classifier_pooling": "cls"}  # What `theirs.answers` takes as a row's vector.
   if head == "regression":
     config |= {"problem_type": "regression"}
   architecture = start + heads[head]

@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """What lmx computes with the same weights, and how far it is from what `transformers` computed."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ def their_gradients(imported: Imported, folder: Path) -> dict[str, jax.Array]:
   """Gradients that were saved under the names of the weights, read as weights are."""
   with WeightFiles(folder) as files:
     matching = match(imported.description, imported.plan, files)
+    for name, one in matching.bound.items():  # What isn't used has no gradient.
+      matching.bound[name] = dataclasses.replace(one, rule=dataclasses.replace(one.rule, unused=0.0))
     return load_tensors(files, matching, imported.plan, imported.layout)
 
 

@@ -99,7 +99,7 @@ def _layers(case: Case, side: str, layers: tuple[torch.Tensor, ...] | None) -> d
     return {f"{side}hidden.{number}": hidden for number, hidden in enumerate(named)}
   first = 1 if case.family == "mamba2" else 0
   found = {f"{side}hidden.{number}": hidden for number, hidden in enumerate(named[:-1], first)}
-  return found | {f"{side}final": named[-1]}
+  return found if case.head == "masked" else found | {f"{side}final": named[-1]}  # Ours is after the head's transform.
 
 
 def _loss(logits: torch.Tensor, batch: dict[str, np.ndarray]) -> torch.Tensor:

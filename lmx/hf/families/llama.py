@@ -28,6 +28,7 @@ MISTRAL = Family(
     *DECODER_LINES,
     Always({"attention_bias": False, "mlp_bias": False}),
     _SILU,
+    Same("num_key_value_heads", "kv_heads", 8),
     Windows(window=4096),
     Rope(),
   ),

@@ -84,5 +84,6 @@ MAMBA2 = Family(
     "language": HeadMap(("Mamba2ForCausalLM",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d")),
     "embedding": HeadMap(("Mamba2Model",), bare=True),
   },
+  unadapted=(r".*\.mixer\.(out_proj|conv1d)",),  # Its kernels read these weights past the module.
   renamed=((r"^backbone\.embedding\.weight$", "backbone.embeddings.weight"),),
 )  # fmt: skip

@@ -8,6 +8,7 @@ from lmx.hf.settings import Also, Always, Line, Only, Same
 
 _LAYER = "layers.{layer}."
 _SILU = Same("hidden_act", "activation", "silu", SILU)
+_KV_HEADS = Same("num_key_value_heads", "kv_heads", 32, null=True)
 _NO_MLP_BIAS = Always({"mlp_bias": False})
 _QWEN_WINDOWS = Windows(switch="use_sliding_window", layered=True, full_first=True, window=4096)
 _QKV_BIAS = Always({"attention_bias": True, "attention_out_bias": False})
@@ -23,6 +24,7 @@ def _experts(theirs: str, gate: str, up: str, down: str) -> tuple[Rule, ...]:
   )
 
 
+_EXPERT_MODULES = (r".*\.mlp\.(gate|experts\..*)",)  # One array for all experts, and a router of its own kind.
 _QWEN_EXPERTS = _experts(_LAYER + "mlp", "gate_proj", "up_proj", "down_proj")
 _SHARED = (
   *tensor("layers.mlp.shared.gate.kernel", _LAYER + "mlp.shared_expert.gate_proj.weight", "f d -> d f"),
@@ -40,7 +42,7 @@ _EVERY_LAYER: tuple[Line, ...] = (
 
 QWEN2 = Family(
   name="qwen2",
-  lines=(*DECODER_LINES, _NO_MLP_BIAS, _QKV_BIAS, _SILU, _QWEN_WINDOWS, Rope()),
+  lines=(*DECODER_LINES, _KV_HEADS, _NO_MLP_BIAS, _QKV_BIAS, _SILU, _QWEN_WINDOWS, Rope()),
   prefix="model.",
   backbone=DECODER,
   heads=decoder_heads("Qwen2"),
@@ -50,6 +52,7 @@ QWEN3 = Family(
   name="qwen3",
   lines=(
     *DECODER_LINES,
+    _KV_HEADS,
     _NO_MLP_BIAS,
     Always({"qk_norm": "head"}),
     Same("head_dim", "head_width", 128),
@@ -69,6 +72,7 @@ QWEN2_MOE = Family(
     *DECODER_LINES,
     *_EVERY_LAYER,
     _NO_MLP_BIAS,
+    Same("num_key_value_heads", "kv_heads", 16),
     Same("qkv_bias", "attention_bias", True),
     Always({"attention_out_bias": False}),
     Same("num_experts", "experts", 60),
@@ -82,6 +86,7 @@ QWEN2_MOE = Family(
   backbone=(*TABLES, *ATTENTION, *PRE_NORMS, *_QWEN_EXPERTS, *_SHARED),
   heads=decoder_heads("Qwen2Moe"),
   ignored=BUFFERS,
+  unadapted=_EXPERT_MODULES,
 )
 QWEN3_MOE = Family(
   name="qwen3_moe",
@@ -89,6 +94,7 @@ QWEN3_MOE = Family(
     *DECODER_LINES,
     *_EVERY_LAYER,
     _NO_MLP_BIAS,
+    Same("num_key_value_heads", "kv_heads", 4),
     Always({"qk_norm": "head", "shared_expert_width": None}),
     Same("attention_bias", "attention_bias", False),
     Same("num_experts", "experts", 128),
@@ -101,6 +107,7 @@ QWEN3_MOE = Family(
   backbone=(*TABLES, *ATTENTION, *PRE_NORMS, *_QWEN_EXPERTS),
   heads=decoder_heads("Qwen3Moe"),
   ignored=BUFFERS,
+  unadapted=_EXPERT_MODULES,
   aliases={"num_local_experts": "num_experts"},
 )
 MIXTRAL = Family(
@@ -109,6 +116,7 @@ MIXTRAL = Family(
     *DECODER_LINES,
     _NO_MLP_BIAS,
     Always({"attention_bias": False, "normalize_experts": True, "shared_expert_width": None}),
+    Same("num_key_value_heads", "kv_heads", 8),
     Same("num_local_experts", "experts", 8),
     Same("num_experts_per_tok", "experts_per_token", 2),
     Also("router_aux_loss_coef", "load_balance"),
@@ -122,5 +130,6 @@ MIXTRAL = Family(
   backbone=(*TABLES, *ATTENTION, *PRE_NORMS, *_experts(_LAYER + "block_sparse_moe", "w1", "w3", "w2")),
   heads=decoder_heads("Mixtral"),
   ignored=BUFFERS,
+  unadapted=(r".*\.block_sparse_moe\..*",),
   aliases={"num_experts": "num_local_experts"},
 )

@@ -1,0 +1,116 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a run's batches are made of, as a record that a checkpoint keeps and a resumed run compares with its own."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from lmx.data.corpus import Corpus
+from lmx.data.digests import digest_of
+from lmx.data.encoding import Needs
+from lmx.data.facts import PartFacts
+
+FORMAT = 1
+_MOST_FILES = 2000  # Of a source, named one by one in a checkpoint; of more than that only the source is named.
+_MOST_NAMED = 10  # Differences in a message.
+
+
+def data_record(corpus: Corpus, needs: Needs, *, batch_size: int, seed: int) -> dict[str, Any]:
+  """All that the batches of a run depend on, as JSON values.
+
+  Where files lie and when they were written is no part of `digest`: the same text in another place gives the same
+  batches.
+
+  Args:
+    corpus: of the run.
+    needs: what the objective asks for.
+    batch_size: rows over all processes.
+    seed: order of the rows, and the objective's random choices.
+
+  Returns:
+    {"format", "digest": 32 digits, the same for equal batches and equal validation sets, "settings": {name: value},
+    "sources": [{"name", "role": "training" | "validation", "files": [[path, bytes, digest], ...], "documents",
+    "tokens", "bytes", "digest"}, ...]}.
+  """
+  spec = corpus.spec
+  settings = {
+    "tokenizer": f"{corpus.tokenizer.name}, fingerprint {corpus.tokenizer.fingerprint}",
+    "objective": digest_of(
+      needs.lookahead, needs.window_length, needs.per_row, needs.encoder and needs.encoder.fingerprint
+    ),
+    "seed": seed,
+    "train.batch_size": batch_size,
+    "data.length": spec.length,
+    "data.encoder_length": spec.encoder_length,
+    "data.packing": spec.packing,
+    "data.pad_multiple": spec.pad_multiple,
+    "data.weights": spec.weights,
+  }
+  parts = [("training", *one) for one in zip(corpus.train_facts, corpus.train_origins, strict=True)]
+  parts += [("validation", *one) for one in zip(corpus.heldout_facts, corpus.heldout_origins, strict=True)]
+  sources = [_source(role, facts, origin) for role, facts, origin in parts]
+  digest = digest_of(settings, [(source["role"], source["digest"]) for source in sources])
+  record = {"format": FORMAT, "digest": digest, "settings": settings, "sources": sources}
+  return json.loads(json.dumps(record))  # As it will be read back: tuples become lists.
+
+
+def _source(role: str, facts: PartFacts, origin: Any) -> dict[str, Any]:
+  return {
+    "name": facts.name,
+    "role": role,
+    "files": origin.files if len(origin.files) <= _MOST_FILES else [],
+    "documents": facts.documents,
+    "tokens": facts.tokens,
+    "bytes": facts.bytes,
+    "digest": origin.digest,
+  }
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+  """What is not as it was, a sentence each; [] where the digests are the same.
+
+  Args:
+    saved: the record of a checkpoint.
+    now: the record of this run.
+  """
+  if saved["digest"] == now["digest"]:
+    return []
+  found = [
+    f"{key} is {value}, and was {saved['settings'].get(key)}"
+    for key, value in now["settings"].items()
+    if saved["settings"].get(key) != value
+  ]
+  for role in ("training", "validation"):
+    before, after = ([one for one in record["sources"] if one["role"] == role] for record in (saved, now))
+    found += _source_differences(role, before, after)
+  found = list(dict.fromkeys(found))  # A source's file is one of both of its parts.
+  more = len(found) - _MOST_NAMED
+  return [*found[:_MOST_NAMED], *([f"{more:,} more"] if more > 0 else [])]
+
+
+def _source_differences(role: str, before: Sequence[dict], after: Sequence[dict]) -> list[str]:
+  if len(before) != len(after):
+    names = [", ".join(one["name"] for one in some) or "none" for some in (after, before)]
+    return [f"the {role} sources are {names[0]}, and were {names[1]}"]
+  found = []
+  for one, other in zip(before, after, strict=True):
+    if one["digest"] != other["digest"]:
+      found += _file_differences(one["files"], other["files"])
+      found.append(
+        f"the {role} text of {other['name']} has {other['tokens']:,} tokens in {other['documents']:,} documents "
+        f"({other['bytes']:,} bytes), and had {one['tokens']:,} in {one['documents']:,} ({one['bytes']:,} bytes)"
+      )
+  return found
+
+
+def _file_differences(before: Sequence[Sequence], after: Sequence[Sequence]) -> list[str]:
+  """Files of a source that were added, removed or changed, or that come in another order."""
+  old, new = ({path: (size, digest) for path, size, digest in files} for files in (before, after))
+  if not old or not new:
+    return []
+  found = [f"{path} ({size:,} bytes) was added" for path, (size, _) in new.items() if path not in old]
+  found += [f"{path} ({size:,} bytes) was removed" for path, (size, _) in old.items() if path not in new]
+  for path, (size, digest) in new.items():
+    if path in old and old[path] != (size, digest):
+      found.append(f"{path} changed ({size:,} bytes, {old[path][0]:,} before)")
+  return found or (["its files come in another order"] if list(old) != list(new) else [])
