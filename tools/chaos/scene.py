@@ -56,6 +56,8 @@ SETTINGS = {
   "evaluation.prompts": '("a",)',
   "evaluation.sample_tokens": 4,
   "checkpoint.every": "3 steps",
+  "processes.start_seconds": 30,
+  "processes.lost_seconds": 20,
 }
 PHASES = ("importing", "preparing", "compiling", "training", "saving", "ending", "ended")
 

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SIGNALLED
+
 # What differs between two runs that computed the same: when, how fast, and in how much memory.
 TIMES = ("time", "seconds", "tokens_per_second", "step_seconds", "data_wait_share", "peak_memory_bytes")
-# Exit codes that README.md and lmx/cli/main.py document for a command that stops with a message, and what they mean.
-DOCUMENTED = {2: "bad input, or what can't be done", 75: "another process was lost", 130: "Ctrl-C"}
+# Exit codes of lmx.exits with which a command stops for a reason that its message gives.
+DOCUMENTED = (MISTAKE, LOST_PROCESS, DIFFERENT_PROCESSES)
 
 EQUAL, THEN_EQUAL, MESSAGE = "equal", "message, then equal", "message"
 REFUSED, UNDOCUMENTED, TRACEBACK, DIFFERENCE, HANG = "no resume", "undocumented end", "traceback", "difference", "hang"
@@ -81,7 +83,7 @@ def judge_end(end: End) -> tuple[str, str]:
     what = raised(end.output[found.start() :]) if found else "no stack was printed"
     return TRACEBACK, f"{end.name} ended with code {end.code}: {what[:300]}"
   said = messages(end.output)
-  number = end.code - 128 if end.code > 128 else -end.code  # As shells count, or as the system does.
+  number = end.code - SIGNALLED if end.code > SIGNALLED else -end.code  # As shells count, or as the system does.
   if number in end.signals and not said:
     return EQUAL, f"{end.name} was ended by {signal.Signals(number).name}"
   if end.code == 0:
