@@ -10,7 +10,7 @@ import collections
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -23,7 +23,7 @@ from lmx.console import Reporter, console, reporter
 from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
 from lmx.data.identity import data_record
 from lmx.data.pipeline import EvalBatches, Loader
-from lmx.errors import LmxError, LostProcessError
+from lmx.errors import LostProcessError
 from lmx.evaluation.baseline import xz_baseline
 from lmx.evaluation.heldout import HeldOut, bits_per_byte, evaluate
 from lmx.exits import say_what_is_saved_by
@@ -31,14 +31,24 @@ from lmx.inference.generate import generate
 from lmx.mesh import global_batch, process_rows
 from lmx.metrics import MetricsWriter
 from lmx.processes import StopTogether, is_first_process, noticing_lost_processes
-from lmx.report import (finish, heldout_line, introduce, progress_note, say_finished_before, say_start, show_samples,
-                        write_plot, write_samples)  # fmt: skip
+from lmx.report import (
+  finish,
+  heldout_line,
+  introduce,
+  progress_note,
+  say_finished_before,
+  say_start,
+  show_samples,
+  write_plot,  # fmt: skip
+  write_samples,
+)
 from lmx.run_folder import CHECKPOINT_DIR, finished_step, write_run_files
 from lmx.same_run import check_same_run
 from lmx.signals import StopSignals, say_stopping
 from lmx.training.checkpoint import Checkpointer, whole_steps
 from lmx.training.continuity import check_data, check_sources, fingerprint
 from lmx.training.diagnosis import diagnose
+from lmx.training.divergence import Watch
 from lmx.training.meter import Meter, peak_of
 from lmx.training.plateau import after_evaluation
 from lmx.training.start import Start, begin
@@ -59,10 +69,6 @@ class Result:
   step: int
   finished: bool
   heldout: HeldOut | None
-
-
-class NonFiniteError(LmxError):
-  """The loss or a gradient was not finite, and the policy is to stop."""
 
 
 def train(experiment: Experiment, stop: StopSignals | None = None) -> Result:
@@ -182,7 +188,7 @@ class Run:
     self._train_step = make_train_step(network.task, network.optimizer, network.options, network.abstract)
     self._eval_step = make_eval_step(network.task)
     self._outstanding: collections.deque[tuple[int, dict[str, jax.Array], dict[str, jax.Array]]] = collections.deque()
-    self._norms: collections.deque[float] = collections.deque(maxlen=5)  # The gradient's, of the last steps.
+    self._watch = Watch(x.policy.nonfinite, x.policy.max_skipped, self._what_diverged)
     self._evaluated: HeldOut | None = None
     self._evaluated_at = self._saved_at = -1
     self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
@@ -284,7 +290,9 @@ class Run:
     while len(self._outstanding) > leave:
       step, batch, on_device = self._outstanding.popleft()
       metrics = {name: float(value) for name, value in jax.device_get(on_device).items()}
-      self._judge(step, metrics, batch)
+      note = self._watch.look(step, metrics, batch, max(self._saved_at, 0))
+      if note:
+        self.bar.say(note)
       self._meter.add(metrics, batch["tokens"].size)
       self._meter.start()  # From the end of the first step on: that one compiled.
       if step % self._x.cadence.log == 0 or step == self._x.cadence.total:
@@ -300,40 +308,10 @@ class Run:
       self._writer.write(step, values)
     self.bar.update(step, progress_note(values))
 
-  def _judge(self, step: int, metrics: Mapping[str, float], batch: dict[str, jax.Array]) -> None:
-    """Says when a step was skipped, and stops the run where its policy says so, or where skipping can't help.
-
-    Raises:
-      NonFiniteError: with what diverged.
-    """
-    self._norms.append(metrics["grad_norm"])
-    if not math.isfinite(metrics["param_norm"]):
-      raise NonFiniteError(
-        f"step {step:,}: the parameters are not finite any more (norm {metrics['param_norm']:.4g}), which "
-        f"no skipped step can mend. {self._what_diverged(batch)} The last checkpoint is of step "
-        f"{max(self._saved_at, 0):,}. Fix: a lower --config.optimizer.peak_lr or --config.optimizer.clip_norm"
-      )
-    if not metrics["skipped"]:
-      return
-    policy = self._x.policy
-    finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
-    what = f"step {step:,}: loss {metrics['loss']:.4g}, gradient norm {metrics['grad_norm']:.4g}"
-    in_a_row = int(metrics["skipped_in_a_row"])
-    if (not finite and policy.nonfinite == "stop") or in_a_row >= policy.max_skipped:
-      first = step - in_a_row + 1
-      steps = f"step {step:,}" if first == step else f"steps {first:,} to {step:,}"
-      raise NonFiniteError(
-        f"{what}. The update of {steps} was left out and the run stopped; the last checkpoint is of step "
-        f"{max(self._saved_at, 0):,}. {self._what_diverged(batch)} Fix: a lower --config.optimizer.peak_lr or "
-        "--config.optimizer.clip_norm, or --config.train.nonfinite=skip to leave such steps out and go on."
-      )
-    self.bar.say(f"{what}: skipped ({metrics['skipped_total']:.0f} so far)")
-
   def _what_diverged(self, batch: dict[str, jax.Array]) -> str:
     network = self._x.network
     with jax.transfer_guard("allow"):
-      found = diagnose(network.task, network.optimizer, network.options, self._state, batch)
-    return f"{found} The last gradient norms are {', '.join(f'{norm:.3g}' for norm in self._norms)}."
+      return diagnose(network.task, network.optimizer, network.options, self._state, batch)
 
   def _measure(self) -> HeldOut:
     batches = self._heldout_batches

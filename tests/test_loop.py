@@ -22,6 +22,7 @@ from lmx.evaluation.heldout import HeldOut
 from lmx.metrics import read_metrics
 from lmx.models.spec import TransformerSpec
 from lmx.training.checkpoint import whole_steps
+from lmx.training.divergence import NonFiniteError
 from lmx.training.meter import Meter
 
 STEPS = 10
@@ -275,7 +276,7 @@ def with_policy(x: Experiment, run_dir: Path, **changes) -> Experiment:
 def test_a_step_that_is_not_finite_stops_the_run_and_is_named(plain, tmp_path, poisoned):
   poisoned(7)
   with pytest.raises(
-    loop.NonFiniteError, match=r"step 7: loss nan.* of step 7 was left out.* last checkpoint is of step 5"
+    NonFiniteError, match=r"step 7: loss nan.* of step 7 was skipped.* last checkpoint is of step 5"
   ):
     loop.train(elsewhere(plain, tmp_path / "run"))
   assert whole_steps(tmp_path / "run" / "checkpoints") == [5]
@@ -294,7 +295,7 @@ def test_a_skipped_step_is_counted_and_named_and_spoils_nothing(plain, tmp_path,
 
 def test_too_many_skipped_steps_in_a_row_stop_the_run_and_are_named(plain, tmp_path, poisoned):
   poisoned(4, 6, 7, 8, 9)
-  with pytest.raises(loop.NonFiniteError, match=r"The update of steps 6 to 8 was left out and the run stopped"):
+  with pytest.raises(NonFiniteError, match=r"The update of steps 6 to 8 was skipped and the run stopped"):
     loop.train(with_policy(plain, tmp_path / "run", nonfinite="skip", max_skipped=3))
 
 
@@ -302,20 +303,20 @@ def test_parameters_that_are_not_finite_stop_the_run_whatever_the_policy(tiny_te
   x = experiment(tiny_text, tmp_path / "run", optimizer__peak_lr=1e38, optimizer__warmup="0 steps", model__dropout=0.0,
                  optimizer__schedule="constant", train__nonfinite="skip")  # fmt: skip
   expected = r"parameters are not finite any more.*no skipped step can mend. .*last gradient norms are .*peak_lr"
-  with pytest.raises(loop.NonFiniteError, match=expected):
+  with pytest.raises(NonFiniteError, match=expected):
     loop.train(x)
   assert not whole_steps(tmp_path / "run" / "checkpoints")
 
 
 def test_the_message_of_a_stop_names_what_diverged_and_the_last_gradient_norms(plain, tmp_path, poisoned):
   poisoned(4)
-  with pytest.raises(loop.NonFiniteError, match=r"No gradient is finite.*norms are (\d[\d.]*, ){3}nan\. Fix"):
+  with pytest.raises(NonFiniteError, match=r"No gradient is finite.*norms are (\d[\d.]*, ){3}nan\. Fix"):
     loop.train(elsewhere(plain, tmp_path / "run"))
 
 
 def test_a_learning_rate_far_too_high_ends_in_the_same_message(tiny_text, tmp_path):
   x = experiment(tiny_text, tmp_path / "run", optimizer__peak_lr=1e30, optimizer__warmup="0 steps", model__dropout=0.0)
-  with pytest.raises(loop.NonFiniteError, match=r"step \d+: .* a lower --config.optimizer.peak_lr"):
+  with pytest.raises(NonFiniteError, match=r"step \d+: .* a lower --config.optimizer.peak_lr"):
     loop.train(x)
 
 
