@@ -159,10 +159,10 @@ class Process:
     run = self._folder / "disk" / "run"
     if not self.running:
       return "ended"
-    if "finished at step" in said or "stopped at step" in said:
-      return "ending"
     if next((run / "checkpoints").glob("*tmp*"), None):
       return "saving"
+    if f'{{"step": {STEPS}, '.encode() in read_bytes(run / "metrics.jsonl") or "stopped at step" in said:
+      return "ending"
     if "lmx train:" not in said:
       return "importing"
     if "\n  folder " not in said:
