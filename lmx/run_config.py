@@ -12,6 +12,7 @@ from lmx.config import base_config, from_json
 from lmx.errors import LmxError, message
 
 CONFIG_FILE, TOKENIZER_DIR, LABELS_FILE = "config.json", "tokenizer", "labels.json"
+LOCK_FILE = "lock.json"  # There while a process trains in the folder, or after one was killed.
 RESTORE = " Fix: restore it from a copy; lmx wrote it, and does not change it afterwards."
 IMPORTED_DIR = "huggingface"  # The small files of the model that a run was imported from.
 

@@ -30,6 +30,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "allocator",
     "limits",
     "json_text",
+    "storage",
   ),  # "" is lmx/__init__.py, which everything imports first.
   (
     "config_check",
@@ -53,6 +54,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),
   (
+    "run_lock",
     "run_folder",
     "network",
     "build",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmx.config import ConfigDict, check, check_files, diff, try_load
 from lmx.errors import ConfigError, LmxError, message
-from lmx.run_config import CONFIG_FILE, read_run_config
+from lmx.run_config import CONFIG_FILE, LOCK_FILE, read_run_config
 
 PARTIAL = ".partial"  # Left by a process that was killed while it wrote the first file of a run.
 # Keys, or sections with a dot at the end, that a resumed run may change freely: they don't change what is learnt.
@@ -64,7 +64,7 @@ def working_directory(config: ConfigDict, workdir: str | None, *, accept_changes
   if path.exists() and not path.is_dir():
     raise LmxError(message("--workdir", got=str(path), allowed="a folder, not a file"))
   if not (path / CONFIG_FILE).exists():
-    if path.exists() and any(not file.name.endswith(PARTIAL) for file in path.iterdir()):
+    if path.exists() and any(not file.name.endswith((PARTIAL, LOCK_FILE)) for file in path.iterdir()):
       fix = f"--workdir={path / config.name}"
       raise LmxError(message("--workdir", got=str(path), allowed="a new or empty folder, or a run", fix=fix))
     return path, f"new run in {path}"

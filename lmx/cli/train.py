@@ -17,6 +17,7 @@ import argparse
 import importlib
 import os
 import shlex
+from contextlib import nullcontext
 
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, working_directory
@@ -56,8 +57,12 @@ def run(args: argparse.Namespace) -> int:
     limits = config.processes
     processes.start_processes(args.coordinator, args.process_count, args.process_index,
                               start_seconds=limits.start_seconds, lost_seconds=limits.lost_seconds)  # fmt: skip
-    with processes.ending_together():
-      if processes.is_first_process():
+    storage = importlib.import_module("lmx.storage")
+    storage.quiet_background()
+    alone = importlib.import_module("lmx.run_lock").alone_in(workdir)
+    first = processes.is_first_process()
+    with processes.ending_together(), storage.naming_disk_errors(workdir), alone if first else nullcontext():
+      if first:
         print(f"lmx train: {note}", flush=True)
       build = importlib.import_module("lmx.build")
       loop = importlib.import_module("lmx.loop")
