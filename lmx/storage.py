@@ -1,14 +1,15 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Errors of disks as one message: full, read-only, over a quota, or without what was on them. Imports no jax."""
 
+import asyncio
 import contextlib
 import logging
 import re
 import shutil
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 from lmx.errors import LmxError, StorageError
 from lmx.exits import safe
@@ -58,23 +59,18 @@ def disk_problem(error: BaseException | None) -> str | None:
 
 
 def quiet_background() -> None:
-  """Leaves errors of background threads to the thread that waits for them: it raises them again, once.
+  """Leaves errors of background saves to the thread that waits for them: it raises them again, once.
 
   Without this, one failed save of Orbax prints dozens of tracebacks of its own before lmx says what happened.
   """
-
-  class Repeated(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-      return "_SignalingThread.run() raised" not in record.getMessage()
-
-  logging.getLogger("absl").addFilter(Repeated())
-  for handler in logging.getLogger("absl").handlers:
-    handler.addFilter(Repeated())
+  logger = logging.getLogger("absl")
+  for place in (logger, *logger.handlers):
+    place.addFilter(lambda record: not record.exc_info)
   before = sys.excepthook
 
-  def say(kind, error, trace) -> None:
-    # TensorStore's C++ threads report here that Orbax's event loop, which has failed, is closed.
-    if threading.current_thread() is threading.main_thread() or "Event loop is closed" not in str(error):
+  def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # TensorStore's C++ reports here that the event loop of a save that failed is closed; Python's own code has no part.
+    if trace is None or trace.tb_frame.f_code is not asyncio.BaseEventLoop.call_soon_threadsafe.__code__:
       before(kind, error, trace)
 
   sys.excepthook = say

@@ -1,10 +1,12 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Errors of disks are one message; errors of anything else stay what they are."""
 
+import asyncio
 import errno
+import functools
+import logging
 import os
 import sys
-import threading
 
 import pytest
 
@@ -66,13 +68,22 @@ def test_a_bug_keeps_its_traceback(tmp_path):
     raise KeyError("x")
 
 
-def test_background_threads_do_not_repeat_what_the_main_thread_raises(monkeypatch):
+def test_background_saves_do_not_repeat_what_is_raised_for_them(monkeypatch, caplog):
   said = []
   monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: said.append(str(error)))
+  logger = logging.getLogger("absl")
+  monkeypatch.setattr(logger, "filters", [])
+  monkeypatch.setattr(logger, "handlers", [])
   quiet_background()
-  for text in ("Event loop is closed", "something else"):
-    thread = threading.Thread(target=lambda text=text: sys.excepthook(RuntimeError, RuntimeError(text), None))
-    thread.start()
-    thread.join()
-  sys.excepthook(RuntimeError, RuntimeError("Event loop is closed"), None)
-  assert said == ["something else", "Event loop is closed"]
+  loop = asyncio.new_event_loop()
+  loop.close()
+  for call in (functools.partial(loop.call_soon_threadsafe, print), functools.partial(int, "x")):
+    try:
+      call()
+    except (RuntimeError, ValueError) as error:
+      trace = error.__traceback__
+      sys.excepthook(type(error), error, trace.tb_next if "closed" in str(error) else trace)
+  assert said == ["invalid literal for int() with base 10: 'x'"]
+  logger.error("a save failed", exc_info=FULL)
+  logger.error("something else")
+  assert caplog.messages == ["something else"]
