@@ -123,7 +123,7 @@ def get_config() -> config_dict.ConfigDict:
   compute.zero1 = False  # Optimizer state and gradients are split over mesh.data (ZeRO-1); fsdp is ZeRO-3.
   compute.offload_optimizer = False  # Its moments are in the host's memory between updates: less memory, more time.
   # TPU: MiB of vector memory that one operation may use; more is often faster, and slower to compile. None: what
-  # lmx/compiler_options.py has for the chip.
+  # lmx/parallel/compiler_options.py has for the chip.
   compute.scoped_vmem = placeholder(int)
   compute.loss_chunks = 1  # Parts that the loss over the vocabulary is computed in: one part's logits exist at a time.
   compute.compilation_cache = "~/.cache/lmx/xla"  # Compiled programs are kept here between runs; "" turns it off.

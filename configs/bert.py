@@ -16,9 +16,9 @@ Expected:  small: perplexity 106 of masked tokens after 1,500 steps on IMDb's re
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
+from lmx.config.loading import base_config
+from lmx.config.run_config import modern_encoder
 from lmx.errors import choose
-from lmx.run_config import modern_encoder
 
 
 def _base(config: ConfigDict) -> None:

@@ -12,7 +12,7 @@ Expected:  SST-2, test: 88.5 % (experiments/sentiment)
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.run_config import fine_tuning, labels_of
+from lmx.config.run_config import fine_tuning, labels_of
 
 
 def get_config(run: str = "") -> ConfigDict:

@@ -9,7 +9,7 @@ Expected:  1.72 bits per byte held out, below the 1.80 of xz on the same text (P
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
+from lmx.config.loading import base_config
 
 
 def get_config() -> ConfigDict:

@@ -12,7 +12,7 @@ Expected:  not measured
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.run_config import fine_tuning
+from lmx.config.run_config import fine_tuning
 
 
 def get_config(run: str = "") -> ConfigDict:

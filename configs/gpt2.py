@@ -14,7 +14,7 @@ Expected:  not measured (nanoGPT reports a held-out loss of 2.85 on OpenWebText 
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
+from lmx.config.loading import base_config
 from lmx.errors import choose
 
 # layers, width, heads, peak learning rate

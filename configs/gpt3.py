@@ -15,7 +15,7 @@ Expected:  not measured
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
+from lmx.config.loading import base_config
 from lmx.errors import choose
 
 # layers, width, heads, rows of 2,048 tokens in a batch (0.5M, 1M, 2M tokens), peak learning rate

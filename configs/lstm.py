@@ -14,7 +14,7 @@ Expected:  small on tinyshakespeare: 1.753 nats per character held out (experime
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
+from lmx.config.loading import base_config
 from lmx.errors import choose
 
 

@@ -10,7 +10,7 @@ Expected:  not measured
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
+from lmx.config.loading import base_config
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ Expected:  STS benchmark, test: Pearson 0.768 after one epoch (experiments/simil
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.run_config import fine_tuning
+from lmx.config.run_config import fine_tuning
 
 
 def get_config(run: str = "") -> ConfigDict:

@@ -15,7 +15,7 @@ Expected:  see experiments/chat
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.run_config import fine_tuning
+from lmx.config.run_config import fine_tuning
 
 
 def get_config(run: str = "") -> ConfigDict:

@@ -12,7 +12,7 @@ Expected:  held-out loss 1.78 (measured 1.7811; nanoGPT's README reports 1.88 fo
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
+from lmx.config.loading import base_config
 
 
 def get_config(path: str) -> ConfigDict:

@@ -9,7 +9,7 @@ Expected:  not measured (nanoGPT's README reports a held-out loss of 1.4697 nats
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import load
+from lmx.config.loading import load
 
 
 def get_config(path: str) -> ConfigDict:

@@ -12,7 +12,7 @@ Expected:  SubjQA, test, 4 epochs at 2e-4: exact match 46.0, F1 50.9 (experiment
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.run_config import fine_tuning
+from lmx.config.run_config import fine_tuning
 
 
 def get_config(run: str = "") -> ConfigDict:

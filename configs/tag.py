@@ -9,7 +9,7 @@ Expected:  not measured
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.run_config import fine_tuning, labels_of
+from lmx.config.run_config import fine_tuning, labels_of
 
 
 def get_config(run: str = "") -> ConfigDict:

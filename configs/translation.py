@@ -13,7 +13,7 @@ Expected:  small on Multi30k German to English: 38.2 BLEU with beams of 4 (exper
 
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config import base_config
+from lmx.config.loading import base_config
 from lmx.errors import choose
 
 

@@ -13,11 +13,11 @@ from typing import Any
 from lmx.errors import LmxError
 from lmx.versions import FIX, version_problems
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["from_hf", "load", "to_hf"]
 
 # Attribute -> the module that has it, imported on first use.
-_LAZY = {"load": "lmx.notebook", "from_hf": "lmx.exchange", "to_hf": "lmx.exchange"}
+_LAZY = {"load": "lmx.api.loaded_run", "from_hf": "lmx.api.exchange", "to_hf": "lmx.api.exchange"}
 _problem = "; ".join(version_problems())
 if _problem:
   warnings.warn(f"lmx: {_problem}. Fix: {FIX}", RuntimeWarning, stacklevel=2)

@@ -26,7 +26,7 @@ _DURATION = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([kMB
 
 
 @dataclasses.dataclass(frozen=True)
-class Pace:
+class StepSizes:
   """What turns a duration into steps: rows and targets in one step, and steps in one pass over the data."""
 
   examples_per_step: int
@@ -53,7 +53,7 @@ def parse_duration(text: str, subject: str) -> tuple[float, str]:
   return float(match[1].replace("_", "")) * _SCALES[match[2]], _UNITS[match[3]]
 
 
-def duration_steps(text: str, pace: Pace, subject: str) -> int:
+def duration_steps(text: str, pace: StepSizes, subject: str) -> int:
   """A duration in optimizer steps, rounded up so that at least what was asked for is done."""
   number, unit = parse_duration(text, subject)
   if unit == "percent":

@@ -12,11 +12,11 @@ from golden_models import GOLDEN
 from hf_folders import change_weights, copy
 
 import lmx
-from lmx.config import from_json, to_json
-from lmx.network import model_maker
-from lmx.nn.lora import NAMES
-from lmx.notebook import LoadedRun
-from lmx.training.state import blueprint, blueprint_of
+from lmx.api.loaded_run import LoadedRun
+from lmx.config.loading import from_json, to_json
+from lmx.experiment.train_setup import model_maker
+from lmx.nn.layers.lora import NAMES
+from lmx.training.state import abstract_model, blueprint_of
 
 
 def base_of(name: str, folder: Path, **changes: Any) -> Path:
@@ -41,7 +41,7 @@ def adapted(
   config = from_json(to_json(run.config))
   for key, value in {"rank": 2, "alpha": 3.0, **lora}.items():
     config.lora[key] = value
-  plan = blueprint(model_maker(config, run.model.spec))
+  plan = abstract_model(model_maker(config, run.model.spec))
   random, arrays = np.random.default_rng(0), blueprint_of(run.model).split(run.model)
   for name, shape in plan.shapes.items():
     noise = jnp.asarray(random.normal(0, 0.3, shape.shape), jnp.float32)

@@ -16,21 +16,21 @@ from flax import nnx
 from golden_models import GOLDEN
 from tokenizers import normalizers, pre_tokenizers, processors
 
-from lmx.config import from_values
-from lmx.data.tokenizer import (
+from lmx.api.loaded_run import LoadedRun
+from lmx.config.loading import from_values
+from lmx.data.tokenizers.tokenizer import (
   ByteTokenizer,
   HuggingFaceTokenizer,
   SentencePieceTokenizer,
   Tokenizer,
   train_sentencepiece,
 )
-from lmx.data.tokenizer_classes import QWEN_WORDS
+from lmx.data.tokenizers.tokenizer_classes import QWEN_WORDS
 from lmx.hf.importing import import_hf
-from lmx.mesh import make_mesh
 from lmx.models import MODELS
-from lmx.notebook import LoadedRun
-from lmx.sharding import Layout
-from lmx.training.state import blueprint
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout
+from lmx.training.state import abstract_model
 
 CORPUS = [
   "The quick brown fox jumps over a dog.\n    It was 1984, and 12345 of them were there;\n\n\tno one said why.\n",
@@ -123,7 +123,7 @@ def exported_run(name: str, reader: Tokenizer, **settings: Any) -> LoadedRun:
   found = import_hf(GOLDEN / name, dtype="float32")
   spec = dataclasses.replace(found.spec, vocab_size=reader.vocab_size, context=max(found.spec.context, 64))
   make = lambda key: MODELS[found.description.model["family"]].build(spec, rngs=nnx.Rngs(key))  # noqa: E731
-  plan = blueprint(make)
+  plan = abstract_model(make)
   random = np.random.default_rng(0)
   model = {name: jnp.asarray(random.normal(0, 0.3, shape.shape), jnp.float32) for name, shape in plan.shapes.items()}
   for name in model:

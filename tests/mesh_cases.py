@@ -13,15 +13,15 @@ import numpy as np
 from flax import nnx
 from specimens import DECODERS, build
 
-from lmx.mesh import make_mesh
 from lmx.nn.losses import cross_entropy
 from lmx.objectives.base import Loss
 from lmx.optim.optimizers import make_optimizer
 from lmx.optim.schedules import make_schedule
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout
 from lmx.shapes import AXES
-from lmx.sharding import Layout
-from lmx.training.state import Parts, TrainState, abstract_state, blueprint, init_state
-from lmx.training.step import StepOptions, Task, make_train_step
+from lmx.training.state import Parts, TrainState, abstract_model, abstract_state, init_state
+from lmx.training.step import ModelLoss, StepOptions, make_train_step
 
 DEVICES, ROWS, LENGTH = 8, 16, 16
 Sizes = tuple[int, ...]  # Devices along each of AXES.
@@ -89,7 +89,7 @@ def make_model(key):
 @functools.cache
 def parts():
   """A blueprint and an optimizer whose state is as large as the parameters."""
-  plan = blueprint(make_model)
+  plan = abstract_model(make_model)
   rules = ((".*", 0.0),)
   schedule = make_schedule("cosine", peak_lr=1e-2, total_steps=20, warmup_steps=2)
   return plan, make_optimizer("adamw", schedule=schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0,
@@ -114,4 +114,4 @@ def fresh_on(layout: Layout) -> TrainState:
 
 def step_on(layout: Layout) -> Any:
   plan, optimizer = parts()
-  return make_train_step(Task(summed_loss, plan, layout), optimizer, StepOptions(), abstract_on(layout))
+  return make_train_step(ModelLoss(summed_loss, plan, layout), optimizer, StepOptions(), abstract_on(layout))

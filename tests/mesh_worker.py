@@ -17,7 +17,7 @@ jax.distributed.initialize(sys.argv[1], count, index)
 
 from mesh_cases import EVERY, abstract_on, batch_for, fresh_on, layout_of, step_on  # noqa: E402
 
-from lmx.mesh import global_batch, process_rows  # noqa: E402
+from lmx.parallel.mesh import global_batch, process_rows  # noqa: E402
 from lmx.training.checkpoint import Checkpointer  # noqa: E402
 
 

@@ -12,7 +12,7 @@ from laws import assert_law_catches
 # A thread, as XLA has them, takes 48 MB and frees them, forty times; prints the page faults of the later ones.
 STEPS = """
 import resource, threading
-from lmx import allocator
+from lmx.cli import allocator
 if KEEP:
   assert allocator.keep_freed_memory() == EXPECTED
 def step():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from lmx.backend import without_compilation_cache
+from lmx.parallel.compilation_cache import without_compilation_cache
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import jax
 import pytest
 from tiny_runs import ROOT, experiment, overrides
 
-import lmx.build
-from lmx.build import build, check, make_cadence, make_pace
-from lmx.config import load, to_json
+import lmx.experiment.build
+from lmx.config.loading import load, to_json
 from lmx.errors import ConfigError, LmxError
-from lmx.mesh import make_mesh, whole_batch
-from lmx.network import make_network, model_spec
-from lmx.run_folder import write_run_files
+from lmx.experiment.build import build, check, make_cadence, make_pace
+from lmx.experiment.train_setup import make_network, model_spec
+from lmx.parallel.mesh import make_mesh, whole_batch
+from lmx.training.run_directory import write_run_files
 from lmx.trees import count
-from lmx.units import Pace
+from lmx.units import StepSizes
 
 
 def tiny_config(text, **changes):
@@ -31,7 +31,7 @@ def no_data(monkeypatch):
     raise AssertionError("data was read")
 
   for name in ("make_tokenizer", "prepare_corpus", "load_tokenizer"):
-    monkeypatch.setattr(lmx.build, name, fail)
+    monkeypatch.setattr(lmx.experiment.build, name, fail)
 
 
 def test_a_good_config_passes_without_data(tmp_path, no_data):
@@ -98,7 +98,7 @@ def test_durations_become_steps(tmp_path):
     checkpoint__every="0.5 epochs", checkpoint__keep_every="0.001 epochs",
   )  # fmt: skip
   pace = make_pace(config, rows_per_epoch=80)
-  assert pace == Pace(examples_per_step=8, tokens_per_step=256, steps_per_epoch=10.0, total_steps=4)
+  assert pace == StepSizes(examples_per_step=8, tokens_per_step=256, steps_per_epoch=10.0, total_steps=4)
   cadence = make_cadence(config, pace)
   assert (cadence.total, cadence.log, cadence.evaluate, cadence.save, cadence.keep) == (4, 3, 2, 5, 1)
   config.checkpoint.keep_every = None
@@ -132,7 +132,7 @@ def test_a_prompt_that_leaves_no_room_is_found_before_training(tiny_text, tmp_pa
 def test_a_resumed_run_reads_through_its_own_tokenizer(tiny_text, tmp_path, monkeypatch):
   x = experiment(tiny_text, tmp_path / "run")
   x.tokenizer.save(tmp_path / "run" / "tokenizer")
-  monkeypatch.setattr(lmx.build, "make_tokenizer", None)  # Calling it would fail.
+  monkeypatch.setattr(lmx.experiment.build, "make_tokenizer", None)  # Calling it would fail.
   assert experiment(tiny_text, tmp_path / "run").tokenizer.fingerprint == x.tokenizer.fingerprint
 
 

@@ -3,9 +3,9 @@
 
 import pytest
 
-from lmx.build import imagine
-from lmx.compiler_options import TPU_OPTIONS, VMEM, compiler_options
-from lmx.config import load
+from lmx.config.loading import load
+from lmx.experiment.build import abstract_setup
+from lmx.parallel.compiler_options import TPU_OPTIONS, VMEM, compiler_options
 from lmx.units import CHIPS, chip_of
 
 
@@ -36,5 +36,5 @@ def test_a_tpu_of_tomorrow_gets_what_every_tpu_has():
 
 def test_the_configs_vector_memory_reaches_the_step():
   config = load("configs/cpu.py", ["compute.scoped_vmem=32"])
-  network, _ = imagine(config, 1)
+  network, _ = abstract_setup(config, 1)
   assert network.options.scoped_vmem == 32

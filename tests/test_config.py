@@ -9,9 +9,9 @@ import sys
 import pytest
 from laws import assert_law_catches
 
-from lmx import config as configs
 from lmx.cli.config import help_texts
-from lmx.config_check import CHARACTERS, CHOICES, DURATIONS, RANGES, TUPLE_ITEMS
+from lmx.config import loading as configs
+from lmx.config.checks import CHARACTERS, CHOICES, DURATIONS, RANGES, TUPLE_ITEMS
 from lmx.errors import ConfigError
 
 BASE = "configs/base.py"
@@ -146,7 +146,7 @@ def test_a_whole_number_in_a_config_file_serves_as_a_number(tmp_path):
   lines = "config.optimizer.peak_lr = 1", "config.data.weights = [2]", "config.model.window = 5"
   body = "".join(f"  {line}\n" for line in lines)
   file.write_text(
-    f"from lmx.config import base_config\ndef get_config():\n  config = base_config()\n{body}  return config\n"
+    f"from lmx.config.loading import base_config\ndef get_config():\n  config = base_config()\n{body}  return config\n"
   )
   config = configs.load(str(file))
   assert [type(config.optimizer.peak_lr), config.data.weights, config.model.window] == [float, (2.0,), 5]
@@ -220,7 +220,7 @@ def test_mistakes_in_a_config_file_are_reported_with_the_file(name, tmp_path):
   body, pieces = CONFIG_FILES[name]
   file = tmp_path / f"{name}.py"
   file.write_text(
-    f"from lmx.config import base_config\ndef get_config():\n  config = base_config()\n{body}  return config\n"
+    f"from lmx.config.loading import base_config\ndef get_config():\n  config = base_config()\n{body}  return config\n"
   )
   _, problems = configs.try_load(str(file))
   assert problems
@@ -257,24 +257,24 @@ def test_missing_files_are_found_before_anything_runs(tmp_path):
 
 # What base.py says in words, what is checked, and what the rooms below have in their tables must be one.
 TABLES = {
-  "model.rope_scaling": ("lmx.nn.positions", "ROPE_SCALINGS"),
-  "model.norm": ("lmx.nn.norm", "NORMS"),
+  "model.rope_scaling": ("lmx.nn.layers.positions", "ROPE_SCALINGS"),
+  "model.norm": ("lmx.nn.layers.norm", "NORMS"),
   "model.norm_position": ("lmx.nn.block", "PLACEMENTS"),
-  "model.activation": ("lmx.nn.activations", "ACTIVATIONS"),
-  "model.init": ("lmx.nn.initializers", "INITS"),
+  "model.activation": ("lmx.nn.layers.activations", "ACTIVATIONS"),
+  "model.init": ("lmx.nn.layers.initializers", "INITS"),
   "model.position": ("lmx.models.spec_check", "POSITIONS"),
   "compute.dtype": ("lmx.models.spec_check", "DTYPES"),
   "model.family": ("lmx.models", "MODELS"),
   "model.qk_norm": ("lmx.models.spec_check", "QK_NORMS"),
   "model.pooling": ("lmx.nn.heads", "POOLINGS"),
   "model.mixer": ("lmx.models.parts", "MIXERS"),
-  "compute.attention": ("lmx.nn.kernels", "KERNEL_CHOICES"),
+  "compute.attention": ("lmx.nn.attention.kernels", "KERNEL_CHOICES"),
   "compute.layers": ("lmx.nn.stack", "LAYER_LOOPS"),
   "compute.remat": ("lmx.nn.stack", "REMATS"),
   "optimizer.schedule": ("lmx.optim.schedules", "SCHEDULES"),
   "optimizer.momentum_dtype": ("lmx.optim.optimizers", "MOMENTUM_DTYPES"),
   "data.bad_documents": ("lmx.data.document", "POLICIES"),
-  "tokenizer.model_type": ("lmx.data.sentencepiece_tokenizer", "MODEL_TYPES"),
+  "tokenizer.model_type": ("lmx.data.tokenizers.sentencepiece_tokenizer", "MODEL_TYPES"),
 }
 
 
@@ -306,7 +306,7 @@ def test_every_checked_key_exists_and_every_number_has_a_range():
 
 def test_reading_and_checking_a_config_imports_no_jax():
   code = (
-    "import sys; from lmx import config; config.check(config.load('configs/llama.py:1b'));"
+    "import sys; from lmx.config import loading as c; c.check(c.load('configs/llama.py:1b'));"
     "assert not {'jax', 'flax', 'numpy', 'matplotlib'} & set(sys.modules)"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,8 +4,8 @@
 import pytest
 from laws import assert_law_catches
 
-from lmx import config as configs
-from lmx.config_keys import OTHER_NAMES, READERS
+from lmx.config import loading as configs
+from lmx.config.keys import OTHER_NAMES, READERS
 from lmx.optim.optimizers import OPTIMIZERS
 
 BASE = "configs/base.py"

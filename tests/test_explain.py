@@ -8,20 +8,20 @@ import pytest
 from laws import assert_law_catches
 from tiny_runs import ROOT, overrides
 
-from lmx.build import imagine
 from lmx.cli.main import main
-from lmx.config import load
+from lmx.config.loading import load
 from lmx.errors import LmxError
-from lmx.explain import explain
-from lmx.mesh import make_mesh
-from lmx.sharding import Layout
+from lmx.experiment.build import abstract_setup
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout
+from lmx.plan.explain import explain
 from lmx.training.state import abstract_state
 
 MESH = {"mesh__data": 2, "mesh__fsdp": 2, "mesh__tensor": 2}
 
 
 def explained(tmp_path, devices=8, **changes):
-  network, shapes = imagine(load(str(ROOT / "configs" / "base.py"), overrides(tmp_path, **changes)), devices)
+  network, shapes = abstract_setup(load(str(ROOT / "configs" / "base.py"), overrides(tmp_path, **changes)), devices)
   return network, explain(network, **shapes)
 
 

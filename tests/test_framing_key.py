@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from exported_models import exported_run, tokenizer
 
-from lmx import config as configs
+from lmx.api.tasks import text_prompts
+from lmx.config import loading as configs
+from lmx.config.run_config import start_from
 from lmx.errors import LmxError
-from lmx.network import make_setting
-from lmx.run_config import start_from
-from lmx.tasks import text_prompts
+from lmx.experiment.train_setup import make_setting
 
 TEXT = "The quick brown fox"
 

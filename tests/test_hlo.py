@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lmx.hlo import Module, array_bytes, group_axes, read_program
-from lmx.mesh import make_mesh
+from lmx.parallel.mesh import make_mesh
+from lmx.plan.hlo import Module, array_bytes, group_axes, read_program
 
 MESH = {"data": 2, "fsdp": 2, "tensor": 2}
 LAYERS = 5

@@ -15,15 +15,15 @@ from laws import assert_law_catches
 from tiny_runs import TINY, assert_same_run, experiment, heldout_losses, lines, once, saved, write_text
 
 import lmx
-from lmx import loop
-from lmx.build import Experiment
 from lmx.errors import LmxError
 from lmx.evaluation.heldout import HeldOut
-from lmx.metrics import read_metrics
+from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
+from lmx.run import loop
 from lmx.training.checkpoint import whole_steps
 from lmx.training.divergence import NonFiniteError
 from lmx.training.meter import Meter
+from lmx.training.metrics import read_metrics
 
 STEPS = 10
 
@@ -200,7 +200,7 @@ def test_a_finished_run_says_so_and_does_nothing(tiny, whole, capsys):
   before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
   result = loop.train(tiny)
   assert (result.step, result.finished) == (STEPS, True)
-  assert "finished before, at step 10 of 10; nothing was done" in capsys.readouterr().out
+  assert "already finished at step 10 of 10; nothing to do" in capsys.readouterr().out
   assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 
@@ -275,9 +275,7 @@ def with_policy(x: Experiment, run_dir: Path, **changes) -> Experiment:
 
 def test_a_step_that_is_not_finite_stops_the_run_and_is_named(plain, tmp_path, poisoned):
   poisoned(7)
-  with pytest.raises(
-    NonFiniteError, match=r"step 7: loss nan.* of step 7 was skipped.* last checkpoint is of step 5"
-  ):
+  with pytest.raises(NonFiniteError, match=r"step 7: loss nan.* of step 7 was skipped.* last checkpoint is of step 5"):
     loop.train(elsewhere(plain, tmp_path / "run"))
   assert whole_steps(tmp_path / "run" / "checkpoints") == [5]
 

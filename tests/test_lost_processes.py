@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tiny_runs import end, free_address, lines, start
 
-from lmx import agreement
 from lmx.cli import main
 from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SIGNALLED
+from lmx.parallel import agreement
 from lmx.training.checkpoint import whole_steps
 
 SECONDS = 8  # Without a heartbeat; and in which all must have come.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.mesh import batch_parts, make_mesh, process_rows
+from lmx.parallel.mesh import batch_parts, make_mesh, process_rows
 from lmx.shapes import AXES, BATCH_AXES, RowShare
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lmx.errors import LmxError
-from lmx.metrics import FILE, MetricsWriter, json_line, read_metrics
+from lmx.training.metrics import FILE, MetricsWriter, json_line, read_metrics
 
 
 def write(folder, steps, **options):

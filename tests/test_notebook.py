@@ -14,10 +14,10 @@ from laws import assert_law_catches
 from tiny_runs import WORDS, experiment, heldout_losses, lines
 
 import lmx
-from lmx import loop
+from lmx.api.loaded_run import LoadedRun, TextLoss
 from lmx.errors import LmxError
 from lmx.models.spec import TransformerSpec
-from lmx.notebook import LoadedRun, TextLoss
+from lmx.run import loop
 
 # Every document fits into a row, so that .loss of a document sees what the evaluation of the run saw.
 RUN = {"model__context": 64, "data__length": 64, "model__dropout": 0.0, "optimizer__ema": 0.9}
@@ -84,7 +84,7 @@ def test_a_run_goes_on_on_another_mesh_with_the_same_data_and_losses(begun, whol
 
   def forgetful(run: Path) -> None:
     """The broken twin: only the parameters travel to the other mesh."""
-    begin = loop.begin
+    begin = loop.initialize
 
     def begin_anew(checkpointer, abstract, plan, optimizer, *args, **kwargs):
       start = begin(checkpointer, abstract, plan, optimizer, *args, **kwargs)
@@ -93,7 +93,7 @@ def test_a_run_goes_on_on_another_mesh_with_the_same_data_and_losses(begun, whol
       return dataclasses.replace(start, state=dataclasses.replace(start.state, opt_state=fresh))
 
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(loop, "begin", begin_anew)
+      patch.setattr(loop, "initialize", begin_anew)
       loop.train(dataclasses.replace(x, run_dir=run))
 
   if name == "one":

@@ -10,24 +10,18 @@ import jax
 import pytest
 from jax.experimental import topologies
 
-from lmx import config as configs
-from lmx.build import imagine
 from lmx.cli.main import main
 from lmx.cli.plan import parse_tokens
+from lmx.config import loading as configs
 from lmx.errors import LmxError
-from lmx.hlo import Collective, LinkEvent
+from lmx.experiment.build import abstract_setup
 from lmx.objectives import OBJECTIVES
-from lmx.plan import (
-  batch_shapes,
-  cheapest_fixes,
-  describe_memory,
-  imagined_objective,
-  out_of_memory,
-)
-from lmx.plan_gpu import make_gpu_plan
-from lmx.plan_search import candidates
-from lmx.plan_time import collective_seconds, link_seconds
-from lmx.topology import TPUS, Topology, parse_topology
+from lmx.plan.compile_step import abstract_objective, batch_shapes, cheapest_fixes, describe_memory, out_of_memory
+from lmx.plan.gpu import make_gpu_plan
+from lmx.plan.hlo import Collective, LinkEvent
+from lmx.plan.search import candidates
+from lmx.plan.step_time import collective_seconds, link_seconds
+from lmx.plan.topology import TPUS, Topology, parse_topology
 from lmx.units import chip_of
 
 TINY = ["model.layers=2", "model.width=32", "model.heads=2", "mesh.data=-1", "train.batch_size=8", "model.context=128"]
@@ -48,7 +42,7 @@ def tiny(objective: str = "causal"):
 @pytest.mark.parametrize("objective", [name for name, row in OBJECTIVES.items() if row.reference != "teacher"])
 def test_the_arrays_of_every_objective_are_known_without_data(objective):
   config = tiny(objective)
-  network, _ = imagine(config, None, imagined_objective(config).loss)
+  network, _ = abstract_setup(config, None, abstract_objective(config).loss)
   batch = batch_shapes(config, network)
   assert batch["tokens"].shape == (8, 128)
 
@@ -84,7 +78,7 @@ def test_the_roofline_of_quantized_products_is_lower_and_the_mfu_stays_that_of_b
   config.compute.quantization = "int8"
   quantized = make_gpu_plan(config, "h200", 8)
   assert 0.5 * plain.roofline < quantized.roofline < plain.roofline
-  spec = imagine(config, 8)[0].spec
+  spec = abstract_setup(config, 8)[0].spec
   saved = 6 * spec.quantized_parameters() * quantized.tokens / 8 * (1 / 989e12 - 1 / 1979e12)
   assert plain.roofline - quantized.roofline == pytest.approx(saved)
   assert quantized.mfu(1.0) == plain.mfu(1.0) == plain.roofline

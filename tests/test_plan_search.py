@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from lmx import config as configs
-from lmx import plan_search
-from lmx.build import imagine
 from lmx.cli.main import main
+from lmx.config import loading as configs
 from lmx.errors import LmxError
-from lmx.mesh import check_slices
-from lmx.plan import imagined_objective
-from lmx.plan_count import count, share_of
-from lmx.plan_gpu import make_gpu_plan
-from lmx.plan_search import REFINEMENTS, cached, candidates, meshes, refined, search
+from lmx.experiment.build import abstract_setup
+from lmx.parallel.mesh import check_slices
+from lmx.plan import search as plan_search
+from lmx.plan.compile_step import abstract_objective
+from lmx.plan.count import count, share_of
+from lmx.plan.gpu import make_gpu_plan
+from lmx.plan.search import REFINEMENTS, cached, candidates, meshes, refined, search
 from lmx.training.state import local_bytes
 from lmx.units import chip_of
 
@@ -87,7 +87,7 @@ def test_a_pipeline_is_tried_with_its_schedules_and_loses_less_time_with_more_mi
   assert many.step.likely < circular.step.likely < few.step.likely
   assert dict(many.overrides)["train.micro_batches"] == 1
   chosen = many.apply(config)
-  share = share_of(imagine(chosen, 8, imagined_objective(chosen).loss)[0], chosen)
+  share = share_of(abstract_setup(chosen, 8, abstract_objective(chosen).loss)[0], chosen)
   assert (share.schedule.micro_batches, share.idle) == (16, 1 + 3 / 16)
 
 
@@ -97,7 +97,7 @@ def test_what_a_device_computes_with_leaves_out_other_stages_and_experts():
   def share(**mesh):
     chosen = config.copy_and_resolve_references()
     chosen.mesh.update({"data": 1, "fsdp": 1, **mesh})
-    network, _ = imagine(chosen, 4, imagined_objective(chosen).loss)
+    network, _ = abstract_setup(chosen, 4, abstract_objective(chosen).loss)
     return share_of(network, chosen)
 
   copied, split, experts, staged = share(data=4), share(fsdp=4), share(expert=4), share(stage=4)
@@ -138,14 +138,14 @@ def test_a_count_knows_what_zero1_and_the_hosts_memory_save_and_cost():
 
   def counted(**compute):
     config.compute.update({"zero1": False, "offload_optimizer": False, **compute})
-    network, _ = imagine(config, 8, imagined_objective(config).loss)
+    network, _ = abstract_setup(config, 8, abstract_objective(config).loss)
     return count(network, config, h100), local_bytes(network.abstract.opt_state)
 
   (plain, fast), moments = counted()
   (split, _), part = counted(zero1=True)
   assert plain - split == moments - part > 0.85 * moments
   config.compute.offload_optimizer = False
-  network, _ = imagine(config, 8, imagined_objective(config).loss)
+  network, _ = abstract_setup(config, 8, abstract_objective(config).loss)
   config.compute.zero1, config.compute.offload_optimizer = True, True
   away, slow = count(network, config, h100)
   assert (split - away, slow > fast) == (part, True)
@@ -166,11 +166,11 @@ def test_a_search_forgets_what_another_lmx_found(tmp_path, monkeypatch):
 
 def test_the_revision_of_lmx_changes_with_any_of_its_sources(tmp_path, monkeypatch):
   before = plan_search.revision()
-  shutil.copytree(Path(plan_search.__file__).parent, tmp_path / "lmx", ignore=shutil.ignore_patterns("__pycache__"))
-  monkeypatch.setattr(plan_search, "__file__", str(tmp_path / "lmx" / "plan_search.py"))
+  shutil.copytree(Path(plan_search.__file__).parents[1], tmp_path / "lmx", ignore=shutil.ignore_patterns("__pycache__"))
+  monkeypatch.setattr(plan_search, "__file__", str(tmp_path / "lmx" / "plan" / "search.py"))
   revision = plan_search.revision.__wrapped__
   assert revision() == before
-  changed = tmp_path / "lmx" / "nn" / "norm.py"
+  changed = tmp_path / "lmx" / "nn" / "layers" / "norm.py"
   changed.write_text(changed.read_text(encoding="utf-8") + "\n", encoding="utf-8")
   assert revision() != before
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from tiny_runs import end, experiment, free_address, lines, start
 
-from lmx import loop, processes
-from lmx.build import Experiment
 from lmx.cli import main
 from lmx.errors import LmxError, LostProcessError
 from lmx.exits import LOST_PROCESS, say_what_is_saved_by
+from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
+from lmx.parallel import processes
+from lmx.run import loop
 from lmx.training.checkpoint import whole_steps
 
 LONG = {"train__duration": "60 steps", "log__every": "1 steps", "evaluation__every": "30 steps",

@@ -9,12 +9,12 @@ import pytest
 from tiny_runs import overrides
 
 from lmx.cli.given_config import working_directory
-from lmx.config import load, to_json
-from lmx.data.tokenizer import load_tokenizer
-from lmx.data.vocabulary import ByteTokenizer
+from lmx.config.loading import load, to_json
+from lmx.config.run_config import read_labels, read_run_config, read_vocab_size
+from lmx.data.tokenizers.tokenizer import load_tokenizer
+from lmx.data.tokenizers.vocabulary import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.run_config import read_labels, read_run_config, read_vocab_size
-from lmx.run_folder import finished_step, samples_file, write_run_files
+from lmx.training.run_directory import finished_step, samples_file, write_run_files
 
 
 @pytest.fixture

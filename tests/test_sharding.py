@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.mesh import make_mesh
-from lmx.sharding import Layout, on_each_device, summed_over_rows, use_layout
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout, on_each_device, summed_over_rows, use_layout
 
 MESHES = [{"data": 4, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8}, {"data": 8}]
 X = np.arange(48, dtype=np.float32).reshape(8, 6)

@@ -15,14 +15,14 @@ from laws import assert_law_catches
 from objectives import rewriting
 
 import lmx
-from lmx import loop
+from lmx.api.loaded_run import LoadedRun
+from lmx.api.tasks import COLUMNS, for_each
 from lmx.cli.main import main
-from lmx.config import load
-from lmx.data.encoding import BadExampleError
+from lmx.config.loading import load
+from lmx.data.cache.encoding import BadExampleError
 from lmx.errors import ConfigError, LmxError
-from lmx.notebook import LoadedRun
 from lmx.objectives.chat_template import chatml
-from lmx.tasks import COLUMNS, for_each
+from lmx.run import loop
 from lmx.training.state import blueprint_of
 
 SHORT = {"train__duration": "3 steps", "evaluation__every": "3 steps", "checkpoint__every": "3 steps",

@@ -13,16 +13,16 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from laws import assert_law_catches
 
-from lmx import config as configs
-from lmx.backend import without_compilation_cache
-from lmx.compiler_options import compiler_options
-from lmx.hlo import Program, read_program
-from lmx.mesh import make_mesh
-from lmx.nn.flash_attention import splash_attention
-from lmx.nn.masks import Mask
-from lmx.plan import compile_step, make_plan
-from lmx.sharding import Layout, use_layout
-from lmx.topology import parse_topology, tpu_devices
+from lmx.config import loading as configs
+from lmx.nn.attention.flash import splash_attention
+from lmx.nn.attention.masks import Mask
+from lmx.parallel.compilation_cache import without_compilation_cache
+from lmx.parallel.compiler_options import compiler_options
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout, use_layout
+from lmx.plan.compile_step import compile_step, make_plan
+from lmx.plan.hlo import Program, read_program
+from lmx.plan.topology import parse_topology, tpu_devices
 from lmx.versions import TESTED_LIBTPU, libtpu_warning
 
 pytestmark = pytest.mark.tpu

@@ -14,13 +14,13 @@ import jax
 import numpy as np
 import pytest
 
-import lmx.network
-from lmx.build import Experiment, build
-from lmx.config import load
-from lmx.mesh import make_mesh
-from lmx.metrics import read_metrics
-from lmx.run_folder import CHECKPOINT_DIR
+import lmx.experiment.train_setup
+from lmx.config.loading import load
+from lmx.experiment.build import Experiment, build
+from lmx.parallel.mesh import make_mesh
 from lmx.training.checkpoint import Checkpointer
+from lmx.training.metrics import read_metrics
+from lmx.training.run_directory import CHECKPOINT_DIR
 
 ROOT = Path(__file__).resolve().parent.parent
 # Compiled programs are kept between runs of the tests, those of other clones too: most of a first run is compiling.
@@ -73,7 +73,7 @@ def experiment(text: Path, run_dir: Path, *, devices: int = 1, **changes: Any) -
   """The tiny experiment on the first few of the simulated devices; fewer compile faster."""
   config = load(str(ROOT / "configs" / "base.py"), overrides(text, **changes))
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(lmx.network, "make_mesh", lambda sizes: make_mesh(sizes, jax.devices()[:devices]))
+    patch.setattr(lmx.experiment.train_setup, "make_mesh", lambda sizes: make_mesh(sizes, jax.devices()[:devices]))
     return build(config, run_dir)
 
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lmx.mesh import make_mesh
 from lmx.optim.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 from lmx.optim.schedules import make_schedule
-from lmx.sharding import Layout, constrain
-from lmx.training.state import Blueprint, Parts, TrainState, abstract_state, blueprint, init_state
-from lmx.training.step import StepOptions, Task, make_train_step
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout, constrain
+from lmx.training.state import AbstractModel, Parts, TrainState, abstract_model, abstract_state, init_state
+from lmx.training.step import ModelLoss, StepOptions, make_train_step
 
 VOCABULARY, WIDTH, MLP, LAYERS, BATCH, LENGTH = 32, 16, 32, 1, 16, 8
 PLAIN = StepOptions()
@@ -98,8 +98,8 @@ def make_batch(seed: int) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def plan() -> Blueprint:
-  return blueprint(make_model)
+def plan() -> AbstractModel:
+  return abstract_model(make_model)
 
 
 @functools.cache
@@ -157,7 +157,7 @@ def program(
   """One compiled step per combination, for the whole test session."""
   here = layout(*mesh, zero1, offload)
   abstract = abstract_state(plan(), optimizer(name), here, Parts(ema=options.ema is not None))
-  step = make_train_step(Task(objective, plan(), here), optimizer(name), options, abstract)
+  step = make_train_step(ModelLoss(objective, plan(), here), optimizer(name), options, abstract)
   return Program(step, abstract, optimizer(name), here)
 
 

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 import lmx
-from lmx.notebook import LoadedRun
+from lmx.api.loaded_run import LoadedRun
 from lmx.training.state import blueprint_of
 
 

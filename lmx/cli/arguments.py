@@ -53,7 +53,7 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
   """Takes "--config.key=value", "--config.key value" and "--noconfig.key" out of a command line.
 
   Returns:
-    The rest, and the overrides as "key=value" (or "key" where no value follows; `lmx.config` reports it).
+    The rest, and the overrides as "key=value" (or "key" where no value follows; `lmx.config.loading` reports it).
   """
   rest: list[str] = []
   overrides: list[str] = []

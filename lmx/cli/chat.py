@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Talk with a run that was fine-tuned on chats: one line in, one answer out.
+"""Chat with a fine-tuned run: one line in, one answer out.
 
 lmx chat runs/sft
 echo "Name three colours." | lmx chat runs/sft --temperature 0

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Show a config with what each key means, compare two, check one, or explain how it lies on a mesh.
+"""Show a config with what each key means, compare two, check one, or explain how it is sharded over a mesh.
 
 lmx config show --config=configs/gpt2.py:small
 lmx config diff configs/cpu.py runs/cpu
@@ -15,9 +15,9 @@ from typing import Any
 
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, config_and_problems
-from lmx.config import ConfigDict, config_dir, diff, flatten, load, to_json
+from lmx.config.loading import ConfigDict, config_dir, diff, flatten, load, to_json
+from lmx.config.run_config import read_run_config
 from lmx.errors import ConfigError, LmxError, message
-from lmx.run_config import read_run_config
 from lmx.shapes import in_use
 from lmx.units import human_bytes
 
@@ -101,8 +101,8 @@ def _explain(args: argparse.Namespace) -> int:
   config = checked_config(args)
   if args.devices is not None and args.devices < 1:
     raise LmxError(message("--devices", got=args.devices, allowed="at least 1"))
-  network, shapes = importlib.import_module("lmx.build").imagine(config, args.devices)
-  found = importlib.import_module("lmx.explain").explain(network, **shapes)
+  network, shapes = importlib.import_module("lmx.experiment.build").abstract_setup(config, args.devices)
+  found = importlib.import_module("lmx.plan.explain").explain(network, **shapes)
   mesh = network.layout.mesh
   axes = ", ".join(f"{axis} {mesh.shape[axis]}" for axis in in_use(mesh.shape)) or "one"
   print(f"{config.name} on {mesh.size} devices: {axes}")
@@ -131,7 +131,7 @@ def _check(args: argparse.Namespace) -> int:
   config, problems = config_and_problems(args)
   try:
     known = {problem.partition(": got")[0] for problem in problems}
-    found = importlib.import_module("lmx.build").check(config)
+    found = importlib.import_module("lmx.experiment.build").check(config)
     problems += [problem for problem in found if problem.partition(": got")[0] not in known]
   except Exception:
     if not problems:  # Otherwise the values above explain it, and what is left shows once they are right.
@@ -139,5 +139,5 @@ def _check(args: argparse.Namespace) -> int:
   if problems:
     raise ConfigError(dict.fromkeys(problems))
   print(f"{args.config}: {len(flatten(config))} keys, nothing wrong")
-  print(f"export: {importlib.import_module('lmx.build').export_as(config)}")
+  print(f"export: {importlib.import_module('lmx.experiment.build').export_as(config)}")
   return 0

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Show batches as they enter the model, count tokens, fill the cache, or build a TFDS data set.
+"""Show batches as the model sees them, count tokens, fill the cache, or build a TFDS data set.
 
 lmx data show --config=configs/cpu.py --rows=2
 lmx data count --config.data.sources="corpus/*.jsonl.gz"
@@ -67,7 +67,7 @@ class _Read:
 
 def _read(args: argparse.Namespace, out: Console) -> _Read:
   """The config's corpus, read for its objective; a bar shows what is tokenized now."""
-  build, corpora = importlib.import_module("lmx.build"), importlib.import_module("lmx.data.corpus")
+  build, corpora = importlib.import_module("lmx.experiment.build"), importlib.import_module("lmx.data.corpus")
   config = checked_config(args)
   data = build.data_spec(config)
   tokenizer = build.run_tokenizer(config, _NO_RUN, out)
@@ -175,8 +175,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-  build, tfds = importlib.import_module("lmx.build"), importlib.import_module("lmx.data.tfds")
-  sources = importlib.import_module("lmx.data.sources")
+  build, tfds = importlib.import_module("lmx.experiment.build"), importlib.import_module("lmx.data.sources.tfds")
+  sources = importlib.import_module("lmx.data.sources.sources")
   config = checked_config(args)
   data = build.data_spec(config)
   out = console()

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What is installed, whether it fits, what works on this machine, and what would go wrong.
+"""Diagnose the installation: versions, devices, kernels, caches, and a config, if one is given.
 
 Exit code 0 when nothing stands in the way of training, 1 otherwise. Nothing is changed, but for a file that is written
 and removed where lmx keeps its caches. With --verify every file in config.data.cache_dir is also read and compared with
@@ -21,7 +21,7 @@ from pathlib import Path
 import lmx
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import config_and_problems
-from lmx.config import ConfigDict
+from lmx.config.loading import ConfigDict
 from lmx.data.digests import DIGESTS, DamageError, check_folder
 from lmx.errors import LmxError
 from lmx.units import human, human_bytes
@@ -96,7 +96,7 @@ def _devices(config: ConfigDict) -> Iterator[Finding]:
     if shutil.which("nvidia-smi"):
       yield Finding(NOTE, "gpu", "there seems to be an NVIDIA GPU that jax does not see: pip install 'lmx[gpu]'")
   try:
-    mesh = importlib.import_module("lmx.mesh").make_mesh(dict(config.mesh))
+    mesh = importlib.import_module("lmx.parallel.mesh").make_mesh(dict(config.mesh))
     yield Finding(OK, "mesh", ", ".join(f"{name} {size}" for name, size in mesh.shape.items()))
   except LmxError as error:
     yield Finding(PROBLEM, "mesh", str(error))
@@ -137,7 +137,10 @@ def _terminal(config: ConfigDict) -> Iterator[Finding]:
 
 def _attention(config: ConfigDict) -> Iterator[Finding]:
   """Every attention kernel, compared with the reference on the config's head width and precision."""
-  kernels, check = importlib.import_module("lmx.nn.kernels"), importlib.import_module("lmx.nn.kernel_check")
+  kernels, check = (
+    importlib.import_module("lmx.nn.attention.kernels"),
+    importlib.import_module("lmx.nn.attention.kernel_check"),
+  )
   backend = importlib.import_module("jax").default_backend()
   model, dtype = config.model, config.compute.dtype
   shape = {"heads": model.heads, "kv_heads": model.kv_heads or model.heads}
@@ -173,7 +176,7 @@ def _caches(config: ConfigDict) -> Iterator[Finding]:
 
 
 def _experiment(config: ConfigDict) -> Iterator[Finding]:
-  for text in importlib.import_module("lmx.build").check(config):
+  for text in importlib.import_module("lmx.experiment.build").check(config):
     yield Finding(PROBLEM, "config", text)
 
 

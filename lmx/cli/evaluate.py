@@ -11,7 +11,7 @@ import importlib
 
 from lmx.cli.arguments import add_run
 from lmx.errors import LmxError, message
-from lmx.metrics import json_line
+from lmx.training.metrics import json_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

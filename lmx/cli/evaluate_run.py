@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from ml_collections.config_dict import ConfigDict
 
+from lmx.api.loaded_run import load
+from lmx.config.run_config import read_run_config
 from lmx.errors import LmxError
 from lmx.evaluation.heldout import HeldOut
-from lmx.mesh import make_mesh
-from lmx.notebook import load
-from lmx.run_config import read_run_config
+from lmx.parallel.mesh import make_mesh
 
 
 def _mesh_sizes(config: ConfigDict) -> dict[str, int]:

@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   output = importlib.import_module("lmx.hf.exporting").new_folder(args.output)
-  notebook = importlib.import_module("lmx.notebook")
+  notebook = importlib.import_module("lmx.api.loaded_run")
   loaded = notebook.load(args.run, step=args.step)
   options = {"dtype": args.dtype, "family": args.family, "max_shard_size": args.max_shard_size}
   options = {name: value for name, value in options.items() if value is not None}
   for name in {"family", "max_shard_size"} & set(options) if args.adapter else ():
     flag = "--" + name.replace("_", "-")
     raise LmxError(message(flag, got=options[name], allowed="nothing with --adapter: it is its base's"))
-  exported = importlib.import_module("lmx.exchange").to_hf(
+  exported = importlib.import_module("lmx.api.exchange").to_hf(
     loaded, output, adapter=args.adapter, base=args.base, **options
   )
   out = console()

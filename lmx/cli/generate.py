@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Text from a run, continuing a prompt.
+"""Generate text that continues a prompt.
 
 lmx generate runs/cpu --prompt "def main(" --temperature 0.8 --samples 3
 cat start.txt | lmx generate runs/cpu --prompt -
@@ -61,7 +61,7 @@ def show_defaults(loaded: Any, *, plain: bool) -> None:
 def run(args: argparse.Namespace) -> int:
   _check(args)
   prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in args.prompt or [""]]
-  loaded = importlib.import_module("lmx.notebook").load(args.run, step=args.step)
+  loaded = importlib.import_module("lmx.api.loaded_run").load(args.run, step=args.step)
   show_defaults(loaded, plain=args.plain)
   most = args.max_new_tokens or (None if loaded.generation.max_new_tokens and not args.plain else 200)
   texts = loaded.generate(

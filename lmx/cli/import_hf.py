@@ -12,10 +12,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lmx.config import check, from_values, to_json
+from lmx.config.loading import check, from_values, to_json
+from lmx.config.run_config import IMPORTED_DIR
 from lmx.console import console, facts
 from lmx.errors import LmxError, message
-from lmx.run_config import IMPORTED_DIR
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def _mesh(text: str) -> Any:
     if not equals or not size.isdigit():
       raise LmxError(message("--mesh", got=text, allowed="axes with sizes, such as fsdp=4,tensor=2"))
     sizes[axis] = int(size)
-  return importlib.import_module("lmx.mesh").make_mesh(sizes)
+  return importlib.import_module("lmx.parallel.mesh").make_mesh(sizes)
 
 
 def write_run(imported: Any, run_dir: Path, origin: str, *, other_tokenizer: bool = False) -> None:
@@ -84,7 +84,7 @@ def write_run(imported: Any, run_dir: Path, origin: str, *, other_tokenizer: boo
   if imported.tokenizer is None:
     fix = "--tokenizer=FOLDER of one, with tokenizer.json, tokenizer.model or vocab.txt"
     raise LmxError(message("tokenizer", got=f"none in {imported.directory}", allowed="one that lmx reads", fix=fix))
-  folder = importlib.import_module("lmx.run_folder")
+  folder = importlib.import_module("lmx.training.run_directory")
   checkpoint = importlib.import_module("lmx.training.checkpoint")
   carried = importlib.import_module("lmx.hf.carried")
   objective = importlib.import_module("lmx.objectives").OBJECTIVES[imported.description.objective]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import lmx
-from lmx.allocator import keep_freed_memory
+from lmx.cli.allocator import keep_freed_memory
 from lmx.cli.arguments import Parser, split_overrides
 from lmx.errors import LmxError, LostProcessError, StorageError, message
 from lmx.exits import DONE, INTERRUPTED, MISTAKE, code_of, leave
@@ -22,19 +22,19 @@ from lmx.versions import FIX, version_problems
 
 # Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help).
 COMMANDS = {
-  "train": ("lmx.cli.train", "train a model, or go on with a run that was stopped"),
-  "evaluate": ("lmx.cli.evaluate", "held-out loss and bits per byte of a run"),
-  "generate": ("lmx.cli.generate", "text from a run"),
-  "predict": ("lmx.cli.predict", "what a fine-tuned run says of each row of a file"),
-  "chat": ("lmx.cli.chat", "talk with a run that was fine-tuned on chats"),
-  "import": ("lmx.cli.import_hf", "a Hugging Face model as a run"),
-  "export": ("lmx.cli.export_hf", "a run as a Hugging Face model"),
-  "tokenizer": ("lmx.cli.tokenizer", "train a tokenizer; show how one cuts a text"),
-  "data": ("lmx.cli.data", "show batches as they enter the model; count tokens"),
+  "train": ("lmx.cli.train", "train a model, or resume a run"),
+  "evaluate": ("lmx.cli.evaluate", "validation loss and bits per byte of a run"),
+  "generate": ("lmx.cli.generate", "generate text with a run"),
+  "predict": ("lmx.cli.predict", "run a fine-tuned model over a file"),
+  "chat": ("lmx.cli.chat", "chat with a fine-tuned run"),
+  "import": ("lmx.cli.import_hf", "import a Hugging Face model as a run"),
+  "export": ("lmx.cli.export_hf", "export a run as a Hugging Face model"),
+  "tokenizer": ("lmx.cli.tokenizer", "train a tokenizer; show how it tokenizes a text"),
+  "data": ("lmx.cli.data", "show batches as the model sees them; count tokens"),
   "config": ("lmx.cli.config", "show, compare and check configs"),
-  "plan": ("lmx.cli.plan", "memory, speed and cost of a config on a machine that isn't here"),
-  "plot": ("lmx.cli.plot", "the loss curves of one or many runs as a picture"),
-  "doctor": ("lmx.cli.doctor", "what is installed, what works, what would go wrong"),
+  "plan": ("lmx.cli.plan", "estimate memory, step time and cost on hardware you don't have"),
+  "plot": ("lmx.cli.plot", "plot the loss curves of one or several runs"),
+  "doctor": ("lmx.cli.doctor", "diagnose the installation"),
 }
 # Commands that work when the installed packages don't fit each other.
 _WITHOUT_JAX = ("config", "plot", "doctor")

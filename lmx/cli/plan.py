@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Plans a config for a machine that isn't here: whether it fits, how fast it will be, what it will cost.
+"""Estimate memory, step time and cost of a config on hardware that you don't have.
 
   lmx plan --config=configs/gpt3.py:1.3b --topology=v5e:4x4
   lmx plan --config=configs/llama.py:8b --topology=v5p:4x4x4 --tokens="300B" --price=4.2
@@ -25,7 +25,7 @@ from lmx.cli.arguments import add_config
 from lmx.cli.config import checked_config
 from lmx.console import console, reporter
 from lmx.errors import LmxError, message
-from lmx.metrics import json_line
+from lmx.training.metrics import json_line
 from lmx.units import human, human_bytes, human_time
 
 _SHOWN = 12  # Collectives; the others are small.
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="a TPU slice in chips (v5e:4x4, tpu7x:2x2x2), several (2xv5e:16x16), or GPUs (h200:8)",
   )
   parser.add_argument("--tokens", default="", help='also the time and cost of training on so many, as "300B"')
-  parser.add_argument("--price", type=float, help="of one device for an hour, in any currency")
+  parser.add_argument("--price", type=float, help="price per device-hour, in any currency")
   parser.add_argument("--search", action="store_true", help="look for the fastest way that fits")
   parser.add_argument("--compile", type=int, default=6, help="compile so many of the most promising (default: 6)")
   parser.add_argument("--write", metavar="FILE.py", help="with --search: a config file with the winner's changes")
@@ -51,16 +51,16 @@ def run(args: argparse.Namespace) -> int:
   tokens = parse_tokens(args.tokens)
   if args.price is not None and args.price < 0:
     raise LmxError(message("--price", got=args.price, allowed="a price of an hour, at least 0"))
-  topologies = importlib.import_module("lmx.topology")
+  topologies = importlib.import_module("lmx.plan.topology")
   machine = topologies.parse_topology(args.topology)
   config = checked_config(args)
-  plans = importlib.import_module("lmx.plan")
+  plans = importlib.import_module("lmx.plan.compile_step")
   if args.search:
     return run_search(args, config, plans, machine, [] if machine.calculated else topologies.tpu_devices(machine))
   if args.write or args.plot:
     raise LmxError(f"{'--write' if args.write else '--plot'} needs --search. Fix: add --search")
   if machine.calculated:
-    plan = importlib.import_module("lmx.plan_gpu").make_gpu_plan(config, machine.kind, machine.size)
+    plan = importlib.import_module("lmx.plan.gpu").make_gpu_plan(config, machine.kind, machine.size)
   else:
     plan = plans.make_plan(config, topologies.tpu_devices(machine))
   print(json_line(as_json(plan, args.topology)) if args.json else as_text(plan, plans, config.name, args.topology))
@@ -80,9 +80,9 @@ def run_search(args: argparse.Namespace, config: Any, plans: Any, machine: Any, 
     raise LmxError(f"--write: {args.write} exists. Fix: another name, or remove it")
   if args.compile < 1:
     raise LmxError(message("--compile", got=args.compile, allowed="at least 1"))
-  searching = importlib.import_module("lmx.plan_search")
+  searching = importlib.import_module("lmx.plan.search")
   chip = plans.chip_of(machine.kind if machine.calculated else devices[0].device_kind)
-  importlib.import_module("lmx.mesh").check_slices(config.mesh.slice, machine.slices)
+  importlib.import_module("lmx.parallel.mesh").check_slices(config.mesh.slice, machine.slices)
   every = searching.candidates(config, machine.size, chip, _tracked)
   if not every:
     fixes = "; ".join(plans.cheapest_fixes(config, machine.size))

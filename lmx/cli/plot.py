@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 
 from lmx.errors import LmxError
-from lmx.metrics import FILE, read_metrics
+from lmx.training.metrics import FILE, read_metrics
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

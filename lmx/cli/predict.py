@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a fine-tuned run says of each row of a file: labels, numbers, tags, answers, translations, chat turns, vectors.
+"""Run a fine-tuned model over a file: labels, numbers, tags, answers, translations, chat turns, vectors.
 
 One JSON object a row, in the file's order, to standard output or --output; {"error": why} for a row that can't be used.
 The file has the columns that the run was trained on, under the same names, without what is to be predicted.

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from lmx.build import data_spec
+from lmx.api.loaded_run import LoadedRun, load
+from lmx.api.tasks import wanted_columns
 from lmx.cli.generate import show_defaults
+from lmx.data.cache.encoding import BadExampleError
 from lmx.data.document import BadDocuments
-from lmx.data.encoding import BadExampleError
-from lmx.data.sources import open_source
+from lmx.data.sources.sources import open_source
 from lmx.errors import LmxError, message
-from lmx.metrics import json_line
-from lmx.notebook import LoadedRun, load
-from lmx.tasks import wanted_columns
+from lmx.experiment.build import data_spec
+from lmx.training.metrics import json_line
 
 
 def predict_rows(args: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Train a SentencePiece tokenizer on a config's text, or show how a tokenizer cuts a text.
+"""Train a SentencePiece tokenizer on a config's text, or show how it tokenizes a text.
 
 lmx tokenizer train --output=my_tokenizer --config.tokenizer.vocab_size=8192
 lmx tokenizer train --output=my_tokenizer --sources "corpus/*.txt"
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-  build = importlib.import_module("lmx.build")
+  build = importlib.import_module("lmx.experiment.build")
   training = importlib.import_module("lmx.data.tokenizer_training")
   spec_module = importlib.import_module("lmx.data.spec")
   config = checked_config(args)
@@ -84,7 +84,7 @@ def _sample(documents) -> Iterator[str]:
 
 def _open(path: str):
   """A tokenizer by whatever names it: its folder, the run it belongs to, or a file."""
-  table = importlib.import_module("lmx.data.tokenizer")
+  table = importlib.import_module("lmx.data.tokenizers.tokenizer")
   place = Path(path).expanduser()
   if path == "bytes" and not place.exists():
     return table.open_tokenizer("bytes", None)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Train a model, or go on with a run that was stopped.
+"""Train a model, or resume a run.
 
 A run is a folder; starting the same command again resumes where it stopped. Ctrl-C and SIGTERM save and stop; where
 there is nothing new to save (before the first step), and the second time, they stop at once.
@@ -9,8 +9,8 @@ of the run was lost, stopped or never started (start all again); 78 the processe
 code or data; 130 and 143 stopped at once by Ctrl-C, by SIGTERM; 1 anything unexpected.
 
 Several processes on one or many machines make one run: start the same command in each, with the same --coordinator
-and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints. When one ends
-otherwise than well, all end with its exit code; config.processes says how long one is waited for.
+and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints. When one
+fails, all end with its exit code; config.processes says how long one is waited for.
 """
 
 import argparse
@@ -22,9 +22,10 @@ from contextlib import nullcontext
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, working_directory
 from lmx.exits import DONE, SIGNALLED, leave, safe
-from lmx.signals import StopSignals, say_stopping
+from lmx.parallel.signals import StopSignals, say_stopping
+from lmx.storage import naming_disk_errors, quiet_background
 
-NOTHING_DONE = "Nothing had been begun."
+NOTHING_DONE = "Nothing had started."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,20 +53,19 @@ def run(args: argparse.Namespace) -> int:
       # C++ would log what is lost before lmx says it. The variable is read once, when jax is imported.
       os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     processes = importlib.import_module(
-      "lmx.processes"
+      "lmx.parallel.processes"
     )  # jax and all that needs it, once the flags are known to be good.
     limits = config.processes
     processes.start_processes(args.coordinator, args.process_count, args.process_index,
                               start_seconds=limits.start_seconds, lost_seconds=limits.lost_seconds)  # fmt: skip
-    storage = importlib.import_module("lmx.storage")
-    storage.quiet_background()
-    alone = importlib.import_module("lmx.run_lock").alone_in(workdir)
+    quiet_background()
+    alone = importlib.import_module("lmx.training.run_lock").alone_in(workdir)
     first = processes.is_first_process()
-    with processes.ending_together(), storage.naming_disk_errors(workdir), alone if first else nullcontext():
+    with processes.ending_together(), naming_disk_errors(workdir), alone if first else nullcontext():
       if first:
         print(f"lmx train: {note}", flush=True)
-      build = importlib.import_module("lmx.build")
-      loop = importlib.import_module("lmx.loop")
+      build = importlib.import_module("lmx.experiment.build")
+      loop = importlib.import_module("lmx.run.loop")
       overrides = (f"--config.{text}" for text in args.overrides)
       command = shlex.join(["lmx", "train", f"--config={args.config}", *overrides])
       loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command), stop)

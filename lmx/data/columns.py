@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from lmx.data.document import BadDocuments, Wanted, is_missing
+from lmx.data.document import BadDocuments, RequiredColumns, is_missing
 from lmx.data.spec import DataSpec, open_sources
 from lmx.errors import LmxError
 
@@ -31,7 +31,7 @@ def column_values(spec: DataSpec, column: str, several: bool = False) -> list[st
     LmxError: the column is not there, has no values, more than a set of labels has, or one that is no class: a number
       with a fraction.
   """
-  bad, wanted = BadDocuments(spec.bad_documents), Wanted((column,))
+  bad, wanted = BadDocuments(spec.bad_documents), RequiredColumns((column,))
   found: dict[str, str] = {}  # Value -> where it was seen first.
   key = f"config.data.columns.{column}: {spec.columns[column]!r}"
   for source in open_sources(spec):

@@ -12,28 +12,28 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
+from lmx.data.batches.example_rows import make_example_rows
+from lmx.data.batches.pipeline import BatchShape, EvalBatches, Loader
+from lmx.data.batches.rows import Rows, make_rows
+from lmx.data.batches.streams import StreamRows
+from lmx.data.cache.content import CUT, CUT_TOKENS, UNKNOWN
+from lmx.data.cache.encoding import DataRequirements, ExampleEncoder
+from lmx.data.cache.prepare import HELDOUT, TRAIN, PreparedSource, Progress, Split, prepare_source
+from lmx.data.cache.stats import EpochStats, Origin, SourceNotes, SourceStats, describe
+from lmx.data.cache.store import ExampleStore, Store, TokenStore
 from lmx.data.columns import column_values
-from lmx.data.content import CUT, CUT_TOKENS, UNKNOWN
-from lmx.data.encoding import ExampleEncoder, Needs
-from lmx.data.example_rows import make_example_rows
-from lmx.data.facts import EpochFacts, Origin, PartFacts, SourceNotes, describe
-from lmx.data.pipeline import BatchShape, EvalBatches, Loader
-from lmx.data.prepare import HELDOUT, TRAIN, PreparedSource, Progress, Split, prepare_source
-from lmx.data.rows import Rows, make_rows
-from lmx.data.sources import open_source
+from lmx.data.sources.sources import open_source
 from lmx.data.spec import DataSpec
-from lmx.data.store import ExampleStore, Store, TokenStore
-from lmx.data.streams import StreamRows
-from lmx.data.tokenizer import Tokenizer, TokenizerSpec
 from lmx.data.tokenizer_training import check_same_tokenizer, make_tokenizer
+from lmx.data.tokenizers.tokenizer import Tokenizer, TokenizerSpec
 from lmx.errors import LmxError, message
 from lmx.shapes import ALL_ROWS, RowShare
 
 __all__ = [
   "Corpus",
+  "DataRequirements",
   "DataSpec",
-  "EpochFacts",
-  "Needs",
+  "EpochStats",
   "TokenizerSpec",
   "check_same_tokenizer",
   "column_values",
@@ -65,8 +65,8 @@ class Corpus:
   tokenizer: Tokenizer
   train: tuple[Store, ...]
   heldout: tuple[Store, ...]
-  train_facts: tuple[PartFacts, ...]
-  heldout_facts: tuple[PartFacts, ...]
+  train_facts: tuple[SourceStats, ...]
+  heldout_facts: tuple[SourceStats, ...]
   train_origins: tuple[Origin, ...]
   heldout_origins: tuple[Origin, ...]
   notes: tuple[SourceNotes, ...]
@@ -146,9 +146,9 @@ def _check_parts(one: PreparedSource, split: Split) -> None:
     )
 
 
-def _facts(name: str, store: Store) -> PartFacts:
+def _facts(name: str, store: Store) -> SourceStats:
   unit = "example" if isinstance(store, ExampleStore) else "document"
-  return PartFacts(name, store.documents, store.tokens, store.text_bytes, unit)
+  return SourceStats(name, store.documents, store.tokens, store.text_bytes, unit)
 
 
 def _notes(one: PreparedSource) -> SourceNotes:
@@ -166,7 +166,13 @@ def _notes(one: PreparedSource) -> SourceNotes:
 
 
 def _rows(
-  stores: Sequence[Store], spec: DataSpec, needs: Needs, shape: BatchShape, packing: str, *, whole: bool = False
+  stores: Sequence[Store],
+  spec: DataSpec,
+  needs: DataRequirements,
+  shape: BatchShape,
+  packing: str,
+  *,
+  whole: bool = False,
 ) -> list[Rows]:
   """The rows of each store, or of all of them together where they are streams.
 
@@ -199,8 +205,8 @@ def _rows(
 
 
 def epoch_facts(
-  corpus: Corpus, needs: Needs, *, batch_size: int = 1, length: int | None = None, packing: str | None = None
-) -> EpochFacts:
+  corpus: Corpus, needs: DataRequirements, *, batch_size: int = 1, length: int | None = None, packing: str | None = None
+) -> EpochStats:
   """Rows and targets of one pass, and bytes per target as the mixture draws.
 
   Args:
@@ -215,7 +221,7 @@ def epoch_facts(
   weights = corpus.spec.weights or [len(source) for source in sources]
   drawn_bytes = sum(w * source.bytes / len(source) for w, source in zip(weights, sources, strict=True))
   drawn_targets = sum(w * source.targets / len(source) for w, source in zip(weights, sources, strict=True))
-  return EpochFacts(
+  return EpochStats(
     rows=rows,
     targets=targets,
     fill=targets / (rows * (needs.window_length or shape.length)),
@@ -230,7 +236,7 @@ def heldout_text(corpus: Corpus) -> bytes:
 
 def make_loader(
   corpus: Corpus,
-  needs: Needs,
+  needs: DataRequirements,
   *,
   batch_size: int,
   seed: int,
@@ -260,7 +266,7 @@ def make_loader(
 
 def make_eval_batches(
   corpus: Corpus,
-  needs: Needs,
+  needs: DataRequirements,
   *,
   batch_size: int,
   max_rows: int | None = None,

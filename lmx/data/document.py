@@ -43,14 +43,14 @@ def is_missing(value: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class RequiredColumns:
   """Which columns to read, by our names (keys of config.data.columns): `optional` ones where a table has them."""
 
   required: tuple[str, ...]
   optional: tuple[str, ...] = ()
 
 
-TEXT = Wanted(("text",))
+TEXT = RequiredColumns(("text",))
 NO_COLUMN = "none"  # As the name of a column: there is none.
 
 
@@ -76,7 +76,7 @@ class ReadOptions:
   tfds_split: str = "train"
   tfds_dir: str | None = None
 
-  def resolve(self, wanted: Wanted) -> Columns:
+  def resolve(self, wanted: RequiredColumns) -> Columns:
     """The table's names of the wanted columns.
 
     Raises:
@@ -180,7 +180,7 @@ def texts_of(records: Iterable[Record], column: str, bad: BadDocuments) -> Itera
       yield Document(text, record.where)
 
 
-def only_text(wanted: Wanted, where: str) -> None:
+def only_text(wanted: RequiredColumns, where: str) -> None:
   """Raises an `LmxError` when more than text is wanted of something that has nothing else."""
   missing = [name for name in wanted.required if name != "text"]
   if missing:
@@ -208,12 +208,12 @@ class Source(Protocol):
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     """The documents, always in the same order."""
 
-  def records(self, wanted: Wanted, bad: BadDocuments) -> Iterator[Record]:
+  def records(self, wanted: RequiredColumns, bad: BadDocuments) -> Iterator[Record]:
     """The rows, always in the same order. A value may be empty or of any type.
 
     Raises:
       LmxError: a column is not there.
     """
 
-  def fingerprint(self, wanted: Wanted = TEXT) -> dict:
+  def fingerprint(self, wanted: RequiredColumns = TEXT) -> dict:
     """What the rows are made from; a cache made from another fingerprint is not used."""

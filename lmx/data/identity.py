@@ -5,17 +5,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from lmx.data.cache.encoding import DataRequirements
+from lmx.data.cache.stats import SourceStats
 from lmx.data.corpus import Corpus
 from lmx.data.digests import digest_of
-from lmx.data.encoding import Needs
-from lmx.data.facts import PartFacts
 
 FORMAT = 1
 _MOST_FILES = 2000  # Of a source, named one by one in a checkpoint; of more than that only the source is named.
 _MOST_NAMED = 10  # Differences in a message.
 
 
-def data_record(corpus: Corpus, needs: Needs, *, batch_size: int, seed: int) -> dict[str, Any]:
+def data_record(corpus: Corpus, needs: DataRequirements, *, batch_size: int, seed: int) -> dict[str, Any]:
   """All that the batches of a run depend on, as JSON values.
 
   Where files lie and when they were written is no part of `digest`: the same text in another place gives the same
@@ -54,7 +54,7 @@ def data_record(corpus: Corpus, needs: Needs, *, batch_size: int, seed: int) -> 
   return json.loads(json.dumps(record))  # As it will be read back: tuples become lists.
 
 
-def _source(role: str, facts: PartFacts, origin: Any) -> dict[str, Any]:
+def _source(role: str, facts: SourceStats, origin: Any) -> dict[str, Any]:
   return {
     "name": facts.name,
     "role": role,

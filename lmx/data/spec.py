@@ -5,9 +5,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from lmx.data.cache.prepare import Split
 from lmx.data.document import ReadOptions, Source
-from lmx.data.prepare import Split
-from lmx.data.sources import open_source
+from lmx.data.sources.sources import open_source
 from lmx.errors import LmxError, message
 
 

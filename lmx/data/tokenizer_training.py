@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lmx.data.content import reader
+from lmx.data.cache.content import reader
+from lmx.data.cache.prepare import TRAIN, Split, split_items
 from lmx.data.digests import write_errors
-from lmx.data.document import TEXT, BadDocuments, Source, Wanted
-from lmx.data.folders import cache_name, cached
-from lmx.data.prepare import TRAIN, Split, split_items
+from lmx.data.document import TEXT, BadDocuments, RequiredColumns, Source
+from lmx.data.sources.folders import cache_name, cached
 from lmx.data.spec import DataSpec, open_sources
-from lmx.data.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer, open_tokenizer, train_sentencepiece
-from lmx.data.vocabulary import digest
+from lmx.data.tokenizers.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer, open_tokenizer, train_sentencepiece
+from lmx.data.tokenizers.vocabulary import digest
 from lmx.errors import LmxError, message
 
 _SAMPLE_CHUNK = 4096  # Characters; the training sample is made of such chunks.
 _TRAINING_FORMAT = 2  # Raised when training the same spec on the same text would give another tokenizer.
 
 
-def make_tokenizer(spec: TokenizerSpec, data: DataSpec, wanted: Wanted = TEXT) -> Tokenizer:
+def make_tokenizer(spec: TokenizerSpec, data: DataSpec, wanted: RequiredColumns = TEXT) -> Tokenizer:
   """The tokenizer that a config asks for: read from its path, or trained on the training part of the sources.
 
   A trained one is kept in data.cache_dir; the same sources and options give the same one again. It has at least
@@ -80,7 +80,9 @@ def check_same_tokenizer(own: Tokenizer, saved: TokenizerSpec, asked: TokenizerS
   raise LmxError(message(f"config.tokenizer.{changed[0]}", got=getattr(asked, changed[0]), allowed=was, fix=fix))
 
 
-def train_tokenizer(spec: TokenizerSpec, data: DataSpec, sources: list[Source], wanted: Wanted = TEXT) -> Tokenizer:
+def train_tokenizer(
+  spec: TokenizerSpec, data: DataSpec, sources: list[Source], wanted: RequiredColumns = TEXT
+) -> Tokenizer:
   """Trains a SentencePiece on the training part of the sources, without looking in the cache.
 
   bpe and unigram see about `spec.train_bytes` of text, spread evenly. char sees every character of the sources, the

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lmx.errors import LmxError
-from lmx.mesh import batch_sharding, global_batch
+from lmx.parallel.mesh import batch_sharding, global_batch
 
 Sums = Mapping[str, tuple[jax.Array, jax.Array]]
 Score = Callable[[dict[str, np.ndarray]], dict[str, float]]

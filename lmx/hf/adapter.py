@@ -19,7 +19,7 @@ from lmx.errors import LmxError, message
 from lmx.hf.carried import CONFIG_FILE
 from lmx.hf.files import read_json
 from lmx.hf.hub import model_directory
-from lmx.hf.settings import REQUIRED, Settings, is_a
+from lmx.hf.settings import REQUIRED, HFConfig, is_a
 from lmx.hf.weights import PICKLED_ADAPTER, Stored, WeightFiles
 
 ADAPTER_CONFIG, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -51,7 +51,7 @@ class AdaptedFiles(WeightFiles):
       LmxError: an adapter that is no plain LoRA, or not of this base.
     """
     super().__init__(base)
-    settings = Settings(read_json(adapter / ADAPTER_CONFIG), str(adapter / ADAPTER_CONFIG))
+    settings = HFConfig(read_json(adapter / ADAPTER_CONFIG), str(adapter / ADAPTER_CONFIG))
     for key, allowed in _PLAIN.items():
       if (value := settings.take(key, allowed[0])) not in allowed:
         raise settings.refuse(key, value, list(allowed))
@@ -106,7 +106,7 @@ class AdaptedFiles(WeightFiles):
 class _Scales:
   """Rank and factor of each module's adapter, as adapter_config.json says them."""
 
-  def __init__(self, settings: Settings):
+  def __init__(self, settings: HFConfig):
     self._rank = settings.take("r", REQUIRED, int, nullable=False)
     self._alpha = settings.take("lora_alpha", REQUIRED, float, nullable=False)
     self._ranks = _patterns(settings, "rank_pattern", int)
@@ -124,7 +124,7 @@ class _Scales:
     return _of_pattern(self._alphas, module, self._alpha) / (math.sqrt(rank) if self._stabilised else rank)
 
 
-def _patterns(settings: Settings, key: str, kind: type) -> dict[str, Any]:
+def _patterns(settings: HFConfig, key: str, kind: type) -> dict[str, Any]:
   """{end of a module's name: its value}; PEFT takes any regex, lmx plain names."""
   given = settings.take(key, None, dict) or {}
   for name, value in given.items():
@@ -139,7 +139,7 @@ def _of_pattern(values: Mapping[str, Any], module: str, usual: Any) -> Any:
   return next((value for end, value in values.items() if f".{module}".endswith(f".{end}")), usual)
 
 
-def _saved_names(settings: Settings, arrays: Iterable[str], base: Iterable[str]) -> set[str]:
+def _saved_names(settings: HFConfig, arrays: Iterable[str], base: Iterable[str]) -> set[str]:
   """Names of the tensors of modules that were trained whole."""
   modules = settings.take("modules_to_save", None, list) or []
   if not all(isinstance(module, str) and module for module in modules):
@@ -215,7 +215,7 @@ def open_weights(directory: Path) -> WeightFiles:
   if (directory / CONFIG_FILE).is_file():
     return AdaptedFiles(directory, directory)
   file = directory / ADAPTER_CONFIG
-  settings = Settings(read_json(file), str(file))
+  settings = HFConfig(read_json(file), str(file))
   base = settings.take("base_model_name_or_path", None, str)
   folders = [] if base is None else [Path(base).expanduser(), directory / base, directory.parent / Path(base).name]
   found = next((folder for folder in folders if (folder / CONFIG_FILE).is_file()), None)

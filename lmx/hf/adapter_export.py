@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from lmx.data.tokenizer import Tokenizer
+from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.errors import LmxError, choose, message
 from lmx.hf.adapter import ADAPTER_CONFIG, ADAPTER_FILE, BEGINNING, TASKS
 from lmx.hf.carried import carried_origin
@@ -40,11 +40,11 @@ from lmx.hf.importing import load_tensors
 from lmx.hf.matching import match, really_tied
 from lmx.hf.tokenizer_files import Reading
 from lmx.hf.weights import WRITTEN, Planned, WeightFiles, write_weights
-from lmx.mesh import make_mesh
 from lmx.models import MODELS
-from lmx.nn.lora import LoraSpec, merge_lora
-from lmx.sharding import Layout
-from lmx.training.state import blueprint
+from lmx.nn.layers.lora import LoraSpec, merge_lora
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout
+from lmx.training.state import abstract_model
 
 _MERGED = "export it without --adapter (adapter=True), which merges the adapters into the weights"
 # Largest difference of an untrained parameter from the base's, relative to its largest number: an average of equal
@@ -164,7 +164,7 @@ def _compare(
     whole = choose_family({**model, **dataclasses.asdict(spec)}, spec, description.family.name)[2]
     if found := differences(whole, theirs):
       raise _other_base(named, f"config.model.{found[0][0]}", *found[0][1:])
-    plan = blueprint(lambda key: MODELS[description.model["family"]].build(theirs, rngs=nnx.Rngs(key)))
+    plan = abstract_model(lambda key: MODELS[description.model["family"]].build(theirs, rngs=nnx.Rngs(key)))
     matching = match(description, plan, files)
     layout = Layout(make_mesh({}, jax.local_devices()[:1]))
     ours = with_zeros(parameters, whole, str(model["family"]))

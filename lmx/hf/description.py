@@ -13,7 +13,7 @@ from lmx.hf.families import FAMILIES
 from lmx.hf.family import Family
 from lmx.hf.files import read_json
 from lmx.hf.sentence import SentenceModel, read_sentence_model
-from lmx.hf.settings import REQUIRED, Keys, Settings
+from lmx.hf.settings import REQUIRED, HFConfig, Keys
 from lmx.models import MODELS
 
 _LENGTH = 1024  # Tokens of a row in the config of an imported run, or its context where that is less.
@@ -89,9 +89,9 @@ def describe(directory: Path, head: str | None = None, labels: Sequence[str] = (
   if "vocab_size" not in values and "model_type" not in values:
     raise LmxError(f"{where}: has no model_type. Fix: give the directory of a Hugging Face model; a run of lmx is "
                    "loaded with lmx.load, and exported with lmx export.")  # fmt: skip
-  named = Settings(values, where).take("model_type", REQUIRED, str, nullable=False)
+  named = HFConfig(values, where).take("model_type", REQUIRED, str, nullable=False)
   family = choose(f"{where}: model_type", named, FAMILIES)
-  settings = Settings(values, where, family.aliases)
+  settings = HFConfig(values, where, family.aliases)
   settings.used.add("model_type")
   _check_whole(settings)
   model: Keys = {}
@@ -123,7 +123,7 @@ _PARTS = ("text_config", "decoder", "encoder", "generator", "text_encoder", "vis
           "quantization_config", "per_layer_config")  # fmt: skip
 
 
-def _check_whole(settings: Settings) -> None:
+def _check_whole(settings: HFConfig) -> None:
   """Checks that the file describes one model, in plain numbers."""
   for key in _PARTS:
     if isinstance(settings.values.get(key), dict) and settings.values[key]:
@@ -157,7 +157,7 @@ _HARMLESS = re.compile(
 )
 
 
-def _head_of(family: Family, settings: Settings) -> tuple[str, tuple[str, ...], bool]:
+def _head_of(family: Family, settings: HFConfig) -> tuple[str, tuple[str, ...], bool]:
   """(head, labels, whether rows have several) of the class that the file names."""
   given = settings.take("architectures", None, list)
   names = {name: head for head, row in reversed(list(family.heads.items())) for name in row.architectures}
@@ -174,7 +174,7 @@ def _head_of(family: Family, settings: Settings) -> tuple[str, tuple[str, ...], 
   return head, ordered if head in LABELLED else (), problem == "multi_label_classification"
 
 
-def _labels_of(settings: Settings) -> tuple[str, ...]:
+def _labels_of(settings: HFConfig) -> tuple[str, ...]:
   """The names of the classes, in the order of their numbers."""
   count = settings.take("num_labels", None, int)
   labels = settings.take("id2label", None, dict)
@@ -231,7 +231,7 @@ def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> tuple
   for line in family.lines:
     line.write(_with_zeros(model), written)
   understood: Keys = {}
-  settings = Settings(written, f"a {family.name} model")
+  settings = HFConfig(written, f"a {family.name} model")
   for line in family.lines:
     line.read(settings, understood)
   _check_needs(family, spec.head, understood, settings.where)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from lmx.data.tokenizer import Tokenizer
+from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.errors import ConfigError, LmxError, choose, message
 from lmx.hf.carried import (
   CONFIG_FILE,
@@ -31,7 +31,7 @@ from lmx.hf.settings import Keys
 from lmx.hf.tokenizer_files import Reading, check_padding, write_tokenizer
 from lmx.hf.weights import WRITTEN, Planned, shards, write_weights
 from lmx.models import MODELS
-from lmx.training.state import blueprint
+from lmx.training.state import abstract_model
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -130,7 +130,7 @@ def export_hf(
 def with_zeros(parameters: Mapping[str, Any], spec: Any, family: str) -> Mapping[str, Any]:
   """Parameters with zeros for those that only the written model has: biases, and a table of token types."""
   build = MODELS[family].build
-  plan = blueprint(lambda key: build(spec, rngs=nnx.Rngs(key)))
+  plan = abstract_model(lambda key: build(spec, rngs=nnx.Rngs(key)))
   missing = {name: shape for name, shape in plan.dimensions.items() if name not in parameters}
   return {**parameters, **{name: np.zeros(shape, np.float32) for name, shape in missing.items()}}
 

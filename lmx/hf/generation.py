@@ -13,7 +13,7 @@ from typing import Any
 
 from lmx.hf.carried import GENERATION_FILE
 from lmx.hf.files import read_optional
-from lmx.hf.settings import Settings
+from lmx.hf.settings import HFConfig
 from lmx.inference.beam import GNMT, Ranking
 from lmx.inference.prompts import Limits
 
@@ -113,7 +113,7 @@ def read_generation(folder: Path | None, *, decodes_alone: bool = False) -> Gene
   if folder is None or not (folder / GENERATION_FILE).is_file():
     return GenerationDefaults()
   file = folder / GENERATION_FILE
-  given = Settings(read_optional(file), str(file))
+  given = HFConfig(read_optional(file), str(file))
   sampled = given.take("do_sample", None, bool)
   temperature = _positive(given, "temperature", zero=True)
   top_k, top_p = _count(given, "top_k", zero=True), _positive(given, "top_p")
@@ -151,21 +151,21 @@ def read_generation(folder: Path | None, *, decodes_alone: bool = False) -> Gene
   )
 
 
-def _positive(given: Settings, key: str, *, zero: bool = False) -> float | None:
+def _positive(given: HFConfig, key: str, *, zero: bool = False) -> float | None:
   value = given.take(key, None, float)
   if value is not None and (value < 0 or (value == 0 and not zero)):
     raise given.refuse(key, value, "0 or a positive number" if zero else "a positive number")
   return value
 
 
-def _count(given: Settings, key: str, *, zero: bool = False) -> int | None:
+def _count(given: HFConfig, key: str, *, zero: bool = False) -> int | None:
   value = given.take(key, None, int)
   if value is not None and value < (0 if zero else 1):
     raise given.refuse(key, value, "0 or more" if zero else "at least 1")
   return value
 
 
-def _ids(given: Settings, key: str) -> tuple[int, ...]:
+def _ids(given: HFConfig, key: str) -> tuple[int, ...]:
   """One id, or a list of them."""
   value = given.take(key, None)
   ids = [] if value is None else value if isinstance(value, list) else [value]
@@ -174,7 +174,7 @@ def _ids(given: Settings, key: str) -> tuple[int, ...]:
   return tuple(one for one in ids if one >= 0)
 
 
-def _bad_words(given: Settings) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _bad_words(given: HFConfig) -> tuple[tuple[int, ...], tuple[str, ...]]:
   """(ids of bad_words_ids that stand alone, what is said of the longer ones)."""
   words = given.take("bad_words_ids", None, list) or []
   for word in words:
@@ -185,7 +185,7 @@ def _bad_words(given: Settings) -> tuple[tuple[int, ...], tuple[str, ...]]:
   return tuple(word[0] for word in words if len(word) == 1), longer
 
 
-def _others(given: Settings) -> list[str]:
+def _others(given: HFConfig) -> list[str]:
   """Keys that are set to something that lmx has nothing for."""
   found = []
   for key, off in _NOT_APPLIED.items():

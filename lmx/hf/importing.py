@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from lmx.data.tokenizer import Tokenizer, open_tokenizer
+from lmx.data.tokenizers.tokenizer import Tokenizer, open_tokenizer
 from lmx.errors import LmxError, message
 from lmx.hf.adapter import AdaptedFiles, open_weights
 from lmx.hf.description import Description, describe, make_spec
@@ -21,10 +21,10 @@ from lmx.hf.hub import model_directory
 from lmx.hf.matching import Matching, check_sizes, match, really_tied
 from lmx.hf.nonfinite import NonFinite
 from lmx.hf.weights import WeightFiles
-from lmx.mesh import make_mesh
 from lmx.models import MODELS
-from lmx.sharding import Layout
-from lmx.training.state import Blueprint, blueprint, init_parameters
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout
+from lmx.training.state import AbstractModel, abstract_model, init_parameters
 
 _TOKENIZER_FILES = {
   "tokenizer.json": "huggingface",
@@ -59,7 +59,7 @@ class Imported:
   description: Description
   settings: dict[str, Any]
   spec: Any
-  plan: Blueprint
+  plan: AbstractModel
   layout: Layout
   parameters: dict[str, jax.Array]
   tokenizer: Tokenizer | None
@@ -148,7 +148,7 @@ def _import(
   )
   build = MODELS[description.model["family"]].build
   make = lambda key: build(spec, rngs=nnx.Rngs(key))  # noqa: E731
-  plan = blueprint(make)
+  plan = abstract_model(make)
   matching = match(description, plan, files)
   fresh: dict[str, jax.Array] = {}
   if matching.fresh:
@@ -201,7 +201,7 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer | None:
 def load_tensors(
   files: WeightFiles,
   matching: Matching,
-  plan: Blueprint,
+  plan: AbstractModel,
   layout: Layout,
   *,
   as_stored: bool = False,

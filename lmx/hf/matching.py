@@ -12,7 +12,7 @@ from lmx.hf.carried import CONFIG_FILE
 from lmx.hf.description import Description
 from lmx.hf.family import Bound, Family, Rule, bind
 from lmx.hf.weights import WeightFiles
-from lmx.training.state import Blueprint
+from lmx.training.state import AbstractModel
 
 _FRESH = "head."  # Parameters under this name may be missing from the files, when another head is asked for.
 
@@ -34,7 +34,7 @@ class Matching:
   left_out: tuple[str, ...]
 
 
-def match(description: Description, plan: Blueprint, files: WeightFiles) -> Matching:
+def match(description: Description, plan: AbstractModel, files: WeightFiles) -> Matching:
   """Pairs tensors and parameters; every one on either side has its place, and the right shape.
 
   Raises:

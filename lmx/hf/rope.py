@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from lmx.hf.settings import Keys, Settings, same
+from lmx.hf.settings import HFConfig, Keys, same
 
 _KINDS = {"default": "none", "linear": "linear", "llama3": "llama3"}
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}  # As Llama 3.1 has them; lmx has no others.
@@ -30,7 +30,7 @@ class Rope:
 
   theta: float = 10_000.0
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours["position"] = "rotary"
     older, newer = (_object(theirs, key) for key in ("rope_scaling", "rope_parameters"))
     check_agreement(theirs, older, newer)
@@ -48,12 +48,12 @@ class Rope:
     theirs["rope_parameters"] = {"rope_theta": ours["rope_theta"], **(rope_scaling(ours) or {"rope_type": "default"})}
 
 
-def _object(theirs: Settings, key: str) -> Keys:
+def _object(theirs: HFConfig, key: str) -> Keys:
   """An object without its nulls; {} if it is absent."""
   return {name: value for name, value in (theirs.take(key, None, dict) or {}).items() if value is not None}
 
 
-def _kind(theirs: Settings, name: str, given: Mapping[str, Any]) -> str:
+def _kind(theirs: HFConfig, name: str, given: Mapping[str, Any]) -> str:
   """The word for the kind of scaling, under its newer or its older key."""
   new, old = given.get("rope_type"), given.get("type")
   if new is not None and old is not None and new != old:
@@ -64,7 +64,7 @@ def _kind(theirs: Settings, name: str, given: Mapping[str, Any]) -> str:
   return kind
 
 
-def check_agreement(theirs: Settings, older: Mapping[str, Any], newer: Mapping[str, Any]) -> None:
+def check_agreement(theirs: HFConfig, older: Mapping[str, Any], newer: Mapping[str, Any]) -> None:
   """Checks that rope_scaling and rope_parameters don't describe two kinds of scaling.
 
   Raises:
@@ -79,7 +79,7 @@ def check_agreement(theirs: Settings, older: Mapping[str, Any], newer: Mapping[s
       raise theirs.refuse(f"rope_scaling.{key}", ours, f"{other!r} as in rope_parameters")
 
 
-def one_theta(theirs: Settings, default: float, given: Mapping[str, Any]) -> float:
+def one_theta(theirs: HFConfig, default: float, given: Mapping[str, Any]) -> float:
   """The base, of the keys that may say it.
 
   Raises:
@@ -97,7 +97,7 @@ def one_theta(theirs: Settings, default: float, given: Mapping[str, Any]) -> flo
   return float(default if first is None else said[first])
 
 
-def read_rope_scaling(theirs: Settings, name: str, given: Mapping[str, Any], ours: Keys) -> None:
+def read_rope_scaling(theirs: HFConfig, name: str, given: Mapping[str, Any], ours: Keys) -> None:
   """`rope_scaling` of config.model, and its numbers, from the object that describes it.
 
   Args:
@@ -131,7 +131,7 @@ def read_rope_scaling(theirs: Settings, name: str, given: Mapping[str, Any], our
         raise theirs.refuse(f"{name}.{key}", given[key], [value])
 
 
-def _number(theirs: Settings, name: str, given: Mapping[str, Any], key: str) -> float:
+def _number(theirs: HFConfig, name: str, given: Mapping[str, Any], key: str) -> float:
   """A number that must be there, above 0."""
   if key not in given:
     raise theirs.refuse(f"{name}.{key}", None, f"a number, which rope_type {_kind(theirs, name, given)!r} needs")
@@ -141,7 +141,7 @@ def _number(theirs: Settings, name: str, given: Mapping[str, Any], key: str) -> 
   return float(given[key])
 
 
-def _original_context(theirs: Settings, name: str, given: Mapping[str, Any], ours: Keys) -> int:
+def _original_context(theirs: HFConfig, name: str, given: Mapping[str, Any], ours: Keys) -> int:
   """The context before it was stretched; as in transformers 5 that of the model where the file doesn't say it."""
   key = "original_max_position_embeddings"
   inside, outside = given.get(key), theirs.take(key, None, int)
@@ -178,7 +178,7 @@ class TwoRopes:
   near_theta: float = 10_000.0
   scaling: bool = True
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours["position"] = "rotary"
     given = dict(theirs.take("rope_parameters", None, dict) or {})
     near, far = (self._layers(theirs, given, f"{kind}_attention") for kind in ("sliding", "full"))
@@ -195,7 +195,7 @@ class TwoRopes:
       raise theirs.refuse("rope_parameters.sliding_attention.rope_type", near["rope_type"], ["default"])
     read_rope_scaling(theirs, "rope_parameters.full_attention", far, ours)
 
-  def _read_older_scaling(self, theirs: Settings, far: Keys) -> None:
+  def _read_older_scaling(self, theirs: HFConfig, far: Keys) -> None:
     """Adds what rope_scaling says to the newer key's object."""
     older = theirs.take("rope_scaling", None, dict) or {}
     if older and not self.scaling:
@@ -206,7 +206,7 @@ class TwoRopes:
       far |= {} if value is None else {key: value}
 
   @staticmethod
-  def _layers(theirs: Settings, given: Keys, kind: str) -> Keys:
+  def _layers(theirs: HFConfig, given: Keys, kind: str) -> Keys:
     """What rope_parameters says of one kind of layers, taken out of it."""
     values = given.pop(kind, None)
     theirs.check(f"rope_parameters.{kind}", values, dict)
@@ -245,7 +245,7 @@ class Windows:
   full_last: bool = False
   window: int | None = None
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     window = theirs.take("sliding_window", self.window, int)
     if self.switch is not None and not theirs.take(self.switch, False, bool):
       window = None
@@ -266,7 +266,7 @@ class Windows:
     window = None if every == 1 or not window else window
     ours |= {"window": window, "global_every": None if window is None else every}
 
-  def _own_kinds(self, theirs: Settings, every: int | None, window: bool, layers: int) -> list[str]:
+  def _own_kinds(self, theirs: HFConfig, every: int | None, window: bool, layers: int) -> list[str]:
     """layer_types of a file that has none."""
     most = theirs.take("max_window_layers", 28, int, nullable=False) if self.full_first or self.full_last else 0
     if not window:
@@ -296,7 +296,7 @@ def _kinds(period: int | None, layers: int) -> list[str]:
   return [FULL if period is not None and (layer + 1) % period == 0 else SLIDING for layer in range(layers)]
 
 
-def _global_every(theirs: Settings, kinds: list[str], layers: int) -> int | None:
+def _global_every(theirs: HFConfig, kinds: list[str], layers: int) -> int | None:
   """The period of the layers with full attention; None: there are none."""
   if any(kind not in (FULL, SLIDING) for kind in kinds) or len(kinds) != layers:
     raise theirs.refuse("layer_types", kinds, f"{layers} of {FULL} and {SLIDING}")

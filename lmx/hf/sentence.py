@@ -14,7 +14,7 @@ from typing import Any
 
 from lmx.errors import LmxError, message
 from lmx.hf.files import parse_json, read_json, read_optional
-from lmx.hf.settings import Settings
+from lmx.hf.settings import HFConfig
 
 MODULES_FILE, LENGTH_FILE = "modules.json", "sentence_bert_config.json"
 PROMPTS_FILE, POOLING_FOLDER = "config_sentence_transformers.json", "1_Pooling"
@@ -110,7 +110,7 @@ def _kind(file: Path, module: Mapping[str, Any]) -> str:
 
 def _pooling(file: Path, width: int) -> str:
   """The word for the pooling, of the newer key, or of the older ones that are true; mean if none is."""
-  settings = Settings(read_json(file), str(file), {"word_embedding_dimension": "embedding_dimension"})
+  settings = HFConfig(read_json(file), str(file), {"word_embedding_dimension": "embedding_dimension"})
   older = [word for key, word in _OLDER.items() if settings.take(key, False, bool)]
   newer = settings.take("pooling_mode", None)
   modes = [newer] if isinstance(newer, str) else newer if isinstance(newer, list) else older or ["mean"]
@@ -132,15 +132,15 @@ def _pooling(file: Path, width: int) -> str:
 def _length(directory: Path) -> int | None:
   """Tokens that a text is cut to; checks what else is done to a text."""
   named = next(iter(sorted(directory.glob("sentence_*_config.json"))), directory / LENGTH_FILE)
-  settings = Settings(read_optional(named), str(named))
+  settings = HFConfig(read_optional(named), str(named))
   tokenizer_file = directory / "tokenizer_config.json"
-  tokenizer = Settings(read_optional(tokenizer_file), str(tokenizer_file))
+  tokenizer = HFConfig(read_optional(tokenizer_file), str(tokenizer_file))
   if settings.take("do_lower_case", False, bool) and not tokenizer.take("do_lower_case", False, bool):
     raise settings.refuse("do_lower_case", True, "false, where the tokenizer doesn't lower-case texts itself")
   task = settings.take("transformer_task", "feature-extraction", str)
   if task != "feature-extraction":
     raise settings.refuse("transformer_task", task, ["feature-extraction"])
-  prompts = Settings(read_optional(directory / PROMPTS_FILE), str(directory / PROMPTS_FILE))
+  prompts = HFConfig(read_optional(directory / PROMPTS_FILE), str(directory / PROMPTS_FILE))
   default = prompts.take("default_prompt_name", None, str)
   if default is not None and (prompts.take("prompts", None, dict) or {}).get(default) != "":
     raise prompts.refuse("default_prompt_name", default, "null: lmx puts no prompt before a text")

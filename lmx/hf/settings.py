@@ -40,7 +40,7 @@ def same(value: Any, other: Any) -> bool:
   return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
-class Settings:
+class HFConfig:
   """A config.json, remembering which keys were asked for."""
 
   def __init__(self, values: Mapping[str, Any], where: str, aliases: Mapping[str, str] | None = None):
@@ -133,7 +133,7 @@ _FIELDS = _kinds_of_fields()
 class Line(Protocol):
   """One line of a family's table."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     """Puts keys of config.model into `ours`; raises LmxError for what can't be expressed."""
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -157,7 +157,7 @@ class Same:
   words: Mapping[Any, Any] | None = None
   null: bool = False
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     kind, nullable = _FIELDS[self.ours] if self.words is None else (None, True)
     nullable = nullable and (self.null or self.default is None)
     value = theirs.take(self.theirs, self.default, kind, nullable=nullable)
@@ -190,7 +190,7 @@ class Always:
 
   ours: Mapping[str, Any]
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours.update(self.ours)
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -205,7 +205,7 @@ class Only:
   allowed: tuple[Any, ...]
   default: Any = _MISSING
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     value = theirs.take(self.theirs, self.allowed[0] if self.default is _MISSING else self.default)
     if not any(same(value, one) for one in self.allowed):
       raise theirs.refuse(self.theirs, value, list(self.allowed))
@@ -226,7 +226,7 @@ class Also:
   theirs: str
   ours: str
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     theirs.take(self.theirs, None, _FIELDS[self.ours][0])
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmx.data.framing import FIRST, Framing, framing
-from lmx.data.huggingface_tokenizer import MODEL_FILE
-from lmx.data.special_tokens import CONFIG_FILE
-from lmx.data.tokenizer import Tokenizer
-from lmx.data.tokenizer_classes import QWEN_WORDS
-from lmx.data.vocabulary import DESCRIPTION_FILE
+from lmx.data.tokenizers.framing import FIRST, Framing, framing
+from lmx.data.tokenizers.huggingface_tokenizer import MODEL_FILE
+from lmx.data.tokenizers.special_tokens import CONFIG_FILE
+from lmx.data.tokenizers.tokenizer import Tokenizer
+from lmx.data.tokenizers.tokenizer_classes import QWEN_WORDS
+from lmx.data.tokenizers.vocabulary import DESCRIPTION_FILE
 from lmx.errors import LmxError
 from lmx.objectives.examples import find_framing
 

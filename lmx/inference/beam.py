@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmx.errors import LmxError, message
-from lmx.inference.prompts import NO_LIMITS, Limits, Prompts, make_prompts, read_prompts, stop_ids, why_it_ended
-from lmx.nn.cache import Cache, WithMemory
+from lmx.inference.prompts import NO_LIMITS, Limits, PromptBatch, make_prompts, read_prompts, stop_ids, why_it_ended
+from lmx.nn.attention.cache import Cache, WithMemory
 
 _NONE = -1e30  # The log-probability of a hypothesis that isn't there.
 
@@ -157,7 +157,7 @@ def _reorder(cache: Cache, rows: jax.Array) -> Cache:
 
 
 @functools.partial(jax.jit, static_argnames=("beams", "ranking", "limits"))
-def _search(model, prompts: Prompts, stops_S, alpha, *, beams: int, ranking: Ranking, limits: Limits) -> _Beams:
+def _search(model, prompts: PromptBatch, stops_S, alpha, *, beams: int, ranking: Ranking, limits: Limits) -> _Beams:
   """The best `beams` finished hypotheses of each prompt, the best first."""
   logits_BV, cache = read_prompts(model, prompts)
   B, K = logits_BV.shape[0], beams

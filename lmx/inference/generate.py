@@ -14,7 +14,7 @@ from lmx.errors import LmxError, message
 from lmx.inference.prompts import (
   NO_LIMITS,
   Limits,
-  Prompts,
+  PromptBatch,
   make_prompts,
   read_prompts,
   read_rows,
@@ -25,7 +25,7 @@ from lmx.inference.sampling import Sampling, sample
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class Continuation:
   """One continuation.
 
   Attributes:
@@ -60,7 +60,9 @@ class _Loop:
 
 
 @functools.partial(jax.jit, static_argnames=("copies", "slide", "limits"))
-def _generate(model, prompts: Prompts, sampling: Sampling, stops_S, key, *, copies: int, slide: bool, limits: Limits):
+def _generate(
+  model, prompts: PromptBatch, sampling: Sampling, stops_S, key, *, copies: int, slide: bool, limits: Limits
+):
   """Prompts (B, L) to new tokens (B * copies, new_slots), -1 where none was drawn."""
   logits_BV, cache = read_prompts(model, prompts)
   logits_BV, cache = jnp.repeat(logits_BV, copies, axis=0), cache.repeat(copies)
@@ -134,7 +136,7 @@ def generate(
   prefix: bool = False,
   slide: bool = False,
   limits: Limits = NO_LIMITS,
-) -> list[list[Sample]]:
+) -> list[list[Continuation]]:
   """Continues prompts, all of them in one batch; with an encoder, answers them.
 
   The program is compiled once for each (number of prompts, bucket of the longest prompt, bucket of max_new_tokens,
@@ -179,6 +181,6 @@ def generate(
   ]
 
 
-def _sample(row: np.ndarray, room: int, max_new_tokens: int) -> Sample:
+def _sample(row: np.ndarray, room: int, max_new_tokens: int) -> Continuation:
   tokens = row[row >= 0]
-  return Sample(tokens, why_it_ended(len(tokens), room, max_new_tokens))
+  return Continuation(tokens, why_it_ended(len(tokens), room, max_new_tokens))

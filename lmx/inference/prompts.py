@@ -77,7 +77,7 @@ def check_ids(spec, ids: np.ndarray, subject: str, *, longest: int | None) -> No
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Prompts:
+class PromptBatch:
   """Prompts as a compiled program takes them.
 
   Attributes:
@@ -107,7 +107,7 @@ def make_prompts(
   start_ids: Sequence[int] | None,
   prefix: bool = False,
   slide: bool = False,
-) -> Prompts:
+) -> PromptBatch:
   """Checks prompts and pads them.
 
   Args:
@@ -115,7 +115,7 @@ def make_prompts(
     prompts: ids, (n,) each.
     max_new_tokens: at most so many are added to each.
     start_ids: what an encoder-decoder's decoder begins with; None for other models.
-    prefix: see `Prompts`.
+    prefix: see `PromptBatch`.
     slide: whether rows may go on past the context.
 
   Raises:
@@ -150,7 +150,7 @@ def make_prompts(
     new_slots = new_slots if slide else min(new_slots, spec.context)
   tokens, lengths = pad_rows(begun, width)
   memory = _memory(read, spec.context) if encodes else {}
-  return Prompts(tokens, lengths, np.array(room, np.int32), memory, prefix, slots, new_slots)
+  return PromptBatch(tokens, lengths, np.array(room, np.int32), memory, prefix, slots, new_slots)
 
 
 def _memory(rows: Sequence[np.ndarray], context: int) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _memory(rows: Sequence[np.ndarray], context: int) -> dict[str, Any]:
   return {"encoder_tokens": tokens, "encoder_segment_ids": real}
 
 
-def read_prompts(model, prompts: Prompts) -> tuple[jax.Array, Any]:
+def read_prompts(model, prompts: PromptBatch) -> tuple[jax.Array, Any]:
   """The logits of the token after each prompt, (B, V) float32, and the cache with the prompts in it."""
   B, L = prompts.tokens.shape
   cache = model.init_cache(B, prompts.slots, **prompts.memory)

@@ -12,17 +12,17 @@ from flax import nnx
 from lmx.models.parts import make_block, make_table, norm_of, scheme_of
 from lmx.models.spec import StackSpec
 from lmx.nn.block import PLACEMENTS, residual_stream
-from lmx.nn.context import Context, Memory, Rotary, Sums
-from lmx.nn.dropout import dropout, fold
-from lmx.nn.embedding import RelativeEmbedding
-from lmx.nn.initializers import Scheme
+from lmx.nn.context import Context, EncoderMemory, Rotary, Sums
+from lmx.nn.layers.dropout import dropout, fold
+from lmx.nn.layers.embedding import RelativeEmbedding
+from lmx.nn.layers.initializers import Initializer
+from lmx.nn.layers.positions import rope_frequencies, rotary_tables, segment_positions, sinusoids
 from lmx.nn.pipeline import run_stages, schedule_of
-from lmx.nn.positions import rope_frequencies, rotary_tables, segment_positions, sinusoids
 from lmx.nn.stack import Remat, run_layers, stacked
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Positions:
   """Where the tokens of one forward pass stand.
 
   Attributes:
@@ -39,10 +39,10 @@ class Place:
   slots: jax.Array | None = None
   capacity: int = 0
   prefix: jax.Array | None = None
-  memory: Memory | None = None
+  memory: EncoderMemory | None = None
 
 
-def place_tokens(tokens, segment_ids, positions, seen: jax.Array | None = None, capacity: int = 0) -> Place:
+def place_tokens(tokens, segment_ids, positions, seen: jax.Array | None = None, capacity: int = 0) -> Positions:
   """The tokens' places: positions that weren't given are counted from segments, or from the tokens `seen` (B,)."""
   columns = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
   slots = None if seen is None else seen[:, None] + columns
@@ -50,11 +50,11 @@ def place_tokens(tokens, segment_ids, positions, seen: jax.Array | None = None, 
     positions = slots
   elif positions is None:
     positions = jnp.broadcast_to(columns, tokens.shape) if segment_ids is None else segment_positions(segment_ids)
-  return Place(segment_ids, positions, slots, capacity)
+  return Positions(segment_ids, positions, slots, capacity)
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class StackOutput:
   """What a stack gives.
 
   Attributes:
@@ -104,7 +104,9 @@ class Backbone(nnx.Module):
     self.layers = stacked(functools.partial(make_block, spec, scheme, mixer, reads_memory), layers, rngs)
     self.final_norm = norm_of(spec)() if PLACEMENTS[spec.norm_position].final else None
 
-  def run(self, x_BLD: jax.Array, place: Place, cache: Any, key: jax.Array | None, keep_layers: bool) -> Result:
+  def run(
+    self, x_BLD: jax.Array, place: Positions, cache: Any, key: jax.Array | None, keep_layers: bool
+  ) -> StackOutput:
     """Token embeddings through the stack.
 
     Args:
@@ -137,9 +139,9 @@ class Backbone(nnx.Module):
       )
       layers = None if kept is None else jnp.concatenate([x_BLD[None], kept])
     hidden_BLD = hidden_BLD if self.final_norm is None else self.final_norm(hidden_BLD)
-    return Result(hidden_BLD, cache, sums, layers)
+    return StackOutput(hidden_BLD, cache, sums, layers)
 
-  def _positioned(self, x_BLD: jax.Array, place: Place, key: jax.Array | None) -> jax.Array:
+  def _positioned(self, x_BLD: jax.Array, place: Positions, key: jax.Array | None) -> jax.Array:
     """What enters the first block."""
     if self.position_embedding is not None:
       x_BLD = x_BLD + self.position_embedding(place.positions)
@@ -149,7 +151,7 @@ class Backbone(nnx.Module):
       x_BLD = self.embedding_norm(x_BLD)
     return residual_stream(dropout(x_BLD, self.spec.dropout, key))
 
-  def _contexts(self, place: Place) -> list[Context]:
+  def _contexts(self, place: Positions) -> list[Context]:
     """What layers are told, for each place of the period in which layers with and without a window alternate."""
     spec = self.spec
     everywhere = Context(
@@ -178,7 +180,7 @@ class Backbone(nnx.Module):
     frequencies = rope_frequencies(spec.head_width, theta, scaling, spec.rope_factor, spec.rope_original_context)
     return rotary_tables(positions, frequencies)
 
-  def _bias(self, place: Place) -> jax.Array | None:
+  def _bias(self, place: Positions) -> jax.Array | None:
     """(B or 1, H, L, S): within a segment, columns are as far apart as positions are."""
     if self.relative_embedding is None:
       return None
@@ -217,7 +219,7 @@ def _run_some(spec: StackSpec, count: int, layers: Any, x_BLD, contexts, first, 
   return x_BLD, sums
 
 
-def _make_relative(spec: StackSpec, scheme: Scheme, causal: bool, rngs: nnx.Rngs) -> RelativeEmbedding:
+def _make_relative(spec: StackSpec, scheme: Initializer, causal: bool, rngs: nnx.Rngs) -> RelativeEmbedding:
   return RelativeEmbedding(
     spec.heads,
     buckets=spec.relative_buckets,

@@ -3,9 +3,9 @@
 
 from typing import Any
 
-from lmx.nn.activations import ACTIVATIONS
 from lmx.nn.block import PLACEMENTS
 from lmx.nn.heads import HEADS, ROW_HEADS
+from lmx.nn.layers.activations import ACTIVATIONS
 from lmx.units import StepFlops
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.models.backbone import Backbone, Result, place_tokens
+from lmx.models.backbone import Backbone, StackOutput, place_tokens
 from lmx.models.parts import (
   MIXERS,
   added_to,
@@ -21,9 +21,9 @@ from lmx.models.parts import (
   scheme_of,
 )
 from lmx.models.spec import EncoderDecoderSpec
-from lmx.nn.cache import Cache, KeyValues, WithMemory
-from lmx.nn.context import Memory, Sums
-from lmx.nn.dropout import fold
+from lmx.nn.attention.cache import Cache, KeyValues, WithMemory
+from lmx.nn.context import EncoderMemory, Sums
+from lmx.nn.layers.dropout import fold
 from lmx.nn.outputs import Outputs
 from lmx.shapes import check
 
@@ -94,13 +94,13 @@ class EncoderDecoder(nnx.Module):
     encoded = None
     if cache is not None:
       place = place_tokens(tokens, segment_ids, positions, cache.length, cache.layers.own.slots)
-      memory = Memory(None, jnp.ones_like(tokens), cache.memory_segments)
+      memory = EncoderMemory(None, jnp.ones_like(tokens), cache.memory_segments)
     elif encoder_tokens is None:
       raise ValueError("EncoderDecoder: encoder_tokens or a cache must be given")
     else:
       encoded = self._encode(encoder_tokens, encoder_segment_ids, encoder_positions, fold(dropout_key, 1), keep_layers)
       place = place_tokens(tokens, segment_ids, positions)
-      memory = Memory(encoded.hidden, *_matched(tokens, segment_ids, encoder_tokens, encoder_segment_ids))
+      memory = EncoderMemory(encoded.hidden, *_matched(tokens, segment_ids, encoder_tokens, encoder_segment_ids))
     place = dataclasses.replace(place, memory=memory)
     layers = None if cache is None else cache.layers
     result = self.decoder.run(
@@ -154,7 +154,7 @@ class EncoderDecoder(nnx.Module):
     real_BM = jnp.ones_like(encoder_tokens) if encoder_segment_ids is None else (encoder_segment_ids > 0)
     return Cache(jnp.zeros((batch,), jnp.int32), WithMemory(own, memory), real_BM.astype(jnp.int32))
 
-  def _encode(self, tokens, segment_ids, positions, key: jax.Array | None, keep_layers: bool) -> Result:
+  def _encode(self, tokens, segment_ids, positions, key: jax.Array | None, keep_layers: bool) -> StackOutput:
     check("EncoderDecoder, encoder", "BM ?BM ?BM", tokens, segment_ids, positions)
     check_length(self.spec, tokens.shape[1])
     place = place_tokens(tokens, segment_ids, positions)

@@ -14,16 +14,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lmx.errors import Problems
-from lmx.nn.cache import Cache
-from lmx.nn.dropout import dropout, fold
-from lmx.nn.embedding import Embedding, Unembedding
+from lmx.nn.attention.cache import Cache
 from lmx.nn.heads import HEADS, ROW_HEADS, HeadShape
-from lmx.nn.initializers import INITS, make_scheme
+from lmx.nn.layers.dropout import dropout, fold
+from lmx.nn.layers.embedding import Embedding, Unembedding
+from lmx.nn.layers.initializers import INITS, make_scheme
+from lmx.nn.layers.lstm import LSTMLayer
+from lmx.nn.layers.norm import LayerNorm
+from lmx.nn.layers.positions import segment_positions
 from lmx.nn.losses import Head
-from lmx.nn.lstm import LSTMLayer
-from lmx.nn.norm import LayerNorm
 from lmx.nn.outputs import Outputs
-from lmx.nn.positions import segment_positions
 from lmx.nn.stack import stacked, unstack
 from lmx.shapes import check
 from lmx.units import StepFlops

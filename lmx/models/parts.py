@@ -12,22 +12,22 @@ from flax import nnx
 
 from lmx.errors import LmxError, choose, message
 from lmx.models.spec import StackSpec
-from lmx.nn.activations import ACTIVATIONS
-from lmx.nn.attention import Attention, AttentionShape, CrossAttention
+from lmx.nn.attention.attention import Attention, AttentionShape, CrossAttention
+from lmx.nn.attention.cache import KeyValues
 from lmx.nn.block import PLACEMENTS, Block, Feedforward, Mixer
-from lmx.nn.cache import KeyValues
-from lmx.nn.embedding import Embedding, Unembedding
 from lmx.nn.heads import HEADS, HeadModule, HeadShape
-from lmx.nn.initializers import Scheme, make_scheme
+from lmx.nn.layers.activations import ACTIVATIONS
+from lmx.nn.layers.embedding import Embedding, Unembedding
+from lmx.nn.layers.initializers import Initializer, make_scheme
+from lmx.nn.layers.mamba2 import Mamba2, MambaState
+from lmx.nn.layers.mlp import MLP
+from lmx.nn.layers.norm import NORMS, Norm
 from lmx.nn.losses import Head
-from lmx.nn.mamba2 import Mamba2, MambaState
-from lmx.nn.mlp import MLP
-from lmx.nn.moe import MixtureOfExperts, MixtureShape
-from lmx.nn.norm import NORMS, Norm
+from lmx.nn.moe.layer import MixtureOfExperts, MixtureShape
 from lmx.nn.outputs import Outputs
 
 
-def scheme_of(spec: StackSpec, layers: int) -> Scheme:
+def scheme_of(spec: StackSpec, layers: int) -> Initializer:
   """The initialisation of a stack of so many layers."""
   return make_scheme(spec.init, std=spec.init_std, layers=layers, width_ratio=spec.width_ratio)
 
@@ -42,7 +42,7 @@ def norm_of(spec: StackSpec) -> Callable[[], Norm]:
 
 
 def make_attention(
-  spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs, kind: Callable[..., Any] = Attention, bias: bool = True
+  spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs, kind: Callable[..., Any] = Attention, bias: bool = True
 ) -> Any:
   """Self-attention, or with another `kind` attention to a memory; `bias`: with the spec's bias on scores."""
   extras = spec.extras if bias else dataclasses.replace(spec.extras, bias=False)
@@ -71,7 +71,7 @@ def _no_keys(spec: Any, layers: int, batch: int, slots: int) -> KeyValues:
   return KeyValues.empty(layers, batch, slots, spec.kv_heads, spec.head_width, spec.dtype)
 
 
-def make_mamba2(spec: Any, scheme: Scheme, rngs: nnx.Rngs) -> Mamba2:
+def make_mamba2(spec: Any, scheme: Initializer, rngs: nnx.Rngs) -> Mamba2:
   """A Mamba-2 mixer."""
   return Mamba2(spec.mamba, scheme=scheme, dtype=spec.dtype, rngs=rngs, quantization=spec.quantization)
 
@@ -81,7 +81,7 @@ def _no_state(spec: Any, layers: int, batch: int, slots: int) -> MambaState:
 
 
 @dataclasses.dataclass(frozen=True)
-class MixerRow:
+class MixerSpec:
   """One row of `MIXERS`.
 
   Attributes:
@@ -89,20 +89,20 @@ class MixerRow:
     empty: (spec, layers, batch, slots) -> what the mixers of all layers remember before the first token; (N, B, ...).
   """
 
-  make: Callable[[Any, Scheme, nnx.Rngs], Mixer]
+  make: Callable[[Any, Initializer, nnx.Rngs], Mixer]
   empty: Callable[[Any, int, int, int], Any]
 
 
-MIXERS: dict[str, MixerRow] = {
-  "attention": MixerRow(make_attention, _no_keys),
-  "mamba2": MixerRow(make_mamba2, _no_state),
+MIXERS: dict[str, MixerSpec] = {
+  "attention": MixerSpec(make_attention, _no_keys),
+  "mamba2": MixerSpec(make_mamba2, _no_state),
 }
 
 
 # ------------------------------------------------------------------------------------------------------------ blocks
 
 
-def make_feedforward(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> Feedforward | None:
+def make_feedforward(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> Feedforward | None:
   """The MLP or the experts of one layer; None for a block without."""
   activation = ACTIVATIONS[spec.activation]
   if spec.experts:
@@ -123,7 +123,7 @@ def make_feedforward(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> Feedfor
              quantization=spec.quantization)  # fmt: skip
 
 
-def make_block(spec: StackSpec, scheme: Scheme, mixer: str, cross: bool, rngs: nnx.Rngs) -> Block:
+def make_block(spec: StackSpec, scheme: Initializer, mixer: str, cross: bool, rngs: nnx.Rngs) -> Block:
   """One block of the model that `spec` describes; `cross`: one that reads a memory."""
   return Block(
     PLACEMENTS[spec.norm_position],
@@ -139,19 +139,19 @@ def make_block(spec: StackSpec, scheme: Scheme, mixer: str, cross: bool, rngs: n
 # ---------------------------------------------------------------------------------------------------- tables and heads
 
 
-def make_table(spec: StackSpec, axis: str, rows: int, scheme: Scheme, rngs: nnx.Rngs) -> Embedding:
+def make_table(spec: StackSpec, axis: str, rows: int, scheme: Initializer, rngs: nnx.Rngs) -> Embedding:
   """An embedding table as wide as the model."""
   return Embedding(axis, rows, spec.width, scheme=scheme, dtype=spec.dtype, rngs=rngs)
 
 
-def make_unembedding(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> Unembedding | None:
+def make_unembedding(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> Unembedding | None:
   """The output table; None where it is the embedding table, or there is none."""
   if spec.tied or not HEADS[spec.head].vocabulary:
     return None
   return Unembedding(spec.vocab_rows, spec.width, scheme=scheme, rngs=rngs)
 
 
-def make_head(spec: StackSpec, scheme: Scheme, rngs: nnx.Rngs) -> HeadModule:
+def make_head(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> HeadModule:
   """What the model ends in."""
   shape = HeadShape(
     width=spec.width,

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from lmx.errors import Problems
 from lmx.models import counts
 from lmx.models.spec_check import check_choices, check_combinations, check_mamba, check_sizes
-from lmx.nn.activations import ACTIVATIONS
-from lmx.nn.kernel_check import check_experts, check_kernel
-from lmx.nn.kernels import Extras, resolve_kernel
-from lmx.nn.mamba2 import MambaShape
+from lmx.nn.attention.kernel_check import check_experts, check_kernel
+from lmx.nn.attention.kernels import Extras, resolve_kernel
+from lmx.nn.layers.activations import ACTIVATIONS
+from lmx.nn.layers.mamba2 import MambaShape
 from lmx.nn.stack import Remat
 from lmx.units import StepFlops
 

@@ -4,14 +4,14 @@
 from typing import Any
 
 from lmx.errors import Problems
-from lmx.nn.activations import ACTIVATIONS
+from lmx.nn.attention.kernels import KERNEL_CHOICES
 from lmx.nn.block import PLACEMENTS
 from lmx.nn.heads import HEADS, POOLINGS, ROW_HEADS
-from lmx.nn.initializers import INITS
-from lmx.nn.kernels import KERNEL_CHOICES
-from lmx.nn.norm import NORMS
-from lmx.nn.positions import ROPE_SCALINGS
-from lmx.nn.quantized import QUANTIZATIONS
+from lmx.nn.layers.activations import ACTIVATIONS
+from lmx.nn.layers.initializers import INITS
+from lmx.nn.layers.norm import NORMS
+from lmx.nn.layers.positions import ROPE_SCALINGS
+from lmx.nn.layers.quantized import QUANTIZATIONS
 from lmx.nn.stack import KEEPS, LAYER_LOOPS, REMATS
 
 POSITIONS = ("learned", "rotary", "sinusoidal", "relative", "none")

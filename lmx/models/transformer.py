@@ -21,8 +21,8 @@ from lmx.models.parts import (
   scheme_of,
 )
 from lmx.models.spec import TransformerSpec
-from lmx.nn.cache import Cache, KeyValues
-from lmx.nn.dropout import fold
+from lmx.nn.attention.cache import Cache, KeyValues
+from lmx.nn.layers.dropout import fold
 from lmx.nn.outputs import Outputs
 from lmx.shapes import check
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from lmx.nn.attention import CrossAttention
-from lmx.nn.cache import WithMemory
+from lmx.nn.attention.attention import CrossAttention
+from lmx.nn.attention.cache import WithMemory
 from lmx.nn.context import Context, Sums
-from lmx.nn.dropout import dropout, fold
-from lmx.nn.norm import Norm
-from lmx.sharding import constrain
+from lmx.nn.layers.dropout import dropout, fold
+from lmx.nn.layers.norm import Norm
+from lmx.parallel.sharding import constrain
 
 
 class Mixer(Protocol):

@@ -12,7 +12,7 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (weighted sum over toke
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class EncoderMemory:
   """What an encoder gave, for a decoder to read.
 
   Attributes:
@@ -47,6 +47,6 @@ class Context:
   slots: jax.Array | None = None
   prefix: jax.Array | None = None
   bias: jax.Array | None = None
-  memory: Memory | None = None
+  memory: EncoderMemory | None = None
   causal: bool = dataclasses.field(default=True, metadata={"static": True})
   window: int | None = dataclasses.field(default=None, metadata={"static": True})

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a model ends in: a vocabulary, or scores for rows, tokens and spans.
+"""Output heads: a vocabulary, or scores for rows, tokens and spans.
 
 Whatever belongs to a head is under `head.` in a model, so that a model of another head can start from its backbone;
 the output table of a vocabulary is the model's own (`unembedding`, or the embedding table).
@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.nn.activations import Elementwise
-from lmx.nn.dropout import dropout, fold
-from lmx.nn.initializers import Scheme
-from lmx.nn.linear import Linear
-from lmx.nn.norm import Norm
+from lmx.nn.layers.activations import Elementwise
+from lmx.nn.layers.dropout import dropout, fold
+from lmx.nn.layers.initializers import Initializer
+from lmx.nn.layers.linear import Linear
+from lmx.nn.layers.norm import Norm
 
 POOLINGS = ("cls", "mean", "last")
 ROW_HEADS = ("classification", "regression", "embedding")  # Those that read one vector of a row.
@@ -58,7 +58,7 @@ class HeadShape:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Ending:
+class HeadOutput:
   """What a head gives.
 
   Attributes:
@@ -77,10 +77,10 @@ class VocabularyHead(nnx.Module):
 
   vocabulary: ClassVar[bool] = True
 
-  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+  def __init__(self, shape: HeadShape, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
     self.bias: Any = _output_bias(shape) if shape.output_bias else None
 
-  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> Ending:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """Ends a forward pass.
 
     Args:
@@ -88,19 +88,19 @@ class VocabularyHead(nnx.Module):
       segment_ids_BL: 0 marks padding; None: there is none.
       key: for dropout; None: off.
     """
-    return Ending(hidden_BLD, bias=None if self.bias is None else self.bias[...])
+    return HeadOutput(hidden_BLD, bias=None if self.bias is None else self.bias[...])
 
 
 class MaskedHead(VocabularyHead):
   """norm(f(W x + b)), then the output table and a bias. Source: BERT (https://github.com/google-research/bert)."""
 
-  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+  def __init__(self, shape: HeadShape, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
     _make_transform(self, shape, True, scheme, dtype, rngs)
     self.bias = _output_bias(shape)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
+  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
-    return Ending(_transformed(self, hidden_BLD), bias=self.bias[...])
+    return HeadOutput(_transformed(self, hidden_BLD), bias=self.bias[...])
 
 
 class RowHead(nnx.Module):
@@ -108,21 +108,21 @@ class RowHead(nnx.Module):
 
   vocabulary: ClassVar[bool] = False
 
-  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+  def __init__(self, shape: HeadShape, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
     self.pooling = shape.pooling
     self.dropout_rate = shape.dropout
     self.pooler = _dense(shape.width, "embed_out", shape.width, scheme, dtype, rngs) if shape.pooler else None
     _make_transform(self, shape, shape.transform, scheme, dtype, rngs)
     self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs, bias=shape.bias)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
+  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     x_BD = pool(self.pooling, hidden_BLD, segment_ids_BL).astype(hidden_BLD.dtype)
     if self.pooler is not None:
       x_BD = jnp.tanh(self.pooler(x_BD))
     x_BD = _transformed(self, x_BD)
     scores = self.out(dropout(x_BD, self.dropout_rate, fold(key, 0)))
-    return Ending(hidden_BLD, scores=self.shaped(scores.astype(jnp.float32)))
+    return HeadOutput(hidden_BLD, scores=self.shaped(scores.astype(jnp.float32)))
 
   def shaped(self, scores_BC: jax.Array) -> jax.Array:
     return scores_BC
@@ -143,15 +143,15 @@ class TokenHead(nnx.Module):
 
   vocabulary: ClassVar[bool] = False
 
-  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+  def __init__(self, shape: HeadShape, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
     self.dropout_rate = shape.dropout
     _make_transform(self, shape, shape.transform, scheme, dtype, rngs)
     self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
+  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     scores = self.out(dropout(_transformed(self, hidden_BLD), self.dropout_rate, fold(key, 0)))
-    return Ending(hidden_BLD, scores=scores.astype(jnp.float32))
+    return HeadOutput(hidden_BLD, scores=scores.astype(jnp.float32))
 
 
 class SpanHead(TokenHead):
@@ -166,12 +166,12 @@ class EmbeddingHead(nnx.Module):
 
   vocabulary: ClassVar[bool] = False
 
-  def __init__(self, shape: HeadShape, *, scheme: Scheme, dtype: Any, rngs: nnx.Rngs):
+  def __init__(self, shape: HeadShape, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
     self.pooling = shape.pooling
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> Ending:
+  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
-    return Ending(hidden_BLD, scores=pool(self.pooling, hidden_BLD, segment_ids_BL))
+    return HeadOutput(hidden_BLD, scores=pool(self.pooling, hidden_BLD, segment_ids_BL))
 
 
 def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) -> jax.Array:
@@ -192,7 +192,7 @@ def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) 
   return jnp.sum(jnp.where(real_BL1, x_BLD, 0), axis=1) / jnp.maximum(jnp.sum(real_BL1, axis=1), 1)
 
 
-def _make_transform(head: Any, shape: HeadShape, wanted: bool, scheme: Scheme, dtype: Any, rngs: nnx.Rngs) -> None:
+def _make_transform(head: Any, shape: HeadShape, wanted: bool, scheme: Initializer, dtype: Any, rngs: nnx.Rngs) -> None:
   """Gives a head its transform, or None: models of another head start from it where both have it."""
   width, bias = shape.width, shape.transform_bias
   head.transform = _dense(width, "embed_out", width, scheme, dtype, rngs, bias=bias) if wanted else None
@@ -210,7 +210,7 @@ def _output_bias(shape: HeadShape) -> nnx.Param:
 
 
 def _dense(
-  width: int, axis: str, outputs: int, scheme: Scheme, dtype: Any, rngs: nnx.Rngs, *, bias: bool = True
+  width: int, axis: str, outputs: int, scheme: Initializer, dtype: Any, rngs: nnx.Rngs, *, bias: bool = True
 ) -> Linear:
   return Linear((("embed", width),), ((axis, outputs),), bias=bias, scheme=scheme, dtype=dtype, rngs=rngs)
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lmx.nn.kernels import soft_cap
+from lmx.nn.attention.kernels import soft_cap
+from lmx.parallel.sharding import constrain, on_each_device, on_gpu, split_over, summed_over_rows
 from lmx.shapes import check
-from lmx.sharding import constrain, on_each_device, on_gpu, split_over, summed_over_rows
 
 _GPU_ROW = 16_384
 _HIDDEN = -1e30  # The logit of a padding row of the vocabulary; its probability is exactly 0.

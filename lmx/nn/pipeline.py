@@ -18,9 +18,9 @@ import jax.numpy as jnp
 
 from lmx.errors import LmxError, message
 from lmx.nn.context import Sums
-from lmx.nn.dropout import fold
+from lmx.nn.layers.dropout import fold
 from lmx.nn.stack import Remat
-from lmx.sharding import constrain, in_one_stage, on_each_device, place, split_over
+from lmx.parallel.sharding import constrain, in_one_stage, on_each_device, place, split_over
 from lmx.trees import map_variables
 
 AXIS = "stage"

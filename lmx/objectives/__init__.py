@@ -17,9 +17,9 @@ from lmx.objectives import (
   span,
   tagging,
 )
-from lmx.objectives.base import ObjectiveRow
+from lmx.objectives.base import ObjectiveSpec
 
-OBJECTIVES: dict[str, ObjectiveRow] = {
+OBJECTIVES: dict[str, ObjectiveSpec] = {
   "causal": causal.ROW,
   "masked": masked.ROW,
   "span_corruption": denoising.SPAN_CORRUPTION,

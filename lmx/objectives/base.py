@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from lmx.data.document import TEXT, Wanted
-from lmx.data.encoding import ExampleEncoder
-from lmx.data.vocabulary import Tokenizer
+from lmx.data.cache.encoding import ExampleEncoder
+from lmx.data.document import TEXT, RequiredColumns
+from lmx.data.tokenizers.vocabulary import Tokenizer
 from lmx.nn.outputs import Outputs
 
 Batch = Mapping[str, Any]
@@ -46,7 +46,7 @@ LossFunction = Callable[[Any, Batch, "jax.Array | None", Any], Loss]
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class ObjectiveContext:
   """What an objective is made from, beside its own keys of config.objective.
 
   Attributes:
@@ -78,7 +78,7 @@ class Objective:
       `loss_weights`, ...), and each group named by a prefix P that has P + "tokens" ("encoder_", "rejected_", "pair_").
     loss: (model, batch, dropout key or None, reference model or None) -> Loss.
     lookahead: window objectives: tokens that a window holds beyond the places it fills.
-    window_length: window objectives: places planned for a row's windows; None: `Setting.length`.
+    window_length: window objectives: places planned for a row's windows; None: `ObjectiveContext.length`.
     encoder: example objectives: turns a row of columns into the fields that prepare gets. None: windows of text.
     per_row: names of arrays with one value (of any shape) for each row, not for each token: they are never padded.
     score: {name: predictions over the whole split, padding left out} -> metrics; None: there are only means.
@@ -93,11 +93,11 @@ class Objective:
   encoder: ExampleEncoder | None = None
   per_row: tuple[str, ...] = ()
   score: Callable[[Predictions], dict[str, float]] | None = None
-  codes_text: bool = False
+  reports_bits_per_byte: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
-class ObjectiveRow:
+class ObjectiveSpec:
   """One row of `OBJECTIVES`: what can be said of an objective without data or tokenizer.
 
   Attributes:
@@ -109,7 +109,7 @@ class ObjectiveRow:
     reference: "" | "start" (a frozen copy of the first parameters) | "teacher" (another run's model).
     splits: whether a batch may be run in micro-batches (in-batch negatives may not).
     texts: the columns whose text a tokenizer is trained on.
-    labelled: whether it reads config.objective.labels, which it gets as `Setting.labels`.
+    labelled: whether it reads config.objective.labels, which it gets as `ObjectiveContext.labels`.
   """
 
   make: Callable[..., Objective]
@@ -120,7 +120,7 @@ class ObjectiveRow:
   reference: str = ""
   splits: bool = True
   labelled: bool = False
-  texts: Wanted = TEXT
+  texts: RequiredColumns = TEXT
 
   @property
   def reads_documents(self) -> bool:

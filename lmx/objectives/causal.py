@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from lmx.objectives.base import Arrays, Objective, ObjectiveRow, Setting
+from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.parts import check_range, token_loss
 
 
@@ -14,7 +14,7 @@ def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
   return {"tokens": window[:-1], "targets": window[1:], "loss_weights": np.ones(len(window) - 1, np.float32)}
 
 
-def causal(setting: Setting, *, z_loss: float = 0.0) -> Objective:
+def causal(setting: ObjectiveContext, *, z_loss: float = 0.0) -> Objective:
   """Next-token prediction.
 
   Args:
@@ -30,10 +30,10 @@ def causal(setting: Setting, *, z_loss: float = 0.0) -> Objective:
   del setting
   check_range("z_loss", z_loss, 0, float("inf"))
 
-  return Objective("causal", lookahead=1, prepare=prepare, loss=token_loss(z_loss=z_loss), codes_text=True)
+  return Objective("causal", lookahead=1, prepare=prepare, loss=token_loss(z_loss=z_loss), reports_bits_per_byte=True)
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   causal,
   head="language",
   families=("transformer", "lstm"),

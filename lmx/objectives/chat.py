@@ -4,12 +4,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lmx.data.document import Wanted
-from lmx.data.encoding import BadExampleError, Encoded
+from lmx.data.cache.encoding import BadExampleError, Encoded
+from lmx.data.document import RequiredColumns
 from lmx.errors import LmxError, message
-from lmx.objectives.base import Objective, ObjectiveRow, Setting
+from lmx.objectives.base import Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.chat_rows import CHAT_COLUMNS, chat_of
-from lmx.objectives.chat_samples import ANSWERS, Sample, fitted, follows_request, samples
+from lmx.objectives.chat_samples import ANSWERS, ChatSample, fitted, follows_request, samples
 from lmx.objectives.chat_template import DATE, find_template
 from lmx.objectives.examples import as_encoded, next_token_fields
 from lmx.objectives.parts import check_range, token_loss
@@ -30,7 +30,7 @@ class Chats:
   columns: tuple[str, ...] = ()
   optional: tuple[str, ...] = CHAT_COLUMNS
 
-  def __init__(self, setting: Setting, chat_template: str | None, chat_answers: str, chat_date: str):
+  def __init__(self, setting: ObjectiveContext, chat_template: str | None, chat_answers: str, chat_date: str):
     if chat_answers not in ANSWERS:
       raise LmxError(message("config.objective.chat_answers", got=chat_answers, allowed=ANSWERS))
     self._template, self._length = find_template(setting.tokenizer, chat_template, chat_date), setting.length
@@ -52,7 +52,7 @@ class Chats:
     notes += [] if follows_request(self._template, messages, chat.tools) else [OTHERWISE]
     return Encoded(first.fields, first.truncated, tuple(more), tuple(notes))
 
-  def _example(self, sample: Sample) -> Encoded:
+  def _example(self, sample: ChatSample) -> Encoded:
     ids, scored = sample.ids, sample.scored
     kept = min(len(ids), self._length + 1)
     if not scored[1:kept].any():
@@ -61,7 +61,12 @@ class Chats:
 
 
 def chat(
-  setting: Setting, *, z_loss: float, chat_template: str | None, chat_answers: str = "auto", chat_date: str = DATE
+  setting: ObjectiveContext,
+  *,
+  z_loss: float,
+  chat_template: str | None,
+  chat_answers: str = "auto",
+  chat_date: str = DATE,
 ) -> Objective:
   """Next-token prediction of the assistant's turns, each with the token that ends it.
 
@@ -84,11 +89,11 @@ def chat(
   return Objective("chat", prepare=as_encoded, loss=token_loss(z_loss=z_loss), encoder=encoder)
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   chat,
   head="language",
   families=("transformer", "lstm"),
   options=("z_loss", "chat_template", "chat_answers", "chat_date"),
   packings=("packed", "padded"),
-  texts=Wanted((), CHAT_COLUMNS),
+  texts=RequiredColumns((), CHAT_COLUMNS),
 )

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lmx.data.cache.encoding import BadExampleError
 from lmx.data.document import is_missing
-from lmx.data.encoding import BadExampleError
 from lmx.errors import nearest
 from lmx.objectives.columns import optional_text, text_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lmx.data.encoding import BadExampleError
+from lmx.data.cache.encoding import BadExampleError
 from lmx.objectives.chat_rows import REASONING, call_of
 from lmx.objectives.chat_template import ChatTemplate, Messages, Rendered, Tools
 
@@ -20,7 +20,7 @@ _Spans = list[tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class ChatSample:
   """A chat to train on.
 
   Attributes:
@@ -32,7 +32,7 @@ class Sample:
   scored: np.ndarray
 
 
-def samples(template: ChatTemplate, messages: Messages, tools: Tools, answers: str) -> list[Sample]:
+def samples(template: ChatTemplate, messages: Messages, tools: Tools, answers: str) -> list[ChatSample]:
   """A chat as one sample with all of its answers, or as one for each answer, which it ends with.
 
   Args:
@@ -79,7 +79,7 @@ def check_answer(template: ChatTemplate, messages: Messages, tools: Tools) -> No
     raise BadExampleError("reasoning that the chat template doesn't write", f"turn {number}; {_OTHER_TEMPLATE}")
 
 
-def last_answer(template: ChatTemplate, messages: Messages, tools: Tools = None) -> Sample:
+def last_answer(template: ChatTemplate, messages: Messages, tools: Tools = None) -> ChatSample:
   """A chat that ends with the answer to be scored.
 
   Raises:
@@ -132,12 +132,12 @@ def _header_after(template: ChatTemplate, answered: Messages, tools: Tools) -> i
   return _first_special(template, _after_content(template, rendered)[0])
 
 
-def _sample(template: ChatTemplate, rendered: Rendered, spans: _Spans) -> Sample:
+def _sample(template: ChatTemplate, rendered: Rendered, spans: _Spans) -> ChatSample:
   ids, starts = template.encode(rendered)
   scored = np.zeros(len(ids), bool)
   for begin, end in spans:
     scored |= (starts >= begin) & (starts < end)
-  return Sample(ids, scored)
+  return ChatSample(ids, scored)
 
 
 # ---------------------------------------------------------------- places

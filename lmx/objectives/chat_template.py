@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from lmx.data.encoding import BadExampleError
-from lmx.data.vocabulary import Tokenizer
-from lmx.data.written_tokens import HIDDEN, written_pattern
+from lmx.data.cache.encoding import BadExampleError
+from lmx.data.tokenizers.vocabulary import Tokenizer
+from lmx.data.tokenizers.written_tokens import HIDDEN, written_pattern
 from lmx.errors import LmxError, message
 from lmx.objectives.template_process import PROCESS, TemplateRefusedError
 

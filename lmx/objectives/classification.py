@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmx.data.document import Wanted
-from lmx.data.encoding import Encoded
+from lmx.data.cache.encoding import Encoded
+from lmx.data.document import RequiredColumns
 from lmx.errors import LmxError, message
-from lmx.objectives.base import Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.columns import label_of, label_set_of, optional_text, text_of
 from lmx.objectives.examples import Frame, prepare_row
 from lmx.objectives.parts import task_scores, with_auxiliary
@@ -24,7 +24,7 @@ class LabelledTexts:
   columns: tuple[str, ...] = ("text", "label")
   optional: tuple[str, ...] = ("text_b",)
 
-  def __init__(self, setting: Setting, multi_label: bool):
+  def __init__(self, setting: ObjectiveContext, multi_label: bool):
     self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
     self._labels, self._multi_label = setting.labels, multi_label
     self.fingerprint = {
@@ -63,7 +63,7 @@ def multi_label_loss(scores_BC: jax.Array, labels_BC: jax.Array) -> jax.Array:
   return jnp.mean(jax.nn.softplus(scores) - labels_BC * scores, axis=1)
 
 
-def classification(setting: Setting, *, multi_label: bool) -> Objective:
+def classification(setting: ObjectiveContext, *, multi_label: bool) -> Objective:
   """Classification by scores, one for each label.
 
   Args:
@@ -107,7 +107,7 @@ def right_answers(scores_BC: jax.Array, labels: jax.Array) -> jax.Array:
   return jnp.all((scores_BC > 0) == (labels > 0), axis=1)
 
 
-def check_labels(setting: Setting, least: int) -> None:
+def check_labels(setting: ObjectiveContext, least: int) -> None:
   """Whether there are so many labels, all different.
 
   Raises:
@@ -118,12 +118,12 @@ def check_labels(setting: Setting, least: int) -> None:
     raise LmxError(message("config.objective.labels", got=setting.labels, allowed=allowed))
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   classification,
   head="classification",
   families=("encoder", "transformer"),
   options=("multi_label",),
   packings=("padded",),
   labelled=True,
-  texts=Wanted(("text",), ("text_b",)),
+  texts=RequiredColumns(("text",), ("text_b",)),
 )

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lmx.data.cache.encoding import BadExampleError
 from lmx.data.columns import label_text
 from lmx.data.document import is_missing
-from lmx.data.encoding import BadExampleError
 from lmx.errors import nearest
 
 _LARGEST = float(np.finfo(np.float32).max)

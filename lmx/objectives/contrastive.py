@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lmx.data.document import Wanted
-from lmx.data.encoding import Encoded
-from lmx.objectives.base import Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.data.cache.encoding import Encoded
+from lmx.data.document import RequiredColumns
+from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import Frame, prepare_row
 from lmx.objectives.parts import check_range, task_scores, with_auxiliary
@@ -27,7 +27,7 @@ class Pairs:
   columns: tuple[str, ...] = ("text", "text_b")
   optional: tuple[str, ...] = ()
 
-  def __init__(self, setting: Setting):
+  def __init__(self, setting: ObjectiveContext):
     self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
     self.fingerprint = {
       "objective": "contrastive",
@@ -49,7 +49,7 @@ def directions(vectors_BD: jax.Array) -> jax.Array:
   return vectors * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(vectors), axis=1, keepdims=True), 1e-24))
 
 
-def contrastive(setting: Setting, *, temperature: float) -> Objective:
+def contrastive(setting: ObjectiveContext, *, temperature: float) -> Objective:
   """Cross-entropy of each text's partner among those of the whole batch, averaged over both directions.
 
   The loss depends on what else is in the batch, so a batch isn't split into micro-batches, and the loss of a held-out
@@ -97,12 +97,12 @@ def contrastive(setting: Setting, *, temperature: float) -> Objective:
   )
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   contrastive,
   head="embedding",
   families=("encoder", "transformer"),
   options=("temperature",),
   packings=("padded",),
   splits=False,
-  texts=Wanted(("text", "text_b")),
+  texts=RequiredColumns(("text", "text_b")),
 )

@@ -8,9 +8,9 @@ import dataclasses
 
 import numpy as np
 
-from lmx.data.vocabulary import Tokenizer
+from lmx.data.tokenizers.vocabulary import Tokenizer
 from lmx.errors import LmxError, message
-from lmx.objectives.base import Arrays, Objective, ObjectiveRow, Setting
+from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.parts import check_range, decoder_pair, text_part, token_loss
 
 _LONGEST_WINDOW = 64  # Windows are searched up to so many times the encoder's row: what else is taken out.
@@ -83,7 +83,7 @@ class Corruption:
     window_length: places of a row's windows: a window that fills them all fits into both rows after its corruption.
   """
 
-  def __init__(self, setting: Setting, weights: np.ndarray, denoisers: tuple[Denoiser, ...]):
+  def __init__(self, setting: ObjectiveContext, weights: np.ndarray, denoisers: tuple[Denoiser, ...]):
     tokenizer = self._tokenizer = setting.tokenizer
     self._limits = (setting.encoder_length, setting.length)
     self._denoisers, self._chances = denoisers, (np.cumsum(weights) / np.sum(weights))[:-1]
@@ -171,7 +171,7 @@ def _objective(name: str, corruption: Corruption, z_loss: float) -> Objective:
   return Objective(name, prepare=corruption, loss=token_loss(z_loss=z_loss), window_length=corruption.window_length)
 
 
-def span_corruption(setting: Setting, *, z_loss: float, corrupted: float, span_length: float) -> Objective:
+def span_corruption(setting: ObjectiveContext, *, z_loss: float, corrupted: float, span_length: float) -> Objective:
   """T5's objective: spans of the text are replaced by sentinels, and the decoder writes them.
 
   Args:
@@ -191,7 +191,7 @@ def span_corruption(setting: Setting, *, z_loss: float, corrupted: float, span_l
   return _objective("span_corruption", Corruption(setting, np.ones(1), (Denoiser(corrupted, span_length),)), z_loss)
 
 
-def denoising(setting: Setting, *, z_loss: float, denoisers: tuple) -> Objective:
+def denoising(setting: ObjectiveContext, *, z_loss: float, denoisers: tuple) -> Objective:
   """A mixture of denoisers, one of which is drawn for each window.
 
   Args:
@@ -215,10 +215,10 @@ def denoising(setting: Setting, *, z_loss: float, denoisers: tuple) -> Objective
   return _objective("denoising", Corruption(setting, np.array([one[0] for one in denoisers]), kinds), z_loss)
 
 
-SPAN_CORRUPTION = ObjectiveRow(
+SPAN_CORRUPTION = ObjectiveSpec(
   span_corruption,
   head="language",
   families=("encoder_decoder",),
   options=("z_loss", "corrupted", "span_length"),
 )
-DENOISING = ObjectiveRow(denoising, head="language", families=("encoder_decoder",), options=("z_loss", "denoisers"))
+DENOISING = ObjectiveSpec(denoising, head="language", families=("encoder_decoder",), options=("z_loss", "denoisers"))

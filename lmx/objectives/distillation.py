@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from lmx.errors import LmxError, message
 from lmx.nn.outputs import Outputs
-from lmx.objectives.base import Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.causal import prepare
 from lmx.objectives.parts import check_range, with_auxiliary
 
@@ -34,7 +34,7 @@ def divergence(student: Outputs, teacher: Outputs, batch: Batch, temperature: fl
   return sums(student, jax.lax.stop_gradient(teacher))
 
 
-def distillation(setting: Setting, *, teacher_temperature: float, distilled: float) -> Objective:
+def distillation(setting: ObjectiveContext, *, teacher_temperature: float, distilled: float) -> Objective:
   """distilled * teacher_temperature^2 * KL(teacher, student) + (1 - distilled) * nll of the text, per token in nats.
 
   The square keeps the gradient's size as the temperature grows (section 2 of the paper).
@@ -67,10 +67,10 @@ def distillation(setting: Setting, *, teacher_temperature: float, distilled: flo
     total = distilled * teacher_temperature**2 * kl + (1 - distilled) * nll
     return with_auxiliary(Loss(total, weight, metrics, carry=outputs.carry), outputs)
 
-  return Objective("distillation", prepare=prepare, loss=loss, lookahead=1, codes_text=True)
+  return Objective("distillation", prepare=prepare, loss=loss, lookahead=1, reports_bits_per_byte=True)
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   distillation,
   head="language",
   families=("transformer", "lstm"),

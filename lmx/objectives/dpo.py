@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lmx.data.document import Wanted
-from lmx.data.encoding import BadExampleError, Encoded
+from lmx.data.cache.encoding import BadExampleError, Encoded
+from lmx.data.document import RequiredColumns
 from lmx.nn.losses import token_log_probs
 from lmx.nn.outputs import Outputs
-from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.chat_rows import Message, as_list, as_messages, is_empty, tools_of
 from lmx.objectives.chat_samples import fitted, last_answer
 from lmx.objectives.chat_template import DATE, Tools, find_template
@@ -31,7 +31,7 @@ class Preferences:
   columns: tuple[str, ...] = ("chosen", "rejected")
   optional: tuple[str, ...] = ("prompt", "tools")
 
-  def __init__(self, setting: Setting, chat_template: str | None, chat_date: str):
+  def __init__(self, setting: ObjectiveContext, chat_template: str | None, chat_date: str):
     self._template, self._length = find_template(setting.tokenizer, chat_template, chat_date), setting.length
     self.fingerprint = {
       "objective": "dpo",
@@ -96,7 +96,7 @@ def answer_log_probs(outputs: Outputs, batch: Batch, group: str) -> jax.Array:
   return jnp.sum(log_probs * batch[group + "loss_weights"], axis=1)
 
 
-def dpo(setting: Setting, *, dpo_beta: float, chat_template: str | None, chat_date: str = DATE) -> Objective:
+def dpo(setting: ObjectiveContext, *, dpo_beta: float, chat_template: str | None, chat_date: str = DATE) -> Objective:
   """-log sigmoid of the margin: beta times how much more than the reference the model prefers the chosen answer.
 
   Args:
@@ -133,12 +133,12 @@ def dpo(setting: Setting, *, dpo_beta: float, chat_template: str | None, chat_da
   return Objective("dpo", prepare=as_encoded, loss=loss, encoder=Preferences(setting, chat_template, chat_date))
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   dpo,
   head="language",
   families=("transformer",),
   options=("dpo_beta", "chat_template", "chat_date"),
   packings=("padded",),
   reference="start",
-  texts=Wanted(("chosen", "rejected"), ("prompt",)),
+  texts=RequiredColumns(("chosen", "rejected"), ("prompt",)),
 )

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lmx.data.encoding import BadExampleError
-from lmx.data.framing import FIRST, SECOND, Framing, Template, framing
-from lmx.data.vocabulary import Tokenizer
-from lmx.objectives.base import Arrays, Setting
+from lmx.data.cache.encoding import BadExampleError
+from lmx.data.tokenizers.framing import FIRST, SECOND, Framing, Template, framing
+from lmx.data.tokenizers.vocabulary import Tokenizer
+from lmx.objectives.base import Arrays, ObjectiveContext
 
 
 def as_encoded(fields: Mapping[str, np.ndarray], rng: np.random.Generator) -> Arrays:
@@ -61,7 +61,7 @@ def find_framing(tokenizer: Tokenizer, architecture: str, name: str) -> Framing:
 
   Args:
     tokenizer: whose tokens they are.
-    architecture: the model's family, as in `Setting`.
+    architecture: the model's family, as in `ObjectiveContext`.
     name: "own": those of the tokenizer's post-processor, exactly as `transformers` adds them. "document": [CLS] a [SEP]
       b [SEP] for an encoder, bos a sep b eos for a decoder, a eos for an encoder with a decoder, which is also what a
       tokenizer gets whose files say nothing, and an encoder whose tokenizer adds nothing. A tokenizer without [CLS]
@@ -107,7 +107,7 @@ class Frame:
   token_types: bool
 
   @classmethod
-  def of(cls, setting: Setting) -> "Frame":
+  def of(cls, setting: ObjectiveContext) -> "Frame":
     """The frame of a run's model."""
     found = find_framing(setting.tokenizer, setting.architecture, setting.framing)
     return cls(found, setting.length, setting.token_types > 1)

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from lmx.objectives.base import Arrays, Objective, ObjectiveRow, Setting
+from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.denoising import check_sentinels
 from lmx.objectives.parts import check_range, text_part, token_loss
 
@@ -22,7 +22,7 @@ class Rearrangement:
       too short for its part of those places (under about 93 tokens) is read as it is.
   """
 
-  def __init__(self, setting: Setting, fim_rate: float, fim_spm: float):
+  def __init__(self, setting: ObjectiveContext, fim_rate: float, fim_spm: float):
     tokenizer = self._tokenizer = setting.tokenizer
     check_sentinels(tokenizer, MARKS)
     self._marks = np.array([tokenizer.sentinel(index) for index in range(MARKS)], np.int32)
@@ -48,7 +48,7 @@ class Rearrangement:
     return np.concatenate([window[:start], *parts, window[start + len(text) :]])
 
 
-def fill_in_middle(setting: Setting, *, z_loss: float, fim_rate: float, fim_spm: float) -> Objective:
+def fill_in_middle(setting: ObjectiveContext, *, z_loss: float, fim_rate: float, fim_spm: float) -> Objective:
   """Next-token prediction in which some documents have their middle at the end.
 
   Args:
@@ -72,7 +72,7 @@ def fill_in_middle(setting: Setting, *, z_loss: float, fim_rate: float, fim_spm:
   )
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   fill_in_middle,
   head="language",
   families=("transformer", "lstm"),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmx.errors import LmxError, message
-from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.parts import check_range, special_ids, vocabulary_loss
 
 HIDDEN, RANDOM = 0.8, 0.1  # Shares of the predicted tokens that are masked, and replaced; the others stay as they are.
@@ -34,7 +34,7 @@ def most_predictions(length: int, mask_rate: float) -> int:
 class Masking:
   """Chooses tokens of a window and hides them. Every call chooses anew; all of it comes from the generator."""
 
-  def __init__(self, setting: Setting, mask_rate: float, whole_words: bool):
+  def __init__(self, setting: ObjectiveContext, mask_rate: float, whole_words: bool):
     tokenizer = setting.tokenizer
     mask_id = tokenizer.mask_id
     if mask_id is None:
@@ -104,7 +104,7 @@ def only_predicted(hidden_BLD: jax.Array, targets_BL: jax.Array, weights_BL: jax
   return take(hidden_BLD, places_BP[..., None], 1), take(targets_BL, places_BP, 1), take(weights_BL, places_BP, 1)
 
 
-def masked(setting: Setting, *, z_loss: float, mask_rate: float, whole_words: bool) -> Objective:
+def masked(setting: ObjectiveContext, *, z_loss: float, mask_rate: float, whole_words: bool) -> Objective:
   """Masked language modelling.
 
   In each window exactly `mask_rate` of the text's tokens (rounded, so none of fewer than 0.5 / mask_rate) are chosen
@@ -135,7 +135,7 @@ def masked(setting: Setting, *, z_loss: float, mask_rate: float, whole_words: bo
   return Objective("masked", prepare=Masking(setting, mask_rate, whole_words), loss=loss)
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   masked,
   head="masked",
   families=("encoder",),

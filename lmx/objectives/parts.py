@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmx.data.vocabulary import Tokenizer
+from lmx.data.tokenizers.vocabulary import Tokenizer
 from lmx.errors import LmxError, message
 from lmx.nn.losses import cross_entropy
 from lmx.nn.outputs import Outputs

@@ -6,7 +6,7 @@ Source: https://arxiv.org/abs/1910.10683, sections 3.2.1 and 3.2.3.
 
 import numpy as np
 
-from lmx.objectives.base import Arrays, Objective, ObjectiveRow, Setting
+from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.parts import check_range, token_loss
 
 
@@ -27,7 +27,7 @@ def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
   }
 
 
-def prefix(setting: Setting, *, z_loss: float) -> Objective:
+def prefix(setting: ObjectiveContext, *, z_loss: float) -> Objective:
   """Prefix language modelling with a random split of each window.
 
   Args:
@@ -45,4 +45,4 @@ def prefix(setting: Setting, *, z_loss: float) -> Objective:
   return Objective("prefix", lookahead=1, prepare=prepare, loss=token_loss(z_loss=z_loss))
 
 
-ROW = ObjectiveRow(prefix, head="language", families=("transformer",), options=("z_loss",))
+ROW = ObjectiveSpec(prefix, head="language", families=("transformer",), options=("z_loss",))

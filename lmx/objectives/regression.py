@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmx.data.document import Wanted
-from lmx.data.encoding import Encoded
-from lmx.objectives.base import Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.data.cache.encoding import Encoded
+from lmx.data.document import RequiredColumns
+from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.classification import texts_of
 from lmx.objectives.columns import number_of
 from lmx.objectives.examples import Frame, prepare_row
@@ -24,7 +24,7 @@ class NumberedTexts:
   columns: tuple[str, ...] = ("text", "label")
   optional: tuple[str, ...] = ("text_b",)
 
-  def __init__(self, setting: Setting):
+  def __init__(self, setting: ObjectiveContext):
     self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
     self.fingerprint = {
       "objective": "regression",
@@ -38,7 +38,7 @@ class NumberedTexts:
     return Encoded({**framed.fields, "labels": np.array(number_of(row, "label"), np.float32)}, framed.truncated)
 
 
-def regression(setting: Setting) -> Objective:
+def regression(setting: ObjectiveContext) -> Objective:
   """Squared error in the label's own units.
 
   Args:
@@ -67,10 +67,10 @@ def regression(setting: Setting) -> Objective:
   )
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   regression,
   head="regression",
   families=("encoder", "transformer"),
   packings=("padded",),
-  texts=Wanted(("text",), ("text_b",)),
+  texts=RequiredColumns(("text",), ("text_b",)),
 )

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lmx.data.document import Wanted
-from lmx.data.encoding import BadExampleError, Encoded
-from lmx.objectives.base import Objective, ObjectiveRow, Setting
+from lmx.data.cache.encoding import BadExampleError, Encoded
+from lmx.data.document import RequiredColumns
+from lmx.objectives.base import Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import as_encoded, find_framing, next_token_fields
 from lmx.objectives.parts import check_range, decoder_pair, token_loss
@@ -27,7 +27,7 @@ class SourceAndTarget:
   columns: tuple[str, ...] = ("source", "target")
   optional: tuple[str, ...] = ()
 
-  def __init__(self, setting: Setting):
+  def __init__(self, setting: ObjectiveContext):
     self._setting = setting
     found = find_framing(setting.tokenizer, setting.architecture, setting.framing)
     self._template, self._room = found.single, setting.encoder_length - found.single.added
@@ -66,7 +66,7 @@ class SourceAndTarget:
       raise BadExampleError("target too long", f"{size} tokens, there is room for {room}; {fix}")
 
 
-def seq2seq(setting: Setting, *, z_loss: float, label_smoothing: float) -> Objective:
+def seq2seq(setting: ObjectiveContext, *, z_loss: float, label_smoothing: float) -> Objective:
   """Cross-entropy of the target.
 
   Args:
@@ -86,11 +86,11 @@ def seq2seq(setting: Setting, *, z_loss: float, label_smoothing: float) -> Objec
   return Objective("seq2seq", prepare=as_encoded, loss=loss, encoder=SourceAndTarget(setting))
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   seq2seq,
   head="language",
   families=("encoder_decoder", "transformer"),
   options=("z_loss", "label_smoothing"),
   packings=("packed", "padded"),
-  texts=Wanted(("source", "target")),
+  texts=RequiredColumns(("source", "target")),
 )

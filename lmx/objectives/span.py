@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmx.data.document import Wanted, is_missing
-from lmx.data.encoding import BadExampleError, Encoded
-from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.data.cache.encoding import BadExampleError, Encoded
+from lmx.data.document import RequiredColumns, is_missing
+from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.columns import optional_text, text_of, whole_number_of
 from lmx.objectives.examples import Frame, places_of, prepare_row
 from lmx.objectives.parts import task_scores, with_auxiliary
@@ -69,7 +69,7 @@ class Questions:
   columns: tuple[str, ...] = ("question", "context")
   optional: tuple[str, ...] = ("answer", "answer_start", "answers")
 
-  def __init__(self, setting: Setting):
+  def __init__(self, setting: ObjectiveContext):
     self._setting, self._frame = setting, Frame.of(setting)
     self.fingerprint = {
       "objective": "span",
@@ -241,7 +241,7 @@ def border_loss(scores_BL: jax.Array, labels_B: jax.Array, real_BL: jax.Array) -
   return -jnp.take_along_axis(log_probs, labels_B[:, None], axis=1)[:, 0]
 
 
-def span(setting: Setting) -> Objective:
+def span(setting: ObjectiveContext) -> Objective:
   """Cross-entropy of the answer's first and last token, averaged; no answer is the first token, [CLS].
 
   Args:
@@ -273,6 +273,6 @@ def span(setting: Setting) -> Objective:
   )
 
 
-ROW = ObjectiveRow(
-  span, head="span", families=("encoder",), packings=("padded",), texts=Wanted(("question", "context"))
+ROW = ObjectiveSpec(
+  span, head="span", families=("encoder",), packings=("padded",), texts=RequiredColumns(("question", "context"))
 )

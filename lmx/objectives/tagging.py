@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmx.data.document import Wanted
-from lmx.data.encoding import BadExampleError, Encoded
-from lmx.objectives.base import Batch, Loss, Objective, ObjectiveRow, Setting, run_model
+from lmx.data.cache.encoding import BadExampleError, Encoded
+from lmx.data.document import RequiredColumns
+from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.classification import check_labels
 from lmx.objectives.columns import place_of, words_of
 from lmx.objectives.examples import Frame, as_encoded
@@ -28,7 +28,7 @@ class TaggedWords:
   columns: tuple[str, ...] = ("tokens", "tags")
   optional: tuple[str, ...] = ()
 
-  def __init__(self, setting: Setting):
+  def __init__(self, setting: ObjectiveContext):
     self._tokenizer, self._frame, self._labels = setting.tokenizer, Frame.of(setting), setting.labels
     self.fingerprint = {
       "objective": "tagging",
@@ -77,7 +77,7 @@ def first_tokens(offsets: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np
   return places, found[unique]
 
 
-def tagging(setting: Setting) -> Objective:
+def tagging(setting: ObjectiveContext) -> Objective:
   """Cross-entropy of each word's tag, at its first token.
 
   Args:
@@ -119,11 +119,11 @@ def tagging(setting: Setting) -> Objective:
   )
 
 
-ROW = ObjectiveRow(
+ROW = ObjectiveSpec(
   tagging,
   head="tagging",
   families=("encoder",),
   packings=("packed", "padded"),
   labelled=True,
-  texts=Wanted(("tokens",)),
+  texts=RequiredColumns(("tokens",)),
 )

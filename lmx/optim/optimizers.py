@@ -54,7 +54,7 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class OptimizerConfig:
   """What a row may use; for each parameter `decays` has weight_decay * multiplier, `axes` its logical axes."""
 
   b1: float
@@ -66,14 +66,14 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class OptimizerSpec:
   """An optimizer: how it is built, and the settings that it reads (the others mean nothing to it)."""
 
-  build: Callable[[Settings], tuple]
+  build: Callable[[OptimizerConfig], tuple]
   reads: tuple[str, ...]
 
 
-def keep_if(apply: jax.Array, new: Any, old: Any) -> Any:
+def where_tree(apply: jax.Array, new: Any, old: Any) -> Any:
   """The tree `new` where the boolean `apply` is true, else `old`."""
   return jax.tree.map(lambda n, o: jnp.where(apply, n, o), new, old)
 
@@ -82,28 +82,30 @@ def _add_decay(directions: Arrays, parameters: Arrays, decays: Mapping[str, floa
   return {k: d + decays[k] * parameters[k] if decays[k] else d for k, d in directions.items()}
 
 
-def _stepping(transformation: Callable[[Settings], optax.GradientTransformation]) -> Callable[[Settings], tuple]:
+def _stepping(
+  transformation: Callable[[OptimizerConfig], optax.GradientTransformation],
+) -> Callable[[OptimizerConfig], tuple]:
   """Makes a row's functions of an optax transformation that gives a direction of ascent."""
 
-  def build(settings: Settings) -> tuple:
+  def build(settings: OptimizerConfig) -> tuple:
     direction = transformation(settings)
 
     def update(gradients, state, parameters, lr, apply):
       directions, new = direction.update(gradients, state, parameters)
       directions = _add_decay(directions, parameters, settings.decays)
-      return {k: -lr * d for k, d in directions.items()}, keep_if(apply, new, state)
+      return {k: -lr * d for k, d in directions.items()}, where_tree(apply, new, state)
 
     return direction.init, update, None
 
   return build
 
 
-def _adam(s: Settings) -> optax.GradientTransformation:
+def _adam(s: OptimizerConfig) -> optax.GradientTransformation:
   """https://arxiv.org/abs/1412.6980, with bias correction."""
   return optax.scale_by_adam(b1=s.b1, b2=s.b2, eps=s.eps)
 
 
-def _adamw(s: Settings) -> tuple:
+def _adamw(s: OptimizerConfig) -> tuple:
   """`_adam` written out, with the same state, so that a skipped step is left out before the moments are used.
 
   Left out afterwards, the moments would be computed twice, for the state and for the parameters, from old ones that
@@ -112,8 +114,8 @@ def _adamw(s: Settings) -> tuple:
 
   def update(gradients, state, parameters, lr, apply):
     count = optax.safe_increment(state.count)
-    mu = keep_if(apply, {k: s.b1 * state.mu[k] + (1 - s.b1) * g for k, g in gradients.items()}, state.mu)
-    nu = keep_if(apply, {k: s.b2 * state.nu[k] + (1 - s.b2) * g * g for k, g in gradients.items()}, state.nu)
+    mu = where_tree(apply, {k: s.b1 * state.mu[k] + (1 - s.b1) * g for k, g in gradients.items()}, state.mu)
+    nu = where_tree(apply, {k: s.b2 * state.nu[k] + (1 - s.b2) * g * g for k, g in gradients.items()}, state.nu)
     first, second = (1 - b ** count.astype(jnp.float32) for b in (s.b1, s.b2))
     directions = {k: mu[k] / first / (jnp.sqrt(nu[k] / second) + s.eps) for k in gradients}
     directions = _add_decay(directions, parameters, s.decays)
@@ -123,12 +125,12 @@ def _adamw(s: Settings) -> tuple:
   return _adam(s).init, update, None
 
 
-def _momentum(s: Settings, nesterov: bool = False) -> optax.GradientTransformation:
+def _momentum(s: OptimizerConfig, nesterov: bool = False) -> optax.GradientTransformation:
   """m = b1 * m + g, as in torch.optim.SGD without dampening; b1 = 0 is plain gradient descent without a state."""
   return optax.trace(decay=s.b1, nesterov=nesterov) if s.b1 else optax.identity()
 
 
-def _adafactor(s: Settings) -> optax.GradientTransformation:
+def _adafactor(s: OptimizerConfig) -> optax.GradientTransformation:
   """Factored second moments (https://arxiv.org/abs/1804.04235) with momentum and an absolute learning rate.
 
   As in https://arxiv.org/abs/2106.04560, section 3.5: no scaling by the parameter's size, the second moment's decay is
@@ -165,7 +167,7 @@ def muon_dimensions(axes: Sequence[str | None] | None) -> optax.contrib.MuonDime
   return None
 
 
-def _muon(s: Settings) -> optax.GradientTransformation:
+def _muon(s: OptimizerConfig) -> optax.GradientTransformation:
   """Orthogonalised momentum for matrices in blocks, Adam for the rest.
 
   https://kellerjordan.github.io/posts/muon, scaled by 0.2 * sqrt(max(fan in, fan out)) so that AdamW's learning rate
@@ -192,7 +194,7 @@ def _muon(s: Settings) -> optax.GradientTransformation:
   return optax.partition({"muon": matrices, "adam": _adam(s)}, labels)
 
 
-def _schedule_free(s: Settings) -> tuple:
+def _schedule_free(s: OptimizerConfig) -> tuple:
   """Schedule-free AdamW (https://arxiv.org/abs/2405.15682): use the constant schedule, with warm-up.
 
   Gradients are taken at an interpolation (weight b1) of the iterates and their average; the average is evaluated.
@@ -210,31 +212,33 @@ def _schedule_free(s: Settings) -> tuple:
 
   def update(gradients, state, parameters, lr, apply):
     updates, new = method(lr).update(gradients, state, parameters)
-    return updates, keep_if(apply, new, state)
+    return updates, where_tree(apply, new, state)
 
   return method(0.0).init, update, optax.contrib.schedule_free_eval_params
 
 
 _MOMENTS = ("b1", "b2", "eps", "weight_decay")
-OPTIMIZERS: dict[str, Row] = {
-  "adamw": Row(_adamw, _MOMENTS),
-  "adam": Row(_adamw, ("b1", "b2", "eps")),
+OPTIMIZERS: dict[str, OptimizerSpec] = {
+  "adamw": OptimizerSpec(_adamw, _MOMENTS),
+  "adam": OptimizerSpec(_adamw, ("b1", "b2", "eps")),
   # Adam with a look-ahead (Dozat 2016), https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
-  "nadamw": Row(_stepping(lambda s: optax.scale_by_adam(b1=s.b1, b2=s.b2, eps=s.eps, nesterov=True)), _MOMENTS),
+  "nadamw": OptimizerSpec(
+    _stepping(lambda s: optax.scale_by_adam(b1=s.b1, b2=s.b2, eps=s.eps, nesterov=True)), _MOMENTS
+  ),
   # https://arxiv.org/abs/2411.02853, with its clipping.
-  "adopt": Row(_stepping(lambda s: optax.contrib.scale_by_adopt(b1=s.b1, b2=s.b2, eps=s.eps)), _MOMENTS),
-  "adafactor": Row(_stepping(_adafactor), _MOMENTS),
-  "muon": Row(_stepping(_muon), _MOMENTS),
-  "schedule_free": Row(_schedule_free, _MOMENTS),
+  "adopt": OptimizerSpec(_stepping(lambda s: optax.contrib.scale_by_adopt(b1=s.b1, b2=s.b2, eps=s.eps)), _MOMENTS),
+  "adafactor": OptimizerSpec(_stepping(_adafactor), _MOMENTS),
+  "muon": OptimizerSpec(_stepping(_muon), _MOMENTS),
+  "schedule_free": OptimizerSpec(_schedule_free, _MOMENTS),
   # The sign of a momentum (https://arxiv.org/abs/2302.06675): a third of AdamW's learning rate, three times its decay.
-  "lion": Row(_stepping(lambda s: optax.scale_by_lion(b1=s.b1, b2=s.b2)), ("b1", "b2", "weight_decay")),
-  "sgd": Row(_stepping(_momentum), ("b1", "weight_decay")),
-  "nesterov": Row(_stepping(lambda s: _momentum(s, nesterov=True)), ("b1", "weight_decay")),
+  "lion": OptimizerSpec(_stepping(lambda s: optax.scale_by_lion(b1=s.b1, b2=s.b2)), ("b1", "b2", "weight_decay")),
+  "sgd": OptimizerSpec(_stepping(_momentum), ("b1", "weight_decay")),
+  "nesterov": OptimizerSpec(_stepping(lambda s: _momentum(s, nesterov=True)), ("b1", "weight_decay")),
   # eps outside of the root, as in torch.optim.
-  "rmsprop": Row(
+  "rmsprop": OptimizerSpec(
     _stepping(lambda s: optax.scale_by_rms(decay=s.b2, eps=s.eps, eps_in_sqrt=False)), ("b2", "eps", "weight_decay")
   ),
-  "adagrad": Row(
+  "adagrad": OptimizerSpec(
     _stepping(lambda s: optax.scale_by_rss(initial_accumulator_value=0.0, eps=s.eps)), ("eps", "weight_decay")
   ),
 }
@@ -259,8 +263,8 @@ def make_optimizer(
   Args:
     name: the row.
     schedule: step -> learning rate.
-    b1, b2, eps: first- and second-moment decay and the term that keeps denominators from zero; `Row.reads` says which
-      of them the optimizer uses.
+    b1, b2, eps: first- and second-moment decay and the term that keeps denominators from zero; `OptimizerSpec.reads`
+      says which of them the optimizer uses.
     weight_decay: decoupled decay per step, over the learning rate.
     decay_rules: (regular expression, multiplier) pairs over parameter names; see `rules.decay_multipliers`.
     axes, shapes: each parameter's logical axes and shape by its dotted name; the names are all parameters.
@@ -283,7 +287,7 @@ def make_optimizer(
   multipliers = decay_multipliers(decay_rules, axes)
   multipliers = {key: multipliers[key] for key in trained}
   decays = {key: weight_decay * multiplier for key, multiplier in multipliers.items()}
-  settings = Settings(b1, b2, eps, decays, {k: axes[k] for k in trained}, {k: shapes[k] for k in trained})
+  settings = OptimizerConfig(b1, b2, eps, decays, {k: axes[k] for k in trained}, {k: shapes[k] for k in trained})
   init, update, average = row.build(settings)
   if choose("config.optimizer.momentum_dtype", momentum_dtype, MOMENTUM_DTYPES) != jnp.float32:
     init, update = _with_small_momentum(init, update, MOMENTUM_DTYPES[momentum_dtype])

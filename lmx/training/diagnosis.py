@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmx.optim.optimizers import Optimizer
-from lmx.sharding import use_layout
+from lmx.parallel.sharding import use_layout
 from lmx.training.state import TrainState
-from lmx.training.step import Batch, StepOptions, Task, batch_gradients
+from lmx.training.step import Batch, ModelLoss, StepOptions, batch_gradients
 
 Norms = Mapping[str, np.ndarray]  # Name of a parameter -> its norm, (N,) for one stacked over layers, else ().
 
 
-def diagnose(task: Task, optimizer: Optimizer, options: StepOptions, state: TrainState, batch: Batch) -> str:
+def diagnose(task: ModelLoss, optimizer: Optimizer, options: StepOptions, state: TrainState, batch: Batch) -> str:
   """A sentence on the parameters, else on the gradients of a batch: which are not finite, and which are largest.
 
   The gradients are computed once more, at the parameters that the stopped step left as they were. Nothing is added to

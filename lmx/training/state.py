@@ -4,7 +4,7 @@
 A model is a Flax NNX module; the state holds its parameters as a flat dictionary {dotted name: array}. Plain
 dictionaries pass through `jax.jit` some thirty times faster than modules, which are flattened in Python (0.27 ms for 20
 parameters in 11 modules, three or four times per step), and one name serves the optimizer's rules, the checkpoint and
-the log. `Blueprint` takes a module apart and puts it together again; inside a compiled step that costs nothing.
+the log. `AbstractModel` takes a module apart and puts it together again; inside a compiled step that costs nothing.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, NamedSharding
 
 from lmx.errors import LmxError, message
-from lmx.mesh import batch_sharding, replicated
 from lmx.optim.optimizers import Optimizer
-from lmx.sharding import Layout
-from lmx.training.guard import Guard, new_guard
+from lmx.parallel.mesh import batch_sharding, replicated
+from lmx.parallel.sharding import Layout
 from lmx.training.plateau import Plateau, new_plateau
+from lmx.training.skipping import SkipState, new_guard
 from lmx.trees import count, map_variables, named_leaves
 
 Arrays = dict[str, jax.Array]
@@ -30,7 +30,7 @@ HOST = "pinned_host"  # JAX's name for memory of the host that a device can read
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Blueprint:
+class AbstractModel:
   """A model without its numbers: the one description from which init, shardings, rules and checkpoints derive.
 
   Attributes:
@@ -77,7 +77,7 @@ class Blueprint:
     return count(self.shapes)
 
 
-def blueprint_of(model: Any) -> Blueprint:
+def blueprint_of(model: Any) -> AbstractModel:
   """The blueprint of a module whose leaves are arrays or ShapeDtypeStructs.
 
   Raises:
@@ -92,10 +92,10 @@ def blueprint_of(model: Any) -> Blueprint:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
   noted = map_variables(note, model)
-  return Blueprint(named_leaves(noted), axes, jax.tree.structure(model))
+  return AbstractModel(named_leaves(noted), axes, jax.tree.structure(model))
 
 
-def blueprint(make_model: MakeModel) -> Blueprint:
+def abstract_model(make_model: MakeModel) -> AbstractModel:
   """The blueprint of what `make_model(key)` returns, without computing or allocating it."""
   return blueprint_of(jax.eval_shape(make_model, jax.random.key(0)))
 
@@ -121,7 +121,7 @@ class TrainState:
   params: Arrays
   opt_state: Any
   ema: Arrays | None
-  guard: Guard
+  guard: SkipState
   plateau: Plateau | None = None
   reference: Arrays | None = None
   carry: Arrays | None = None
@@ -145,7 +145,7 @@ class Parts:
 
   ema: bool = False
   plateau: bool = False
-  reference: Blueprint | None = None
+  reference: AbstractModel | None = None
   carry: Mapping[str, jax.ShapeDtypeStruct] | None = None
 
 
@@ -169,7 +169,7 @@ def fresh_state(params: Arrays, optimizer: Optimizer, parts: Parts = PLAIN) -> T
   )
 
 
-def abstract_state(plan: Blueprint, optimizer: Optimizer, layout: Layout, parts: Parts = PLAIN) -> TrainState:
+def abstract_state(plan: AbstractModel, optimizer: Optimizer, layout: Layout, parts: Parts = PLAIN) -> TrainState:
   """The state as ShapeDtypeStructs with shardings: the template of init, step, checkpoint and memory plan.
 
   An optimizer's array lies as the parameter whose name and shape it has, or as its update under ZeRO-1, in the host's
@@ -244,7 +244,7 @@ def parts_of(abstract: TrainState) -> Parts:
 
 
 def init_state(
-  make_model: MakeModel, key: jax.Array, plan: Blueprint, optimizer: Optimizer, abstract: TrainState
+  make_model: MakeModel, key: jax.Array, plan: AbstractModel, optimizer: Optimizer, abstract: TrainState
 ) -> TrainState:
   """A new run's state, computed where it will lie: no device ever holds more than its part. It has no reference.
 
@@ -259,7 +259,7 @@ def init_state(
 
 
 def init_parameters(
-  make_model: MakeModel, key: jax.Array, plan: Blueprint, template: Mapping[str, Any], names: Sequence[str]
+  make_model: MakeModel, key: jax.Array, plan: AbstractModel, template: Mapping[str, Any], names: Sequence[str]
 ) -> Arrays:
   """Those of the parameters of a new run; the others are not computed. `template` says where they lie."""
 

@@ -16,20 +16,20 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lmx.compiler_options import compiler_options
 from lmx.errors import LmxError, message
-from lmx.mesh import batch_parts, batch_sharding, device_kind_of, platform_of, replicated
-from lmx.optim.optimizers import Optimizer, keep_if
+from lmx.optim.optimizers import Optimizer, where_tree
+from lmx.parallel.compiler_options import compiler_options
+from lmx.parallel.mesh import batch_parts, batch_sharding, device_kind_of, platform_of, replicated
+from lmx.parallel.sharding import Layout, use_layout
 from lmx.shapes import BATCH_AXES, in_use
-from lmx.sharding import Layout, use_layout
-from lmx.training.guard import SPIKE_HISTORY, judge
-from lmx.training.state import Arrays, Blueprint, TrainState, as_stored, on_device, shardings_of
+from lmx.training.skipping import SPIKE_HISTORY, should_skip
+from lmx.training.state import AbstractModel, Arrays, TrainState, as_stored, on_device, shardings_of
 
 Batch = Mapping[str, Any]  # Arrays (B, ...); a recurrent model's `carry` is a dictionary of them.
 
 
-class Loss(Protocol):
-  """What a loss returns: see `lmx.objectives.base.Loss`."""
+class LossLike(Protocol):
+  """What a loss returns: see `lmx.objectives.base.LossLike`."""
 
   @property
   def sum(self) -> jax.Array: ...
@@ -44,7 +44,7 @@ class Loss(Protocol):
 
 
 # (model, batch, dropout key or None, frozen reference model or None) -> Loss
-LossFunction = Callable[[Any, Batch, jax.Array | None, Any], Loss]
+LossFunction = Callable[[Any, Batch, jax.Array | None, Any], LossLike]
 Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 
@@ -96,7 +96,7 @@ def join_rows(parted: Any, layout: Layout) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Task:
+class ModelLoss:
   """What is differentiated: a loss of a model, and of a frozen reference model where the objective has one.
 
   Attributes:
@@ -107,18 +107,18 @@ class Task:
   """
 
   loss: LossFunction
-  plan: Blueprint
+  plan: AbstractModel
   layout: Layout
-  reference: Blueprint | None = None
+  reference: AbstractModel | None = None
 
-  def __call__(self, params: Arrays, reference: Arrays | None, batch: Batch, key: jax.Array | None) -> Loss:
+  def __call__(self, params: Arrays, reference: Arrays | None, batch: Batch, key: jax.Array | None) -> LossLike:
     """The loss of one part of a batch."""
     other = None if self.reference is None or reference is None else self.reference.join(reference)
     return self.loss(self.plan.join(params), batch, key, other)
 
 
 def batch_gradients(
-  task: Task, state: TrainState, optimizer: Optimizer, batch: Batch, key: jax.Array, parts: int
+  task: ModelLoss, state: TrainState, optimizer: Optimizer, batch: Batch, key: jax.Array, parts: int
 ) -> tuple[Arrays, Sums, Any]:
   """The gradient of the summed loss over the batch, where it is used, the sums of all metrics, and the carry.
 
@@ -173,7 +173,7 @@ def _update(
   """Applies one update, or leaves all but the counts as it was and counts the step as skipped."""
   loss, weight = sums["loss"]
   grad_norm = optax.tree.norm(gradients) / weight
-  apply, guard = judge(
+  apply, guard = should_skip(
     state.guard, loss / weight, grad_norm, spike_factor=options.spike_factor, history=options.spike_history
   )
   factor = 1.0 / weight
@@ -185,9 +185,9 @@ def _update(
   scaled = {name: gradient * factor for name, gradient in gradients.items()}
   trained = optimizer.trained(state.params)
   updates, opt_state = optimizer.update(scaled, state.opt_state, trained, lr, apply)
-  changed = keep_if(apply, {name: value + updates[name] for name, value in trained.items()}, trained)
+  changed = where_tree(apply, {name: value + updates[name] for name, value in trained.items()}, trained)
   params = {**state.params, **changed}
-  ema = keep_if(apply, averaged(state, params, opt_state, optimizer, options.ema), state.ema)
+  ema = where_tree(apply, averaged(state, params, opt_state, optimizer, options.ema), state.ema)
   metrics = {name: total / share for name, (total, share) in sums.items()}
   metrics |= {
     "loss_weight": weight,
@@ -199,7 +199,7 @@ def _update(
     "skipped_in_a_row": guard.skipped_in_a_row,
   }
   metrics = {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
-  carry = None if state.carry is None else keep_if(apply, carry, state.carry)
+  carry = None if state.carry is None else where_tree(apply, carry, state.carry)
   new = TrainState(state.step + 1, params, opt_state, ema, guard, state.plateau, state.reference, carry)
   return new, metrics
 
@@ -224,7 +224,7 @@ def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, l
     raise LmxError(message("config.optimizer.ema", got=options.ema, allowed="None: this optimizer keeps an average"))
 
 
-def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abstract: TrainState):
+def make_train_step(task: ModelLoss, optimizer: Optimizer, options: StepOptions, abstract: TrainState):
   """The compiled `(state, batch) -> (state, metrics)`; the old state's memory is used for the new one.
 
   A step whose loss or gradient is not finite, or whose gradient norm is a spike, changes nothing but `step` and the
@@ -260,7 +260,7 @@ def make_train_step(task: Task, optimizer: Optimizer, options: StepOptions, abst
   )
 
 
-def make_eval_step(task: Task):
+def make_eval_step(task: ModelLoss):
   """The compiled `(parameters, reference parameters or None, batch) -> (sums, predictions, carry)`, without dropout.
 
   The sums are {name: (sum, weight)} and have "loss"; the predictions {name: (B, ...)}, for metrics that aren't means.

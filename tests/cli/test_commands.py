@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmx import config as configs
 from lmx.cli import doctor, main
 from lmx.cli.config import help_texts
-from lmx.metrics import read_metrics
+from lmx.config import loading as configs
+from lmx.training.metrics import read_metrics
 
 TINY = (
   *("tokenizer.kind=bytes", "model.layers=1", "model.width=32", "model.heads=2", "model.context=32", "data.length=32"),

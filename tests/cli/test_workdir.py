@@ -4,10 +4,10 @@
 import pytest
 from laws import assert_law_catches
 
-from lmx import config as configs
 from lmx.cli.given_config import FREE, working_directory
+from lmx.config import loading as configs
+from lmx.config.run_config import read_run_config
 from lmx.errors import LmxError
-from lmx.run_config import read_run_config
 
 
 def config_with(*overrides: str):

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data import prepare
+from lmx.data.cache import prepare
+from lmx.data.cache.store import TokenStore, token_dtype
 from lmx.data.corpus import DataSpec, heldout_text, make_tokenizer, prepare_corpus
-from lmx.data.folders import replacing
-from lmx.data.store import TokenStore, token_dtype
-from lmx.data.tokenizer import ByteTokenizer, TokenizerSpec, train_sentencepiece
+from lmx.data.sources.folders import replacing
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, TokenizerSpec, train_sentencepiece
 from lmx.errors import LmxError
 
 DOCUMENTS = [f"document {i}: " + "words \u00e9\n" * (i % 5) for i in range(60)]
@@ -154,7 +154,7 @@ def test_an_error_or_an_interruption_leaves_no_cache(spec, tmp_path):
 def test_a_killed_preparation_is_never_taken_for_whole_and_is_cleaned_up(spec, tmp_path):
   code = (
     "import os, pathlib, signal, sys, time\n"
-    "from lmx.data.folders import replacing\n"
+    "from lmx.data.sources.folders import replacing\n"
     "with replacing(pathlib.Path(sys.argv[1])) as partial:\n"
     "  (partial / 'half').write_text('x')\n"
     "  print('ready', flush=True)\n"

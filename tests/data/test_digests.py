@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data import digests, folders
+from lmx.data import digests
+from lmx.data.batches.rows import make_rows
 from lmx.data.corpus import DataSpec, make_tokenizer, prepare_corpus
 from lmx.data.digests import CacheWriteError, DamageError, DigestFile, check_folder, sample_digest, stamp_of
-from lmx.data.rows import make_rows
-from lmx.data.tokenizer import ByteTokenizer, TokenizerSpec
+from lmx.data.sources import folders
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, TokenizerSpec
 from lmx.errors import LmxError
 
 BYTES = ByteTokenizer()

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data.assemble import Assemble
+from lmx.data.batches.assemble import Assemble
+from lmx.data.batches.example_rows import best_fit_groups
+from lmx.data.batches.rows import Piece
+from lmx.data.batches.trim import trimmed
+from lmx.data.cache.encoding import BadExampleError, DataRequirements, Encoded
+from lmx.data.cache.store import ExampleStore
 from lmx.data.corpus import Corpus, DataSpec, epoch_facts, heldout_text, make_eval_batches, make_loader, prepare_corpus
-from lmx.data.encoding import BadExampleError, Encoded, Needs
-from lmx.data.example_rows import best_fit_groups
-from lmx.data.rows import Piece
-from lmx.data.store import ExampleStore
-from lmx.data.tokenizer import ByteTokenizer
-from lmx.data.trim import trimmed
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.shapes import RowShare
 
@@ -57,8 +57,8 @@ def prepare_number(fields, rng: np.random.Generator) -> dict[str, np.ndarray]:
   return {"tokens": fields["tokens"], "labels": fields["number"], "loss_weights": np.float32(1)}
 
 
-PAIRS = Needs(prepare_pairs, encoder=Translate())
-NUMBER = Needs(prepare_number, encoder=Translate(), per_row=("labels", "loss_weights"))
+PAIRS = DataRequirements(prepare_pairs, encoder=Translate())
+NUMBER = DataRequirements(prepare_number, encoder=Translate(), per_row=("labels", "loss_weights"))
 ROWS = [
   {"source": chr(97 + i % 26) * (1 + 7 * i % 37), "target": chr(65 + i % 26) * (1 + 5 * i % 23), "label": i}
   for i in range(120)
@@ -221,7 +221,7 @@ def test_a_killed_preparation_is_never_taken_for_whole(tmp_path):
   assert not [path for path in cache.iterdir() if ".partial-" in path.name]
 
 
-def draw(corpus: Corpus, needs: Needs, count: int, **options) -> list[dict[str, np.ndarray]]:
+def draw(corpus: Corpus, needs: DataRequirements, count: int, **options) -> list[dict[str, np.ndarray]]:
   loader = make_loader(corpus, needs, **{"batch_size": 4, "seed": 1, **options})
   batches = [next(loader) for _ in range(count)]
   loader.close()
@@ -332,7 +332,7 @@ def test_groups_get_their_own_lengths_and_positions_of_the_objective_win():
     rejected = {"rejected_tokens": tokens[:2], "rejected_loss_weights": np.ones(2, np.float32)}
     return {"tokens": tokens, "positions": tokens * 10, "token_types": np.ones_like(tokens), **rejected}
 
-  assemble = Assemble(Needs(prepare), {"": 6, "encoder_": 3}, pad_id=9)
+  assemble = Assemble(DataRequirements(prepare), {"": 6, "encoder_": 3}, pad_id=9)
   pieces = [Piece({"tokens": np.array(ids, np.int32)}) for ids in ([1, 2], [3, 4, 5])]
   row = assemble(pieces, np.random.default_rng(0))
   expected = {
@@ -358,7 +358,7 @@ def test_a_window_may_be_planned_longer_than_the_row_it_becomes(tmp_path):
     sources=(str(tmp_path / "a.txt"),), cache_dir=str(tmp_path), heldout_fraction=0, length=8, encoder_length=9
   )
   corpus = prepare_corpus(spec, BYTES)
-  needs = Needs(halve, window_length=16)
+  needs = DataRequirements(halve, window_length=16)
   (batch,) = draw(corpus, needs, 1, batch_size=2)
   assert (batch["tokens"].shape, batch["encoder_tokens"].shape) == ((2, 8), (2, 9))
   assert epoch_facts(corpus, needs).rows == -(-402 // 16)

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from lmx import config as configs
-from lmx.config_check import READINGS
-from lmx.data.document import BadDocuments, ReadOptions, Wanted
-from lmx.data.files import FORMATS
-from lmx.data.sources import TOKENS, open_source
+from lmx.config import loading as configs
+from lmx.config.checks import READINGS
+from lmx.data.document import BadDocuments, ReadOptions, RequiredColumns
+from lmx.data.sources.files import FORMATS
+from lmx.data.sources.sources import TOKENS, open_source
 from lmx.errors import LmxError
 
 FEATURES = {
@@ -64,7 +64,7 @@ def save(folder: Path, parts: list[pa.Table]) -> None:
 def read(spec: object, *columns: str) -> list:
   columns = columns or tuple(FEATURES)
   source = open_source(str(spec), ReadOptions(columns={name: name for name in columns}))
-  return [record.values for record in source.records(Wanted(columns), BadDocuments())]
+  return [record.values for record in source.records(RequiredColumns(columns), BadDocuments())]
 
 
 def test_a_saved_data_set_is_read_with_the_names_of_its_labels(tmp_path):

@@ -15,9 +15,9 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.data.corpus import DataSpec, prepare_corpus
-from lmx.data.document import BadDocuments, ReadOptions, Wanted
-from lmx.data.sources import open_source
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.document import BadDocuments, ReadOptions, RequiredColumns
+from lmx.data.sources.sources import open_source
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 
 ROWS = [
@@ -37,7 +37,7 @@ COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".
 def records(spec: object, *columns: str, policy: str = "error", **options) -> list:
   options.setdefault("columns", {name: name for name in columns})
   source = open_source(str(spec), ReadOptions(**options))
-  return [record.values for record in source.records(Wanted(columns), BadDocuments(policy))]
+  return [record.values for record in source.records(RequiredColumns(columns), BadDocuments(policy))]
 
 
 def texts(spec: object, policy: str = "error", **options) -> list[str]:

@@ -15,15 +15,15 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.data import identity
-from lmx.data.corpus import DataSpec, Needs, prepare_corpus
+from lmx.data.cache.encoding import Encoded
+from lmx.data.corpus import DataRequirements, DataSpec, prepare_corpus
 from lmx.data.document import ReadOptions
-from lmx.data.encoding import Encoded
 from lmx.data.identity import data_record, differences
-from lmx.data.sources import open_source
-from lmx.data.tfds import build_tfds
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.sources.sources import open_source
+from lmx.data.sources.tfds import build_tfds
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.training.continuity import NO_DIGEST, check_sources
+from lmx.training.resume_check import NO_DIGEST, check_sources
 
 BYTES = ByteTokenizer()
 TEXTS = [f"row {i} of some text" for i in range(40)]
@@ -45,7 +45,7 @@ def prepare(window, rng):
   return {"tokens": window}
 
 
-TEXT, ROWS = Needs(prepare), Needs(prepare, encoder=Lengths())
+TEXT, ROWS = DataRequirements(prepare), DataRequirements(prepare, encoder=Lengths())
 
 
 def write_folder(path: Path, texts: list[str]) -> str:
@@ -108,11 +108,11 @@ def spec_of(folder: Path, source: str, **changes: Any) -> DataSpec:
   return DataSpec(**{**given, "tfds_dir": str(folder / "tfds"), **changes})
 
 
-def record(spec: DataSpec, needs: Needs = TEXT, batch_size: int = 4, seed: int = 0) -> dict[str, Any]:
+def record(spec: DataSpec, needs: DataRequirements = TEXT, batch_size: int = 4, seed: int = 0) -> dict[str, Any]:
   return data_record(prepare_corpus(spec, BYTES, encoder=needs.encoder), needs, batch_size=batch_size, seed=seed)
 
 
-def check_late_edit_is_named(folder: Path, write: Write, needs: Needs) -> None:
+def check_late_edit_is_named(folder: Path, write: Write, needs: DataRequirements) -> None:
   spec = spec_of(folder, write(folder / "data", TEXTS))
   before = record(spec, needs)
   assert differences(before, record(spec, needs)) == []

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from lmx.data.tokenizer import open_tokenizer
+from lmx.data.tokenizers.tokenizer import open_tokenizer
 from lmx.errors import LmxError
 from tools.fuzz import models
 

@@ -7,7 +7,7 @@ import grain
 import pytest
 from laws import assert_law_catches
 
-from lmx.data.mixing import Mixture, source_of, whole_weights
+from lmx.data.batches.mixing import Mixture, source_of, whole_weights
 
 WEIGHTS = [
   (0.7, 0.3),

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data.assemble import Assemble
-from lmx.data.corpus import Corpus, DataSpec, Needs, epoch_facts, make_eval_batches, make_loader, prepare_corpus
-from lmx.data.pipeline import batch_fingerprint, combine_fingerprints
-from lmx.data.rows import Piece
-from lmx.data.tokenizer import ByteTokenizer, train_sentencepiece
+from lmx.data.batches.assemble import Assemble
+from lmx.data.batches.pipeline import batch_fingerprint, combine_fingerprints
+from lmx.data.batches.rows import Piece
+from lmx.data.corpus import (
+  Corpus,
+  DataRequirements,
+  DataSpec,
+  epoch_facts,
+  make_eval_batches,
+  make_loader,
+  prepare_corpus,
+)
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, train_sentencepiece
 from lmx.errors import LmxError
 from lmx.shapes import RowShare
 
@@ -30,7 +38,7 @@ def prepare_random(window: np.ndarray, rng: np.random.Generator) -> dict[str, np
   return {**row, "loss_weights": rng.random(len(row["tokens"]), np.float32)}
 
 
-NEEDS = Needs(prepare, lookahead=1)
+NEEDS = DataRequirements(prepare, lookahead=1)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +61,7 @@ def with_spec(corpus: Corpus, **changes) -> Corpus:
 
 
 def loader(corpus: Corpus, how=prepare, **options):
-  return make_loader(corpus, Needs(how, lookahead=1), **{"batch_size": BATCH, "seed": 3, **options})
+  return make_loader(corpus, DataRequirements(how, lookahead=1), **{"batch_size": BATCH, "seed": 3, **options})
 
 
 def draw(corpus: Corpus, count: int, start: int = 0, **options) -> list[dict[str, np.ndarray]]:
@@ -245,7 +253,7 @@ def test_the_fingerprint_does_not_depend_on_the_processes_but_on_every_value(cor
 
 
 def held_out(corpus: Corpus, how=prepare, **options):
-  return make_eval_batches(corpus, Needs(how, lookahead=1), **{"batch_size": BATCH, **options})
+  return make_eval_batches(corpus, DataRequirements(how, lookahead=1), **{"batch_size": BATCH, **options})
 
 
 @pytest.mark.parametrize("packing", ["packed", "padded", "concatenated"])

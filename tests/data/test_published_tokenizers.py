@@ -7,7 +7,7 @@ import pytest
 from exported_models import TEXTS
 from tokenizer_folders import FOLDERS, SIZE
 
-from lmx.data.tokenizer import Tokenizer, load_tokenizer
+from lmx.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from lmx.errors import LmxError
 from lmx.hf.importing import read_tokenizer
 

@@ -9,20 +9,22 @@ import pytest
 
 from lmx.data.columns import MOST_VALUES, column_values
 from lmx.data.corpus import DataSpec
-from lmx.data.document import BadDocuments, ReadOptions, Wanted
-from lmx.data.sources import join_sources, open_source
+from lmx.data.document import BadDocuments, ReadOptions, RequiredColumns
+from lmx.data.sources.sources import join_sources, open_source
 from lmx.errors import LmxError
 
-PAIR = Wanted(("text", "label"), ("text_b",))
+PAIR = RequiredColumns(("text", "label"), ("text_b",))
 DEFAULT = {"text": "text", "text_b": "text_b", "label": "label"}
 
 
-def read(path: Path | str, wanted: Wanted = PAIR, policy: str = "error", **columns: str) -> list[tuple[dict, str]]:
+def read(
+  path: Path | str, wanted: RequiredColumns = PAIR, policy: str = "error", **columns: str
+) -> list[tuple[dict, str]]:
   source = open_source(str(path), ReadOptions(columns={**DEFAULT, **columns}))
   return [(record.values, record.where) for record in source.records(wanted, BadDocuments(policy))]
 
 
-def values(path: Path | str, wanted: Wanted = PAIR, policy: str = "error", **columns: str) -> list[dict]:
+def values(path: Path | str, wanted: RequiredColumns = PAIR, policy: str = "error", **columns: str) -> list[dict]:
   return [row for row, _ in read(path, wanted, policy, **columns)]
 
 
@@ -112,7 +114,7 @@ def test_a_wrong_column_name_is_one_error_with_the_columns_there_are(tmp_path, n
 
 
 def test_of_columns_that_are_all_optional_one_must_be_there(tmp_path):
-  chat = Wanted((), ("text", "label"))
+  chat = RequiredColumns((), ("text", "label"))
   assert values(write(tmp_path / "a.tsv", "x\tlabel\n1\tyes\n"), chat) == [{"label": "yes"}]
   assert values(write(tmp_path / "b.tsv", "good\t1\n"), chat, text="1") == [{"text": "good"}]
   assert values(write(tmp_path / "c.jsonl", '{"text": "a"}\n'), chat) == [{"text": "a"}]
@@ -128,7 +130,7 @@ def test_a_column_that_is_said_not_to_exist_cannot_be_needed(tmp_path):
 
 def test_plain_text_has_no_columns_but_text(tmp_path):
   path = write(tmp_path / "a.txt", "one\n")
-  assert values(path, Wanted(("text",))) == [{"text": "one\n"}]
+  assert values(path, RequiredColumns(("text",))) == [{"text": "one\n"}]
   for source in (str(path), "stdlib"):
     with pytest.raises(LmxError, match=r"is plain text, but the objective reads the columns text, label. Fix: a .tsv"):
       read(source)

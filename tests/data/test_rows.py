@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data import folders
-from lmx.data import rows as rows_module
-from lmx.data.rows import best_fit, cut_documents, make_rows, plan_packed
-from lmx.data.store import StoreWriter, TokenStore
+from lmx.data.batches import rows as rows_module
+from lmx.data.batches.rows import best_fit, cut_documents, make_rows, plan_packed
+from lmx.data.cache.store import StoreWriter, TokenStore
+from lmx.data.sources import folders
 from lmx.errors import LmxError
 
 PACKINGS = ("packed", "concatenated", "padded")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from data.test_examples import BYTES, ROWS, Translate, spec_of
 
+from lmx.data.cache.encoding import Encoded
 from lmx.data.corpus import prepare_corpus
-from lmx.data.encoding import Encoded
 from lmx.errors import LmxError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmx.data.document import BadDocuments, ReadOptions
-from lmx.data.sources import join_sources, open_source
+from lmx.data.sources.sources import join_sources, open_source
 from lmx.errors import LmxError
 
 
@@ -211,7 +211,7 @@ def test_the_standard_library_is_megabytes_of_text_without_this_machines_paths()
 
 
 def test_the_standard_library_is_the_same_text_in_every_process():
-  code = "from lmx.data.stdlib import StdlibSource as S; print(S().fingerprint()['texts'])"
+  code = "from lmx.data.sources.stdlib import StdlibSource as S; print(S().fingerprint()['texts'])"
   environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2]), "LC_ALL": "C"}
   other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
   assert other.stdout.strip() == open_source("stdlib").fingerprint()["texts"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
+from lmx.data.cache.encoding import DataRequirements
 from lmx.data.corpus import Corpus, DataSpec, epoch_facts, make_eval_batches, make_loader, prepare_corpus
-from lmx.data.encoding import Needs
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.shapes import RowShare
 
@@ -24,7 +24,7 @@ def prepare(window: np.ndarray, rng: np.random.Generator) -> Batch:
   return {"tokens": window[:-1], "targets": window[1:], "loss_weights": rng.random(len(window) - 1, np.float32)}
 
 
-NEEDS = Needs(prepare, lookahead=1)
+NEEDS = DataRequirements(prepare, lookahead=1)
 
 
 @pytest.fixture(scope="module")

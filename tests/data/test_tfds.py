@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from lmx.data.corpus import DataSpec, prepare_corpus
-from lmx.data.document import BadDocuments, ReadOptions, Wanted
-from lmx.data.sources import join_sources, open_source
-from lmx.data.tfds import build_tfds
-from lmx.data.tokenizer import ByteTokenizer
-from lmx.data.values import BadValueError, class_name, plain
+from lmx.data.document import BadDocuments, ReadOptions, RequiredColumns
+from lmx.data.sources.sources import join_sources, open_source
+from lmx.data.sources.tfds import build_tfds
+from lmx.data.sources.values import BadValueError, class_name, plain
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 
 DOCUMENTS = [f"document \u00e9 {i}\n" * (i % 3 + 1) for i in range(25)]
@@ -88,11 +88,11 @@ def test_a_build_never_overwrites_and_leaves_nothing_half_done(data):
 def test_a_set_gives_records_and_names_the_columns_it_has(data):
   columns = {"text": "text", "label": "label", "text_b": "text_b"}
   source = open_source("tfds:mine", ReadOptions(columns=columns, tfds_dir=str(data / "sets")))
-  (first, *_) = source.records(Wanted(("text",), ("text_b",)), BadDocuments())
+  (first, *_) = source.records(RequiredColumns(("text",), ("text_b",)), BadDocuments())
   assert set(first.values) == {"text"}
   assert first.where == "tfds:mine train[0]"
   with pytest.raises(LmxError, match=r"tfds:mine: no column 'label' .there are text; try"):
-    next(source.records(Wanted(("text", "label")), BadDocuments()))
+    next(source.records(RequiredColumns(("text", "label")), BadDocuments()))
 
 
 def test_values_of_other_libraries_become_what_json_would_hold():

@@ -12,8 +12,8 @@ from laws import assert_law_catches
 
 from lmx.data.columns import column_values
 from lmx.data.corpus import DataSpec
-from lmx.data.document import BadDocuments, ReadOptions, Wanted
-from lmx.data.sources import open_source
+from lmx.data.document import BadDocuments, ReadOptions, RequiredColumns
+from lmx.data.sources.sources import open_source
 from lmx.errors import LmxError
 
 F = tfds.features
@@ -89,7 +89,7 @@ def folder(request, tmp_path_factory):
 
 def read(folder, column: str) -> list:
   source = open_source("tfds:probe", ReadOptions(columns={"x": column}, tfds_dir=str(folder)))
-  return [record.values["x"] for record in source.records(Wanted(("x",)), BadDocuments())]
+  return [record.values["x"] for record in source.records(RequiredColumns(("x",)), BadDocuments())]
 
 
 @pytest.mark.parametrize("column", COLUMNS)

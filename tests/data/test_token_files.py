@@ -7,12 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmx.data import token_files
-from lmx.data.corpus import DataSpec, Needs, epoch_facts, heldout_text, make_loader, make_tokenizer, prepare_corpus
+from lmx.data.corpus import (
+  DataRequirements,
+  DataSpec,
+  epoch_facts,
+  heldout_text,
+  make_loader,
+  make_tokenizer,
+  prepare_corpus,
+)
 from lmx.data.document import BadDocuments
-from lmx.data.sources import join_sources, open_source
+from lmx.data.sources import token_files
+from lmx.data.sources.sources import join_sources, open_source
 from lmx.data.spec import ReadOptions
-from lmx.data.tokenizer import ByteTokenizer, TokenizerSpec
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, TokenizerSpec
 from lmx.errors import LmxError
 
 BYTES = ByteTokenizer()
@@ -64,7 +72,7 @@ def test_a_shard_is_the_corpus_that_its_text_would_be(tmp_path, spec, name, bos,
     assert decoded(one) == decoded(other)
     assert (one.tokens, one.text_bytes) == (other.tokens, other.text_bytes)
   assert heldout_text(ids) == heldout_text(text)
-  needs = Needs(lambda ids, rng: {"tokens": ids[:-1], "targets": ids[1:]}, lookahead=1)
+  needs = DataRequirements(lambda ids, rng: {"tokens": ids[:-1], "targets": ids[1:]}, lookahead=1)
   assert epoch_facts(ids, needs) == epoch_facts(text, needs)
   batches = [next(make_loader(corpus, needs, batch_size=4, seed=0)) for corpus in (ids, text)]
   np.testing.assert_array_equal(batches[0]["tokens"], batches[1]["tokens"])

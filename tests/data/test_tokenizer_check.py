@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from lmx.data import huggingface_tokenizer
-from lmx.data.tokenizer import open_tokenizer
-from lmx.data.tokenizer_check import MOST_IDS, check_tokenizer_json
+from lmx.data.tokenizers import huggingface_tokenizer
+from lmx.data.tokenizers.tokenizer import open_tokenizer
+from lmx.data.tokenizers.tokenizer_check import MOST_IDS, check_tokenizer_json
 from lmx.errors import LmxError
 
 WORDS = {"<unk>": 0, "</s>": 1, "a": 2, "b": 3}

@@ -13,10 +13,10 @@ import tokenizers
 from laws import assert_law_catches
 
 from lmx.data import tokenizer_training
-from lmx.data.document import Wanted
+from lmx.data.document import RequiredColumns
+from lmx.data.sources.stdlib import StdlibSource
 from lmx.data.spec import DataSpec
-from lmx.data.stdlib import StdlibSource
-from lmx.data.tokenizer import (
+from lmx.data.tokenizers.tokenizer import (
   ByteTokenizer,
   SentencePieceTokenizer,
   Tokenizer,
@@ -25,7 +25,7 @@ from lmx.data.tokenizer import (
   open_tokenizer,
   train_sentencepiece,
 )
-from lmx.data.vocabulary import DESCRIPTION_FILE
+from lmx.data.tokenizers.vocabulary import DESCRIPTION_FILE
 from lmx.errors import LmxError
 
 TEXT = [
@@ -245,7 +245,7 @@ def test_a_tokenizer_is_trained_on_the_columns_that_an_objective_reads(tmp_path)
   columns = {"source": "source", "target": "target"}
   data = DataSpec(sources=(str(tmp_path / "a.jsonl"),), columns=columns, cache_dir=str(tmp_path), heldout_fraction=0)
   spec = TokenizerSpec(vocab_size=275, model_type="bpe")
-  tokenizer = tokenizer_training.make_tokenizer(spec, data, Wanted(("source", "target")))
+  tokenizer = tokenizer_training.make_tokenizer(spec, data, RequiredColumns(("source", "target")))
   assert [len(tokenizer.encode(text)) <= 2 for text in ("aaa", "eee", "zzz")] == [True, True, False]
 
 

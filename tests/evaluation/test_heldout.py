@@ -13,7 +13,7 @@ from laws import assert_law_catches
 from lmx.errors import LmxError
 from lmx.evaluation.baseline import xz_baseline, xz_bits_per_byte
 from lmx.evaluation.heldout import HeldOut, bits_per_byte, evaluate
-from lmx.mesh import make_mesh
+from lmx.parallel.mesh import make_mesh
 
 ROWS, LENGTH = 13, 5
 

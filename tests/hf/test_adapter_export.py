@@ -14,10 +14,10 @@ from safetensors.numpy import load_file
 from tiny_tasks import fine_tuned
 
 import lmx
+from lmx.api.loaded_run import LoadedRun
 from lmx.cli.main import main
 from lmx.errors import LmxError
 from lmx.hf.importing import import_hf
-from lmx.notebook import LoadedRun
 from lmx.training.state import blueprint_of
 
 ALL = ".*layers.*(query|key|value|out|up|gate|down)"

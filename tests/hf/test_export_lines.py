@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from laws import assert_law_catches
 
-from lmx import config as configs
-from lmx.build import export_as
+from lmx.config import loading as configs
 from lmx.errors import LmxError
+from lmx.experiment.build import export_as
 from lmx.hf.exporting import choose_family
 from lmx.objectives import OBJECTIVES
 

@@ -11,10 +11,10 @@ from laws import assert_law_catches
 from sentencepiece import sentencepiece_model_pb2 as model_format
 
 import lmx
-from lmx.data.tokenizer import ByteTokenizer, SentencePieceTokenizer, train_sentencepiece
+from lmx.api.tasks import text_prompts
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, SentencePieceTokenizer, train_sentencepiece
 from lmx.errors import LmxError
 from lmx.hf.tokenizer_files import Reading
-from lmx.tasks import text_prompts
 
 KINDS = ("bytes", "sentencepiece", "sentencepiece+3", "char", "unigram", "t5", "byte pairs", "word pieces")
 
@@ -84,7 +84,7 @@ def test_a_unigram_model_with_pieces_like_the_begin_of_a_special_name_has_a_toke
 # ---------------------------------------------------------------- whole exports
 
 
-def export(name: str, kind: str, folder, **settings) -> lmx.notebook.LoadedRun:
+def export(name: str, kind: str, folder, **settings) -> lmx.api.loaded_run.LoadedRun:
   run = exported_run(name, tokenizer(kind), **settings)
   lmx.to_hf(run, folder, family=name.partition("-")[0])
   return run

@@ -11,7 +11,7 @@ from laws import assert_law_catches
 
 from lmx.hf import families
 from lmx.hf.importing import import_hf
-from lmx.mesh import make_mesh
+from lmx.parallel.mesh import make_mesh
 from tools.parity import LIMIT, gradient_errors, round_trip
 from tools.reference import ours
 

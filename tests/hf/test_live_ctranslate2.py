@@ -15,7 +15,7 @@ from exported_models import exported_run, tokenizer
 from hf_folders import change_config, write_tokenizer
 
 import lmx
-from lmx.notebook import LoadedRun
+from lmx.api.loaded_run import LoadedRun
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("torch")

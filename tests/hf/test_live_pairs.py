@@ -10,9 +10,9 @@ from exported_models import CORPUS, published
 from hf_folders import write
 from tokenizers import Tokenizer, processors
 
-from lmx.data.tokenizer import HuggingFaceTokenizer
+from lmx.data.tokenizers.tokenizer import HuggingFaceTokenizer
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Setting
+from lmx.objectives.base import ObjectiveContext
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("torch")
@@ -36,7 +36,7 @@ def made(kind: str) -> tuple[Tokenizer, dict[str, str]]:
   return found, names
 
 
-def both(kind: str, folder: Path, token_types: int = 2) -> tuple[Any, Setting]:
+def both(kind: str, folder: Path, token_types: int = 2) -> tuple[Any, ObjectiveContext]:
   """AutoTokenizer's reader, and lmx's setting, of one folder."""
   tokenizer, names = made(kind)
   folder.mkdir()
@@ -44,7 +44,7 @@ def both(kind: str, folder: Path, token_types: int = 2) -> tuple[Any, Setting]:
   write(folder, "tokenizer_config.json", names | {"tokenizer_class": "PreTrainedTokenizerFast"})
   ours = HuggingFaceTokenizer(tokenizer.to_str().encode(), (folder / "tokenizer_config.json").read_bytes(), where=kind)
   theirs = importlib.import_module("transformers").AutoTokenizer.from_pretrained(folder)
-  return theirs, Setting(ours, LENGTH, LENGTH, "encoder", ("x", "y"), token_types, "own")
+  return theirs, ObjectiveContext(ours, LENGTH, LENGTH, "encoder", ("x", "y"), token_types, "own")
 
 
 def fields_of(found: Any) -> list[list[int]]:

@@ -14,8 +14,8 @@ from adapted_models import adapted, base_of
 from tiny_tasks import fine_tuned
 
 import lmx
+from lmx.api.loaded_run import LoadedRun
 from lmx.cli.main import main
-from lmx.notebook import LoadedRun
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("torch")

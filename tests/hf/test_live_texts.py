@@ -16,11 +16,11 @@ from golden_models import NAMES
 from tokenizer_folders import FOLDERS
 
 import lmx
+from lmx.api.tasks import open_text
 from lmx.errors import LmxError
 from lmx.hf.families import FAMILIES as FAMILY_NAMES
 from lmx.hf.importing import read_tokenizer
 from lmx.hf.tokenizer_files import Reading
-from lmx.tasks import open_text
 from tools.reference.cases import draw_case
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
@@ -31,7 +31,7 @@ CASES += [("bert-classification-8", kind) for kind in ("char", "unigram", "word 
 CASES += [(name, "modernbert") for name in NAMES if name.startswith("modernbert")]
 
 
-def export(name: str, kind: str, folder: Path, **settings) -> lmx.notebook.LoadedRun:
+def export(name: str, kind: str, folder: Path, **settings) -> lmx.api.loaded_run.LoadedRun:
   run = exported_run(name, tokenizer(kind), **settings)
   lmx.to_hf(run, folder, family=name.partition("-")[0])
   return run

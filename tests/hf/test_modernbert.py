@@ -9,9 +9,9 @@ from golden_models import GOLDEN
 from hf_folders import change_weights, copy
 
 import lmx
-from lmx import config as configs
-from lmx.build import export_as
+from lmx.config import loading as configs
 from lmx.errors import LmxError
+from lmx.experiment.build import export_as
 from lmx.hf.exporting import export_hf
 from lmx.hf.importing import import_hf
 

@@ -14,7 +14,7 @@ from hf_folders import change_config, change_weights, copy, write
 from safetensors.numpy import load_file, save_file
 
 from lmx.cli import main
-from lmx.config import base_config, check, from_json, to_json
+from lmx.config.loading import base_config, check, from_json, to_json
 from lmx.errors import ConfigError, LmxError, message
 from lmx.hf import importing
 from lmx.hf.importing import import_hf
@@ -43,7 +43,7 @@ def test_numbers_that_the_tensors_cant_have_are_refused_before_a_model_is_made(
   tmp_path, monkeypatch, key, value, expected
 ):
   folder = copy(LLAMA, tmp_path / "model", **{key: value})
-  monkeypatch.setattr(importing, "blueprint", lambda make: pytest.fail("a model was made"))
+  monkeypatch.setattr(importing, "abstract_model", lambda make: pytest.fail("a model was made"))
   with pytest.raises(LmxError, match=expected):
     import_hf(folder)
 

@@ -10,8 +10,8 @@ from laws import assert_law_catches
 from specimens import DECODERS, ENCODER_DECODERS, ENCODERS, SPECIMENS, model_of, quick_jit
 from tiny_rows import LENGTH, MEMORY
 
-import lmx.nn.attention
-from lmx.nn.masks import Mask
+import lmx.nn.attention.attention
+from lmx.nn.attention.masks import Mask
 
 SEGMENTS = np.array([[1] * 6 + [2] * 8 + [0] * 2], np.int32)
 MEMORY_SEGMENTS = np.array([[1] * 4 + [2] * 7 + [0]], np.int32)
@@ -89,7 +89,7 @@ def test_the_isolation_law_notices_each_forgotten_part_of_the_mask(name, forgott
   def broken(query_segments=None, key_segments=None, **rest):
     return Mask(**({"query_segments": query_segments, "key_segments": key_segments} | rest | forgotten))
 
-  monkeypatch.setattr(lmx.nn.attention, "Mask", broken)
+  monkeypatch.setattr(lmx.nn.attention.attention, "Mask", broken)
   assert_law_catches(check_isolation, influence, name)
 
 

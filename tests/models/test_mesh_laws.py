@@ -27,10 +27,11 @@ from mesh_cases import (
 from specimens import DECODERS, SPECIMENS, build, quick_jit, with_spec
 
 from lmx.errors import LmxError
-from lmx.mesh import batch_sharding
-from lmx.nn import dispatch, losses, pipeline
+from lmx.nn import losses, pipeline
+from lmx.nn.moe import dispatch
 from lmx.nn.pipeline import check_stages, schedule_of
-from lmx.sharding import storage_shardings, use_layout
+from lmx.parallel.mesh import batch_sharding
+from lmx.parallel.sharding import storage_shardings, use_layout
 from lmx.training.checkpoint import Checkpointer
 from lmx.trees import named_leaves
 

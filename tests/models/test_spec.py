@@ -11,12 +11,12 @@ from flax import nnx
 from specimens import BASE, ENCODER, ENCODER_DECODER, SPECIMENS, build, quick_jit
 
 from lmx.errors import LmxError
-from lmx.mesh import make_mesh
 from lmx.models import MODELS
 from lmx.models.spec import EncoderSpec, TransformerSpec
 from lmx.models.transformer import Transformer
-from lmx.nn.kernels import Extras
-from lmx.sharding import Layout
+from lmx.nn.attention.kernels import Extras
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout
 from lmx.training.state import blueprint_of
 from lmx.trees import count, map_variables, named_leaves
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.mesh import make_mesh
-from lmx.nn.flash_attention import seen_range, splash_attention
-from lmx.nn.kernel_check import packed_segments
-from lmx.nn.kernels import KERNELS, Extras
-from lmx.nn.masks import Mask
-from lmx.sharding import Layout, use_layout
+from lmx.nn.attention.flash import seen_range, splash_attention
+from lmx.nn.attention.kernel_check import packed_segments
+from lmx.nn.attention.kernels import KERNELS, Extras
+from lmx.nn.attention.masks import Mask
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout, use_layout
 
 SEGMENTS = packed_segments(2, 128)
 MASKS = {

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.nn import linear, losses, norm
+from lmx.nn import losses
+from lmx.nn.layers import linear, norm
+from lmx.nn.layers.norm import LayerNorm
 from lmx.nn.losses import Head, cross_entropy
-from lmx.nn.norm import LayerNorm
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:

@@ -9,10 +9,10 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.errors import LmxError
-from lmx.nn import kernels
-from lmx.nn.kernel_check import check_kernel, kernel_errors
-from lmx.nn.kernels import KERNELS, Extras
-from lmx.nn.masks import Mask
+from lmx.nn.attention import kernels
+from lmx.nn.attention.kernel_check import check_kernel, kernel_errors
+from lmx.nn.attention.kernels import KERNELS, Extras
+from lmx.nn.attention.masks import Mask
 
 HERE = [name for name, kernel in KERNELS.items() if name != "reference" and kernel.platforms in ((), ("cpu",))]
 SHAPE = {"heads": 4, "kv_heads": 2, "head_width": 8, "dtype": "float32", "window": None, "extras": Extras()}

@@ -12,9 +12,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from laws import assert_law_catches
 from specimens import quick_jit
 
-from lmx.mesh import batch_sharding, make_mesh
 from lmx.nn.losses import Head, cross_entropy, token_log_probs
-from lmx.sharding import Layout, use_layout
+from lmx.parallel.mesh import batch_sharding, make_mesh
+from lmx.parallel.sharding import Layout, use_layout
 
 B, L, D, V = 2, 5, 8, 12
 HEADS = {

@@ -11,11 +11,11 @@ from flax import nnx
 from laws import assert_law_catches
 from specimens import quick_jit
 
-from lmx.mesh import make_mesh
-from lmx.nn import lstm
-from lmx.nn.initializers import make_scheme
-from lmx.nn.lstm import LSTMLayer
-from lmx.sharding import Layout, storage_shardings, use_layout
+from lmx.nn.layers import lstm
+from lmx.nn.layers.initializers import make_scheme
+from lmx.nn.layers.lstm import LSTMLayer
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout, storage_shardings, use_layout
 from lmx.trees import named_leaves
 
 B, L, D = 4, 7, 8

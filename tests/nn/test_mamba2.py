@@ -12,11 +12,11 @@ from flax import nnx
 from laws import assert_law_catches
 from specimens import quick_jit
 
-from lmx.mesh import make_mesh
 from lmx.nn.context import Context
-from lmx.nn.initializers import make_scheme
-from lmx.nn.mamba2 import Mamba2, MambaShape, MambaState, chunked_scan
-from lmx.sharding import Layout, storage_shardings, use_layout
+from lmx.nn.layers.initializers import make_scheme
+from lmx.nn.layers.mamba2 import Mamba2, MambaShape, MambaState, chunked_scan
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout, storage_shardings, use_layout
 from lmx.trees import count, named_leaves
 
 SHAPE = MambaShape(width=8, heads=4, head_width=4, state=6, groups=2, conv=4, chunk=4, norm_eps=1e-5)

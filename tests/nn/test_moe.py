@@ -14,16 +14,16 @@ from laws import assert_law_catches
 from specimens import equations, quick_jit
 
 from lmx.errors import LmxError
-from lmx.mesh import make_mesh
 from lmx.models.spec import TransformerSpec
-from lmx.nn import dispatch as dispatching
-from lmx.nn.activations import ACTIVATIONS
+from lmx.nn.attention.kernel_check import check_experts, expert_errors
 from lmx.nn.context import Context
-from lmx.nn.grouped import grouped_product, matrix_gradients
-from lmx.nn.initializers import make_scheme
-from lmx.nn.kernel_check import check_experts, expert_errors
-from lmx.nn.moe import MixtureOfExperts, MixtureShape
-from lmx.sharding import Layout, storage_shardings, use_layout
+from lmx.nn.layers.activations import ACTIVATIONS
+from lmx.nn.layers.initializers import make_scheme
+from lmx.nn.moe import dispatch as dispatching
+from lmx.nn.moe.grouped import grouped_product, matrix_gradients
+from lmx.nn.moe.layer import MixtureOfExperts, MixtureShape
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout, storage_shardings, use_layout
 from lmx.trees import named_leaves
 
 SHAPE = MixtureShape(

@@ -10,14 +10,14 @@ import pytest
 from flax import nnx
 from laws import assert_law_catches
 
-from lmx.nn.activations import ACTIVATIONS
-from lmx.nn.dropout import dropout
-from lmx.nn.embedding import Embedding
-from lmx.nn.initializers import Fan, make_scheme
-from lmx.nn.linear import Linear, contract
-from lmx.nn.masks import Mask
-from lmx.nn.norm import LayerNorm, RMSNorm, ZeroCenteredRMSNorm
-from lmx.nn.positions import (
+from lmx.nn.attention.masks import Mask
+from lmx.nn.layers.activations import ACTIVATIONS
+from lmx.nn.layers.dropout import dropout
+from lmx.nn.layers.embedding import Embedding
+from lmx.nn.layers.initializers import Fan, make_scheme
+from lmx.nn.layers.linear import Linear, contract
+from lmx.nn.layers.norm import LayerNorm, RMSNorm, ZeroCenteredRMSNorm
+from lmx.nn.layers.positions import (
   relative_buckets,
   rope_frequencies,
   rotary_tables,

@@ -14,13 +14,13 @@ from laws import assert_law_catches
 from specimens import SPECIMENS, build, equations, quick_jit, with_spec
 from tiny_rows import loss_of, packed_and_apart, without_prefix
 
-import lmx.nn.quantized
+import lmx.nn.layers.quantized
 from lmx.errors import LmxError
-from lmx.mesh import batch_sharding, make_mesh
-from lmx.nn.linear import contract
-from lmx.nn.lora import named_linears
-from lmx.nn.quantized import QUANTIZATIONS, check_quantization, describe_quantization
-from lmx.sharding import Layout, storage_shardings, use_layout
+from lmx.nn.layers.linear import contract
+from lmx.nn.layers.lora import named_linears
+from lmx.nn.layers.quantized import QUANTIZATIONS, check_quantization, describe_quantization
+from lmx.parallel.mesh import batch_sharding, make_mesh
+from lmx.parallel.sharding import Layout, storage_shardings, use_layout
 from lmx.trees import named_leaves
 from lmx.units import CHIPS
 
@@ -214,7 +214,7 @@ def test_experts_are_refused():
 
 
 def test_a_machine_without_the_package_is_told_how_to_get_it(monkeypatch):
-  monkeypatch.setattr(lmx.nn.quantized.importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(lmx.nn.layers.quantized.importlib.util, "find_spec", lambda name: None)
   check_quantization("none", "cpu")
   with pytest.raises(LmxError, match=r"pip install 'lmx\[quantized\]'"):
     check_quantization("int8", "cpu")
@@ -238,7 +238,7 @@ def test_a_machine_without_the_package_is_told_how_to_get_it(monkeypatch):
   ],
 )
 def test_a_chip_without_units_for_it_is_refused_with_those_that_have_them(kind, device, allowed, monkeypatch):
-  monkeypatch.setattr(lmx.nn.quantized.importlib.util, "find_spec", lambda name: object())
+  monkeypatch.setattr(lmx.nn.layers.quantized.importlib.util, "find_spec", lambda name: object())
   if not allowed:
     return check_quantization(kind, device)
   with pytest.raises(LmxError, match=allowed):

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from objectives.tiny_models import TableModel, table_model
 
-from lmx.data.assemble import Assemble
-from lmx.data.encoding import Needs
-from lmx.data.rows import Piece
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.batches.assemble import Assemble
+from lmx.data.batches.rows import Piece
+from lmx.data.cache.encoding import DataRequirements
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Objective, Setting
+from lmx.objectives.base import Objective, ObjectiveContext
 
 TOKENIZER = ByteTokenizer().extended(32)
 LENGTH, ENCODER_LENGTH = 48, 56
@@ -79,7 +79,7 @@ CASES: dict[str, Case] = {
 def objective_of(name: str, template: str | None = None) -> Objective:
   """The objective of a case. Chats need a template file, of short turns."""
   case = CASES[name]
-  setting = Setting(TOKENIZER, LENGTH, ENCODER_LENGTH, case.family, case.labels, token_types=2)
+  setting = ObjectiveContext(TOKENIZER, LENGTH, ENCODER_LENGTH, case.family, case.labels, token_types=2)
   options = dict(case.options)
   if "chat_template" in OBJECTIVES[name].options:
     options["chat_template"] = template
@@ -96,7 +96,7 @@ def pieces_of(name: str, objective: Objective) -> list[list[Piece]]:
 
 def batch_of(name: str, objective: Objective, seed: int = 0) -> dict[str, np.ndarray]:
   """The case's batch, put together as the data room does it."""
-  needs = Needs(
+  needs = DataRequirements(
     prepare=objective.prepare,
     lookahead=objective.lookahead,
     window_length=objective.window_length,

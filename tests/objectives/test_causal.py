@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from objectives.tiny_models import table_model
 
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.models import MODELS
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Setting
+from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.parts import with_auxiliary
 
-SETTING = Setting(ByteTokenizer(), length=16, encoder_length=16, architecture="transformer")
+SETTING = ObjectiveContext(ByteTokenizer(), length=16, encoder_length=16, architecture="transformer")
 
 
 def batch_of(vocab_size: int) -> dict[str, np.ndarray]:

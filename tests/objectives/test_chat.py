@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data.encoding import BadExampleError
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.cache.encoding import BadExampleError
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Setting
+from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.chat_samples import answer_spans
 from lmx.objectives.chat_template import ChatTemplate, chatml, find_template
 
@@ -30,7 +30,7 @@ def encoder(template: str | None = None, tmp_path: Path | None = None, length: i
   if template is not None:
     path = tmp_path / "template.jinja"
     path.write_text(template)
-  setting = Setting(TOKENIZER, length, length, "transformer")
+  setting = ObjectiveContext(TOKENIZER, length, length, "transformer")
   return OBJECTIVES["chat"].make(setting, z_loss=0.0, chat_template=path and str(path)).encoder
 
 
@@ -203,7 +203,7 @@ def test_a_template_that_is_none_is_refused_before_any_data_is_read(tmp_path):
   with pytest.raises(LmxError, match=r"template.jinja is not a Jinja template"):
     encoder("{% for %}", tmp_path)
   with pytest.raises(LmxError, match=r"config.objective.chat_template: got 'nowhere'"):
-    OBJECTIVES["chat"].make(Setting(TOKENIZER, 8, 8, "transformer"), z_loss=0.0, chat_template="nowhere")
+    OBJECTIVES["chat"].make(ObjectiveContext(TOKENIZER, 8, 8, "transformer"), z_loss=0.0, chat_template="nowhere")
 
 
 @pytest.mark.parametrize(

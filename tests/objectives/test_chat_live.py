@@ -16,7 +16,7 @@ from objectives.rewriting import TEMPLATES, TWO_TURNS
 from objectives.test_chat_samples import CALLING, SHORT, SPECIAL, TOOLS
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
-from lmx.data.tokenizer import ByteTokenizer, open_tokenizer, train_sentencepiece
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, open_tokenizer, train_sentencepiece
 from lmx.objectives.chat_samples import fitted, samples
 from lmx.objectives.chat_template import CHATML, ChatTemplate, find_template
 

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from lmx.data.encoding import BadExampleError
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.api.tasks import unanswered
+from lmx.data.cache.encoding import BadExampleError
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Setting
+from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.chat_rows import Chat, chat_of
 from lmx.objectives.dpo import preferences_of
-from lmx.tasks import unanswered
 
 USER, YES, NO = (
   {"role": role, "content": text} for role, text in (("user", "q"), ("assistant", "y"), ("assistant", "n"))
@@ -20,7 +20,7 @@ USER, YES, NO = (
 SYSTEM = {"role": "system", "content": "s"}
 FUNCTION = {"name": "weather", "parameters": {"type": "object"}}
 TOOL = {"type": "function", "function": FUNCTION}
-SETTING = Setting(ByteTokenizer(), 256, 256, "transformer")
+SETTING = ObjectiveContext(ByteTokenizer(), 256, 256, "transformer")
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,16 @@ from laws import assert_law_catches
 from objectives import rewriting
 from objectives.rewriting import TEMPLATES, TWO_TURNS
 
-from lmx.data.encoding import BadExampleError
-from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer
+from lmx.api.tasks import chat_prompt
+from lmx.data.cache.encoding import BadExampleError
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Setting
+from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.chat import APART, OTHERWISE
 from lmx.objectives.chat_rows import Chat
 from lmx.objectives.chat_samples import answer_end, fitted, samples
 from lmx.objectives.chat_template import ChatTemplate, find_template
-from lmx.tasks import chat_prompt
 
 SPECIAL = (
   "<s>",
@@ -122,7 +122,7 @@ def test_auto_keeps_a_chat_together_where_no_turn_is_rewritten(name):
 def encoder(name: str, tmp_path: Path, objective: str = "chat", **options):
   file = tmp_path / "template.jinja"
   file.write_text(TEMPLATES[name])
-  setting = Setting(TOKENIZER, 512, 512, "transformer")
+  setting = ObjectiveContext(TOKENIZER, 512, 512, "transformer")
   given = {"z_loss": 0.0} if objective == "chat" else {"dpo_beta": 0.1}
   return OBJECTIVES[objective].make(setting, **given, chat_template=str(file), **options).encoder
 

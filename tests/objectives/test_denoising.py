@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Setting
+from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.denoising import Denoiser, random_lengths
 
 TOKENIZER = ByteTokenizer().extended(150)
@@ -17,12 +17,12 @@ UL2 = ((2.0, 0.15, 3.0), (2.0, 0.15, 8.0), (2.0, 0.5, 3.0), (2.0, 0.5, 8.0), (1.
 
 
 def spans(length=114, encoder_length=512, corrupted=0.15, span_length=3.0, tokenizer=TOKENIZER):
-  setting = Setting(tokenizer, length, encoder_length, "encoder_decoder")
+  setting = ObjectiveContext(tokenizer, length, encoder_length, "encoder_decoder")
   return OBJECTIVES["span_corruption"].make(setting, z_loss=0.0, corrupted=corrupted, span_length=span_length)
 
 
 def mixture(length=400, encoder_length=512, denoisers=UL2):
-  setting = Setting(TOKENIZER, length, encoder_length, "encoder_decoder")
+  setting = ObjectiveContext(TOKENIZER, length, encoder_length, "encoder_decoder")
   return OBJECTIVES["denoising"].make(setting, z_loss=0.0, denoisers=denoisers)
 
 

@@ -8,11 +8,11 @@ import pytest
 import tokenizers
 from laws import assert_law_catches
 
-from lmx.data.encoding import BadExampleError
-from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer
+from lmx.data.cache.encoding import BadExampleError
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES, span, tagging
-from lmx.objectives.base import Setting
+from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.chat_rows import as_messages
 from lmx.objectives.examples import longest_first
 
@@ -36,7 +36,7 @@ WORDS = _word_pieces()
 
 
 def make(name, family="encoder", length=32, tokenizer=WORDS, labels=(), token_types=2, encoder_length=16, **options):
-  setting = Setting(tokenizer, length, encoder_length, family, labels, token_types)
+  setting = ObjectiveContext(tokenizer, length, encoder_length, family, labels, token_types)
   return OBJECTIVES[name].make(setting, **options)
 
 

@@ -9,14 +9,14 @@ import tokenizers
 from laws import assert_law_catches
 from tokenizers import processors
 
-from lmx.data.encoding import Encoded
-from lmx.data.framing import FIRST, read_framing
-from lmx.data.tokenizer import ByteTokenizer, HuggingFaceTokenizer
+from lmx.api.tasks import framed
+from lmx.data.cache.encoding import Encoded
+from lmx.data.tokenizers.framing import FIRST, read_framing
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Setting
+from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.examples import Frame, find_framing
-from lmx.tasks import framed
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "[SEP]", "a", "b", "c", "d", "e", "f", "g"]
 S, END = 0, 2
@@ -46,7 +46,7 @@ def reader(processor) -> HuggingFaceTokenizer:
 
 
 def frame(tokenizer, length: int, architecture: str = "transformer", name: str = "own", token_types: int = 2) -> Frame:
-  return Frame.of(Setting(tokenizer, length, length, architecture, (), token_types, name))
+  return Frame.of(ObjectiveContext(tokenizer, length, length, architecture, (), token_types, name))
 
 
 def check_equals_the_library(cut, processor, texts: list[str], length: int) -> None:
@@ -108,7 +108,7 @@ PROCESSORS["xlm-r"] = processors.TemplateProcessing(
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_head_reads_a_pair_as_its_tokenizer_frames_it(name):
   tokenizer, (pair, second, types) = reader(PROCESSORS[name]), PAIRS[name]
-  setting = Setting(tokenizer, 16, 16, "encoder", ("x", "y"), 2, "own")
+  setting = ObjectiveContext(tokenizer, 16, 16, "encoder", ("x", "y"), 2, "own")
   row = {"text": "a b", "text_b": "c d", "label": "x"}
   found = [
     OBJECTIVES["classification"].make(setting, multi_label=False).encoder(row).fields,
@@ -136,7 +136,7 @@ def check_two_rows(encode, tokenizer) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_an_embedding_head_frames_each_text_of_a_pair_by_itself(name):
   tokenizer = reader(PROCESSORS[name])
-  setting = Setting(tokenizer, 16, 16, "encoder", (), 2, "own")
+  setting = ObjectiveContext(tokenizer, 16, 16, "encoder", (), 2, "own")
   encoder = OBJECTIVES["contrastive"].make(setting, temperature=0.05).encoder
   check_two_rows(encoder, tokenizer)
   ids, _ = framed([{"text": "a b"}, {"text": "c d e"}], setting)  # What `embed` reads: the rows that were trained on.
@@ -157,7 +157,7 @@ def test_the_law_catches_an_embedding_that_reads_its_pair_as_one_row():
 
 def test_tags_stand_on_their_words_whatever_is_around_them():
   for name, before in (("none", 0), ("template", 1), ("roberta", 1), ("sequence", 0)):
-    setting = Setting(reader(PROCESSORS[name]), 16, 16, "transformer", ("x", "y"), 0, "own")
+    setting = ObjectiveContext(reader(PROCESSORS[name]), 16, 16, "transformer", ("x", "y"), 0, "own")
     fields = OBJECTIVES["tagging"].make(setting).encoder({"tokens": "a b", "tags": "y x"}).fields
     assert np.flatnonzero(fields["loss_weights"]).tolist() == [before, before + 1]
     assert fields["targets"][before : before + 2].tolist() == [1, 0]

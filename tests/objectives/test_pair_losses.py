@@ -10,12 +10,12 @@ import pytest
 from objectives.cases import SHORT_CHATS, TOKENIZER, batch_of, model_of, objective_of
 from objectives.tiny_models import table_model
 
-from lmx.data.encoding import BadExampleError
+from lmx.data.cache.encoding import BadExampleError
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Objective, Setting
+from lmx.objectives.base import Objective, ObjectiveContext
 
-SETTING = Setting(TOKENIZER, 64, 64, "transformer")
+SETTING = ObjectiveContext(TOKENIZER, 64, 64, "transformer")
 
 
 @pytest.fixture(scope="module")

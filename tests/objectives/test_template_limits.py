@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from lmx.data.encoding import BadExampleError
-from lmx.data.vocabulary import ByteTokenizer
+from lmx.data.cache.encoding import BadExampleError
+from lmx.data.tokenizers.vocabulary import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.objectives.chat_template import ChatTemplate
 from lmx.objectives.template_process import PROCESS

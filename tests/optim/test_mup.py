@@ -15,7 +15,7 @@ from lmx.nn.losses import cross_entropy
 from lmx.optim.mup import is_matrix, mup_rates
 from lmx.optim.optimizers import make_optimizer
 from lmx.optim.schedules import make_schedule
-from lmx.training.state import blueprint
+from lmx.training.state import abstract_model
 
 BASE, WIDE, STEPS = 32, 512, 4
 
@@ -32,7 +32,7 @@ def changes(width: int, mup: bool) -> dict[str, float]:
   """How far a few updates of Adam move logits and hidden states on average, by name."""
   chosen = spec(width, mup)
   make = lambda key: Transformer(chosen, rngs=nnx.Rngs(key))  # noqa: E731
-  plan = blueprint(make)
+  plan = abstract_model(make)
   optimizer = make_optimizer(
     "adam", schedule=make_schedule("constant", peak_lr=5e-3, total_steps=STEPS), b1=0.9, b2=0.99, eps=1e-12,
     weight_decay=0.0, decay_rules=((".*", 0.0),), axes=plan.axes, shapes=plan.dimensions,
@@ -79,7 +79,7 @@ def test_at_the_base_width_nothing_changes():
 
 
 def test_matrices_in_blocks_learn_more_slowly_and_nothing_else_does():
-  plan = blueprint(lambda key: Transformer(spec(64, True), rngs=nnx.Rngs(key)))
+  plan = abstract_model(lambda key: Transformer(spec(64, True), rngs=nnx.Rngs(key)))
   rates = mup_rates(plan.axes, 0.5)
   slow = {name for name, rate in rates.items() if rate == 0.5}
   assert slow == {name for name in rates if name.startswith("layers.") and name.endswith(".kernel")}

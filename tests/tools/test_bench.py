@@ -12,8 +12,8 @@ import pytest
 from laws import assert_law_catches
 from tiny_runs import COMPILED
 
-from lmx import config as configs
-from lmx.build import imagine
+from lmx.config import loading as configs
+from lmx.experiment.build import abstract_setup
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,7 +110,7 @@ def test_the_sizes_of_every_sweep_make_a_model(monkeypatch):
   for sweep in scaling.SWEEPS.values():
     for variant in sweep.variants:
       config = configs.load("configs/base.py", sweep.overrides(sweep.sizes[-1], variant))
-      network, _ = imagine(config, sweep.sizes[-1] if sweep.key is None else 1)
+      network, _ = abstract_setup(config, sweep.sizes[-1] if sweep.key is None else 1)
       assert network.spec.width in (sweep.sizes[-1], sweep.fixed["model.width"])
 
 

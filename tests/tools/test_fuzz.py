@@ -9,7 +9,7 @@ import time
 import pytest
 from laws import assert_law_catches
 
-from lmx.data import files
+from lmx.data.sources import files
 from lmx.errors import LmxError
 from lmx.objectives import columns
 from tools.fuzz import loop, mutations

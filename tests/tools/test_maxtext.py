@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from laws import assert_law_catches
 
-from lmx import config as configs
+from lmx.config import loading as configs
 from lmx.errors import LmxError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from tiny_training import Program, assert_same, host, make_batch, make_model, op
 from lmx.errors import LmxError
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.training.checkpoint import Checkpointer, best_step, find_checkpoint, read_extra, restore_model, whole_steps
-from lmx.training.start import begin
+from lmx.training.initialize import initialize
 from lmx.training.step import StepOptions
 
 EMA = StepOptions(ema=0.9)
@@ -208,7 +208,7 @@ def test_a_run_starts_from_its_own_checkpoint_then_from_another_run_then_fresh(s
 
   def start(**sources):
     with Checkpointer(tmp_path) as checkpoints:
-      found = begin(checkpoints, chosen.abstract, plan(), optimizer(), make_model, key, **sources)
+      found = initialize(checkpoints, chosen.abstract, plan(), optimizer(), make_model, key, **sources)
       if found.source != "resumed":
         checkpoints.save(1, dataclasses.replace(found.state, step=found.state.step + 1), {"position": 1})
     return found

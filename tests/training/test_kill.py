@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.signals import StopSignals
+from lmx.parallel.signals import StopSignals
 from lmx.training.checkpoint import find_checkpoint, read_extra, restore_model, whole_steps
 
 # Saves one checkpoint after the other, each with all numbers equal to its step, and says when it begins one.
@@ -23,7 +23,7 @@ SAVER = """
 import sys
 import jax, jax.numpy as jnp
 from lmx.training.checkpoint import Checkpointer
-from lmx.training.guard import new_guard
+from lmx.training.skipping import new_guard
 from lmx.training.state import TrainState
 
 def state(step):
@@ -40,7 +40,7 @@ for step in range(first, first + 1000):
 # The handler writes past Python's streams: the signal may arrive while "ready" is still being flushed.
 HANDLER = """
 import os, sys, time
-from lmx.signals import StopSignals
+from lmx.parallel.signals import StopSignals
 with StopSignals(lambda name: os.write(1, f"{name}\\n".encode())) as stop:
   print("ready", flush=True)
   while True:
@@ -121,7 +121,7 @@ def test_a_loop_that_listens_ends_in_its_own_way():
 # The main thread locks a mutex twice, in C and without the interpreter's lock: it is as deaf as while XLA compiles.
 DEAF = """
 import ctypes, os, sys
-from lmx.signals import StopSignals
+from lmx.parallel.signals import StopSignals
 with StopSignals(lambda name: os.write(1, f"{name}\\n".encode()), lambda number, name: os._exit(128 + number)) as stop:
   stop.unsaved = "unsaved" in sys.argv
   print("ready", flush=True)

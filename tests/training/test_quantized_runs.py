@@ -13,8 +13,8 @@ from laws import assert_law_catches
 from tiny_runs import experiment, lines, saved
 
 import lmx
-from lmx import loop
 from lmx.models.spec import TransformerSpec
+from lmx.run import loop
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("qwix") is None, reason="needs qwix: lmx[quantized]")
 STEPS = 30

@@ -12,10 +12,10 @@ from laws import assert_law_catches
 from tiny_training import assert_close, assert_same, host, layout, loss, make_batch, optimizer, plan, program
 
 from lmx.errors import LmxError
-from lmx.mesh import global_batch
-from lmx.training.guard import judge, new_guard
+from lmx.parallel.mesh import global_batch
+from lmx.training.skipping import new_guard, should_skip
 from lmx.training.state import TrainState, blueprint_of
-from lmx.training.step import StepOptions, Task, check_options, make_eval_step
+from lmx.training.step import ModelLoss, StepOptions, check_options, make_eval_step
 
 EMA = StepOptions(ema=0.9)
 
@@ -92,7 +92,7 @@ def test_a_spike_of_the_gradient_norm_is_skipped_and_training_goes_on():
 def run_guard(norms, **settings):
   guard, applied = new_guard(), []
   for norm in norms:
-    apply, guard = judge(guard, jnp.ones(()), jnp.asarray(norm, jnp.float32), **settings)
+    apply, guard = should_skip(guard, jnp.ones(()), jnp.asarray(norm, jnp.float32), **settings)
     applied.append(bool(apply))
   return applied
 
@@ -164,7 +164,7 @@ def test_evaluation_gives_sums_that_add_up_over_batches_and_meshes():
   sums = []
   for mesh in ((1, 1, 1), (2, 2, 2)):
     chosen = program(mesh=mesh)
-    step = make_eval_step(Task(loss, plan(), chosen.layout))
+    step = make_eval_step(ModelLoss(loss, plan(), chosen.layout))
     found, predictions, carry = step(chosen.fresh().evaluated, None, global_batch(make_batch(0), chosen.layout.mesh))
     assert (predictions, carry) == ({}, None)
     sums.append(found)

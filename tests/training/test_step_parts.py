@@ -30,10 +30,10 @@ from lmx.optim.optimizers import make_optimizer
 from lmx.optim.rules import rate_multipliers
 from lmx.optim.schedules import make_schedule
 from lmx.training.checkpoint import Checkpointer
+from lmx.training.initialize import copy_of_start, initialize
 from lmx.training.plateau import after_evaluation, new_plateau
-from lmx.training.start import begin, copy_of_start
 from lmx.training.state import Parts, abstract_state, init_state
-from lmx.training.step import StepOptions, Task, make_train_step
+from lmx.training.step import ModelLoss, StepOptions, make_train_step
 
 ONLY_PARAMETERS = Parts()
 FROZEN = (("embedding", 0.0), (r".*\.up", 0.5), (".*", 1.0))
@@ -50,7 +50,7 @@ def sgd(rules=((".*", 1.0),), name: str = "sgd"):
 def trained(optimizer, objective=loss, parts=ONLY_PARAMETERS, options=PLAIN, steps=2, mesh=(1, 1, 1)):
   """(the first state, the last state, metrics of the last step)."""
   abstract = abstract_state(plan(), optimizer, layout(*mesh), parts)
-  step = make_train_step(Task(objective, plan(), layout(*mesh), parts.reference), optimizer, options, abstract)
+  step = make_train_step(ModelLoss(objective, plan(), layout(*mesh), parts.reference), optimizer, options, abstract)
   state = init_state(make_model, jax.random.key(0), plan(), optimizer, abstract)
   if parts.reference is not None:
     state = dataclasses.replace(state, reference=copy_of_start(abstract.reference, state.params))
@@ -107,7 +107,9 @@ def test_a_reference_is_restored_and_not_made_again(tmp_path):
 
   def start():
     with Checkpointer(tmp_path, background=False) as checkpoints:
-      found = begin(checkpoints, abstract, plan(), optimizer, make_model, jax.random.key(0), reference=copy_of_start)
+      found = initialize(
+        checkpoints, abstract, plan(), optimizer, make_model, jax.random.key(0), reference=copy_of_start
+      )
       later = {name: value + 1 for name, value in found.state.params.items()}
       checkpoints.save(1, dataclasses.replace(found.state, params=later), {})
       return found.state
@@ -146,7 +148,7 @@ def test_the_rate_falls_after_an_evaluation_without_progress_only():
 
 def test_the_step_uses_the_fallen_rate():
   abstract = abstract_state(plan(), sgd(), layout(), Parts(plateau=True))
-  step = make_train_step(Task(loss, plan(), layout()), sgd(), StepOptions(), abstract)
+  step = make_train_step(ModelLoss(loss, plan(), layout()), sgd(), StepOptions(), abstract)
   state = init_state(make_model, jax.random.key(0), plan(), sgd(), abstract)
   state = dataclasses.replace(state, plateau=after_evaluation(after_evaluation(state.plateau, 1.0, 0.5), 1.0, 0.5))
   _, metrics = step(state, make_batch(0))

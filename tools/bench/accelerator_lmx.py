@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from lmx import config as configs
-from lmx.build import imagine
-from lmx.mesh import global_batch
+from lmx.config import loading as configs
+from lmx.experiment.build import abstract_setup
 from lmx.objectives.parts import token_loss
+from lmx.parallel.mesh import global_batch
 from lmx.training.meter import peak_memory, peak_of
 from lmx.training.state import init_state
 from lmx.training.step import make_train_step
@@ -33,7 +33,7 @@ def measure(setting: Mapping[str, Any]) -> dict[str, Any]:
     seconds of a step in each window, of the first step, losses, bytes, parameters, and FLOPs and peak FLOP/s.
   """
   config = configs.load(setting["config"], setting["overrides"])
-  network, sizes = imagine(config, None, token_loss())
+  network, sizes = abstract_setup(config, None, token_loss())
   rows, length = config.train.batch_size, sizes["length"]
   batch = global_batch(make_batch(rows, length, network.spec.vocab_size, setting["documents"]), network.layout.mesh)
   state = init_state(network.make, jax.random.key(0), network.plan, network.optimizer, network.abstract)

@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
+from lmx.data.batches.pipeline import BatchShape, Loader
+from lmx.data.batches.rows import Rows, make_rows
+from lmx.data.cache.encoding import DataRequirements
+from lmx.data.cache.prepare import Split, prepare_source
+from lmx.data.cache.store import StoreWriter, TokenStore, token_dtype
 from lmx.data.document import BadDocuments, ReadOptions
-from lmx.data.encoding import Needs
-from lmx.data.pipeline import BatchShape, Loader
-from lmx.data.prepare import Split, prepare_source
-from lmx.data.rows import Rows, make_rows
-from lmx.data.sources import open_source
-from lmx.data.store import StoreWriter, TokenStore, token_dtype
-from lmx.data.tokenizer import ByteTokenizer, Tokenizer, train_sentencepiece
+from lmx.data.sources.sources import open_source
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, Tokenizer, train_sentencepiece
 from lmx.objectives.causal import prepare
 from lmx.units import chip_of, transformer_flops_per_token
 from tools.bench.batches import document_lengths
@@ -142,7 +142,7 @@ def write_cache(folder: Path, documents: int) -> TokenStore:
 
 def make_loader(rows: Rows, threads: int) -> Loader:
   shape = BatchShape(LENGTH, LENGTH, batch_size=BATCH, pad_id=VOCABULARY - 1, threads=threads, prefetch=4)
-  return Loader([rows], Needs(prepare, lookahead=1), shape, seed=0)
+  return Loader([rows], DataRequirements(prepare, lookahead=1), shape, seed=0)
 
 
 def draw(loader: Loader, seconds: float) -> Turn:

@@ -15,7 +15,7 @@ later that runs it, with the same jax and libtpu as the one that runs this scrip
 
 MaxText runs through its own entry point, `train_compile`, with its own configs and the settings below: those of its
 benchmark configs for the chip, with full rematerialization on both sides, or none where a column is named "kept".
-`lmx.hlo` reads both programs. Cycles are the compiler's estimates; it makes none for kernels (attention) and
+`lmx.plan.hlo` reads both programs. Cycles are the compiler's estimates; it makes none for kernels (attention) and
 collectives.
 """
 
@@ -31,11 +31,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmx import config as configs
+from lmx.config import loading as configs
 from lmx.errors import LmxError
-from lmx.hlo import read_program
-from lmx.plan import compile_step
-from lmx.topology import parse_topology, tpu_devices
+from lmx.plan.compile_step import compile_step
+from lmx.plan.hlo import read_program
+from lmx.plan.topology import parse_topology, tpu_devices
 from tools.bench.contest import load_average
 from tools.bench.maxtext_worker import memory_bytes
 from tools.bench.reporting import ROOT, make_result, report, table, versions

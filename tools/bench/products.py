@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lmx.backend import without_compilation_cache
-from lmx.hlo import read_program
-from lmx.mesh import make_mesh
-from lmx.topology import TPUS, parse_topology, tpu_devices
+from lmx.parallel.compilation_cache import without_compilation_cache
+from lmx.parallel.mesh import make_mesh
+from lmx.plan.hlo import read_program
+from lmx.plan.topology import TPUS, parse_topology, tpu_devices
 from lmx.units import chip_of
 from tools.bench.reporting import table
 

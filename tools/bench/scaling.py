@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lmx.topology import parse_topology
+from lmx.plan.topology import parse_topology
 from tools.bench.contest import load_average
 from tools.bench.reporting import HERE, ROOT, Load, make_result, report, table, versions
 from tools.bench.scaling_plots import draw_steps, draw_tpus

@@ -15,14 +15,14 @@ from typing import Any
 
 import jax
 
-from lmx import config as configs
-from lmx.allocator import keep_freed_memory
-from lmx.build import imagine
+from lmx.cli.allocator import keep_freed_memory
+from lmx.config import loading as configs
 from lmx.errors import LmxError
-from lmx.mesh import global_batch
+from lmx.experiment.build import abstract_setup
 from lmx.objectives.parts import token_loss
-from lmx.plan import compile_step, read_plan
-from lmx.topology import parse_topology, tpu_devices
+from lmx.parallel.mesh import global_batch
+from lmx.plan.compile_step import compile_step, read_plan
+from lmx.plan.topology import parse_topology, tpu_devices
 from lmx.training.state import init_state
 from lmx.training.step import make_train_step
 from tools.bench.batches import make_batch
@@ -37,7 +37,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 def measure_step(setting: Mapping[str, Any]) -> dict[str, Any]:
   """Times of a step's making, the size of its program, and its own times."""
-  network, sizes = imagine(configs.load("configs/base.py", setting["overrides"]), None, token_loss())
+  network, sizes = abstract_setup(configs.load("configs/base.py", setting["overrides"]), None, token_loss())
   batch = global_batch(make_batch(sizes["rows"], sizes["length"], network.spec.vocab_size, documents=True),
                        network.layout.mesh)  # fmt: skip
   step = make_train_step(network.task, network.optimizer, network.options, network.abstract)

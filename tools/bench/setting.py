@@ -13,9 +13,9 @@ import jax
 import numpy as np
 from ml_collections.config_dict import ConfigDict
 
-from lmx import config as configs
-from lmx.build import Experiment, build
-from lmx.loop import open_batches
+from lmx.config import loading as configs
+from lmx.experiment.build import Experiment, build
+from lmx.run.loop import open_batches
 from lmx.training.state import init_state
 from tools.bench.shapes import NORM_EPS, UPDATE, Shape
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from lmx import loop
-from lmx.mesh import global_batch
-from lmx.metrics import read_metrics
+from lmx.parallel.mesh import global_batch
+from lmx.run import loop
+from lmx.training.metrics import read_metrics
 from lmx.training.state import init_state
 from lmx.training.step import make_train_step
 from tools.bench.setting import experiment

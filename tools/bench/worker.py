@@ -73,7 +73,7 @@ def make(name: str, shape_name: str, folder: Path) -> Any:
   """The contestant, with `play(turns)`, which never returns, and `curve()`."""
   shape = SHAPES[shape_name]
   if name in KEEPS_MEMORY:
-    importlib.import_module("lmx.allocator").keep_freed_memory()  # Before anything starts threads.
+    importlib.import_module("lmx.cli.allocator").keep_freed_memory()  # Before anything starts threads.
   module = importlib.import_module(f"tools.bench.{CONTESTANTS[name][0]}")
   parameters, batches = read(folder)
   if name == "lmx":

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 
-from lmx.data.document import BadDocuments, ReadOptions, Wanted
-from lmx.data.sources import open_source
-from lmx.data.token_files import TokenSource
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.document import BadDocuments, ReadOptions, RequiredColumns
+from lmx.data.sources.sources import open_source
+from lmx.data.sources.token_files import TokenSource
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from tools.fuzz.loop import Case
 from tools.fuzz.mutations import change_file
 
@@ -85,7 +85,10 @@ def file(folder: Path, pick: random.Random) -> Case:
   options = ReadOptions(
     columns={name: name for name in COLUMNS}, separator=pick.choice((None, "\n")), max_document_bytes=10_000
   )
-  bad, wanted = BadDocuments(pick.choice(("error", "skip"))), Wanted((pick.choice(COLUMNS),), (pick.choice(COLUMNS),))
+  bad, wanted = (
+    BadDocuments(pick.choice(("error", "skip"))),
+    RequiredColumns((pick.choice(COLUMNS),), (pick.choice(COLUMNS),)),
+  )
   whole = pick.random() < 0.3
 
   def read() -> bool:

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from lmx.data.tokenizer import open_tokenizer
+from lmx.data.tokenizers.tokenizer import open_tokenizer
 from lmx.hf.description import describe, make_spec
 from lmx.hf.generation import read_generation
 from lmx.hf.sentence import read_sentence_model

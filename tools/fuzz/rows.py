@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lmx.data.content import ExampleContent, Item
+from lmx.api.tasks import unanswered
+from lmx.data.cache.content import ExampleContent, Item
 from lmx.data.document import Record
-from lmx.data.tokenizer import ByteTokenizer
+from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.objectives import OBJECTIVES
-from lmx.objectives.base import Setting
-from lmx.tasks import unanswered
+from lmx.objectives.base import ObjectiveContext
 from tools.fuzz.loop import Case
 from tools.fuzz.mutations import changed_value
 
@@ -68,7 +68,7 @@ def reader(name: str) -> Callable[[dict[str, Any]], bool]:
   tokenizer = ByteTokenizer()
   tokenizer.chat_template = TEMPLATE
   family, labels = OBJECTIVES[name].families[0], ("no", "yes") if OBJECTIVES[name].labelled else ()
-  objective = OBJECTIVES[name].make(Setting(tokenizer, 256, 256, family, labels, 2), **OPTIONS.get(name, {}))
+  objective = OBJECTIVES[name].make(ObjectiveContext(tokenizer, 256, 256, family, labels, 2), **OPTIONS.get(name, {}))
   assert objective.encoder is not None
   content, needed = ExampleContent(tokenizer, objective.encoder), objective.encoder.columns
 

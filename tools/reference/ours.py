@@ -13,7 +13,7 @@ from lmx.hf.matching import match
 from lmx.hf.weights import WeightFiles
 from lmx.models import MODELS
 from lmx.objectives.parts import token_loss
-from lmx.training.state import Blueprint
+from lmx.training.state import AbstractModel
 
 Answers = dict[str, np.ndarray]
 # Tiny programs spend their time in the compiler; machine code of the lowest optimisation is as correct.
@@ -51,7 +51,9 @@ def answers(imported: Imported, batch: dict[str, np.ndarray]) -> Answers:
   return {name: np.asarray(value) for name, value in named.items() if value is not None}
 
 
-def _loss(plan: Blueprint, parameters: Any, batch: dict[str, np.ndarray], *, differentiated: bool = False) -> jax.Array:
+def _loss(
+  plan: AbstractModel, parameters: Any, batch: dict[str, np.ndarray], *, differentiated: bool = False
+) -> jax.Array:
   """The mean over the weighted tokens; what is differentiated holds the losses of the model's parts as well."""
   loss = token_loss()(plan.join(parameters), batch, None, None)
   return (loss.sum if differentiated else loss.metrics["nll"][0]) / loss.weight

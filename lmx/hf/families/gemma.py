@@ -8,7 +8,7 @@ from typing import Any
 from lmx.hf.families.common import ATTENTION, BUFFERS, DECODER_LINES, GELU_TANH, MLP, TABLES, decoder_heads
 from lmx.hf.family import Family, norm
 from lmx.hf.rope import Rope, TwoRopes, Windows
-from lmx.hf.settings import Always, Keys, Line, Only, Same, Settings
+from lmx.hf.settings import Always, HFConfig, Keys, Line, Only, Same
 
 _LAYER = "layers.{layer}."
 _NORMS = (
@@ -22,7 +22,7 @@ _NORMS = (
 class _Scales:
   """Embeddings times sqrt(width); scores times 1 / sqrt(query_pre_attn_scalar)."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours["embedding_scale"] = math.sqrt(ours["width"])
     scalar = theirs.take("query_pre_attn_scalar", 256, float, nullable=False)
     if scalar <= 0:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmx.hf.family import Family, HeadMap, norm, tensor
-from lmx.hf.settings import Also, Always, Keys, Only, Same, Settings
+from lmx.hf.settings import Also, Always, HFConfig, Keys, Only, Same
 
 _MIXER, _OURS = "layers.{layer}.mixer.", "layers.attention."
 _IN, _CONV = _MIXER + "in_proj.weight", _MIXER + "conv1d."
@@ -15,7 +15,7 @@ _TRAINED = 2048  # Tokens of the rows that the published models saw; the model i
 class _Inner:
   """Heads times their width is the inner width."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     heads, inner = theirs.take("num_heads", 128, int, nullable=False), ours["mamba_expand"] * ours["width"]
     if heads * ours["mamba_head_width"] != inner:
       raise theirs.refuse("num_heads", heads, [inner // ours["mamba_head_width"]])
@@ -27,7 +27,7 @@ class _Inner:
 class _StepLimit:
   """time_step_limit: steps aren't limited; infinity has had two spellings in JSON."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     given = theirs.take("time_step_limit", None)
     known = (None, [0.0, float("inf")], [0.0, {"__float__": "Infinity"}])
     if given not in known:

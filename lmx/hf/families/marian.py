@@ -7,7 +7,7 @@ from typing import Any
 
 from lmx.hf.families.common import attention, mlp
 from lmx.hf.family import Family, HeadMap, Rule, norm, tensor
-from lmx.hf.settings import REQUIRED, Also, Always, Keys, Only, Same, Settings
+from lmx.hf.settings import REQUIRED, Also, Always, HFConfig, Keys, Only, Same
 
 _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "swish": "silu", "silu": "silu", "gelu_new": "gelu_tanh"}
 
@@ -25,7 +25,7 @@ def _stack(side: str) -> tuple[Rule, ...]:
 class _EmbeddingScale:
   """scale_embedding: embeddings times sqrt(width)."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours["embedding_scale"] = (
       math.sqrt(ours["width"]) if theirs.take("scale_embedding", False, bool, nullable=False) else 1.0
     )
@@ -37,7 +37,7 @@ class _EmbeddingScale:
 class _OneVocabulary:
   """decoder_vocab_size: both sides share the table."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     size, other = theirs.take("vocab_size", None), theirs.take("decoder_vocab_size", None, int)
     if other is not None and size is not None and other != size:
       raise theirs.refuse("decoder_vocab_size", other, f"{size!r}, the vocab_size")
@@ -52,7 +52,7 @@ class _BothSides:
   def __init__(self, theirs: str, ours: str):
     self.theirs, self.ours = theirs, ours
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours[self.ours] = theirs.take(f"decoder_{self.theirs}", REQUIRED, int, nullable=False)
     if (other := theirs.take(f"encoder_{self.theirs}", REQUIRED, int, nullable=False)) != ours[self.ours]:
       raise theirs.refuse(f"encoder_{self.theirs}", other, [ours[self.ours]])

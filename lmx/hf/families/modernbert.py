@@ -9,7 +9,7 @@ from typing import Any
 from lmx.hf.families.common import BUFFERS
 from lmx.hf.family import Family, HeadMap, Rule, linear, norm, tensor
 from lmx.hf.rope import FULL, SLIDING, TwoRopes
-from lmx.hf.settings import Also, Always, Keys, Only, Same, Settings, same
+from lmx.hf.settings import Also, Always, HFConfig, Keys, Only, Same, same
 
 _LAYER = "layers.{layer}."
 _ACTIVATIONS = {"gelu": "geglu_exact", "gelu_pytorch_tanh": "geglu", "gelu_new": "geglu", "silu": "swiglu"}
@@ -55,7 +55,7 @@ class _Layers:
   transformers 5 say `global_attn_every_n_layers`, newer ones `layer_types`.
   """
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     size = theirs.take("local_attention", 128, int, nullable=False)
     if size < 0:
       raise theirs.refuse("local_attention", size, "a whole number of at least 0")
@@ -92,7 +92,7 @@ def _period(kinds: list[Any]) -> int:
 class _Activation:
   """The gate's function, and the heads': lmx has one for both."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     Same("hidden_activation", "activation", "gelu", _ACTIVATIONS).read(theirs, ours)
     heads = theirs.take("classifier_activation", "gelu")
     if _ACTIVATIONS.get(heads if isinstance(heads, str) else "") != ours["activation"]:
@@ -107,7 +107,7 @@ class _Activation:
 class _Pooling:
   """What a row's scores are made of; a name of another pooling isn't written, and then found to differ."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     Same("classifier_pooling", "pooling", "cls", {"cls": "cls", "mean": "mean"}).read(theirs, ours)
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -117,7 +117,7 @@ class _Pooling:
 class _Leftovers:
   """Keys of published files that change nothing; and token ids, whose defaults are beyond a small vocabulary."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     for key in ("position_embedding_type", "reference_compile", "repad_logits_with_grad", "sparse_prediction",
                 "sparse_pred_ignore_index", "deterministic_flash_attn"):  # fmt: skip
       theirs.take(key, None)

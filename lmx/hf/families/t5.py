@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmx.hf.family import Family, HeadMap, Rule, norm, tensor
-from lmx.hf.settings import Always, Keys, Only, Same, Settings, same
+from lmx.hf.settings import Always, HFConfig, Keys, Only, Same, same
 
 # feed_forward_proj -> dense_act_fn and is_gated_act, as transformers' T5Config derives them.
 _PARTS = {"relu": ("relu", False), "gated-gelu": ("gelu_new", True), "gated-silu": ("silu", True),
@@ -52,7 +52,7 @@ _BACKBONE = (
 class _Output:
   """A tied table's logits are scaled by 1 / sqrt(width); v1.1 has a table of its own, unscaled."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours["tied"] = theirs.take("tie_word_embeddings", True, bool, nullable=False)
     scaled = theirs.take("scale_decoder_outputs", ours["tied"], bool, nullable=False)
     ours["logits_scale"] = ours["width"] ** -0.5 if scaled else 1.0
@@ -65,7 +65,7 @@ class _Output:
 class _Layers:
   """The decoder has as many as the encoder where it doesn't say."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     Same("num_layers", "encoder_layers", 6).read(theirs, ours)
     decoders = theirs.take("num_decoder_layers", None)
     theirs.values["num_decoder_layers"] = ours["encoder_layers"] if decoders is None else decoders
@@ -78,7 +78,7 @@ class _Layers:
 class _Activation:
   """feed_forward_proj says it; newer files repeat it as dense_act_fn and is_gated_act, which say the same."""
 
-  def read(self, theirs: Settings, ours: Keys) -> None:
+  def read(self, theirs: HFConfig, ours: Keys) -> None:
     Same("feed_forward_proj", "activation", "relu", _ACTIVATIONS).read(theirs, ours)
     word = theirs.take("feed_forward_proj", "relu")
     function, gated = _PARTS[word]

@@ -1,0 +1,100 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""From the pieces of a row to the row's arrays: prepared by the objective, joined, and padded."""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lmx.data.batches.rows import Piece
+from lmx.data.cache.encoding import DataRequirements, check_ids
+from lmx.errors import LmxError
+
+Row = dict[str, np.ndarray]
+_TOKENS = "tokens"
+
+
+def groups_of(names: Sequence[str]) -> list[str]:
+  """The prefixes P of the arrays P + "tokens", the longest first, so that the first that fits a name is its own."""
+  return sorted((name.removesuffix(_TOKENS) for name in names if name.endswith(_TOKENS)), key=len, reverse=True)
+
+
+def group_of(name: str, groups: Sequence[str]) -> str:
+  """The group of an array, of those that `groups_of` gives."""
+  return next(prefix for prefix in groups if name.startswith(prefix))
+
+
+class Assemble:
+  """Turns the pieces of a row into arrays.
+
+  An array belongs to the group whose prefix its name has: "encoder_tokens" makes a group "encoder_". All arrays of a
+  group are as long as its row. `segment_ids` of a group counts the pieces of the row from 1, the same in every group; 0
+  is padding. `positions` counts from 0 within each piece, or from the piece's own position, unless the objective gives
+  it. Padding has weight zero: every array is filled up with zeros, those of tokens and targets with `pad_id`. Arrays
+  that have one value a row are left as they are.
+  """
+
+  def __init__(self, needs: DataRequirements, lengths: Mapping[str, int], pad_id: int, vocab_size: int | None = None):
+    """See the class.
+
+    Args:
+      needs: what the objective asks for.
+      lengths: group -> places of a row, "" for the groups that are not named.
+      pad_id: fills tokens and targets.
+      vocab_size: ids that tokens may have, 0 to vocab_size - 1; None: not checked.
+    """
+    self._needs, self._lengths, self._pad_id, self._vocab_size = needs, lengths, pad_id, vocab_size
+
+  def __call__(self, pieces: Sequence[Piece], rng: np.random.Generator) -> Row:
+    parts = [self._needs.prepare(piece.content, rng) for piece in pieces]
+    row = {name: np.asarray(parts[0][name]) for name in self._needs.per_row}
+    for group, names in _by_group(tuple(parts[0]), self._needs.per_row):
+      length = self._lengths[group] if group in self._lengths else self._lengths[""]
+      sizes = np.array([len(part[group + _TOKENS]) for part in parts])
+      used = int(sizes.sum())
+      _check_length(group, used, length)
+      for name in names:
+        row[name] = self._join(name, [part[name] for part in parts], used, length)
+      if self._vocab_size is not None:
+        check_ids(row[group + _TOKENS], self._vocab_size, "a batch")
+      row[group + "segment_ids"] = _segments(sizes, used, length)
+      if group + "positions" not in row:
+        starts = np.zeros(len(sizes), np.int64) if group else np.array([piece.position for piece in pieces])
+        row[group + "positions"] = _positions(starts, sizes, used, length)
+    return row
+
+  def _join(self, name: str, arrays: Sequence[np.ndarray], used: int, length: int) -> np.ndarray:
+    first = arrays[0]
+    joined = np.empty((length, *first.shape[1:]), first.dtype)
+    np.concatenate(arrays, out=joined[:used])
+    joined[used:] = self._pad_id if name.endswith((_TOKENS, "targets")) else 0
+    return joined
+
+
+@functools.cache
+def _by_group(names: tuple[str, ...], per_row: tuple[str, ...]) -> list[tuple[str, list[str]]]:
+  """(group, its arrays) of the names of an objective's arrays, those of whole rows left out."""
+  tokens = [name for name in names if name not in per_row]
+  groups = groups_of(tokens)
+  owner = {name: next(group for group in groups if name.startswith(group)) for name in tokens}
+  return [(group, [name for name in tokens if owner[name] == group]) for group in groups]
+
+
+def _check_length(group: str, used: int, length: int) -> None:
+  if used > length:
+    key = "config.data.encoder_length" if group == "encoder_" else "config.data.length"
+    raise LmxError(
+      f"{key}: got {length}, but the objective made {used} {group}{_TOKENS} for a row. Fix: --{key}={used} or more."
+    )
+
+
+def _segments(sizes: np.ndarray, used: int, length: int) -> np.ndarray:
+  row = np.zeros(length, np.int32)
+  row[:used] = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
+  return row
+
+
+def _positions(starts: np.ndarray, sizes: np.ndarray, used: int, length: int) -> np.ndarray:
+  row = np.zeros(length, np.int32)
+  row[:used] = np.arange(used) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+  return row

@@ -1,0 +1,107 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""The table of tokenizers, and how a run directory's tokenizer is read back."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from lmx.config.run_config import RESTORE, read_written
+from lmx.data.tokenizers.huggingface_tokenizer import HuggingFaceTokenizer, load_huggingface
+from lmx.data.tokenizers.marian_tokenizer import load_marian
+from lmx.data.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer, load_sentencepiece, train_sentencepiece
+from lmx.data.tokenizers.vocabulary import DESCRIPTION_FILE, TEMPLATE_FILE, ByteTokenizer, Tokenizer
+from lmx.errors import LmxError, choose, message
+
+__all__ = [
+  "KINDS",
+  "ByteTokenizer",
+  "HuggingFaceTokenizer",
+  "SentencePieceTokenizer",
+  "Tokenizer",
+  "TokenizerSpec",
+  "load_tokenizer",
+  "open_tokenizer",
+  "train_sentencepiece",
+]
+
+
+def _load_bytes(path: Path, subject: str) -> ByteTokenizer:
+  return ByteTokenizer()
+
+
+# kind -> read from (path of a file or directory, config key for messages).
+KINDS: dict[str, Callable[[Path, str], Tokenizer]] = {
+  "bytes": _load_bytes,
+  "sentencepiece": load_sentencepiece,
+  "huggingface": load_huggingface,
+  "marian": load_marian,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSpec:
+  """`config.tokenizer`, checked."""
+
+  kind: str = "sentencepiece"
+  path: str | None = None
+  vocab_size: int = 4096
+  model_type: str = "bpe"
+  extra_ids: int = 0
+  train_bytes: int = 5_000_000
+
+  @property
+  def needs_training(self) -> bool:
+    return self.kind == "sentencepiece" and self.path is None
+
+
+def open_tokenizer(kind: str, path: str | None, subject: str = "config.tokenizer.path") -> Tokenizer:
+  """A tokenizer from its files.
+
+  Args:
+    kind: a row of KINDS.
+    path: a .model, tokenizer.json, vocab.txt (BERT), encoder.json or vocab.json (GPT-2), source.spm (Marian), or a
+      directory with one of them; None is allowed for "bytes" only. A directory that `Tokenizer.save` wrote also says
+      the added ids.
+    subject: the config key or flag, for messages.
+
+  Raises:
+    LmxError: an unknown kind, no path, or a file that is not there or not of that kind.
+  """
+  load = choose("config.tokenizer.kind", kind, KINDS)
+  if path is None and kind != "bytes":
+    raise LmxError(message(subject, got=None, allowed=f"the path of a {kind} tokenizer"))
+  file = Path(path or ".").expanduser()
+  saved = file / DESCRIPTION_FILE
+  return load(file, subject).extended(_read(saved)["extra_ids"] if path and saved.is_file() else 0)
+
+
+def _read(file: Path) -> dict:
+  """A description written by `Tokenizer.save`; those of lmx 0.1 lack the added ids."""
+  description = {"extra_ids": 0, **read_written(file, "kind", "fingerprint")}
+  if not isinstance(description["extra_ids"], int):
+    raise LmxError(f"{file} is damaged: extra_ids is {description['extra_ids']!r}.{RESTORE}")
+  return description
+
+
+def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
+  """The tokenizer that `Tokenizer.save` wrote into a directory.
+
+  Raises:
+    LmxError: no tokenizer there, or its files are not the ones that were saved.
+  """
+  path = Path(directory)
+  file = path / DESCRIPTION_FILE
+  if not file.is_file():
+    raise LmxError(message("tokenizer directory", got=str(path), allowed=f"a directory with {DESCRIPTION_FILE}"))
+  description = _read(file)
+  tokenizer = open_tokenizer(description["kind"], str(path), subject=str(path))
+  if tokenizer.fingerprint != description["fingerprint"]:
+    raise LmxError(
+      f"The tokenizer in {path} is not the one that was saved there (its files were changed). "
+      "A model reads text only through the tokenizer it was trained with. Fix: restore the files."
+    )
+  template = path / TEMPLATE_FILE
+  if template.is_file():
+    tokenizer.chat_template = template.read_text(encoding="utf-8")
+  return tokenizer

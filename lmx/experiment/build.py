@@ -1,0 +1,392 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""From a config to a frozen experiment: the only place, with lmx/config/loading.py, that reads an experiment config.
+
+`check` finds what is wrong with a config on these devices without data and without compiling; `build` makes everything
+that the loop needs. Both call the same `parts` below, so what passes one passes the other.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections.config_dict import ConfigDict
+from rich.console import Console
+
+from lmx.config.loading import flatten, to_json
+from lmx.config.run_config import CONFIG_FILE, IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
+from lmx.console import console
+from lmx.data.cache.encoding import DataRequirements
+from lmx.data.corpus import (
+  Corpus,
+  DataSpec,
+  EpochStats,
+  check_same_tokenizer,
+  column_values,
+  epoch_facts,
+  make_tokenizer,
+  prepare_corpus,
+)
+from lmx.data.tokenizers.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
+from lmx.errors import ConfigError, LmxError, Problems, choose, message
+from lmx.experiment.train_setup import (
+  TrainSetup,
+  check_start,
+  make_layout,
+  make_network,
+  make_objective,
+  model_spec,
+  objective_spec,
+)
+from lmx.hf.carried import carried_family
+from lmx.hf.exporting import export_note
+from lmx.objectives.base import LossFunction, Objective
+from lmx.objectives.chat_template import find_template
+from lmx.optim.optimizers import OPTIMIZERS
+from lmx.parallel.agreement import check_same, code_facts, config_facts
+from lmx.parallel.mesh import abstract_mesh, make_mesh, whole_batch
+from lmx.parallel.processes import first_process_first, is_first_process
+from lmx.parallel.sharding import Layout
+from lmx.training.state import AbstractModel
+from lmx.units import StepSizes, duration_steps, human_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+  """In steps: how long the run is, and how often it logs, evaluates and saves. `keep` is None where nothing is kept."""
+
+  total: int
+  log: int
+  evaluate: int
+  save: int
+  keep: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RowShape:
+  """How text becomes batches.
+
+  Attributes:
+    length: L, tokens of a row.
+    batch_size: rows in a step, over all devices.
+    eval_batch_size: rows at once in an evaluation.
+    eval_rows: held-out rows to evaluate; None: all.
+    epoch: of the training text.
+  """
+
+  length: int
+  batch_size: int
+  eval_batch_size: int
+  eval_rows: int | None
+  epoch: EpochStats
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """What to write at the end for a person to read."""
+
+  prompts: tuple[str, ...]
+  tokens: int
+  temperature: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+  """Which checkpoints to keep beside the last ones, and a run to start from."""
+
+  keep_last: int
+  keep_best: bool
+  start_from: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """What to do about losses that are not finite or data that changed, and where metrics go beside metrics.jsonl."""
+
+  nonfinite: str
+  max_skipped: int
+  accept_other_data: bool
+  tensorboard: bool
+  wandb_project: str | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+  """All that the loop needs; nothing below it reads a config.
+
+  Attributes:
+    command: how the run was started, without its folder; it is repeated in hints.
+    labels: what the scores of a head for labels stand for, in order; () for the others.
+    needs: what the objective asks of the data.
+    export: what the model can be written as for others.
+  """
+
+  name: str
+  command: str
+  seed: int
+  run_dir: Path
+  config_json: str
+  flat_config: dict[str, Any]
+  compilation_cache: str
+  tokenizer: Tokenizer
+  corpus: Corpus
+  objective: Objective
+  labels: tuple[str, ...]
+  needs: DataRequirements
+  export: str
+  network: TrainSetup
+  rows: RowShape
+  cadence: Intervals
+  samples: Samples
+  saving: Saving
+  policy: Policy
+
+
+# ---------------------------------------------------------------- parts
+
+
+def make_cadence(config: ConfigDict, pace: StepSizes) -> Intervals:
+  """Every duration of the config in steps; `pace` knows the total."""
+  total = pace.total_steps or 0
+
+  def steps(key: str) -> int:
+    return max(1, duration_steps(config[key], pace, f"config.{key}"))
+
+  keep = None if config.checkpoint.keep_every is None else steps("checkpoint.keep_every")
+  return Intervals(total, steps("log.every"), steps("evaluation.every"), steps("checkpoint.every"), keep)
+
+
+def make_pace(config: ConfigDict, rows_per_epoch: int | None) -> StepSizes:
+  """What durations are converted by, the length of the run included."""
+  rows = config.train.batch_size
+  epoch = None if rows_per_epoch is None else rows_per_epoch / rows
+  pace = StepSizes(examples_per_step=rows, tokens_per_step=rows * config.data.length, steps_per_epoch=epoch)
+  return dataclasses.replace(pace, total_steps=duration_steps(config.train.duration, pace, "config.train.duration"))
+
+
+def data_needs(objective: Objective) -> DataRequirements:
+  """What an objective asks of the data room."""
+  return DataRequirements(
+    prepare=objective.prepare,
+    lookahead=objective.lookahead,
+    window_length=objective.window_length,
+    encoder=objective.encoder,
+    per_row=objective.per_row,
+  )
+
+
+def tokenizer_spec(config: ConfigDict) -> TokenizerSpec:
+  return TokenizerSpec(**{key: value for key, value in config.tokenizer.items() if key != "framing"})
+
+
+def data_spec(config: ConfigDict) -> DataSpec:
+  """config.data as a frozen record."""
+  return DataSpec(**{**config.data, "columns": dict(config.data.columns)})
+
+
+def make_rows(config: ConfigDict, layout: Layout, epoch: EpochStats) -> RowShape:
+  """Batch shapes. A batch for evaluation is rounded up to what the mesh divides: its last rows may be padding."""
+  return RowShape(
+    length=config.data.length,
+    batch_size=config.train.batch_size,
+    eval_batch_size=whole_batch(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
+    eval_rows=config.evaluation.max_rows,
+    epoch=epoch,
+  )
+
+
+# ---------------------------------------------------------------- the two ways in
+
+
+def check(config: ConfigDict) -> list[str]:
+  """What is wrong with a config on the devices here: model, mesh, shardings, rules. Reads no data, compiles nothing."""
+  problems = Problems()
+  vocab_size, labels = assumed_sizes(config)
+  with problems.collect():
+    objective_spec(config)
+  with problems.collect():
+    check_start(config)
+  with problems.collect():
+    spec = model_spec(config, vocab_size, labels)
+    spec.kernel(jax.default_backend())
+    if not problems.messages:
+      make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000))
+  with problems.collect():
+    choose("config.optimizer.name", config.optimizer.name, OPTIMIZERS)
+  with problems.collect():
+    make_layout(config)
+  return list(dict.fromkeys(problems.messages))
+
+
+def export_as(config: ConfigDict, spec: Any | None = None) -> str:
+  """What `lmx export` will write the config's model as, or why it can't, and what to change.
+
+  Args:
+    config: checked.
+    spec: of the model; None: with the sizes that are assumed before data is read.
+  """
+  spec = model_spec(config, *assumed_sizes(config)) if spec is None else spec
+  start = config.checkpoint.start_from
+  origin = None if start is None else carried_family(Path(start).expanduser() / IMPORTED_DIR)
+  return export_note(dict(config.model), spec, origin)
+
+
+def assumed_sizes(config: ConfigDict) -> tuple[int, int]:
+  """(ids, labels) of a model whose data has not been read.
+
+  A tokenizer from a file may have another size, and the data other labels; what depends on them is checked later.
+  """
+  return config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
+
+
+def _no_loss(*arguments: Any) -> Any:
+  raise AssertionError("a config is checked without running anything")
+
+
+def abstract_setup(
+  config: ConfigDict,
+  devices: int | Sequence[Any] | None,
+  loss: LossFunction = _no_loss,
+  plan: AbstractModel | None = None,
+) -> tuple[TrainSetup, dict[str, int]]:
+  """The network of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
+
+  Args:
+    config: checked.
+    devices: so many that need not exist, or devices to compile for; None: those here.
+    loss: of the objective, for those who run the step.
+    plan: the model's blueprint, where it is known already.
+
+  Raises:
+    LmxError: what does not fit.
+  """
+  objective_spec(config)
+  spec = model_spec(config, *assumed_sizes(config))
+  sizes = dict(config.mesh)
+  if devices is None:
+    layout = make_layout(config)
+  else:
+    mesh = abstract_mesh(sizes, devices) if isinstance(devices, int) else make_mesh(sizes, devices)
+    layout = make_layout(config, mesh)
+  network = make_network(config, spec, loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout, plan=plan)
+  rows, length = config.train.batch_size // config.train.micro_batches, config.data.length
+  return network, {"rows": rows, "length": length, "encoder_length": config.data.encoder_length or length}
+
+
+def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ...]:
+  """The labels that scores stand for: the run's own, the config's, or those found in the training data."""
+  row = objective_spec(config)
+  if not row.labelled:
+    return ()
+  known = read_labels(run_dir) or config.objective.labels
+  if known:
+    return tuple(known)
+  column = "tags" if row.head == "tagging" else "label"
+  found = tuple(column_values(data_spec(config), column, several=config.objective.multi_label))
+  out.print(f"labels: {', '.join(found[:20])}{' ...' if len(found) > 20 else ''}", markup=False)
+  return found
+
+
+def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
+  """The run's own tokenizer where it has one, since a resumed run must read as it did; else the config's.
+
+  Raises:
+    LmxError: the config asks for another one than the run has.
+  """
+  if (run_dir / TOKENIZER_DIR).exists():
+    own = load_tokenizer(run_dir / TOKENIZER_DIR)
+    if (run_dir / CONFIG_FILE).is_file():
+      saved = tokenizer_spec(read_run_config(run_dir))
+      check_same_tokenizer(own, saved, tokenizer_spec(config), data_spec(config), str(run_dir))
+    return own
+  if tokenizer_spec(config).needs_training:
+    out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} pieces, unless it is in {config.data.cache_dir}")
+  tokenizer = make_tokenizer(tokenizer_spec(config), data_spec(config), objective_spec(config).texts)
+  if "chat_template" in objective_spec(config).options:  # Kept with the tokenizer, whatever it was taken from.
+    tokenizer.chat_template = find_template(tokenizer, config.objective.chat_template).source
+  return tokenizer
+
+
+def read_data(config: ConfigDict, tokenizer: Tokenizer, needs: DataRequirements, out: Console) -> Corpus:
+  """The tokenized text or examples, from the cache or made now with a line for each few megabytes."""
+
+  def progress(name: str, done: int, total: int | None) -> None:
+    # Rows of a table are counted with the names of their columns, so they may come to more than the file.
+    of = f" of {human_bytes(total)}" if total and done <= total else ""
+    out.print(f"tokenizing {name}: {human_bytes(done)}{of}", markup=False)
+
+  return prepare_corpus(data_spec(config), tokenizer, progress, encoder=needs.encoder)
+
+
+def check_prompts(prompts: tuple[str, ...], tokenizer: Tokenizer, context: int) -> None:
+  """Says before the training, and not at its end, that a prompt leaves no room for an answer."""
+  for prompt in prompts:
+    length = 1 + len(tokenizer.encode(prompt))
+    if length >= context:
+      allowed = f"prompts of at most {context - 2} tokens: config.model.context is {context}"
+      raise LmxError(
+        message("config.evaluation.prompts", got=f"{prompt[:40]}... ({length - 1} tokens)", allowed=allowed)
+      )
+
+
+def build(
+  config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False, command: str = "lmx train"
+) -> Experiment:
+  """Everything the loop needs, from a config that `lmx.config.loading.check` has nothing against.
+
+  Reads and tokenizes the text on the first call (later ones find it in the cache), and may train the tokenizer.
+
+  Args:
+    config: checked.
+    run_dir: the run directory; it need not exist.
+    accept_other_data: a resumed run may go on with other batches than it would have drawn (its data config changed).
+    command: how the run was started, for hints.
+
+  Raises:
+    LmxError: what is wrong, before any data is read where that can be known.
+    DifferentProcessesError: other processes of the run have another config, folder or code.
+  """
+  flags = {"--workdir": str(run_dir.absolute()), "--accept-changes": str(accept_other_data)}
+  check_same("config and code", config_facts(flatten(config)) | flags | code_facts())
+  problems = check(config)
+  if problems:
+    raise ConfigError(problems)
+  out = console(quiet=not is_first_process())
+  tokenizer = first_process_first(lambda: run_tokenizer(config, run_dir, out))
+  labels = run_labels(config, run_dir, out)
+  objective = make_objective(config, tokenizer, labels)
+  if objective.reports_bits_per_byte:
+    check_prompts(config.evaluation.prompts, tokenizer, config.model.context)
+  spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
+  corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
+  epoch = epoch_facts(corpus, needs, batch_size=config.train.batch_size)
+  network = make_network(config, spec, objective.loss, pace := make_pace(config, epoch.rows), tokenizer)
+  evaluation, saving = config.evaluation, config.checkpoint
+  return Experiment(
+    name=config.name,
+    command=command,
+    seed=config.seed,
+    run_dir=run_dir,
+    config_json=to_json(config),
+    flat_config=flatten(config),
+    compilation_cache=config.compute.compilation_cache,
+    tokenizer=tokenizer,
+    corpus=corpus,
+    objective=objective,
+    labels=labels,
+    needs=needs,
+    export=export_as(config, spec),
+    network=network,
+    rows=make_rows(config, network.layout, epoch),
+    cadence=make_cadence(config, pace),
+    samples=Samples(evaluation.prompts, evaluation.sample_tokens, evaluation.temperature),
+    saving=Saving(saving.keep_last, saving.keep_best, saving.start_from),
+    policy=Policy(
+      nonfinite=config.train.nonfinite,
+      max_skipped=config.train.max_skipped,
+      tensorboard=config.log.tensorboard,
+      wandb_project=config.log.wandb_project,
+      accept_other_data=accept_other_data,
+    ),
+  )

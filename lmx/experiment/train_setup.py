@@ -1,0 +1,381 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""From a config to a model on a mesh with its optimizer: everything of an experiment but text and numbers.
+
+With lmx/config/loading.py and lmx/experiment/build.py, this is where an experiment config is read.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections.config_dict import ConfigDict
+
+from lmx.config.loading import base_config
+from lmx.config.run_config import read_run_config, read_vocab_size
+from lmx.data.tokenizers.tokenizer import Tokenizer
+from lmx.errors import LmxError, Problems, choose, message, near_multiples
+from lmx.models import MODELS
+from lmx.nn.layers.lora import NAMES as LORA_NAMES
+from lmx.nn.layers.lora import LoraSpec, add_lora
+from lmx.nn.layers.quantized import check_quantization
+from lmx.nn.pipeline import check_stages
+from lmx.objectives import OBJECTIVES
+from lmx.objectives.base import Objective, ObjectiveContext, ObjectiveSpec
+from lmx.optim.mup import mup_rates
+from lmx.optim.optimizers import Optimizer, make_optimizer
+from lmx.optim.rules import rate_multipliers
+from lmx.optim.schedules import make_schedule
+from lmx.parallel.mesh import make_mesh
+from lmx.parallel.sharding import Layout
+from lmx.training.checkpoint import restore_model
+from lmx.training.initialize import MakeReference, copy_of_start
+from lmx.training.run_directory import CHECKPOINT_DIR
+from lmx.training.state import AbstractModel, Parts, TrainState, abstract_model, abstract_state
+from lmx.training.step import ModelLoss, StepOptions, check_options
+from lmx.units import StepSizes, duration_steps
+
+# Keys of config.model that aren't fields of a family's spec: which family, and what the vocabulary is.
+_NOT_IN_SPECS = ("family", "vocab_size")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainSetup:
+  """A model on a mesh, and how it is trained.
+
+  Attributes:
+    spec: its sizes and choices.
+    make: key -> the module.
+    plan: names, shapes and axes of its parameters.
+    task: the loss on the mesh.
+    optimizer, options: of the step.
+    abstract: the training state's template.
+    reference: makes the parameters of the frozen second model, or None.
+    plateau_factor: of the learning rate after an evaluation without progress; None: the schedule is another.
+  """
+
+  spec: Any
+  make: Callable[[jax.Array], Any]
+  plan: AbstractModel
+  task: ModelLoss
+  optimizer: Optimizer
+  options: StepOptions
+  abstract: TrainState
+  reference: MakeReference | None
+  plateau_factor: float | None
+
+  @property
+  def layout(self) -> Layout:
+    return self.task.layout
+
+
+# ---------------------------------------------------------------- objective
+
+
+def objective_spec(config: ConfigDict) -> ObjectiveSpec:
+  """The chosen objective's row, once it fits the model's family and the packing.
+
+  Raises:
+    LmxError: it doesn't, or the config sets an option that the objective doesn't read.
+  """
+  name, family, packing = config.objective.name, config.model.family, config.data.packing
+  row = choose("config.objective.name", name, OBJECTIVES)
+  problems = Problems()
+  if family not in row.families:
+    fits = [other for other, one in OBJECTIVES.items() if family in one.families]
+    problems.add("config.objective.name", got=name, allowed=f"{', '.join(fits)} with config.model.family={family}",
+                 fix=f"--config.model.family={row.families[0]}")  # fmt: skip
+  if packing not in row.packings:
+    fix = f"--config.data.packing={row.packings[0]}"
+    problems.add("config.data.packing", got=packing, allowed=row.packings, fix=fix)
+  if config.train.micro_batches > 1 and not row.splits:
+    problems.add("config.train.micro_batches", got=config.train.micro_batches, allowed=f"1 with {name}: every row of a "
+                 "batch is compared with all others")  # fmt: skip
+  read = {"name", *row.options, *(["labels"] if row.labelled else []), *(["teacher"] if row.reference else [])}
+  _check_read(config.objective, base_config().objective, read, "objective", name, problems)
+  problems.raise_if_any()
+  return row
+
+
+def make_objective(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> Objective:
+  """The objective with everything it needs to read examples and score a model."""
+  row = objective_spec(config)
+  setting = make_setting(config, tokenizer, labels)
+  return row.make(setting, **{key: config.objective[key] for key in row.options})
+
+
+def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> ObjectiveContext:
+  """What an objective, and whoever uses the model afterwards, frames texts by."""
+  documents = choose("config.objective.name", config.objective.name, OBJECTIVES).reads_documents
+  return ObjectiveContext(
+    tokenizer=tokenizer,
+    length=config.data.length,
+    encoder_length=config.data.encoder_length or config.data.length,
+    architecture=config.model.family,
+    labels=labels,
+    token_types=config.model.token_types,
+    framing=("document" if documents else "own") if config.tokenizer.framing == "auto" else config.tokenizer.framing,
+  )
+
+
+def _check_read(section: Any, base: Any, read: Any, name: str, reader: str, problems: Problems) -> None:
+  """Reports keys that were changed and that nothing reads: their author believes that they do something."""
+  for key, value in section.items():
+    if key not in read and value != base[key]:
+      allowed = f"{base[key]!r}, since {reader} doesn't read it"
+      problems.add(f"config.{name}.{key}", got=value, allowed=allowed, fix=f"--config.{name}.{key}={base[key]}")
+
+
+# ---------------------------------------------------------------- model
+
+
+def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
+  """The frozen record of the model's sizes and choices.
+
+  Args:
+    config: the experiment's.
+    vocab_size: the tokenizer's.
+    labels: how many scores a head for labels gives.
+
+  Raises:
+    LmxError: sizes that don't fit each other, or keys that the family doesn't read.
+  """
+  family = choose("config.model.family", config.model.family, MODELS)
+  row = choose("config.objective.name", config.objective.name, OBJECTIVES)
+  fields = {field.name for field in dataclasses.fields(family.spec)}
+  problems = Problems()
+  _check_read(config.model, base_config().model, {*fields, *_NOT_IN_SPECS}, "model", config.model.family, problems)
+  if "quantization" not in fields and config.compute.quantization != "none":
+    problems.add("config.compute.quantization", got=config.compute.quantization, allowed="none with "
+                 f"config.model.family={config.model.family}", fix="--config.compute.quantization=none")  # fmt: skip
+  problems.raise_if_any()
+  if config.model.vocab_size is not None and config.model.vocab_size < vocab_size:
+    fix = "a tokenizer with fewer ids, or --config.model.vocab_size=none"
+    raise LmxError(message("config.model.vocab_size", got=config.model.vocab_size,
+                           allowed=f"at least the {vocab_size} ids of the tokenizer", fix=fix))  # fmt: skip
+  given = {key: value for key, value in config.model.items() if key not in _NOT_IN_SPECS}
+  given |= {
+    "vocab_size": config.model.vocab_size or vocab_size,
+    "dtype": config.compute.dtype,
+    "quantization": config.compute.quantization,
+    "attention": config.compute.attention,
+    "layer_loop": config.compute.layers,
+    "remat": config.compute.remat,
+    "remat_keep": tuple(config.compute.remat_keep),
+    "stage_rounds": config.compute.stage_rounds,
+    "stage_micro_batches": config.compute.stage_micro_batches,
+    "loss_chunks": config.compute.loss_chunks,
+    "head": row.head,
+    "outputs": max(labels, 1),
+  }
+  return family.spec(**{key: value for key, value in given.items() if key in fields})
+
+
+def lora_spec(config: ConfigDict) -> LoraSpec | None:
+  lora = config.lora
+  return LoraSpec(lora.rank, lora.alpha, lora.targets) if lora.rank else None
+
+
+def model_maker(config: ConfigDict, spec: Any) -> Callable[[jax.Array], Any]:
+  """key -> the module that `spec` describes, with the config's adapters."""
+  build_model = choose("config.model.family", config.model.family, MODELS).build
+  lora = lora_spec(config)
+
+  def make(key: jax.Array) -> Any:
+    model = build_model(spec, rngs=nnx.Rngs(key))
+    return model if lora is None else add_lora(model, lora, jax.random.fold_in(key, 1))
+
+  return make
+
+
+def check_start(config: ConfigDict) -> None:
+  """Checks that the run which this one starts from has a model of the same family.
+
+  Raises:
+    LmxError: it has another; or it is no run.
+  """
+  run = config.checkpoint.start_from
+  if run is None or not Path(run).expanduser().exists():
+    return  # A run that goes on needs its origin no more; one that starts heard from lmx/config what is missing.
+  family = read_run_config(run).model.family
+  if family != config.model.family:
+    raise LmxError(message("config.checkpoint.start_from", got=f"{run}, whose model is of the family {family}",
+                           allowed=f"a run with config.model.family={config.model.family}",
+                           fix=f"--config=configs/classify.py:{run}, or another config that takes a run and its model "
+                           "with it"))  # fmt: skip
+
+
+# ---------------------------------------------------------------- optimizer
+
+
+def make_rates(config: ConfigDict, plan: AbstractModel) -> dict[str, float]:
+  """Each parameter's multiplier of the learning rate: the config's rules, muP's, and what adapters leave frozen."""
+  rates = rate_multipliers(config.optimizer.lr_rules, plan.axes)
+  if config.model.mup_base_width is not None:
+    scales = mup_rates(plan.axes, config.model.mup_base_width / config.model.width)
+    rates = {name: rate * scales[name] for name, rate in rates.items()}
+  if config.lora.rank:
+    also = re.compile(config.lora.train_also)
+    trains = [name for name in rates if LORA_NAMES.fullmatch(name) or also.fullmatch(name)]
+    rates = {name: rate if name in trains else 0.0 for name, rate in rates.items()}
+  return rates
+
+
+def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
+  """The optimizer with its schedule over `total_steps` and its rules for each parameter."""
+  chosen = config.optimizer
+  steps = {key: duration_steps(chosen[key], pace, f"config.optimizer.{key}") for key in ("warmup", "decay")}
+  schedule = make_schedule(
+    chosen.schedule,
+    peak_lr=chosen.peak_lr,
+    total_steps=total_steps,
+    warmup_steps=steps["warmup"],
+    decay_steps=steps["decay"],
+    final_lr_ratio=chosen.final_lr_ratio,
+  )
+  return make_optimizer(
+    chosen.name,
+    schedule=schedule,
+    b1=chosen.b1,
+    b2=chosen.b2,
+    eps=chosen.eps,
+    momentum_dtype=chosen.momentum_dtype,
+    weight_decay=chosen.weight_decay,
+    decay_rules=chosen.decay_rules,
+    axes=plan.axes,
+    shapes=plan.dimensions,
+    rates=make_rates(config, plan),
+  )
+
+
+# ---------------------------------------------------------------- all of it
+
+
+def make_layout(config: ConfigDict, mesh: Mesh | None = None) -> Layout:
+  """The mesh, None for that over every device of every process, and how arrays lie on it."""
+  mesh = make_mesh(dict(config.mesh)) if mesh is None else mesh
+  return Layout(mesh, zero1=config.compute.zero1, offload_optimizer=config.compute.offload_optimizer)
+
+
+def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
+  """Checks what the axes of the mesh split that is no dimension of a parameter: layers over stages, rows, heads.
+
+  Raises:
+    LmxError: with the key to change and the nearest values that would do.
+  """
+  sizes, problems = layout.mesh.shape, Problems()
+  split = {
+    "data.length": (config.data.length, ("sequence",)),
+    "data.encoder_length": (config.data.encoder_length, ("sequence",)),
+    "model.heads": (getattr(spec, "heads", None), ("tensor", "sequence")),
+  }
+  for key, (size, axes) in split.items() if sizes["sequence"] > 1 else ():
+    devices = math.prod(sizes[axis] for axis in axes)
+    if size is not None and size % devices:
+      names = " * ".join(f"config.mesh.{axis}" for axis in axes)
+      fix = " or ".join(f"--config.{key}={near}" for near in near_multiples(size, devices))
+      problems.add(f"config.{key}", got=size, allowed=f"a multiple of {names} = {devices}", fix=fix)
+  if sizes["stage"] > 1 and not hasattr(spec, "stage_rounds"):
+    problems.add("config.mesh.stage", got=sizes["stage"], allowed=f"1: the layers of {config.model.family} are few",
+                 fix="--config.mesh.stage=1")  # fmt: skip
+  elif sizes["stage"] > 1:
+    for key in ("layers", "encoder_layers"):
+      if (layers := getattr(spec, key, None)) is not None:
+        with problems.collect():
+          check_stages(sizes["stage"], spec.stage_rounds, layers, spec.layer_period, f"config.model.{key}")
+  problems.raise_if_any()
+
+
+def make_network(
+  config: ConfigDict,
+  spec: Any,
+  loss: Callable[..., Any],
+  pace: StepSizes,
+  tokenizer: Tokenizer | None = None,
+  layout: Layout | None = None,
+  plan: AbstractModel | None = None,
+) -> TrainSetup:
+  """The model's blueprint on the mesh with its optimizer: everything but the numbers.
+
+  Args:
+    config: the experiment's.
+    spec: of the model.
+    loss: the objective's.
+    pace: with the run's total steps.
+    tokenizer: a teacher must have the same; None: not checked.
+    layout: None: the config's mesh over the devices here.
+    plan: the model's blueprint, where it is known already.
+  """
+  layout, make = layout or make_layout(config), model_maker(config, spec)
+  check_split(config, spec, layout)
+  if isinstance(layout.mesh, jax.sharding.Mesh):  # Who imagines devices knows their kind, and checks it.
+    check_quantization(config.compute.quantization, layout.mesh.devices.flat[0].device_kind)
+  plan = plan or abstract_model(make)
+  optimizer = make_the_optimizer(config, plan, pace.total_steps or 0, pace)
+  options = StepOptions(
+    micro_batches=config.train.micro_batches,
+    clip_norm=config.optimizer.clip_norm,
+    spike_factor=config.train.spike_factor,
+    ema=config.optimizer.ema,
+    seed=config.seed,
+    scoped_vmem=config.compute.scoped_vmem,
+  )
+  check_options(options, optimizer, config.train.batch_size, layout)
+  other, make_reference = _reference(config, plan, tokenizer)
+  carry = spec.carry_shapes(config.train.batch_size) if config.model.carry_state else None
+  falls = config.optimizer.schedule == "plateau"
+  parts = Parts(ema=config.optimizer.ema is not None, plateau=falls, reference=other, carry=carry)
+  return TrainSetup(
+    spec=spec,
+    make=make,
+    plan=plan,
+    task=ModelLoss(loss, plan, layout, other),
+    optimizer=optimizer,
+    options=options,
+    abstract=abstract_state(plan, optimizer, layout, parts),
+    reference=make_reference,
+    plateau_factor=config.optimizer.plateau_factor if falls else None,
+  )
+
+
+def _reference(
+  config: ConfigDict, plan: AbstractModel, tokenizer: Tokenizer | None
+) -> tuple[AbstractModel | None, MakeReference | None]:
+  """The blueprint of the objective's second model, and where its numbers come from."""
+  kind = objective_spec(config).reference
+  if not kind:
+    return None, None
+  if kind == "start":
+    return plan, copy_of_start
+  if config.objective.teacher is None:
+    raise LmxError(message("config.objective.teacher", got=None, allowed="the folder of a run whose logits are matched",
+                           fix="--config.objective.teacher=runs/teacher"))  # fmt: skip
+  run = Path(config.objective.teacher).expanduser()
+  teacher, vocab_size = read_run_config(run), read_vocab_size(run)
+  if tokenizer is not None and vocab_size != tokenizer.vocab_size:
+    raise LmxError(message("config.objective.teacher", got=f"{run} with {vocab_size} ids",
+                           allowed=f"a run with this run's tokenizer of {tokenizer.vocab_size} ids",
+                           fix=f"--config.tokenizer.path={run}/tokenizer"))  # fmt: skip
+  teacher.compute.attention, teacher.compute.quantization = "auto", "none"
+  taught = abstract_model(model_maker(teacher, model_spec(teacher, vocab_size)))
+
+  def restore(template: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    del params
+    return restore_model(run / CHECKPOINT_DIR, dict(template))
+
+  return taught, restore
+
+
+def load_reference(
+  config: ConfigDict, plan: AbstractModel, layout: Layout, run_dir: Path | None, step: int
+) -> tuple[AbstractModel | None, dict[str, Any] | None]:
+  """The second model of a run, as its checkpoint has it: (blueprint, parameters), or (None, None)."""
+  other, _ = _reference(config, plan, None)
+  if other is None or run_dir is None:
+    return None, None
+  return other, restore_model(run_dir / CHECKPOINT_DIR, other.template(layout), step, part="reference")

@@ -1,0 +1,210 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Attention as a sequence mixer, and attention to an encoder's memory: projections around one of the kernels."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from lmx.nn.attention.cache import KeyValues
+from lmx.nn.attention.kernels import KERNELS, Extras, resolve_kernel
+from lmx.nn.attention.masks import Mask
+from lmx.nn.context import Context, EncoderMemory
+from lmx.nn.layers.initializers import Initializer
+from lmx.nn.layers.linear import Linear
+from lmx.nn.layers.norm import Norm
+from lmx.nn.layers.positions import rotate
+from lmx.parallel.sharding import constrain, platform, split_over
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionShape:
+  """Sizes and choices of an attention layer: query heads H, key-value heads G, head width K, biases, and the kernel.
+
+  `quantization` is that of the projections, as in `Linear`; scores and mixing are never quantized.
+  """
+
+  width: int
+  heads: int
+  kv_heads: int
+  head_width: int
+  bias: bool
+  out_bias: bool
+  extras: Extras
+  kernel: str
+  quantization: str = "none"
+
+
+class Attention(nnx.Module):
+  """Multi-head attention; with fewer key-value heads than query heads, grouped- or multi-query.
+
+  Sources: https://arxiv.org/abs/1706.03762, https://arxiv.org/abs/2305.13245 (grouped), and for the normalised
+  queries and keys https://arxiv.org/abs/2302.05442. Projections compute in `dtype`, the softmax in float32.
+  """
+
+  def __init__(
+    self,
+    shape: AttentionShape,
+    *,
+    query_norm: Norm | None,
+    key_norm: Norm | None,
+    scheme: Initializer,
+    dtype: Any,
+    rngs: nnx.Rngs,
+  ):
+    """Makes the weights.
+
+    Args:
+      shape: sizes and choices.
+      query_norm, key_norm: applied before rotation: over each head (K), or over all of them (H * K and G * K).
+      scheme: the initialisation.
+      dtype: compute dtype.
+      rngs: the `params` stream is drawn from.
+    """
+    self.shape = shape
+    self.dtype = jnp.dtype(dtype)
+    embed, head = ("embed", shape.width), ("head_width", shape.head_width)
+    heads, kv_heads = ("heads", shape.heads), ("kv_heads", shape.kv_heads)
+
+    linear = functools.partial(Linear, scheme=scheme, dtype=dtype, rngs=rngs, quantization=shape.quantization)
+    self.query = linear((embed,), (heads, head), bias=shape.bias, gain=_query_gain(shape))
+    self.key = linear((embed,), (kv_heads, head), bias=shape.bias)
+    self.value = linear((embed,), (kv_heads, head), bias=shape.bias)
+    self.out = linear((heads, head), (embed,), bias=shape.out_bias, residual=True)
+    self.query_norm = query_norm
+    self.key_norm = key_norm
+
+  def __call__(
+    self, x_BLD: jax.Array, context: Context, cache: KeyValues | None, layer: int | jax.Array, key: jax.Array | None
+  ) -> tuple[jax.Array, KeyValues | None]:
+    """Mixes tokens along the length.
+
+    Args:
+      x_BLD: normalised residual stream.
+      context: segments, rotary tables, cache slots and so on.
+      cache: keys and values of all layers; the new ones are written to it, and all of it is attended to.
+      layer: this layer's number in the cache.
+      key: for dropout on the probabilities; None: off.
+
+    Returns:
+      (B, L, D) in the compute dtype, and the cache with the tokens of x in it.
+    """
+    q_BLHK = self.queries(x_BLD)
+    k_BLGK, v_BLGK = self.keys_and_values(x_BLD)
+    if context.rotary is not None:
+      q_BLHK, k_BLGK = rotate(q_BLHK, context.rotary), rotate(k_BLGK, context.rotary)
+    q_BLHK = checkpoint_name(q_BLHK, "queries")
+    k_BLGK, v_BLGK = checkpoint_name(k_BLGK, "keys"), checkpoint_name(v_BLGK, "values")
+    if cache is None or context.slots is None:
+      mask = Mask(
+        context.segment_ids,
+        context.segment_ids,
+        key_prefix=context.prefix,
+        causal=context.causal,
+        window=context.window,
+      )
+      attn_out_BLHK = self.attend(q_BLHK, k_BLGK, v_BLGK, mask, key, context.bias)
+    else:
+      cache = cache.write(layer, context.slots, k_BLGK, v_BLGK)
+      attn_out_BLHK = self._attend_cached(q_BLHK, *cache.read(layer), context)
+    return self.output(attn_out_BLHK), cache
+
+  def queries(self, x_BLD: jax.Array) -> jax.Array:
+    """(B, L, H, K) queries, normalised but not rotated."""
+    q_BLHK = constrain(self.query(x_BLD), "batch", "length", "heads", "head_width")
+    return q_BLHK if self.query_norm is None else _normalised(self.query_norm, q_BLHK)
+
+  def keys_and_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(B, S, G, K) keys, normalised but not rotated, and values."""
+    k_BSGK = constrain(self.key(x_BSD), "batch", "length", "kv_heads", "head_width")
+    v_BSGK = constrain(self.value(x_BSD), "batch", "length", "kv_heads", "head_width")
+    return k_BSGK if self.key_norm is None else _normalised(self.key_norm, k_BSGK), v_BSGK
+
+  def output(self, attn_out_BLHK: jax.Array) -> jax.Array:
+    return self.out(constrain(attn_out_BLHK, "batch", "length", "heads", "head_width"))
+
+  def attend(self, q_BLHK, k_BSGK, v_BSGK, mask: Mask, key, bias=None) -> jax.Array:
+    """The fastest kernel that applies, (B, L, H, K)."""
+    shape = self.shape
+    name = resolve_kernel(
+      shape.kernel,
+      platform=platform(),
+      dtype=self.dtype.name,
+      head_width=shape.head_width,
+      extras=shape.extras,
+    )
+    kernel = KERNELS[name]
+    q_BLHK, k_BSGK, v_BSGK, bias = sequence_to_heads(q_BLHK, k_BSGK, v_BSGK, bias)
+    attn_out_BLHK = kernel.attend(q_BLHK, k_BSGK, v_BSGK, mask, shape.extras, key, bias)
+    return attn_out_BLHK if kernel.fused else checkpoint_name(attn_out_BLHK, "mixed")  # Fused: see REMATS in stack.py.
+
+  def _attend_cached(self, q_BLHK, k_BSGK, v_BSGK, context: Context) -> jax.Array:
+    """A few queries against every slot: bound by reading the cache, so the plain kernel serves everywhere."""
+    prefix_BS = None
+    if context.prefix is not None:
+      rows = jnp.arange(context.prefix.shape[0], dtype=jnp.int32)[:, None]
+      empty = jnp.zeros((k_BSGK.shape[0], k_BSGK.shape[1]), context.prefix.dtype)
+      prefix_BS = empty.at[rows, context.slots].set(context.prefix, mode="drop")
+    mask = Mask(query_index=context.slots, key_prefix=prefix_BS, causal=True, window=context.window)
+    return KERNELS["einsum"].attend(q_BLHK, k_BSGK, v_BSGK, mask, self.shape.extras, None, context.bias)
+
+
+class CrossAttention(Attention):
+  """Queries from the decoder, keys and values from the encoder's memory. https://arxiv.org/abs/1706.03762, 3.2.3."""
+
+  def read(
+    self, x_BLD: jax.Array, context: Context, cache: KeyValues | None, layer: int | jax.Array, key: jax.Array | None
+  ) -> jax.Array:
+    """(B, L, D): what each token takes from the memory.
+
+    Args:
+      x_BLD: normalised residual stream of the decoder.
+      context: its `memory` holds the encoder's hidden states, and who sees which.
+      cache: keys and values of the memory for all layers, from `keys_and_values`; None: they are computed here.
+      layer: this layer's number in the cache.
+      key: for dropout on the probabilities; None: off.
+    """
+    memory = EncoderMemory() if context.memory is None else context.memory
+    q_BLHK = self.queries(x_BLD)
+    k_BMGK, v_BMGK = self.keys_and_values(memory.hidden) if cache is None else cache.read(layer)
+    mask = Mask(memory.query_segments, memory.key_segments, causal=False)
+    return self.output(self.attend(q_BLHK, k_BMGK, v_BMGK, mask, key))
+
+
+def sequence_to_heads(q_BLHK, k_BSGK, v_BSGK, bias=None) -> tuple[jax.Array, ...]:
+  """The same arrays, with whole rows of a part of the heads on each device, where rows were split over devices.
+
+  An all-to-all, whose opposite follows attention: https://arxiv.org/abs/2309.14509. Packing and masks are then what
+  they are on one device, and every device has as much to do. Key-value heads that are fewer than devices are copied.
+  """
+  if split_over("length") == 1:
+    return q_BLHK, k_BSGK, v_BSGK, bias
+  heads, kv_heads, devices = q_BLHK.shape[2], k_BSGK.shape[2], split_over("mixed_heads")
+  if kv_heads % devices and heads % devices == 0:
+    copies = math.lcm(kv_heads, devices) // kv_heads
+    k_BSGK, v_BSGK = jnp.repeat(k_BSGK, copies, axis=2), jnp.repeat(v_BSGK, copies, axis=2)
+  k_BSGK, v_BSGK = (constrain(x, "batch", None, "mixed_kv_heads", "head_width") for x in (k_BSGK, v_BSGK))
+  bias = None if bias is None else constrain(bias, "batch" if bias.shape[0] > 1 else None, "mixed_heads", None, None)
+  return constrain(q_BLHK, "batch", None, "mixed_heads", "head_width"), k_BSGK, v_BSGK, bias
+
+
+def _query_gain(shape: AttentionShape) -> float:
+  """Queries begin smaller by what a scale of one's own adds, so that scores begin as large as with 1 / sqrt(K).
+
+  Source: T5, which leaves the scale out of the scores and puts it into the first queries
+  (https://github.com/tensorflow/mesh, mesh_tensorflow/transformer/attention.py).
+  """
+  return 1.0 if shape.extras.scale is None else 1 / (shape.extras.scale * math.sqrt(shape.head_width))
+
+
+def _normalised(norm: Norm, x_BLHK: jax.Array) -> jax.Array:
+  """Each head by itself, or all heads of a token together where the norm is as wide as they are."""
+  if norm.width == x_BLHK.shape[-1]:
+    return norm(x_BLHK)
+  B, L, H, K = x_BLHK.shape
+  return norm(x_BLHK.reshape(B, L, H * K)).reshape(B, L, H, K)

@@ -1,0 +1,324 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Mamba-2 as a sequence mixer, in attention's place: a state of fixed size instead of a cache that grows.
+
+Each head keeps a (P, S) matrix: state_t = exp(-rate step_t) state_{t-1} + step_t value_t write_t, and reads
+y_t = state_t read_t + skip value_t. Source: https://arxiv.org/abs/2405.21060; it calls values x, writes B, reads C,
+steps dt, and the rate -A. Computed in chunks (section 6): quadratic inside a chunk, recurrent between chunks.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lmx.nn.context import Context
+from lmx.nn.layers.activations import silu
+from lmx.nn.layers.initializers import Initializer
+from lmx.nn.layers.linear import Linear
+from lmx.nn.layers.positions import segment_positions
+from lmx.parallel.sharding import constrain
+from lmx.units import StepFlops
+
+# As the authors' code begins (https://github.com/state-spaces/mamba, mamba_ssm/modules/mamba2.py).
+STEP_RANGE, STEP_FLOOR = (1e-3, 1e-1), 1e-4
+RATE_RANGE = (1.0, 16.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MambaShape:
+  """Sizes of a Mamba-2 mixer.
+
+  Attributes:
+    width: D.
+    heads: H; heads * head_width is the inner width.
+    head_width: P, channels of a head.
+    state: S, numbers that each channel remembers.
+    groups: heads share writes and reads in so many groups; divides heads.
+    conv: W, tokens that the causal convolution sees.
+    chunk: tokens computed in parallel at once; the result doesn't depend on it.
+    norm_eps: of the norm before the output projection.
+  """
+
+  width: int
+  heads: int
+  head_width: int
+  state: int
+  groups: int
+  conv: int
+  chunk: int
+  norm_eps: float
+
+  @property
+  def inner(self) -> int:
+    return self.heads * self.head_width
+
+  def matmul_parameters(self) -> int:
+    """Weights of one layer that a token is multiplied with."""
+    return self.width * (3 * self.inner + 2 * self.groups * self.state + self.heads)
+
+  def vector_parameters(self) -> int:
+    """The other weights of one layer: convolutions, steps, rates, skips and the norm."""
+    return (self.conv + 1) * (self.inner + 2 * self.groups * self.state) + 3 * self.heads + self.inner
+
+  def flops_per_token(self, length: int) -> StepFlops:
+    """FLOPs of one layer's scan for one training token (forward and backward), projections not counted."""
+    square = 3 * 2 * min(self.chunk, length) * (self.groups * self.state + self.inner)
+    states = 3 * 2 * 2 * self.inner * self.state
+    return StepFlops(causal=square / 2 + states, full=square + states)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MambaState:
+  """What the mixers of all layers remember of a document.
+
+  Attributes:
+    windows: the last W - 1 inputs of each convolution, compute dtype: "value" (N, B, W - 1, H, P), "write" and "read"
+      (N, B, W - 1, G, S).
+    state: (N, B, H, P, S) float32.
+  """
+
+  windows: dict[str, jax.Array]
+  state: jax.Array
+
+  @classmethod
+  def empty(cls, shape: MambaShape, layers: int, batch: int, dtype: Any) -> "MambaState":
+    """The state before the first token."""
+    before = (layers, batch, shape.conv - 1)
+    widths = {"value": (shape.heads, shape.head_width), **dict.fromkeys(("write", "read"), (shape.groups, shape.state))}
+    windows = {name: jnp.zeros((*before, *width), dtype) for name, width in widths.items()}
+    return cls(windows, jnp.zeros((layers, batch, shape.heads, shape.head_width, shape.state), jnp.float32))
+
+  def read(self, layer) -> "MambaState":
+    """One layer's part."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False), self)
+
+  def write(self, layer, one: "MambaState") -> "MambaState":
+    """With one layer's part replaced."""
+    return jax.tree.map(lambda x, new: x.at[layer].set(new.astype(x.dtype)), self, one)
+
+
+class Convolution(nnx.Module):
+  """A causal convolution of each channel on its own, with a bias, then SiLU. The kernel is (W, *channels)."""
+
+  def __init__(self, width: int, channels: tuple[tuple[str, int], ...], *, rngs: nnx.Rngs):
+    names, sizes = tuple(name for name, _ in channels), tuple(size for _, size in channels)
+    bound = 1 / math.sqrt(width)
+    kernel = jax.random.uniform(rngs.params(), (width, *sizes), jnp.float32, -bound, bound)
+    self.kernel = nnx.Param(kernel, axes=(None, *names))
+    self.bias = nnx.Param(jnp.zeros(sizes, jnp.float32), axes=names)
+
+  def __call__(self, x: jax.Array, window: jax.Array | None, offsets_BL: jax.Array | None) -> jax.Array:
+    """x (B, L, *channels) to the same, float32 inside.
+
+    Args:
+      window: (B, W - 1, *channels), the inputs before x; None: zeros.
+      offsets_BL: tokens of the same segment before each; inputs from further back don't count. None: all count.
+    """
+    before = self.kernel.shape[0] - 1
+    length, rank = x.shape[1], x.ndim
+    if window is None:
+      window = jnp.zeros((x.shape[0], before, *x.shape[2:]), x.dtype)
+    seen = jnp.concatenate([window.astype(x.dtype), x], axis=1).astype(jnp.float32)
+    y = jnp.broadcast_to(self.bias[...][None, None], x.shape)
+    for place in range(before + 1):
+      part = seen[:, place : place + length] * self.kernel[...][place][None, None]
+      if offsets_BL is not None:
+        near = offsets_BL >= before - place
+        part = jnp.where(near.reshape(*near.shape, *[1] * (rank - 2)), part, 0)
+      y = y + part
+    return silu(y).astype(x.dtype)
+
+
+class PerHead(nnx.Module):
+  """One number for each head, (H,) float32; called a scale, so that weight decay leaves it alone."""
+
+  def __init__(self, values: jax.Array):
+    self.scale = nnx.Param(values, axes=("heads",))
+
+
+class GatedNorm(nnx.Module):
+  """RMSNorm of y * silu(gate) over the channels of each group of heads, float32 inside."""
+
+  def __init__(self, shape: MambaShape, dtype: Any):
+    self.groups, self.eps, self.dtype = shape.groups, shape.norm_eps, jnp.dtype(dtype)
+    self.scale = nnx.Param(jnp.ones((shape.heads, shape.head_width), jnp.float32), axes=("heads", "head_width"))
+
+  def __call__(self, y_BLHP: jax.Array, gate_BLHP: jax.Array) -> jax.Array:
+    y = y_BLHP.astype(jnp.float32) * silu(gate_BLHP.astype(jnp.float32))
+    grouped = y.reshape(*y.shape[:2], self.groups, -1)
+    normalised = grouped * jax.lax.rsqrt(jnp.mean(jnp.square(grouped), axis=-1, keepdims=True) + self.eps)
+    return (normalised.reshape(y.shape) * self.scale[...][None, None]).astype(self.dtype)
+
+
+class Mamba2(nnx.Module):
+  """The mixer. Projections and convolutions compute in `dtype`; steps, decays, states and the norm in float32.
+
+  The names beside those of Hugging Face's Mamba2: in_proj is gate, value, write, read, step one after the other
+  (heads and their channels unfolded), conv1d is value_conv, write_conv, read_conv; dt_bias is step.bias, A_log
+  log_rate.scale, D skip.scale, norm.weight norm.scale, out_proj out.
+  """
+
+  def __init__(self, shape: MambaShape, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs, quantization: str = "none"):
+    """Makes the weights; `quantization`, as in `Linear`, of the projections in `dtype`."""
+    self.shape = shape
+    embed, heads = ("embed", shape.width), ("heads", shape.heads)
+    channels = (heads, ("head_width", shape.head_width))
+    remembered = (("groups", shape.groups), ("state", shape.state))
+    linear = functools.partial(Linear, bias=False, scheme=scheme, dtype=dtype, rngs=rngs, quantization=quantization)
+    self.gate = linear((embed,), channels)
+    self.value = linear((embed,), channels)
+    self.write = linear((embed,), remembered)
+    self.read = linear((embed,), remembered)
+    self.step = Linear((embed,), (heads,), bias=True, scheme=scheme, dtype=jnp.float32, rngs=rngs)
+    self.step.bias = nnx.Param(_first_steps(rngs.params(), shape.heads), axes=("heads",))
+    self.value_conv = Convolution(shape.conv, channels, rngs=rngs)
+    self.write_conv = Convolution(shape.conv, remembered, rngs=rngs)
+    self.read_conv = Convolution(shape.conv, remembered, rngs=rngs)
+    rates = jax.random.uniform(rngs.params(), (shape.heads,), jnp.float32, *RATE_RANGE)
+    self.log_rate = PerHead(jnp.log(rates))
+    self.skip = PerHead(jnp.ones((shape.heads,), jnp.float32))
+    self.norm = GatedNorm(shape, dtype)
+    self.out = linear(channels, (embed,), residual=True)
+
+  def __call__(
+    self, x_BLD: jax.Array, context: Context, cache: MambaState | None, layer: int | jax.Array, key: jax.Array | None
+  ) -> tuple[jax.Array, MambaState | None]:
+    """Mixes tokens along the length; arguments as in `Attention.__call__`, no dropout inside.
+
+    Without a cache the state begins anew at each change of segment id. With one, a row is one document that goes on,
+    and tokens of segment 0, at its end, leave the state as it was.
+    """
+    del key
+    segments_BL = context.segment_ids
+    before = None if cache is None else cache.read(layer)
+    offsets_BL = segment_positions(segments_BL) if cache is None and segments_BL is not None else None
+    value_BLHP, write_BLGS, read_BLGS = self.value(x_BLD), self.write(x_BLD), self.read(x_BLD)
+    inputs = {  # Whole rows, of a part of the heads.
+      "value": constrain(value_BLHP, "batch", None, "mixed_heads", "head_width"),
+      "write": constrain(write_BLGS, "batch", None, "groups", "state"),
+      "read": constrain(read_BLGS, "batch", None, "groups", "state"),
+    }
+    convolved = {}
+    for name, convolution in (("value", self.value_conv), ("write", self.write_conv), ("read", self.read_conv)):
+      window = None if before is None else before.windows[name]
+      convolved[name] = convolution(inputs[name], window, offsets_BL)
+    value_BLHP = constrain(convolved["value"], "batch", None, "mixed_heads", "head_width")
+    step_BLH = constrain(jax.nn.softplus(self.step(x_BLD)), "batch", None, "mixed_heads")
+    if segments_BL is not None:
+      step_BLH = jnp.where(segments_BL[..., None] > 0, step_BLH, 0)
+    y_BLHP, state = chunked_scan(
+      value_BLHP,
+      step_BLH,
+      jnp.exp(self.log_rate.scale[...]),
+      convolved["write"],
+      convolved["read"],
+      runs_BL=None if offsets_BL is None else jnp.cumsum(offsets_BL == 0, axis=1, dtype=jnp.int32),
+      state_BHPS=None if before is None else before.state,
+      chunk=self.shape.chunk,
+    )
+    y_BLHP = y_BLHP + value_BLHP.astype(jnp.float32) * self.skip.scale[...][None, None, :, None]
+    y_BLD = self.out(constrain(self.norm(y_BLHP, self.gate(x_BLD)), "batch", "length", "heads", "head_width"))
+    if cache is None or before is None:
+      return y_BLD, None
+    windows = {name: _last_inputs(before.windows[name], x, segments_BL) for name, x in inputs.items()}
+    return y_BLD, cache.write(layer, MambaState(windows, state))
+
+
+def _first_steps(key: jax.Array, heads: int) -> jax.Array:
+  """Biases whose softplus is spread evenly, in the logarithm, over `STEP_RANGE`."""
+  low, high = (math.log(bound) for bound in STEP_RANGE)
+  steps = jnp.exp(jax.random.uniform(key, (heads,), jnp.float32, low, high))
+  return jnp.log(jnp.expm1(jnp.maximum(steps, STEP_FLOOR)))
+
+
+def _last_inputs(window: jax.Array, x: jax.Array, segments_BL: jax.Array | None) -> jax.Array:
+  """The window after x: the last W - 1 real inputs of each row."""
+  seen, kept = jnp.concatenate([window.astype(x.dtype), x], axis=1), window.shape[1]
+  if segments_BL is None:
+    return seen[:, seen.shape[1] - kept :]
+  index_BW = jnp.sum(segments_BL > 0, axis=1)[:, None] + jnp.arange(kept)[None]
+  return jnp.take_along_axis(seen, index_BW.reshape(*index_BW.shape, *[1] * (x.ndim - 2)), axis=1)
+
+
+def chunked_scan(
+  value_BLHP: jax.Array,
+  step_BLH: jax.Array,
+  rate_H: jax.Array,
+  write_BLGS: jax.Array,
+  read_BLGS: jax.Array,
+  *,
+  runs_BL: jax.Array | None,
+  state_BHPS: jax.Array | None,
+  chunk: int,
+) -> tuple[jax.Array, jax.Array]:
+  """The recurrence at the top of this file, without the skip: y (B, L, H, P) and the last state, float32.
+
+  Args:
+    value_BLHP: what is written.
+    step_BLH: float32, at least 0; a step of 0 leaves the state as it was.
+    rate_H: positive decay per unit of step.
+    write_BLGS, read_BLGS: heads share them in G groups.
+    runs_BL: int32, not falling along L: where it grows, the state begins at zero again. None: nowhere.
+    state_BHPS: the state before the first token; None: zeros.
+    chunk: tokens computed in parallel.
+  """
+  B, L, H, P = value_BLHP.shape
+  G, S = write_BLGS.shape[2:]
+  Q = min(chunk, L)
+  chunks = -(-L // Q)
+  runs_BL = jnp.zeros((B, L), jnp.int32) if runs_BL is None else runs_BL
+  state = jnp.zeros((B, H, P, S), jnp.float32) if state_BHPS is None else state_BHPS
+
+  def cut(x, *shape, mode="constant"):  # (B, L, ...) to (B, C, Q, ...)
+    x = jnp.pad(x, ((0, 0), (0, chunks * Q - L), *[(0, 0)] * (x.ndim - 2)), mode=mode)
+    return x.reshape(B, chunks, Q, *shape)
+
+  step = cut(step_BLH, G, H // G)
+  value = cut(value_BLHP.astype(jnp.float32), G, H // G, P) * step[..., None]
+  write, read = cut(write_BLGS.astype(jnp.float32), G, S), cut(read_BLGS.astype(jnp.float32), G, S)
+  runs = cut(runs_BL, mode="edge")
+
+  index = jnp.arange(Q)
+  seen = (runs[:, :, :, None] == runs[:, :, None]) & (index[:, None] >= index[None])[None, None]
+  # The logarithm of the decay since the chunk or the run began. A sum over its own run's tokens alone: differences of
+  # one sum over all would let rounding, and gradients as small, pass between runs.
+  rates = -step * rate_H.reshape(1, 1, 1, G, H // G)
+  fallen = jnp.einsum("bcqk,bckgr->bcqgr", seen.astype(jnp.float32), rates, precision=jax.lax.Precision.HIGHEST)
+  between = fallen[:, :, :, None] - fallen[:, :, None]
+  decay = jnp.exp(jnp.where(seen[..., None, None], between, -jnp.inf))
+  weights = jnp.einsum("bcqgs,bckgs->bcqkg", read, write)[..., None] * decay
+  y = jnp.einsum("bcqkgr,bckgrp->bcqgrp", weights, value)
+
+  carried, state = _carry_between(write, read, value, fallen, runs, state.reshape(B, G, H // G, P, S))
+  y = (y + carried).reshape(B, chunks * Q, H, P)
+  return y[:, :L], state.reshape(B, H, P, S)
+
+
+def _carry_between(write, read, value, fallen, runs, state) -> tuple[jax.Array, jax.Array]:
+  """What each chunk reads of the state it begins with, (B, C, Q, G, R, P), and the state after the last.
+
+  Args:
+    write, read: (B, C, Q, G, S).
+    value: (B, C, Q, G, R, P), times the steps; R heads in each of G groups.
+    fallen: (B, C, Q, G, R), the logarithm of the decay since the chunk or the run began.
+    runs: (B, C, Q).
+    state: (B, G, R, P, S) before the first chunk.
+  """
+  last, ended = runs[:, :, -1], fallen[:, :, -1]
+  to_end = jnp.where((runs == last[..., None])[..., None, None], ended[:, :, None] - fallen, -jnp.inf)
+  added = jnp.einsum("bckgs,bckgr,bckgrp->cbgrps", write, jnp.exp(to_end), value)
+  first = jnp.pad(last[:, :-1], ((0, 0), (1, 0)))  # The run that each chunk goes on with.
+  kept = jnp.where((last == first)[..., None, None], jnp.exp(ended), 0)
+
+  def over_chunk(state, chunk):
+    kept, added = chunk
+    return kept[..., None, None] * state + added, state
+
+  state, before = jax.lax.scan(over_chunk, state, (kept.swapaxes(0, 1), added))
+  from_start = jnp.where((runs == first[..., None])[..., None, None], jnp.exp(fallen), 0)
+  return jnp.einsum("bcqgs,cbgrps,bcqgr->bcqgrp", read, before, from_start), state

@@ -1,0 +1,86 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What a run directory holds beside metrics.jsonl and its plots, and how it is made so that a kill never spoils it."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmx.config.run_config import CONFIG_FILE, IMPORTED_DIR, LABELS_FILE, TOKENIZER_DIR
+from lmx.data.tokenizers.tokenizer import Tokenizer
+from lmx.parallel.processes import is_first_process, wait_for_all
+from lmx.training.checkpoint import whole_steps
+
+CHECKPOINT_DIR, SAMPLE_DIR = "checkpoints", "samples"
+PARTIAL = ".partial"  # A name's ending while its file or folder is not whole.
+
+
+def samples_file(run_dir: Path, step: int) -> Path:
+  """Where the samples of a step are kept."""
+  return run_dir / SAMPLE_DIR / f"{step}.jsonl"
+
+
+def finished_step(run_dir: Path, total_steps: int, *, sampled: bool) -> int | None:
+  """The last step of a run that has nothing left to do; None: there is something to do.
+
+  Args:
+    run_dir: the run's folder.
+    total_steps: how long it is to be.
+    sampled: whether samples belong to its end.
+  """
+  steps = whole_steps(run_dir / CHECKPOINT_DIR)
+  if not steps or steps[-1] < total_steps:
+    return None
+  return steps[-1] if not sampled or samples_file(run_dir, steps[-1]).exists() else None
+
+
+def write_run_files(
+  run_dir: Path,
+  config_json: str,
+  tokenizer: Tokenizer,
+  labels: Sequence[str] = (),
+  *,
+  new_config: bool = False,
+  origin: str | Path | None = None,
+) -> None:
+  """Makes the folder complete before the first step, so that any checkpoint loads, and can be exported as it came.
+
+  Each appears whole or not at all, whenever the process is killed; the config first, since it makes a folder a run.
+
+  Args:
+    run_dir: the run's folder; made where it is missing.
+    config_json: the config as text.
+    tokenizer: the run's.
+    labels: what the scores of a head for labels stand for, in order.
+    origin: the run that this one starts from; what it was imported with goes with it.
+    new_config: write the config over an earlier one; only once nothing speaks against going on with it.
+  """
+  if is_first_process():
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if new_config or not (run_dir / CONFIG_FILE).exists():
+      _write_whole(run_dir / CONFIG_FILE, config_json)
+    if labels and not (run_dir / LABELS_FILE).exists():
+      _write_whole(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
+    if not (run_dir / TOKENIZER_DIR).exists():
+      partial = run_dir / f"{TOKENIZER_DIR}{PARTIAL}"
+      shutil.rmtree(partial, ignore_errors=True)
+      tokenizer.save(partial)
+      partial.replace(run_dir / TOKENIZER_DIR)
+    if origin is not None:
+      _take_along(Path(origin).expanduser() / IMPORTED_DIR, run_dir / IMPORTED_DIR)
+  wait_for_all("run files written")
+
+
+def _take_along(source: Path, target: Path) -> None:
+  """Copies a folder of small files, whole or not at all, unless it is there already."""
+  if source.is_dir() and not target.exists():
+    partial = target.with_name(f"{target.name}{PARTIAL}")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    partial.replace(target)
+
+
+def _write_whole(file: Path, text: str) -> None:
+  partial = file.with_name(f"{file.name}{PARTIAL}")
+  partial.write_text(text, encoding="utf-8")
+  partial.replace(file)

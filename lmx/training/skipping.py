@@ -1,0 +1,68 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""Decides on the device whether a step's gradient is fit to be used, and counts those that weren't."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+SPIKE_HISTORY = 100  # Steps in the running mean of the gradient norm, and steps before a spike can be called one.
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SkipState:
+  """Scalars on the device; they are saved with the run, so a resumed run judges as an uninterrupted one would.
+
+  Attributes:
+    norm_sum: decayed sum of gradient norms, float32; the running mean is this over its weight.
+    norm_weight: decayed count of the same, float32, up to 1.
+    norms: gradient norms seen, int32.
+    skipped: steps skipped in the whole run, int32.
+    skipped_in_a_row: steps skipped since the last one that was not, int32.
+  """
+
+  norm_sum: jax.Array
+  norm_weight: jax.Array
+  norms: jax.Array
+  skipped: jax.Array
+  skipped_in_a_row: jax.Array
+
+
+def new_guard() -> SkipState:
+  return SkipState(jnp.zeros(()), jnp.zeros(()), *(jnp.zeros((), jnp.int32) for _ in range(3)))
+
+
+def should_skip(
+  guard: SkipState, loss: jax.Array, grad_norm: jax.Array, *, spike_factor: float | None, history: int = SPIKE_HISTORY
+) -> tuple[jax.Array, SkipState]:
+  """(whether to apply the step, the next guard).
+
+  A step is not applied when its loss or gradient norm is not finite, or when the norm is over `spike_factor` running
+  means of the norm. A spike enters the mean with the value of the limit, so a lasting rise is accepted after a while.
+
+  Args:
+    guard: the state before this step.
+    loss, grad_norm: float32 scalars of the whole batch, the norm before clipping.
+    spike_factor: None accepts every finite step.
+    history: the mean's window in steps; no spike is called before as many norms have been seen.
+  """
+  finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+  limit = jnp.asarray(jnp.inf)
+  if spike_factor is not None:
+    mean = guard.norm_sum / jnp.maximum(guard.norm_weight, jnp.finfo(jnp.float32).tiny)
+    limit = jnp.where(guard.norms >= history, spike_factor * mean, jnp.inf)
+  apply = finite & (grad_norm <= limit)
+  keep = 1.0 - 1.0 / history
+
+  def seen(new, old):
+    return jnp.where(finite, new, old)
+
+  skipped = 1 - apply.astype(jnp.int32)
+  return apply, SkipState(
+    norm_sum=seen(keep * guard.norm_sum + (1.0 - keep) * jnp.minimum(grad_norm, limit), guard.norm_sum),
+    norm_weight=seen(keep * guard.norm_weight + (1.0 - keep), guard.norm_weight),
+    norms=seen(guard.norms + 1, guard.norms),
+    skipped=guard.skipped + skipped,
+    skipped_in_a_row=(guard.skipped_in_a_row + 1) * skipped,
+  )
