@@ -4,17 +4,17 @@
 python -m tools.chaos --short                     each kind once; minutes
 python -m tools.chaos --rounds=5 --output=FOLDER  five rounds of all kinds, each as often as its weight
 python -m tools.chaos --kinds=kill,term --rounds=20
-python -m tools.chaos --case=kill:3 --output=FOLDER  one case again, its folder kept
+python -m tools.chaos --case=kill:3 --output=FOLDER  one case again
 
 A case is a kind and a seed: the seed decides what is done, and at which share of a run's life; what the process is
-doing then also depends on how fast this machine is. Failures stay in FOLDER/failures, with every process's output.
+doing then also depends on how fast this machine is. Failures stay in FOLDER/failures, with every process's output;
+FOLDER/table.md is about every case that was tried with that FOLDER and the same code.
 The exit code is 1 when a case failed.
 """
 
 import argparse
 import collections
 import concurrent.futures
-import json
 import shutil
 import signal
 import subprocess
@@ -31,6 +31,7 @@ from tools.chaos.cases import (
   can_make_namespaces,
   enter_namespace,
   prepare,
+  read_result,
   run_and_record,
 )
 from tools.chaos.scene import ROOT
@@ -80,8 +81,7 @@ def spawn(kind: str, seed: int, work: Path) -> Result:
   done = subprocess.run([*prefix, *command], cwd=ROOT, capture_output=True, text=True)
   if not file.exists():
     return Result(kind, seed, TOOL, f"the tool itself failed: {done.stderr[-3000:]}", (), (), 0.0)
-  values = json.loads(file.read_text())
-  result = Result(**{**values, "notes": tuple(values["notes"]), "phases": tuple(values["phases"])})
+  result = read_result(file)
   if result.outcome in BAD:
     keep(folder, work / "failures" / folder.name, file)
   shutil.rmtree(folder, ignore_errors=True)
@@ -142,8 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   except ChaosError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
-  (work / "table.md").write_text(report(results) + "\n")
-  print(f"\n{report(results)}\n\nresults and failures: {work}")
+  everything = [read_result(file) for file in sorted((work / "results").glob("*.json"))]  # Of earlier calls, too.
+  (work / "table.md").write_text(report(everything) + "\n")
+  print(f"\n{report(everything)}\n\nresults and failures: {work}")
   if not namespaces:
     print("unshare gives no mounts here: disks and networks were tried only as far as they need none")
   return 1 if any(result.outcome in BAD for result in results) else 0

@@ -53,6 +53,12 @@ class Result:
     return f"{self.kind}:{self.seed}"
 
 
+def read_result(file: Path) -> Result:
+  """A result that `run_and_record` wrote."""
+  values = json.loads(file.read_text())
+  return Result(**{**values, "notes": tuple(values["notes"]), "phases": tuple(values["phases"])})
+
+
 class ChaosError(Exception):
   """The tool itself can't work here."""
 
@@ -97,6 +103,7 @@ def prepare(work: Path, processes: Collection[int]) -> dict[str, Any]:
   facts = json.loads(file.read_text()) if file.exists() else {}
   if facts.get("code") != code_digest():
     shutil.rmtree(ready, ignore_errors=True)
+    shutil.rmtree(work / "results", ignore_errors=True)  # Of other code. Failures stay.
     facts = {"code": code_digest(), **prepare_one(ready)}
   if 2 in processes and "2" not in facts:
     copy_ready(ready / "1", ready / "2", ("text", "disk/cache", "disk/compiled"))
