@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from lmx.errors import LmxError, StorageError
 from lmx.exits import safe
@@ -66,11 +65,12 @@ def quiet_background() -> None:
   logger = logging.getLogger("absl")
   for place in (logger, *logger.handlers):
     place.addFilter(lambda record: not record.exc_info)
-  before = sys.excepthook
+  before = sys.unraisablehook
 
-  def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    # TensorStore's C++ reports here that the event loop of a save that failed is closed; Python's own code has no part.
+  def say(unraisable: "sys.UnraisableHookArgs") -> None:
+    # TensorStore's C++ reports here that the event loop of a save that failed is closed; no Python code called it.
+    trace = unraisable.exc_traceback
     if trace is None or trace.tb_frame.f_code is not asyncio.BaseEventLoop.call_soon_threadsafe.__code__:
-      before(kind, error, trace)
+      before(unraisable)
 
-  sys.excepthook = say
+  sys.unraisablehook = say

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import sys
+import types
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_a_bug_keeps_its_traceback(tmp_path):
 
 def test_background_saves_do_not_repeat_what_is_raised_for_them(monkeypatch, caplog):
   said = []
-  monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: said.append(str(error)))
+  monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
   logger = logging.getLogger("absl")
   monkeypatch.setattr(logger, "filters", [])
   monkeypatch.setattr(logger, "handlers", [])
@@ -81,8 +82,8 @@ def test_background_saves_do_not_repeat_what_is_raised_for_them(monkeypatch, cap
     try:
       call()
     except (RuntimeError, ValueError) as error:
-      trace = error.__traceback__
-      sys.excepthook(type(error), error, trace.tb_next if "closed" in str(error) else trace)
+      trace = error.__traceback__  # Its first frame is this one; C++ has none.
+      sys.unraisablehook(types.SimpleNamespace(exc_value=error, exc_traceback=trace.tb_next))
   assert said == ["invalid literal for int() with base 10: 'x'"]
   logger.error("a save failed", exc_info=FULL)
   logger.error("something else")

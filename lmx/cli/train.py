@@ -4,9 +4,10 @@
 A run is a folder; starting the same command again resumes where it stopped. Ctrl-C and SIGTERM save and stop; where
 there is nothing new to save (before the first step), and the second time, they stop at once.
 
-Exit codes: 0 the run is finished, or a signal stopped it and it was saved; 2 a mistake in the input; 75 another process
-of the run was lost, stopped or never started (start all again); 78 the processes were started with different configs,
-code or data; 130 and 143 stopped at once by Ctrl-C, by SIGTERM; 1 anything unexpected.
+Exit codes: 0 the run is finished, or a signal stopped it and it was saved; 2 a mistake in the input; 74 a disk is
+full, read-only or lost files (the run resumes once that is cured); 75 another process of the run was lost, stopped or
+never started (start all again); 78 the processes were started with different configs, code or data; 130 and 143 stopped
+at once by Ctrl-C, by SIGTERM; 1 anything unexpected.
 
 Several processes on one or many machines make one run: start the same command in each, with the same --coordinator
 and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints. When one
