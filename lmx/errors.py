@@ -2,8 +2,9 @@
 """Messages a person can act on: what was passed, what is allowed, the nearest match, the fix."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
 class LmxError(Exception):
@@ -69,7 +70,7 @@ def message(subject: str, *, got: object, allowed: Iterable[object] | str = (), 
   return " ".join(p for p in parts if p)
 
 
-def choose(subject: str, name: str, table: dict, fix: str = ""):
+def choose(subject: str, name: str, table: Mapping[str, Any], fix: str = "") -> Any:
   """`table[name]`, or an `LmxError` that lists the table's names and the nearest one."""
   if name not in table:
     raise LmxError(message(subject, got=name, allowed=sorted(table), fix=fix))

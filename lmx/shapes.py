@@ -6,6 +6,7 @@ Dense code names arrays with these suffixes (`q_BLHK`); upper case, one letter a
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 # Of the mesh, what travels least first: the outermost axes cross hosts, and the network between slices.
 AXES = ("slice", "stage", "data", "fsdp", "expert", "sequence", "tensor")
@@ -49,7 +50,7 @@ LETTERS = {
 }
 
 
-def check(where: str, spec: str, *arrays) -> dict[str, int]:
+def check(where: str, spec: str, *arrays: Any) -> dict[str, int]:
   """Checks that arrays have the shapes that `spec` spells, and returns each letter's size.
 
   Args:

@@ -6,7 +6,7 @@ dictionary keys joined by dots, without the `value` that Flax variables add at t
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -40,15 +40,15 @@ def named_leaves(tree: Any) -> dict[str, Any]:
   return {path_name(path): leaf for path, leaf in leaves}
 
 
-def map_with_names(function, tree: Any, *rest: Any) -> Any:
+def map_with_names(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
   """`jax.tree.map` whose function gets the dotted path first."""
   return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(path_name(path), *leaves), tree, *rest)
 
 
-def map_variables(function, tree: Any) -> Any:
+def map_variables(function: Callable[..., Any], tree: Any) -> Any:
   """Maps `function(name, leaf, axes)` over a tree; `axes` is the leaf's logical axes, or None outside a variable."""
 
-  def visit(path, node):
+  def visit(path: Any, node: Any) -> Any:
     axes = node.get_metadata("axes", None) if is_variable(node) else None
     return jax.tree.map(lambda leaf: function(path_name(path), leaf, axes), node)
 

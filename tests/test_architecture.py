@@ -269,3 +269,22 @@ def test_the_readmes_map_is_that_of_the_rooms():
   text = (ROOT / "README.md").read_text()
   check(text)
   assert_law_catches(check, text.replace("`nn/` ", ""))
+
+
+def public_classes(module: str, source: str) -> list[tuple[str, str]]:
+  """(name, module) of the classes at the top of a file that are for others."""
+  return [(node.name, module) for node in ast.parse(source).body
+          if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]  # fmt: skip
+
+
+def test_no_two_public_classes_share_a_name():
+  found = [pair for file in python_files("lmx") for pair in public_classes(module_of(file), file.read_text())]
+
+  def check(classes: list[tuple[str, str]]) -> None:
+    homes: dict[str, list[str]] = {}
+    for name, module in classes:
+      homes.setdefault(name, []).append(module)
+    assert not {name: modules for name, modules in homes.items() if len(modules) > 1}
+
+  check(found)
+  assert_law_catches(check, [*found, (found[0][0], "lmx.another")])

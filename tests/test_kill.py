@@ -86,8 +86,9 @@ def half_written(run: Path) -> str:
   return f", and {' '.join(names)}" if names else ""
 
 
-def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one_bit_for_bit(tiny_text, whole, tmp_path):
-  seed = int(os.environ.get("LMX_KILL_SEED", time.time_ns() % 10**6))
+@pytest.mark.parametrize("fixed", [1, pytest.param(None, marks=pytest.mark.slow)], ids=["fixed moments", "any moments"])
+def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one_bit_for_bit(tiny_text, whole, tmp_path, fixed):
+  seed = int(os.environ.get("LMX_KILL_SEED", fixed or time.time_ns() % 10**6))
   x = experiment(tiny_text, tmp_path / "unused", **RUN)
   print(f"the moments of the kills: LMX_KILL_SEED={seed}")  # pytest shows it when the test fails.
   moment, begun, kills, runs = random.Random(seed), time.monotonic(), 0, 0

@@ -15,16 +15,15 @@ _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)\s]+)\)")
 
 
 def key_tables() -> str:
-  """A table of keys for each section of configs/base.py: key, default, and the comment of base.py."""
-  texts, sections = help_texts(), {}
-  for key, value in flatten(load("configs/base.py")).items():
-    sections.setdefault(key.partition(".")[0] if "." in key else "general", []).append((key, value))
-  parts = []
-  for section, rows in sections.items():
-    lines = [f"### {section}", "", "| key | default | meaning |", "|---|---|---|"]
-    lines += [f"| `{key}` | `{_cell(repr(value))}` | {_cell(texts.get(key, ''))} |" for key, value in rows]
-    parts.append("\n".join(lines))
-  return "\n\n".join(parts)
+  """A table of keys for each section of configs/base.py, in its order: key, default, and the comment of base.py."""
+  values = flatten(load("configs/base.py"))
+  sections: dict[str, list[str]] = {}
+  for known, text in help_texts().items():
+    for key in (key for key in values if key == known or key.startswith(f"{known}.")):
+      row = f"| `{key}` | `{_cell(repr(values[key]))}` | {_cell(text)} |"
+      sections.setdefault(key.partition(".")[0] if "." in key else "general", []).append(row)
+  head = "| key | default | meaning |\n|---|---|---|\n"
+  return "\n\n".join(f"### {section}\n\n{head}" + "\n".join(rows) for section, rows in sections.items())
 
 
 def _cell(text: str) -> str:

@@ -281,7 +281,7 @@ def unescaped(text: str, subject: str) -> str:
     LmxError: another letter after a backslash, or a number that is no character.
   """
 
-  def character(match: re.Match) -> str:
+  def character(match: re.Match[str]) -> str:
     code, letter = match[1] or match[2] or match[3], match[4]
     if code is not None and int(code, 16) < 0x110000 and not 0xD800 <= int(code, 16) < 0xE000:
       return chr(int(code, 16))

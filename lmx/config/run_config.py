@@ -37,7 +37,7 @@ def read_written(file: Path, *keys: str) -> Any:
   return value
 
 
-def read_run_config(run: str | os.PathLike) -> ConfigDict:
+def read_run_config(run: str | os.PathLike[str]) -> ConfigDict:
   """The config that a run was started with.
 
   Raises:
@@ -54,7 +54,7 @@ def read_run_config(run: str | os.PathLike) -> ConfigDict:
     raise LmxError(f"{file}: {error}{'.' + RESTORE if isinstance(error, UnicodeDecodeError) else ''}") from error
 
 
-def start_from(config: ConfigDict, run: str | os.PathLike) -> ConfigDict:
+def start_from(config: ConfigDict, run: str | os.PathLike[str]) -> ConfigDict:
   """Makes a config start from a run: its parameters, model and tokenizer. For config files; returns the config.
 
   What a fine-tune may want otherwise (dropout, pooling, the length of rows) can be set after it.
@@ -136,7 +136,7 @@ def _saved_kind(directory: Path, otherwise: str) -> str:
   return read_written(file, "kind")["kind"] if file.is_file() else otherwise
 
 
-def read_vocab_size(run: str | os.PathLike) -> int:
+def read_vocab_size(run: str | os.PathLike[str]) -> int:
   """How many ids the tokenizer in a run directory has.
 
   Raises:

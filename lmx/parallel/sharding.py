@@ -264,7 +264,7 @@ def on_each_device(
   specs, result = tuple(spec(axes) for _, axes in inputs), spec(out)
   split = tuple({axis for one in specs for axis in _mesh_axes(one)} - set(_mesh_axes(result))) if add else ()
 
-  def local(*arrays):
+  def local(*arrays: jax.Array) -> Any:
     y = function(*arrays)
     return jax.lax.psum(y, split) if split else y
 
@@ -292,7 +292,7 @@ def summed_over_rows(
   stored, kept = partition_spec(out, layout.storage, "weight"), partition_spec(out, layout.compute, "weight")
   reduced = {axis for one in specs for axis in _mesh_axes(one)} - set(_mesh_axes(kept))
 
-  def local(*arrays):
+  def local(*arrays: jax.Array) -> Any:
     y, left = function(*arrays), set(reduced)
     for dimension, part in enumerate(stored):
       for axis in names_of(part):

@@ -260,7 +260,7 @@ def restore_model(
 
 
 def restore_shared(
-  directory: str | Path, template: Mapping[str, jax.ShapeDtypeStruct], new: re.Pattern
+  directory: str | Path, template: Mapping[str, jax.ShapeDtypeStruct], new: re.Pattern[str]
 ) -> tuple[dict[str, jax.Array], list[str]]:
   """What a model shares with the newest checkpoint of another run, and the names of what it doesn't.
 

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -66,7 +67,7 @@ class Meter:
     """The window so far, as JSON that gives back the same floats."""
     return {"sums": dict(self._sums), "weight": self._weight, "latest": dict(self._latest), "seconds": self.seconds}
 
-  def restore(self, saved: Mapping) -> None:
+  def restore(self, saved: Mapping[str, Any]) -> None:
     """Takes up a saved window. Its speed will be that of the steps from here on: nothing else was timed here."""
     self._sums, self._weight = dict(saved["sums"]), saved["weight"]
     self._latest, self._seconds = dict(saved["latest"]), saved["seconds"]

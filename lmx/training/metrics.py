@@ -45,7 +45,7 @@ def _drop_partial_line(path: Path) -> None:
     os.truncate(path, data.rfind(b"\n") + 1)
 
 
-def read_metrics(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
+def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Every record of a run in the order written: {"step": int, "time": unix seconds, name: number or None, ...}."""
   return [record for _, record in _lines(Path(run_dir) / FILE)]
 
@@ -84,7 +84,7 @@ class MetricsWriter:
 
   def __init__(
     self,
-    run_dir: str | os.PathLike,
+    run_dir: str | os.PathLike[str],
     tensorboard: bool = False,
     wandb_project: str | None = None,
     config: Mapping[str, Any] | None = None,

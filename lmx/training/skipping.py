@@ -2,6 +2,7 @@
 """Decides on the device whether a step's gradient is fit to be used, and counts those that weren't."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ def should_skip(
   apply = finite & (grad_norm <= limit)
   keep = 1.0 - 1.0 / history
 
-  def seen(new, old):
+  def seen(new: Any, old: jax.Array) -> jax.Array:
     return jnp.where(finite, new, old)
 
   skipped = 1 - apply.astype(jnp.int32)

@@ -184,7 +184,7 @@ def abstract_state(plan: AbstractModel, optimizer: Optimizer, layout: Layout, pa
     _check_host_memory(layout)
     updated = {name: place.with_memory_kind(HOST) for name, place in updated.items()}
 
-  def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+  def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     name = str(path[-1].key) if isinstance(path[-1], jax.tree_util.DictKey) else ""
     if name not in stored or plan.shapes[name].shape != leaf.shape:
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(layout.mesh))

@@ -144,7 +144,7 @@ def batch_gradients(
   shapes, _ = jax.eval_shape(lambda: part(jax.tree.map(lambda value: value[0], rows), 0))
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-  def add(so_far, item):
+  def add(so_far: Any, item: Any) -> Any:
     new, carry = part(*item)
     gradients, sums = jax.tree.map(jnp.add, so_far, new)
     return (jax.lax.with_sharding_constraint(gradients, stored), sums), carry
@@ -224,7 +224,7 @@ def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, l
     raise LmxError(message("config.optimizer.ema", got=options.ema, allowed="None: this optimizer keeps an average"))
 
 
-def make_train_step(task: ModelLoss, optimizer: Optimizer, options: StepOptions, abstract: TrainState):
+def make_train_step(task: ModelLoss, optimizer: Optimizer, options: StepOptions, abstract: TrainState) -> Any:
   """The compiled `(state, batch) -> (state, metrics)`; the old state's memory is used for the new one.
 
   A step whose loss or gradient is not finite, or whose gradient norm is a spike, changes nothing but `step` and the
@@ -260,7 +260,7 @@ def make_train_step(task: ModelLoss, optimizer: Optimizer, options: StepOptions,
   )
 
 
-def make_eval_step(task: ModelLoss):
+def make_eval_step(task: ModelLoss) -> Any:
   """The compiled `(parameters, reference parameters or None, batch) -> (sums, predictions, carry)`, without dropout.
 
   The sums are {name: (sum, weight)} and have "loss"; the predictions {name: (B, ...)}, for metrics that aren't means.

@@ -1,0 +1,29 @@
+# Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
+"""What MkDocs' hooks make of the pages."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from lmx.config.loading import flatten, load
+
+
+@pytest.fixture
+def hooks(monkeypatch):
+  monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2])
+  return importlib.import_module("tools.docs_hooks")
+
+
+def test_the_page_of_configs_has_every_key_with_its_default_and_meaning(hooks):
+  page = hooks.on_page_markdown("before\n\n<!-- config keys -->\n")
+  assert page.startswith("before")
+  for key, value in flatten(load("configs/base.py")).items():
+    assert f"| `{key}` | `{str(repr(value)).replace('|', chr(92) + '|')}` |" in page, key
+  assert "Rotary base" in page
+  assert page.index("### model") < page.index("### optimizer") < page.index("### mesh")
+
+
+def test_links_out_of_the_documentation_become_names(hooks):
+  page = hooks.on_page_markdown("see [the benchmarks](../tools/bench/README.md) and [data](data.md)")
+  assert page == "see the benchmarks (`tools/bench/README.md`) and [data](data.md)"
