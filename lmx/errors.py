@@ -19,6 +19,10 @@ class DifferentProcessesError(LmxError):
   """The processes of a run were started with something that differs. Each of them raises it."""
 
 
+class StorageError(LmxError):
+  """A disk is full, may only be read, or has lost what was on it; the run can resume when that is cured."""
+
+
 class ConfigError(LmxError):
   """One or more problems in an experiment config; `problems` holds a message for each."""
 

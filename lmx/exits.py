@@ -6,6 +6,7 @@
 | 0 | done; a run that a signal stopped was saved, and the same command resumes it |
 | 1 | an unexpected error, with its traceback |
 | 2 | a mistake in the input: the message says which, starting again does not help |
+| 74 | the disk is full, read-only or has lost files: the same command resumes the run when that is cured |
 | 75 | another process of the run was lost, stopped or never started: start all of them again |
 | 78 | the processes of a run were started with different configs, code, tokenizers or data |
 | 130, 143 | Ctrl-C, SIGTERM: there was nothing new to save, or it was the second one |
@@ -19,11 +20,12 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from lmx.errors import DifferentProcessesError, LmxError, LostProcessError
+from lmx.errors import DifferentProcessesError, LmxError, LostProcessError, StorageError
 
 DONE = 0
 FAILED = 1
 MISTAKE = 2
+STORAGE = 74  # EX_IOERR of sysexits.h.
 LOST_PROCESS = 75  # EX_TEMPFAIL of sysexits.h: trying again may succeed.
 DIFFERENT_PROCESSES = 78  # EX_CONFIG of sysexits.h.
 SIGNALLED = 128  # Plus the signal's number, as shells count.
@@ -40,6 +42,8 @@ def code_of(error: BaseException) -> int:
   """The exit code that an error ends a process with."""
   if isinstance(error, LostProcessError):
     return LOST_PROCESS
+  if isinstance(error, StorageError):
+    return STORAGE
   if isinstance(error, DifferentProcessesError):
     return DIFFERENT_PROCESSES
   if isinstance(error, KeyboardInterrupt):

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lmx.errors import LmxError
+from lmx.errors import StorageError
 from lmx.units import human_bytes
 
 
-class WriteError(LmxError):
+class WriteError(StorageError):
   """Something could not be written: the disk or a quota is full, or the folder may only be read or is gone."""
 
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """A run's folder is whole or not there, whatever the moment of a kill."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,10 @@ from tiny_runs import overrides
 
 from lmx.cli.given_config import working_directory
 from lmx.config.loading import load, to_json
+from lmx.config.run_config import read_labels, read_run_config, read_vocab_size
 from lmx.data.tokenizers.tokenizer import load_tokenizer
 from lmx.data.tokenizers.vocabulary import ByteTokenizer
+from lmx.errors import LmxError
 from lmx.training.run_directory import finished_step, samples_file, write_run_files
 
 
@@ -84,3 +88,52 @@ def test_a_run_is_finished_when_its_last_checkpoint_and_its_samples_are_there(tm
   samples_file(tmp_path, 10).parent.mkdir()
   samples_file(tmp_path, 10).touch()
   assert finished_step(tmp_path, 10, sampled=True) == 10
+
+
+SMALL_FILES = {
+  "config.json": read_run_config,
+  "labels.json": read_labels,
+  "tokenizer/lmx_tokenizer.json": lambda run: (read_vocab_size(run), load_tokenizer(run / "tokenizer")),
+}
+
+
+def damaged(data: bytes) -> Iterator[bytes]:
+  """A file cut off at every place, and with the highest, or another, bit of every byte flipped."""
+  for place in range(0, len(data), max(1, len(data) // 150)):
+    yield data[:place]
+    for bit in (0x80, 1 << place % 7):
+      yield data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("name", SMALL_FILES)
+def test_a_damaged_file_of_a_run_is_read_or_named_in_one_message(config, tmp_path, name):
+  run = tmp_path / "run"
+  write_run_files(run, to_json(config), ByteTokenizer(), ("good", "bad"))
+  SMALL_FILES[name](run)
+  whole, named = (run / name).read_bytes(), 0
+  for data in damaged(whole):
+    (run / name).write_bytes(data)
+    try:
+      SMALL_FILES[name](run)
+    except LmxError as error:
+      named += str(run) in str(error)
+  assert named > 100 if len(whole) > 100 else named > len(whole)
+
+
+@pytest.mark.parametrize(
+  ("name", "text", "said"),
+  [
+    ("tokenizer/lmx_tokenizer.json", '{"kind": "bytes"}', "it has no fingerprint"),
+    ("tokenizer/lmx_tokenizer.json", "[]", "it has no kind and no fingerprint"),
+    ("tokenizer/lmx_tokenizer.json", '{"kind": "bytes", "fingerprint": "x", "extra_ids": "1"}', "extra_ids is '1'"),
+    ("tokenizer/lmx_tokenizer.json", '{"kind": "by', "Unterminated string"),
+    ("labels.json", '{"a": 1}', "it is no list of texts"),
+    ("config.json", "\udcff", "invalid start byte. Fix: restore it"),
+  ],
+)
+def test_what_is_damaged_in_a_file_of_a_run_is_said(config, tmp_path, name, text, said):
+  write_run_files(tmp_path, to_json(config), ByteTokenizer(), ("good", "bad"))
+  (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
+  reader = (lambda run: load_tokenizer(run / "tokenizer")) if "tokenizer" in name else SMALL_FILES[name]
+  with pytest.raises(LmxError, match=re.escape(said)):
+    reader(tmp_path)

@@ -16,8 +16,8 @@ from types import ModuleType
 import lmx
 from lmx.cli.allocator import keep_freed_memory
 from lmx.cli.arguments import Parser, split_overrides
-from lmx.errors import LmxError, LostProcessError, message
-from lmx.exits import DONE, INTERRUPTED, LOST_PROCESS, MISTAKE, code_of, leave
+from lmx.errors import LmxError, LostProcessError, StorageError, message
+from lmx.exits import DONE, INTERRUPTED, MISTAKE, code_of, leave
 from lmx.versions import FIX, version_problems
 
 # Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help).
@@ -98,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = run(sys.argv[1:] if argv is None else argv)
     sys.stdout.flush()
     return code
-  except LostProcessError as error:
-    leave(LOST_PROCESS, f"error: {error}")  # What jax does at exit would wait for the process that is gone.
+  except (LostProcessError, StorageError) as error:
+    leave(code_of(error), f"error: {error}")  # What runs at exit would wait for a process or a disk that is gone.
   except LmxError as error:
     print(f"error: {error}", file=sys.stderr)
     return code_of(error)

@@ -4,6 +4,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
@@ -11,7 +12,28 @@ from lmx.config.loading import base_config, from_json
 from lmx.errors import LmxError, message
 
 CONFIG_FILE, TOKENIZER_DIR, LABELS_FILE = "config.json", "tokenizer", "labels.json"
+RESTORE = " Fix: restore it from a copy; lmx wrote it, and does not change it afterwards."
 IMPORTED_DIR = "huggingface"  # The small files of the model that a run was imported from.
+
+
+def read_written(file: Path, *keys: str) -> Any:
+  """What lmx wrote into a small JSON file.
+
+  Args:
+    file: where.
+    keys: that the object in it must have; none: it may be any value.
+
+  Raises:
+    LmxError: the file is damaged.
+  """
+  try:
+    value = json.loads(file.read_text(encoding="utf-8"))
+  except (ValueError, RecursionError) as error:
+    raise LmxError(f"{file} is damaged: {error}.{RESTORE}") from error
+  missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+  if missing:
+    raise LmxError(f"{file} is damaged: it has no {' and no '.join(missing)}.{RESTORE}")
+  return value
 
 
 def read_run_config(run: str | os.PathLike[str]) -> ConfigDict:
@@ -27,8 +49,8 @@ def read_run_config(run: str | os.PathLike[str]) -> ConfigDict:
     raise LmxError(message("run directory", got=str(run), allowed=allowed))
   try:
     return from_json(file.read_text(encoding="utf-8"))
-  except LmxError as error:
-    raise LmxError(f"{file}: {error}") from error
+  except (UnicodeDecodeError, LmxError) as error:
+    raise LmxError(f"{file}: {error}{'.' + RESTORE if isinstance(error, UnicodeDecodeError) else ''}") from error
 
 
 def start_from(config: ConfigDict, run: str | os.PathLike[str]) -> ConfigDict:
@@ -110,16 +132,32 @@ def labels_of(run: str, objective: str) -> tuple[str, ...]:
 
 def _saved_kind(directory: Path, otherwise: str) -> str:
   file = directory / "lmx_tokenizer.json"
-  return json.loads(file.read_text(encoding="utf-8"))["kind"] if file.is_file() else otherwise
+  return read_written(file, "kind")["kind"] if file.is_file() else otherwise
 
 
 def read_vocab_size(run: str | os.PathLike[str]) -> int:
-  """How many ids the tokenizer in a run directory has."""
+  """How many ids the tokenizer in a run directory has.
+
+  Raises:
+    LmxError: its description is damaged.
+  """
   file = Path(run).expanduser() / TOKENIZER_DIR / "lmx_tokenizer.json"
-  return int(json.loads(file.read_text(encoding="utf-8"))["vocab_size"])
+  size = read_written(file, "vocab_size")["vocab_size"]
+  if not isinstance(size, int):
+    raise LmxError(f"{file} is damaged: vocab_size is {size!r}.{RESTORE}")
+  return size
 
 
 def read_labels(run: Path) -> tuple[str, ...] | None:
-  """The labels that a run found in its data, or None where it hasn't written any."""
+  """The labels that a run found in its data, or None where it hasn't written any.
+
+  Raises:
+    LmxError: the file that holds them is damaged.
+  """
   file = run / LABELS_FILE
-  return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+  if not file.is_file():
+    return None
+  labels = read_written(file)
+  if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+    raise LmxError(f"{file} is damaged: it is no list of texts.{RESTORE}")
+  return tuple(labels)

@@ -74,13 +74,16 @@ class TrainResult:
   heldout: HeldOut | None
 
 
-def train(experiment: Experiment, stop: StopSignals | None = None, *, strict: bool = False) -> TrainResult:
+def train(
+  experiment: Experiment, stop: StopSignals | None = None, *, strict: bool = False, lock: RunLock | None = None
+) -> TrainResult:
   """Trains until the run's duration is reached or a signal asks to stop, from wherever the run is.
 
   Args:
     experiment: what to train.
     stop: signals that are handled already; None: they are handled from here to the end.
     strict: refuse to resume from an older checkpoint where the newest is damaged.
+    lock: of the run's folder, held already; None: it is taken here.
 
   Raises:
     NonFiniteError: a loss or gradient was not finite and the policy is to stop, or too many steps were skipped.
@@ -102,8 +105,7 @@ def train(experiment: Experiment, stop: StopSignals | None = None, *, strict: bo
   use_compilation_cache(experiment.compilation_cache)
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_write_errors(experiment.run_dir, *DISK_IS_FULL))
-    lock = None
-    if is_first_process():
+    if lock is None and is_first_process():
       with run_write_errors(experiment.run_dir):
         lock = stack.enter_context(RunLock(experiment.run_dir))
     write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels,

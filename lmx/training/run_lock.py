@@ -44,6 +44,7 @@ class RunLock:
   def __init__(self, run_dir: Path):
     self._path = run_dir / LOCK_FILE
     self._file: int | None = None
+    self._made = not run_dir.exists()
     self._over = threading.Event()
 
   def __enter__(self) -> "RunLock":
@@ -58,6 +59,11 @@ class RunLock:
     if self._file is not None:
       with suppress(OSError):
         os.truncate(self._file, 0)
+      if self._made:  # A folder in which nothing was begun goes again.
+        with suppress(OSError):
+          if os.listdir(self._path.parent) == [LOCK_FILE]:
+            self._path.unlink()
+            self._path.parent.rmdir()
       with suppress(OSError):
         os.close(self._file)
 

@@ -2,11 +2,11 @@
 """The table of tokenizers, and how a run directory's tokenizer is read back."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from lmx.config.run_config import RESTORE, read_written
 from lmx.data.tokenizers.huggingface_tokenizer import HuggingFaceTokenizer, load_huggingface
 from lmx.data.tokenizers.marian_tokenizer import load_marian
 from lmx.data.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer, load_sentencepiece, train_sentencepiece
@@ -78,7 +78,10 @@ def open_tokenizer(kind: str, path: str | None, subject: str = "config.tokenizer
 
 def _read(file: Path) -> dict:
   """A description written by `Tokenizer.save`; those of lmx 0.1 lack the added ids."""
-  return {"extra_ids": 0, **json.loads(file.read_text())}
+  description = {"extra_ids": 0, **read_written(file, "kind", "fingerprint")}
+  if not isinstance(description["extra_ids"], int):
+    raise LmxError(f"{file} is damaged: extra_ids is {description['extra_ids']!r}.{RESTORE}")
+  return description
 
 
 def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
