@@ -19,7 +19,7 @@ from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.parallel.compilation_cache import use_compilation_cache
 from lmx.run import loop
-from lmx.run.saving import Saving
+from lmx.run.saving import RunSaver
 from lmx.training import checkpoint, run_lock
 from lmx.training.checkpoint import read_extra
 from lmx.training.checkpoint_choice import whole_steps
@@ -176,16 +176,16 @@ class Disk:
 
 def test_a_failed_save_is_tried_again_at_the_next_step(whole, tmp_path, monkeypatch, capsys):
   x, disk, saves = fresh(whole, tmp_path), Disk(monkeypatch), []
-  start = Saving.save
+  start = RunSaver.save
 
-  def save(saving: Saving, step: int, *args) -> None:
+  def save(saving: RunSaver, step: int, *args) -> None:
     disk.full = step < 7
     start(saving, step, *args)
     saves.append(step)
     if step == 5:
       time.sleep(1.0)  # It fails in the background.
 
-  monkeypatch.setattr(Saving, "save", save)
+  monkeypatch.setattr(RunSaver, "save", save)
   assert loop.train(x).finished
   assert saves == [5, 6, 7, 10]
   output = " ".join(capsys.readouterr().out.split())

@@ -43,7 +43,7 @@ from lmx.run.report import (
   write_samples,
 )
 from lmx.run.same_run import check_same_run
-from lmx.run.saving import Saving, what_is_saved
+from lmx.run.saving import RunSaver, what_is_saved
 from lmx.training.checkpoint import Checkpointer
 from lmx.training.checkpoint_choice import set_aside_damaged
 from lmx.training.diagnosis import diagnose
@@ -198,7 +198,7 @@ class Run:
   ):
     self._x, self._out, self._stop, self._together = x, out, stop, StopTogether()
     self._checkpointer, self._loader, self._heldout_batches, self._writer = checkpointer, loader, heldout, writer
-    self._saving = Saving(x, checkpointer, writer, lock, lambda text: self.bar.say(text))
+    self._saving = RunSaver(x, checkpointer, writer, lock, lambda text: self.bar.say(text))
     network = x.network
     self._mesh = network.layout.mesh
     self._tokens_per_step = x.rows.batch_size * x.rows.length

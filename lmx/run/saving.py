@@ -24,7 +24,7 @@ def what_is_saved(x: Experiment) -> str:
   return f"The run is safe up to step {max(steps)}." if steps else "The run has no checkpoint yet."
 
 
-class Saving:
+class RunSaver:
   """The saves of one call of `train`.
 
   Attributes:

@@ -51,7 +51,8 @@ NO_NUMBERS = {
   "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_eos_token_id",
   "max_window_layers", "_sliding_window_pattern", "reorder_and_upcast_attn", "residual_in_fp32", "is_encoder_decoder",
   "rescale_prenorm_residual", "time_step_rank", "time_step_min", "time_step_max", "time_step_floor", "vocab_size",
-  "decoder_vocab_size", "is_decoder",
+  "decoder_vocab_size", "is_decoder", "mlp_dropout", "embedding_dropout", "initializer_cutoff_factor",
+  "deterministic_flash_attn",
 }  # fmt: skip
 ALIKE = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
 
@@ -87,6 +88,8 @@ def numbers(config: Any) -> dict:
   found["use_sliding_window"] = bool(found.get("sliding_window")) and "sliding_attention" in found.get(
     "layer_types", ["sliding_attention"]
   )
+  if isinstance(found.get("local_attention"), int):  # Half of it, rounded down, on either side.
+    found["local_attention"] = found["local_attention"] // 2
   if found.get("d_model") == 1:  # Logits over sqrt(1).
     found["scale_decoder_outputs"] = False
   if isinstance(found.get("hidden_act"), str):

@@ -59,6 +59,9 @@ class _Layers:
     size = theirs.take("local_attention", 128, int, nullable=False)
     if size < 0:
       raise theirs.refuse("local_attention", size, "a whole number of at least 0")
+    half = theirs.take("sliding_window", None, int)  # transformers 5 sets local_attention to twice of it.
+    if half is not None and half != size // 2:
+      raise theirs.refuse("sliding_window", half, f"none, or half of local_attention = {size}")
     kinds, layers = theirs.take("layer_types", None, list), ours["layers"]
     every = theirs.take("global_attn_every_n_layers", None, int)
     if every is not None and every < 1:
