@@ -162,7 +162,10 @@ class Checkpointer:
       CheckpointWriteError: the last checkpoint could not be written.
     """
     with self._errors():
-      self._manager.check_for_errors()
+      if jax.process_count() > 1:
+        self._manager.check_for_errors()
+      elif not self._manager.is_saving_in_progress():  # Orbax's own thread has taken the error; this returns at once.
+        self._manager.wait_until_finished()
 
   def has_room(self) -> bool:
     """Whether a save that failed for want of space may succeed now."""
