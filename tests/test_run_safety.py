@@ -216,7 +216,7 @@ def test_a_full_disk_under_the_metrics_ends_in_one_message(tmp_path, monkeypatch
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   with MetricsWriter(tmp_path) as writer:
-    monkeypatch.setattr("lmx.metrics.json.dumps", full)
+    monkeypatch.setattr("lmx.training.metrics.json.dumps", full)
     with pytest.raises(WriteError, match=r"metrics.jsonl can't be written: No space left on device \(.* free in "):
       writer.write(1, {"loss": 1.0})
 

@@ -35,6 +35,10 @@ WRONG = {
     {"post_processor": FRAME | {"special_tokens": {"</s>": {"id": "</s>", "ids": [-1], "tokens": ["</s>"]}}}},
     r"post_processor\.special_tokens\['</s>'\]\.ids",
   ),
+  "a template's ids that are a number": (
+    {"post_processor": FRAME | {"special_tokens": {"</s>": {"id": "</s>", "ids": 1.5, "tokens": ["</s>"]}}}},
+    r"post_processor\.special_tokens\['</s>'\]\.ids",
+  ),
   "an added id beyond them": ({"added_tokens": [ADDED | {"id": MOST_IDS}]}, r"added_tokens\[0\]\.id"),
   "added tokens that are texts": ({"added_tokens": ["</s>"]}, r"added_tokens"),
   "no model": ({"model": None}, r": model"),

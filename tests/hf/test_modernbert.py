@@ -83,6 +83,7 @@ def test_another_head_starts_from_the_transform_of_the_masked_model():
     ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, r"rope_scaling.*rope_parameters"),
     ({"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 7.0}}}, r"global_rope_theta.*7\.0"),
     ({"local_attention": -2}, "local_attention"),
+    ({"sliding_window": 9}, "sliding_window"),
   ],
 )
 def test_what_lmx_cannot_compute_or_two_keys_say_otherwise_is_refused_by_its_key(tmp_path, changes, pattern):
