@@ -1,21 +1,21 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Digests of checkpoints: what proves that the files of a step are still those that were saved.
 
-`<step>/digests.json` holds the size of every file and a CRC-32 of each of its blocks. It is written before Orbax
-commits the step, so that a committed checkpoint always has it; those of older versions of lmx have none. A CRC-32 finds
-every change of up to 32 neighbouring bits, and any other but one in 4 billion; it is no protection against forgery.
+`<step>/digests.json` holds the size of every file and an xxHash (XXH3, 64 bits) of each of its blocks. It
+is written before Orbax commits the step, so that a committed checkpoint always has it; those of older versions of lmx
+have none. It finds damage, and is no protection against forgery.
 """
 
 import itertools
 import json
 import os
-import zlib
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
+import xxhash
 from etils import epath
 
 from lmx.errors import LmxError
@@ -45,10 +45,12 @@ def write_digests(folder: Path) -> None:
   """Records what the files of a checkpoint are that Orbax is about to commit."""
   root = epath.Path(folder)
   sizes = {name: (root / name).stat().length for name in _names(root)}
-  files = {name: [size, crcs] for (name, size), crcs in zip(sizes.items(), _crcs(root, sizes), strict=True)}
+  files = {
+    name: [size, digests] for (name, size), digests in zip(sizes.items(), _block_digests(root, sizes), strict=True)
+  }
   text = json.dumps(files, sort_keys=True)
   partial = root / f"{DIGESTS}.partial"
-  partial.write_text(json.dumps({"crc": zlib.crc32(text.encode()), "block": BLOCK, "files": files}))
+  partial.write_text(json.dumps({"digest": xxhash.xxh3_64_intdigest(text.encode()), "block": BLOCK, "files": files}))
   partial.replace(root / DIGESTS)
 
 
@@ -64,24 +66,24 @@ def _names(root: Any) -> list[str]:
   return sorted(found)
 
 
-def _crcs(root: Any, sizes: dict[str, int]) -> list[list[int]]:
-  """The CRC-32 of every block of every file, in threads: zlib lets go of the interpreter's lock."""
+def _block_digests(root: Any, sizes: dict[str, int]) -> list[list[int]]:
+  """The digest of every block of every file, in threads: xxhash releases the interpreter's lock."""
   starts = [range(0, size, BLOCK) for size in sizes.values()]
   blocks = [(root / name, start) for name, of_file in zip(sizes, starts, strict=True) for start in of_file]
   with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-    results: Iterator[int] = iter(list(pool.map(_block_crc, blocks)))
+    results: Iterator[int] = iter(list(pool.map(_block_digest, blocks)))
   return [list(itertools.islice(results, len(of_file))) for of_file in starts]
 
 
-def _block_crc(block: tuple[Any, int]) -> int:
+def _block_digest(block: tuple[Any, int]) -> int:
   path, start = block
-  crc, left, buffer = 0, BLOCK, bytearray(_PIECE)
+  digest, left, buffer = xxhash.xxh3_64(), BLOCK, bytearray(_PIECE)
   with path.open("rb") as file:
     file.seek(start)
     while left > 0 and (count := file.readinto(memoryview(buffer)[: min(_PIECE, left)])):
-      crc = zlib.crc32(memoryview(buffer)[:count], crc)
+      digest.update(memoryview(buffer)[:count])
       left -= count
-  return crc
+  return digest.intdigest()
 
 
 def uncommitted(folder: Path) -> str:
@@ -131,12 +133,12 @@ def check_checkpoint(folder: Path, parts: Collection[str] | None = None) -> None
   known = {name: _identity(folder / name) for name in files}
   unread = {name: size for name, size in sizes.items() if _verified.get(str(folder / name)) != (known[name] or ())}
   try:
-    found = _crcs(root, unread)
+    found = _block_digests(root, unread)
   except OSError as error:
     raise CheckpointDamageError(folder, f"{error.filename or folder} can't be read: {error.strerror}") from error
-  for name, crcs in zip(unread, found, strict=True):
-    if crcs != files[name][1]:
-      raise CheckpointDamageError(folder, _where(folder, name, crcs, files[name][1]))
+  for name, digests in zip(unread, found, strict=True):
+    if digests != files[name][1]:
+      raise CheckpointDamageError(folder, _where(folder, name, digests, files[name][1]))
     if (identity := known[name]) is not None:
       _verified[str(folder / name)] = identity
 
@@ -158,7 +160,7 @@ def _read_digests(folder: Path) -> dict[str, Any]:
   try:
     record = json.loads((epath.Path(folder) / DIGESTS).read_text())
     text = json.dumps(record["files"], sort_keys=True)
-    whole = record["block"] == BLOCK and zlib.crc32(text.encode()) == record["crc"]
+    whole = record["block"] == BLOCK and xxhash.xxh3_64_intdigest(text.encode()) == record["digest"]
   except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise CheckpointDamageError(folder, f"its {DIGESTS} can't be read ({type(error).__name__})") from error
   if not whole:
