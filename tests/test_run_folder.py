@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """A run's folder is whole or not there, whatever the moment of a kill."""
 
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from lmx.config.run_config import read_labels, read_run_config, read_vocab_size
 from lmx.data.tokenizers.tokenizer import load_tokenizer
 from lmx.data.tokenizers.vocabulary import ByteTokenizer
 from lmx.errors import LmxError
+from lmx.run.report import write_samples
 from lmx.training.run_directory import finished_step, samples_file, write_run_files
 
 
@@ -137,3 +139,14 @@ def test_what_is_damaged_in_a_file_of_a_run_is_said(config, tmp_path, name, text
   reader = (lambda run: load_tokenizer(run / "tokenizer")) if "tokenizer" in name else SMALL_FILES[name]
   with pytest.raises(LmxError, match=re.escape(said)):
     reader(tmp_path)
+
+
+def test_samples_on_a_full_disk_are_not_taken_for_the_end_of_a_run(tmp_path, monkeypatch):
+  def half(path: Path, text: str, **options) -> None:
+    path.write_bytes(text[: len(text) // 2].encode())
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+  monkeypatch.setattr(Path, "write_text", half)
+  with pytest.raises(OSError, match="No space left"):
+    write_samples(tmp_path, 24, ["a"], ["text"])
+  assert not samples_file(tmp_path, 24).exists()

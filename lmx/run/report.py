@@ -24,7 +24,7 @@ from lmx.training.initialize import InitialState
 from lmx.training.meter import peak_of
 from lmx.training.metrics import FILE as METRICS_FILE
 from lmx.training.metrics import read_metrics
-from lmx.training.run_directory import samples_file
+from lmx.training.run_directory import samples_file, write_whole
 from lmx.trees import count
 from lmx.units import human, human_time
 from lmx.versions import libtpu_warning
@@ -147,7 +147,7 @@ def write_samples(run_dir: Path, step: int, prompts: Sequence[str], texts: Seque
   file = samples_file(run_dir, step)
   file.parent.mkdir(exist_ok=True)
   lines = [json.dumps({"prompt": p, "text": t}, ensure_ascii=False) for p, t in zip(prompts, texts, strict=True)]
-  file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+  write_whole(file, "\n".join(lines) + "\n")  # Where it is there, the run has nothing left to do.
   return file
 
 

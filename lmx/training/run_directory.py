@@ -93,10 +93,10 @@ def _write_missing(
     run_dir.mkdir(parents=True, exist_ok=True)
     if new_config or not (run_dir / CONFIG_FILE).exists():
       written.append(CONFIG_FILE)
-      _write_whole(run_dir / CONFIG_FILE, config_json)
+      write_whole(run_dir / CONFIG_FILE, config_json)
     if labels and not (run_dir / LABELS_FILE).exists():
       written.append(LABELS_FILE)
-      _write_whole(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
+      write_whole(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
     if not (run_dir / TOKENIZER_DIR).exists():
       written.append(TOKENIZER_DIR)
       partial = run_dir / f"{TOKENIZER_DIR}{PARTIAL}"
@@ -150,7 +150,8 @@ def _take_along(source: Path, target: Path) -> bool:
   return False
 
 
-def _write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+  """Writes a text file that appears whole or not at all, whenever the process is killed or the disk is full."""
   partial = file.with_name(f"{file.name}{PARTIAL}")
   partial.write_text(text, encoding="utf-8")
   partial.replace(file)

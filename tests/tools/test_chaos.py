@@ -103,6 +103,7 @@ def test_a_finished_run_with_other_bytes_that_evaluates_otherwise_is_a_differenc
     (-9, "", "equal"),
     (137, "", "equal"),
     (143, "", "undocumented end"),
+    (143, "error: process 0 stopped: SIGTERM", "message"),
     (2, "error: no such file. Fix: ls", "message"),
     (75, "error: another process has ended", "message"),
     (2, "error: one\nerror: two", "undocumented end"),

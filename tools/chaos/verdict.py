@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SIGNALLED, STORAGE
+from lmx.exits import DIFFERENT_PROCESSES, INTERRUPTED, LOST_PROCESS, MISTAKE, SIGNALLED, STORAGE
 
 # What differs between two runs that computed the same: when, how fast, and in how much memory.
 TIMES = ("time", "seconds", "tokens_per_second", "step_seconds", "data_wait_share", "peak_memory_bytes")
 # Exit codes of lmx.exits with which a command stops for a reason that its message gives.
-DOCUMENTED = (MISTAKE, STORAGE, LOST_PROCESS, DIFFERENT_PROCESSES)
+# The last two: another process of the run got the signal.
+DOCUMENTED = (MISTAKE, STORAGE, LOST_PROCESS, DIFFERENT_PROCESSES, INTERRUPTED, SIGNALLED + signal.SIGTERM)
 
 EQUAL, THEN_EQUAL, MESSAGE = "equal", "message, then equal", "message"
 REFUSED, UNDOCUMENTED, TRACEBACK, DIFFERENCE, HANG = "no resume", "undocumented end", "traceback", "difference", "hang"
