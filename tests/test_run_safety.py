@@ -267,3 +267,18 @@ def test_a_lock_of_another_machine_lapses_with_its_heartbeat(tmp_path, monkeypat
   os.utime(tmp_path / LOCK_FILE, (long_ago, long_ago))
   with RunLock(tmp_path):
     pass
+
+
+def test_a_resume_says_that_metrics_are_missing(whole, copy, capsys):
+  shutil.rmtree(copy.run_dir / "checkpoints" / "10")
+  file = copy.run_dir / "metrics.jsonl"
+  lines = file.read_text().splitlines(keepends=True)
+  before = sum(json.loads(line)["step"] <= 5 for line in lines)
+  file.write_text("".join(lines[2:]))
+  assert loop.train(copy).finished
+  said = " ".join(capsys.readouterr().out.split())
+  assert f"metrics.jsonl has {before - 2} of the {before} records up to step 5" in said
+  shutil.copytree(whole.run_dir, copy.run_dir, dirs_exist_ok=True)
+  shutil.rmtree(copy.run_dir / "checkpoints" / "10")
+  assert loop.train(copy).finished
+  assert "records up to step" not in capsys.readouterr().out

@@ -78,6 +78,9 @@ def _all_finite(value: Any) -> Any:
 class MetricsWriter:
   """Appends records to metrics.jsonl, one JSON object a line, flushed at once. Use it in one process only.
 
+  Attributes:
+    records: in the file.
+
   Args:
     run_dir: the run's folder; made if it is missing.
     tensorboard: also write TensorBoard event files to run_dir/tensorboard.
@@ -112,6 +115,7 @@ class MetricsWriter:
     with write_errors(self._path, fix=_fix):
       _drop_partial_line(self._path)
       self._file = self._path.open("a+", encoding="utf-8")
+    self.records = len(_lines(self._path))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """One record. `step` counts the optimizer updates done; numbers that are not finite are written as null."""
@@ -120,6 +124,7 @@ class MetricsWriter:
     with write_errors(self._path, after=safe, fix=_fix):
       self._file.write(json.dumps(record, allow_nan=False) + "\n")
       self._file.flush()
+    self.records += 1
     for sink in self._sinks:
       sink.write(int(step), values)
 
@@ -132,6 +137,7 @@ class MetricsWriter:
     lines = _lines(self._path)
     kept = [line for line, record in lines if record["step"] <= step]
     self._replace("".join(kept))
+    self.records = len(kept)
     for sink in self._sinks:
       sink.truncate_after(step)
     return len(lines) - len(kept)

@@ -74,3 +74,18 @@ def check_sources(now: Mapping[str, Any], saved: Mapping[str, Any] | None, *, ac
     f"The data is not what this run was trained on: {'; '.join(found)}. Fix: put the data back as it was, or "
     "--accept-changes to resume with this data."
   )
+
+
+def missing_records(found: int, saved: Mapping[str, Any] | None, step: int) -> str:
+  """What to say of metrics.jsonl where it lacks records that were there when the checkpoint was saved; "" otherwise.
+
+  Args:
+    found: records up to the checkpoint's step.
+    saved: the checkpoint's `extra`; None: the run begins.
+    step: of the checkpoint.
+  """
+  expected = 0 if saved is None else saved.get("records", 0)
+  if found >= expected:
+    return ""
+  have = f"metrics.jsonl has {found:,} of the {expected:,} records up to step {step:,}"
+  return f"; {have}: it was cut off or edited, and the others are lost"
