@@ -52,7 +52,7 @@ NO_NUMBERS = {
   "max_window_layers", "_sliding_window_pattern", "reorder_and_upcast_attn", "residual_in_fp32", "is_encoder_decoder",
   "rescale_prenorm_residual", "time_step_rank", "time_step_min", "time_step_max", "time_step_floor", "vocab_size",
   "decoder_vocab_size", "is_decoder", "mlp_dropout", "embedding_dropout", "initializer_cutoff_factor",
-  "deterministic_flash_attn",
+  "deterministic_flash_attn", "sparse_prediction", "sparse_pred_ignore_index",
 }  # fmt: skip
 ALIKE = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}
 
