@@ -5,9 +5,11 @@ Packages that don't fit fail far from the cause: flax 0.12.9 on jax 0.12 ends in
 no attribute 'HiPrimitive'". Nothing is imported here, so the check works when the packages don't.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
 # What lmx needs at least. pyproject.toml holds the same bounds; a test compares them.
 LOWER_BOUNDS = {
@@ -99,3 +101,12 @@ def _metadata_problems(found: dict[str, str | None]) -> list[str]:
       problems += [f"{package} {version} needs {other[0]} {op} {limit}, and {second} is here"
                    for op, limit in broken if other]  # fmt: skip
   return problems
+
+
+def source_digest(folder: Path) -> str:
+  """A digest of the names and contents of all Python files under a folder."""
+  digest = hashlib.sha256()
+  for file in sorted(folder.rglob("*.py")):
+    content = file.read_bytes()
+    digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+  return digest.hexdigest()[:16]

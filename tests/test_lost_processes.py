@@ -14,6 +14,7 @@ from lmx.cli import main
 from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SIGNALLED
 from lmx.parallel import agreement
 from lmx.training.checkpoint_choice import whole_steps
+from lmx.versions import source_digest
 
 SECONDS = 8  # Without a heartbeat; and in which all must have come.
 LONG = {"train__duration": "6000 steps", "log__every": "1 steps", "evaluation__every": "3000 steps",
@@ -170,10 +171,10 @@ def test_a_digest_of_sources_changes_with_any_file(tmp_path):
   (tmp_path / "room").mkdir()
   for name in ("a.py", "room/b.py"):
     (tmp_path / name).write_text("x = 1\n")
-  before = agreement.source_digest(tmp_path)
-  assert agreement.source_digest(tmp_path) == before
+  before = source_digest(tmp_path)
+  assert source_digest(tmp_path) == before
   (tmp_path / "room" / "b.py").write_text("x = 2\n")
-  assert agreement.source_digest(tmp_path) != before
+  assert source_digest(tmp_path) != before
 
 
 def test_keys_that_say_where_a_process_works_may_differ():

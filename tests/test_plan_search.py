@@ -4,8 +4,6 @@
 import dataclasses
 import itertools
 import math
-import shutil
-from pathlib import Path
 
 import pytest
 
@@ -162,17 +160,6 @@ def test_a_search_forgets_what_another_lmx_found(tmp_path, monkeypatch):
   assert [found(), found()] == [2, 2]
   monkeypatch.setattr(plan_search, "installed", lambda package: "2.0")
   assert found() == 3
-
-
-def test_the_revision_of_lmx_changes_with_any_of_its_sources(tmp_path, monkeypatch):
-  before = plan_search.revision()
-  shutil.copytree(Path(plan_search.__file__).parents[1], tmp_path / "lmx", ignore=shutil.ignore_patterns("__pycache__"))
-  monkeypatch.setattr(plan_search, "__file__", str(tmp_path / "lmx" / "plan" / "search.py"))
-  revision = plan_search.revision.__wrapped__
-  assert revision() == before
-  changed = tmp_path / "lmx" / "nn" / "layers" / "norm.py"
-  changed.write_text(changed.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-  assert revision() != before
 
 
 def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path, one_axis):

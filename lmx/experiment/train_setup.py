@@ -201,7 +201,7 @@ def check_start(config: ConfigDict) -> None:
   """
   run = config.checkpoint.start_from
   if run is None or not Path(run).expanduser().exists():
-    return  # A run that goes on needs its origin no more; one that starts heard from lmx/config what is missing.
+    return  # A resumed run no longer needs its origin; one that starts heard from lmx/config what is missing.
   family = read_run_config(run).model.family
   if family != config.model.family:
     raise LmxError(message("config.checkpoint.start_from", got=f"{run}, whose model is of the family {family}",

@@ -4,7 +4,6 @@
 Processes with another learning rate train a blend of both, and those with another width abort or wait for ever.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import jax
 import lmx
 from lmx.errors import DifferentProcessesError
 from lmx.parallel.processes import gather, is_first_process, send
-from lmx.versions import installed
+from lmx.versions import installed, source_digest
 
 # Keys, or sections with a dot at the end, that may differ: where and how fast a process works, not what it computes.
 LOCAL = (
@@ -97,12 +96,3 @@ def code_facts() -> dict[str, str]:
     flags = os.environ.get(variable, "").split()
     facts[variable] = " ".join(sorted(flag for flag in flags if not flag.startswith(_MAY_DIFFER)))
   return facts
-
-
-def source_digest(folder: Path) -> str:
-  """A digest of the names and contents of all Python files under a folder."""
-  digest = hashlib.sha256()
-  for file in sorted(folder.rglob("*.py")):
-    content = file.read_bytes()
-    digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
-  return digest.hexdigest()[:16]

@@ -19,6 +19,7 @@ from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
+import lmx
 from lmx.config.loading import flatten
 from lmx.errors import LmxError, message
 from lmx.experiment.build import abstract_setup
@@ -29,7 +30,7 @@ from lmx.plan.compile_step import Plan, abstract_objective
 from lmx.plan.count import count
 from lmx.plan.step_time import Range
 from lmx.units import Chip, human_bytes
-from lmx.versions import installed
+from lmx.versions import installed, source_digest
 
 CACHE = "~/.cache/lmx/plans"
 _REMATS = ("none", "dots", "full")
@@ -177,11 +178,8 @@ def _changes(config: ConfigDict, chosen: ConfigDict) -> tuple[tuple[str, Any], .
 
 @functools.cache
 def revision() -> str:
-  """A hash of lmx's own sources, which is right for a checkout with changes and for an installed package alike."""
-  root, digest = Path(__file__).parents[1], hashlib.sha256()
-  for file in sorted(root.rglob("*.py")):
-    digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
-  return digest.hexdigest()
+  """A digest of lmx's own sources: right for a checkout with changes and for an installed package alike."""
+  return source_digest(Path(lmx.__file__).parent)
 
 
 def cached(folder: Path, config: ConfigDict, topology: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

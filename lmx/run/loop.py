@@ -275,7 +275,7 @@ class Run:
       self._meter.start()
 
   def save(self) -> None:
-    """Saves when it is time, or the last save failed; writing goes on in the background."""
+    """Saves when it is time, or the last save failed; writing continues in the background."""
     cadence = self._x.cadence
     kept = cadence.keep is not None and self.step % cadence.keep == 0
     if kept or self._saving.failed_before() or self.step % cadence.save == 0 or self.step == cadence.total:

@@ -141,7 +141,7 @@ class Checkpointer:
       raise CheckpointWriteError(text) from error
 
   def _start_over(self) -> None:
-    """Opens the folder anew after a failed save; clears away what is half-written, too."""
+    """Reopens the folder after a failed save; clears away what is half-written, too."""
     with contextlib.suppress(Exception):
       self._manager.close()
     with contextlib.suppress(OSError, ValueError):

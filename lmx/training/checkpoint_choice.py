@@ -82,7 +82,7 @@ def set_aside_damaged(directory: Path, *, strict: bool = False) -> list[str]:
   whole = [error for error in passed_over if not uncommitted(error.folder)]
   if strict or (good is None and whole):
     fix = f"remove it to resume from step {good}, or leave out --strict" if good is not None else (
-      f"copy it again from where it came, or start anew with another --workdir; nothing in {directory} is whole"
+      f"copy it again from where it came, or start a new run with another --workdir; nothing in {directory} is whole"
     )  # fmt: skip
     raise CheckpointDamageError(passed_over[0].folder, passed_over[0].reason, fix)
   said = []

@@ -152,7 +152,7 @@ class MetricsWriter:
       self._file = self._path.open("a+", encoding="utf-8")
 
   def keep(self) -> bool:
-    """Writes the file anew where it was deleted or moved away; returns whether it was. No record is lost."""
+    """Rewrites the file where it was deleted or moved away; returns whether it was. No record is lost."""
     with contextlib.suppress(OSError):
       if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
         return False

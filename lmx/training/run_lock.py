@@ -68,7 +68,7 @@ class RunLock:
         os.close(self._file)
 
   def take_again(self) -> None:
-    """Takes the lock anew where the file was deleted or moved away while it was held."""
+    """Takes the lock again where the file was deleted or moved away while it was held."""
     try:
       same = self._file is not None and os.path.samestat(os.fstat(self._file), self._path.stat())
     except OSError:

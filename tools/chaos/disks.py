@@ -40,7 +40,7 @@ def remount(scene: Scene, option: str) -> None:
 
 
 def fill(scene: Scene, leave: int) -> None:
-  """Fills the disk up to so many bytes."""
+  """Fills the disk up to a number of bytes."""
   with (scene.disk / FILLER).open("wb", buffering=0) as file, contextlib.suppress(OSError):
     while True:
       file.write(b"\0" * (1 << 16))

@@ -30,7 +30,7 @@ def loopback(up: bool) -> None:
 
 
 class Proxy:
-  """Passes TCP connections on to a port of this machine, until it is told to do worse.
+  """Passes TCP connections on to a port of this machine, until it is made to do worse.
 
   Attributes:
     port: where it listens.
