@@ -22,7 +22,7 @@ import jax
 from jax._src import distributed
 
 from lmx.errors import LmxError, LostProcessError, message
-from lmx.exits import DONE, LOST_PROCESS, before_leaving, code_of, leave, safe
+from lmx.exits import DONE, LOST_PROCESS, before_leaving, code_of, end, leave, safe
 from lmx.parallel.coordination import answers, calling_when_lost, check_port
 
 AUTO = "auto"  # As a coordinator: the cluster says who belongs to the run (TPU pods, Slurm, Open MPI, Kubernetes).
@@ -330,10 +330,10 @@ def _say_goodbye() -> None:
   if is_first_process():
     for index in range(1, jax.process_count()):
       _when_set(f"lmx/goodbye/{index}")
-    time.sleep(1)  # Each of them shuts its client down now, and isn't to see the store end before.
+    time.sleep(1)  # Each of them ends now, and isn't to see the store end before.
   else:
     _store().key_value_set(f"lmx/goodbye/{jax.process_index()}", "")
-  jax.distributed.shutdown()
+  end(DONE)  # Without jax.distributed.shutdown: threads that listen to the store may crash in a client that is gone.
 
 
 def _store() -> Any:
