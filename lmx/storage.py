@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from lmx.errors import LmxError, StorageError
 from lmx.exits import safe
 from lmx.units import human_bytes
+from lmx.writing import free_bytes
 
 # OSErrors of networks, other processes and pipes, which say nothing about a disk.
 _ELSEWHERE = (ConnectionError, TimeoutError, ChildProcessError, ProcessLookupError, InterruptedError)
@@ -38,9 +38,9 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
     what = disk_problem(error)
     if what is None:
       raise
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
-    free = human_bytes(shutil.disk_usage(there).free)
-    raise StorageError(" ".join(filter(None, (f"{what} ({free} free in {there}).", safe(), _FIX)))) from error
+    free, there = free_bytes(folder)
+    said = f"{what} ({human_bytes(free)} free in {there})."
+    raise StorageError(" ".join(filter(None, (said, safe(), _FIX)))) from error
 
 
 def disk_problem(error: BaseException | None) -> str | None:

@@ -48,7 +48,7 @@ def _to_json(value: Any, ensure_ascii=False, indent=None, separators=None, sort_
 
 
 class _Bounded(jinja2.sandbox.ImmutableSandboxedEnvironment):
-  """The sandbox, with bounds on what an operator makes of two small values."""
+  """The sandbox, with limits on the results of operators."""
 
   intercepted_binops = frozenset(("*", "**"))
 

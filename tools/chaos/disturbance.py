@@ -75,11 +75,17 @@ def stopped(process: Process, scene: Scene, seconds: float) -> None:
   scene.note(f"{process.name} stopped for {seconds:.1f} s")
 
 
-def kill_one(scene: Scene, pick: random.Random) -> None:
-  """One of two processes dies; the other must notice."""
+def one_at_a_moment(scene: Scene, pick: random.Random) -> tuple[list[Process], Process]:
+  """Starts the processes of a case and waits for a moment of one of them: (all of them, that one)."""
   processes = scene.start()
   chosen = pick.choice(processes)
   scene.wait_until(draw_moment(pick), chosen)
+  return processes, chosen
+
+
+def kill_one(scene: Scene, pick: random.Random) -> None:
+  """One of two processes dies; the other must notice."""
+  processes, chosen = one_at_a_moment(scene, pick)
   chosen.send(signal.SIGKILL)
   end_of_the_rest(scene, processes, f"{chosen.name} killed")
 
@@ -104,27 +110,21 @@ def kill_both(scene: Scene, pick: random.Random) -> None:
 
 def terminate_one(scene: Scene, pick: random.Random) -> None:
   """One of two processes is asked to stop; both must, at one step."""
-  processes = scene.start()
-  chosen = pick.choice(processes)
-  scene.wait_until(draw_moment(pick), chosen)
+  processes, chosen = one_at_a_moment(scene, pick)
   chosen.send(signal.SIGTERM)
   end_of_the_rest(scene, processes, f"{chosen.name} got SIGTERM")
 
 
 def pause_one(scene: Scene, pick: random.Random) -> None:
   """One of two processes is stopped for a while; the other waits for it."""
-  processes = scene.start()
-  chosen = pick.choice(processes)
-  scene.wait_until(draw_moment(pick), chosen)
+  processes, chosen = one_at_a_moment(scene, pick)
   stopped(chosen, scene, pick.uniform(0.1, 3.0))
   end_of_the_rest(scene, processes, "continued")
 
 
 def hang_one(scene: Scene, pick: random.Random) -> None:
   """One of two processes is stopped for good; the other must give up with a message."""
-  processes = scene.start()
-  chosen = pick.choice(processes)
-  scene.wait_until(draw_moment(pick), chosen)
+  processes, chosen = one_at_a_moment(scene, pick)
   chosen.send(signal.SIGSTOP)
   begun = time.monotonic()
   scene.finish([process for process in processes if process is not chosen])
