@@ -68,7 +68,7 @@ def test_an_impossible_spec_is_refused_by_the_key_to_change(case):
 
 
 def test_everything_that_is_wrong_is_said_at_once():
-  with pytest.raises(LmxError, match=r"(?s)2 problems.*position.*layers"):
+  with pytest.raises(LmxError, match=r"(?s)2 problems.*layers.*position"):
     dataclasses.replace(BASE, position="x", layers=0)
 
 
