@@ -30,8 +30,8 @@ from lmx.experiment.build import data_needs, data_spec
 from lmx.experiment.train_setup import (
   load_reference,
   lora_spec,
+  make_context,
   make_objective,
-  make_setting,
   model_maker,
   model_spec,
   objective_spec,
@@ -94,7 +94,7 @@ class LoadedRun:
   @property
   def setting(self) -> ObjectiveContext:
     """What texts are framed by."""
-    return make_setting(self.config, self.tokenizer, self.labels)
+    return make_context(self.config, self.tokenizer, self.labels)
 
   def merged(self) -> "LoadedRun":
     """The run with its low-rank adapters added to the weights; itself where it has none."""
