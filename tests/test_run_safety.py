@@ -282,3 +282,28 @@ def test_a_resume_says_that_metrics_are_missing(whole, copy, capsys):
   shutil.rmtree(copy.run_dir / "checkpoints" / "10")
   assert loop.train(copy).finished
   assert "records up to step" not in capsys.readouterr().out
+
+
+def test_a_resume_says_that_metrics_were_altered(copy, capsys):
+  shutil.rmtree(copy.run_dir / "checkpoints" / "10")
+  file = copy.run_dir / "metrics.jsonl"
+  original = file.read_text()
+  file.write_text(original.replace('"time"', '"tame"', 1))
+  assert loop.train(copy).finished
+  said = " ".join(capsys.readouterr().out.split())
+  assert "warning: metrics.jsonl was edited or damaged" in said
+  assert "records up to step 5 are not what was" in said
+
+
+def test_the_digest_of_metrics_is_that_of_the_file_however_it_came_about(tmp_path):
+  with MetricsWriter(tmp_path) as writer:
+    digests = [writer.digest]
+    for step in range(1, 5):
+      writer.write(step, {"loss": 1 / step})
+      digests.append(writer.digest)
+    assert [writer.digest_of(count) for count in range(5)] == digests
+    assert len(set(digests)) == 5
+    writer.truncate_after(2)
+    assert writer.digest == digests[2] == writer.digest_of(2)
+  with MetricsWriter(tmp_path) as writer:
+    assert (writer.records, writer.digest) == (2, digests[2])

@@ -118,7 +118,7 @@ def saved(x: Experiment, run_dir: Path | None = None) -> tuple[dict[str, np.ndar
     state, extra = checkpoints.restore(x.network.abstract)
   arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
   extra = json.loads(json.dumps(extra))
-  del extra["window"]["seconds"]
+  del extra["window"]["seconds"], extra["records_digest"]  # Of times.
   return arrays, extra
 
 

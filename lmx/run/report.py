@@ -100,6 +100,12 @@ def say_start(out: Console, start: InitialState, step: int, verdict: str) -> Non
     out.print(f"{start.source} {start.origin}{new}", markup=False)
 
 
+def say_warning(out: Console, text: str) -> None:
+  """Prints a line unless it is empty."""
+  if text:
+    out.print(text, markup=False)
+
+
 def progress_note(values: Mapping[str, float]) -> str:
   """The numbers beside the progress bar."""
   parts = []

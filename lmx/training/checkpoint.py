@@ -33,6 +33,7 @@ from lmx.training.checkpoint_choice import (
   find_checkpoint,
   fix_of_disk,
   is_of_disk,
+  silence_repeated_disk_errors,
   whole_steps,
 )
 from lmx.training.checkpoint_digests import write_digests
@@ -108,6 +109,7 @@ class Checkpointer:
     self._background = background
     self._writing: int | None = None
     self._needed = 0  # Bytes that a save which failed for want of space needs.
+    silence_repeated_disk_errors()
     with self._errors():
       self._manager = self._open()
       self._empty_trash()

@@ -1,7 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Laws 6 and 7: resumed equals uninterrupted, bit for bit; restored anywhere equals saved. And what is kept."""
 
+import asyncio
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -230,3 +232,22 @@ def test_a_run_starts_from_its_own_checkpoint_then_from_another_run_then_fresh(s
 def test_keeping_no_checkpoint_is_an_error(tmp_path):
   with pytest.raises(LmxError, match=r"config\.checkpoint\.keep_last: got 0"):
     Checkpointer(tmp_path, keep_last=0)
+
+
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [
+    (OSError(28, "No space left on device"), False),
+    (ValueError('RESOURCE_EXHAUSTED: Error writing "step/.zarray": No space left on device'), False),
+    (ValueError("a fault of lmx"), True),
+  ],
+)
+def test_failed_writes_that_orbax_leaves_to_asyncio_are_not_printed_as_tracebacks(tmp_path, caplog, error, said):
+  Checkpointer(tmp_path / "checkpoints").close()
+  loop = asyncio.new_event_loop()
+  future = loop.create_future()
+  future.set_exception(error)
+  del future
+  gc.collect()
+  loop.close()
+  assert ("never retrieved" in caplog.text) == said
