@@ -38,7 +38,7 @@ _DISK_ERRORS = _DiskErrors()
 
 
 def silence_repeated_disk_errors() -> None:
-  """Keeps asyncio from printing every failed write of a checkpoint after the first; may be called any number of times."""
+  """Keeps asyncio from printing every failed write of a checkpoint after the first. May be called again."""
   logging.getLogger("asyncio").addFilter(_DISK_ERRORS)
 
 
