@@ -125,9 +125,18 @@ def test_a_damaged_file_of_a_run_is_read_or_named_in_one_message(config, tmp_pat
 @pytest.mark.parametrize(
   ("name", "text", "said"),
   [
-    ("tokenizer/lmx_tokenizer.json", '{"kind": "bytes"}', "it has no fingerprint"),
-    ("tokenizer/lmx_tokenizer.json", "[]", "it has no kind and no fingerprint"),
-    ("tokenizer/lmx_tokenizer.json", '{"kind": "bytes", "fingerprint": "x", "extra_ids": "1"}', "extra_ids is '1'"),
+    (
+      "tokenizer/lmx_tokenizer.json",
+      '{"kind": "bytes"}',
+      "it has no name and no vocab_size",
+    ),
+    ("tokenizer/lmx_tokenizer.json", "[]", "it has no kind and no name"),
+    (
+      "tokenizer/lmx_tokenizer.json",
+      '{"kind": "bytes", "name": "bytes", "vocab_size": 258, "bos_id": 256, "eos_id": 257, "fingerprint": "x", '
+      '"extra_ids": "1"}',
+      "extra_ids is '1'",
+    ),
     ("tokenizer/lmx_tokenizer.json", '{"kind": "by', "Unterminated string"),
     ("labels.json", '{"a": 1}', "it is no list of texts"),
     ("config.json", "\udcff", "invalid start byte. Fix: restore it"),

@@ -76,9 +76,12 @@ def open_tokenizer(kind: str, path: str | None, subject: str = "config.tokenizer
   return load(file, subject).extended(_read(saved)["extra_ids"] if path and saved.is_file() else 0)
 
 
+_DESCRIBED = ("kind", "name", "vocab_size", "extra_ids", "bos_id", "eos_id", "fingerprint")
+
+
 def _read(file: Path) -> dict:
   """A description written by `Tokenizer.save`; those of lmx 0.1 lack the added ids."""
-  description = {"extra_ids": 0, **read_written(file, "kind", "fingerprint")}
+  description = {"extra_ids": 0, **read_written(file, *(key for key in _DESCRIBED if key != "extra_ids"))}
   if not isinstance(description["extra_ids"], int):
     raise LmxError(f"{file} is damaged: extra_ids is {description['extra_ids']!r}.{RESTORE}")
   return description
@@ -101,6 +104,9 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
       f"The tokenizer in {path} is not the one that was saved there (its files were changed). "
       "A model reads text only through the tokenizer it was trained with. Fix: restore the files."
     )
+  for key, value in tokenizer.describe().items():
+    if key != "name" and description[key] != value:  # Names are for people, and may change with lmx.
+      raise LmxError(f"{file} is damaged: {key} is {description[key]!r}, and of the tokenizer {value!r}.{RESTORE}")
   template = path / TEMPLATE_FILE
   if template.is_file():
     tokenizer.chat_template = template.read_text(encoding="utf-8")

@@ -241,14 +241,9 @@ class Tokenizer(abc.ABC):
         )
     return values
 
-  def save(self, directory: str | os.PathLike) -> None:
-    """Writes all that `load_tokenizer` needs into a directory, which is made if it is not there."""
-    path = Path(directory)
-    path.mkdir(parents=True, exist_ok=True)
-    self.save_files(path)
-    if self.chat_template is not None:
-      (path / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
-    description = {
+  def describe(self) -> dict[str, Any]:
+    """What `save` writes about the tokenizer beside its files."""
+    return {
       "kind": self.kind,
       "name": self.name,
       "vocab_size": self.vocab_size,
@@ -257,7 +252,15 @@ class Tokenizer(abc.ABC):
       "eos_id": self.eos_id,
       "fingerprint": self.fingerprint,
     }
-    (path / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
+
+  def save(self, directory: str | os.PathLike) -> None:
+    """Writes all that `load_tokenizer` needs into a directory, which is made if it is not there."""
+    path = Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    self.save_files(path)
+    if self.chat_template is not None:
+      (path / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
+    (path / DESCRIPTION_FILE).write_text(json.dumps(self.describe(), indent=2) + "\n")
 
 
 def digest(*parts: bytes | str) -> str:
