@@ -41,6 +41,8 @@ RUNS = {
   "bert_small": "configs/bert.py:small",
   "llama": "configs/llama.py:125m",
   "minilm": "configs/bert.py:base",
+  "minilm_classification": "configs/bert.py:base",
+  "minilm_regression": "configs/bert.py:base",
   "pretrained": "configs/gpt2.py:small",
   "sft": "configs/llama.py:125m",
 }
