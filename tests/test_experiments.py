@@ -53,7 +53,7 @@ def build(config: str) -> None:
   try:
     loaded = configs.load(config)
     assert configs.check(loaded) == []
-    assert loaded.name == config.rpartition(":")[2], "a run trains in the folder of its own name"
+    assert loaded.name == config.rpartition(":")[2], "a run trains in the folder with its name"
     abstract_setup(loaded, devices=1)
   except LmxError as error:
     raise AssertionError(f"{config}: {error}") from error
@@ -82,7 +82,7 @@ def measured(row: dict) -> list[float]:
 
 
 def unmentioned(readme: str, results: str) -> list[float]:
-  """Numbers of a results file that the README doesn't have; whole ones below 10 may be words there."""
+  """Numbers of a results file that the README doesn't have; integers below 10 may be words there."""
   found = numbers(readme)
   all_measured = [number for line in results.splitlines() for number in measured(json.loads(line))]
   return [number for number in all_measured if number not in found and not (number < 10 and number == int(number))]
