@@ -152,7 +152,7 @@ def names_read(source: str) -> set[str]:
 
 
 def record_fields(source: str) -> set[str]:
-  """Fields of the frozen records that take a complete section of the config: `class ...Spec`."""
+  """Fields of the frozen records that take a whole section of the config: `class ...Spec`."""
   classes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name.endswith("Spec")]
   return {
     n.target.id for c in classes for n in c.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
@@ -167,7 +167,7 @@ _ABOVE = (
   "plan",
   "run",
   "api",
-)  # Rooms in which reading a key doesn't count by itself.
+)  # Rooms whose reading of a key alone doesn't count.
 
 
 def unread(keys: list[str]) -> list[str]:
