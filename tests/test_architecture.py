@@ -97,7 +97,7 @@ def wrong_direction(module: str, source: str) -> list[str]:
   violations = []
   for name, line in imports(ast.parse(source)):
     if name.startswith("."):
-      violations.append(f"{module}:{line} imports {name}: write the whole name")
+      violations.append(f"{module}:{line} imports {name}: write the full name")
     if name.partition(".")[0] in ("configs", "experiments", "tests", "tools"):
       violations.append(f"{module}:{line} imports {name}, which is outside the package")
     if name.partition(".")[0] != "lmx" or name == "lmx":

@@ -21,8 +21,8 @@ COMMAND = re.compile(r"(?:^|&& |\| )(?:\S*/bin/)?(lmx [a-z][^&|]*)")
 
 
 def commands_in(text: str) -> list[str]:
-  """Every `lmx ...` command of a text: in bash blocks, after "Command:", or alone on an indented line."""
-  blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+  """Every `lmx ...` command of a text: in bash blocks, after "Command:", or as the only thing on an indented line."""
+  blocks = [block.replace("\\\n", " ") for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
   lines = [line for block in blocks for line in block.splitlines()]
   lines += re.findall(r"^Command: +(.*)$", text, re.MULTILINE)
   names = "|".join(main.COMMANDS)
@@ -41,6 +41,8 @@ RUNS = {
   "bert_small": "configs/bert.py:small",
   "llama": "configs/llama.py:125m",
   "minilm": "configs/bert.py:base",
+  "minilm_classification": "configs/bert.py:base",
+  "minilm_regression": "configs/bert.py:base",
   "pretrained": "configs/gpt2.py:small",
   "sft": "configs/llama.py:125m",
 }
@@ -79,9 +81,12 @@ def test_a_command_in_the_documentation_parses(path, command):
 
 def test_commands_are_found_and_wrong_ones_noticed():
   found = commands_in(
-    "```bash\n.venv/bin/lmx train\n```\nCommand:   lmx plot a\n  cat x | lmx data show\nlmx is good\n"
+    "```bash\n.venv/bin/lmx train\nlmx plot a \\\n  b\n```\n"
+    "Command:   lmx plot a\n  cat x | lmx data show\nlmx is good\n"
   )
-  assert found == ["lmx train", "lmx plot a", "lmx data show"]
+  assert [command.split() for command in found] == [
+    ["lmx", "train"], ["lmx", "plot", "a", "b"], ["lmx", "plot", "a"], ["lmx", "data", "show"],
+  ]  # fmt: skip
   assert {str(path) for path, _ in COMMANDS} >= {"README.md", *(f"configs/{p.name}" for p in CONFIG_FILES)}
   for command in (
     "lmx trian",
@@ -207,10 +212,22 @@ def test_links_lead_somewhere(path):
   assert dead_links(path, "[a](nowhere.md)") == ["nowhere.md"]
 
 
-def test_files_named_in_the_readme_exist():
-  named = re.findall(r"`((?:lmx|configs|tests|tools|experiments)/[\w/.]+)`", (ROOT / "README.md").read_text())
-  assert named
-  assert [name for name in named if not (ROOT / name).exists()] == []
+def absent_files(text: str) -> list[str]:
+  """Files of the repository that a text names and that don't exist."""
+  named = re.findall(r"`((?:lmx|configs|tests|tools|experiments|docs|findings)/[\w/.]*)`", text)
+  return [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("path", [p for p in documents() if p.suffix == ".md" and p.name != "CHANGELOG.md"], ids=str)
+def test_files_named_in_a_document_exist(path):
+  assert absent_files(path.read_text()) == []
+  assert absent_files("`lmx/nn/` and `lmx/nowhere.py`") == ["lmx/nowhere.py"]
+
+
+def test_the_quick_start_has_the_command_of_the_readme():
+  command = re.search(r"<!-- run: train -->\n```bash\n(.+)\n", (ROOT / "README.md").read_text())
+  assert command
+  assert command[1] in (ROOT / "docs" / "quickstart.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["train", "test"])

@@ -18,7 +18,7 @@ def test_vector_memory_is_asked_for_on_tpus_alone_and_in_kib():
 
 @pytest.mark.parametrize("kind", TPU_OPTIONS)
 def test_collectives_are_fused_on_v5e_alone_and_each_option_has_its_reason(kind):
-  """Newer compilers refuse fused collectives on every other chip (tests/test_tpu.py compiles with all of them)."""
+  """Newer compilers refuse fused collectives on every other chip (tests/plan/test_tpu.py compiles with all of them)."""
   chosen = compiler_options("tpu", kind)
   assert any("async_collective_fusion" in name for name in chosen) == (kind == "TPU v5 lite")
   assert all(len(option.why) > 20 for option in TPU_OPTIONS[kind].values())

@@ -17,7 +17,7 @@ from tiny_runs import free_address
 
 from lmx.training.checkpoint import Checkpointer
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.slow
 
 

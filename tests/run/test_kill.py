@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """`lmx train` ended by SIGKILL at random moments, and asked to stop by SIGTERM and SIGINT, as a person's run would be.
 
-By default it is killed for about as long as SECONDS says. A soak: LMX_KILLS=200 pytest -s tests/test_kill.py.
+By default it is killed for about as long as SECONDS says. A soak: LMX_KILLS=200 pytest -s tests/run/test_kill.py.
 LMX_KILL_SEED repeats the moments of an earlier test.
 """
 
