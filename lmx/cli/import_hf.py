@@ -107,7 +107,7 @@ def write_run(imported: Any, run_dir: Path, origin: str, *, other_tokenizer: boo
 
 
 def _facts(imported: Any) -> dict[str, str]:
-  said, spec, plan = imported.description, imported.spec, imported.plan
+  said, spec, plan = imported.description, imported.spec, imported.abstract
   shown = {
     "model": f"{said.family.name}, {said.head} head" + (f" ({len(said.labels)} labels)" if said.labels else ""),
     "shape": spec.describe(),
