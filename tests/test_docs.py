@@ -141,63 +141,6 @@ def test_a_config_says_how_it_is_run_and_what_to_expect(path):
   assert_law_catches(says, text.replace("Command:", "Try:"))
 
 
-# ---------------------------------------------------------------- every key is read
-
-
-def names_read(source: str) -> set[str]:
-  """Attributes that are read and strings in a source."""
-  tree = ast.parse(source)
-  attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
-  return attributes | {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-
-
-def record_fields(source: str) -> set[str]:
-  """Fields of the frozen records that take a whole section of the config: `class ...Spec`."""
-  classes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name.endswith("Spec")]
-  return {
-    n.target.id for c in classes for n in c.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
-  }
-
-
-_ABOVE = (
-  "lmx",
-  "config",
-  "parallel",
-  "experiment",
-  "plan",
-  "run",
-  "api",
-)  # Rooms whose reading of a key alone doesn't count.
-
-
-def unread(keys: list[str]) -> list[str]:
-  """Keys that lmx/experiment does not read itself, and does not hand over in a record whose field is read below."""
-  sources = {path: path.read_text() for path in sorted((ROOT / "lmx").rglob("*.py"))}
-  here = set().union(*(names_read(text) for path, text in sources.items() if path.parent.name == "experiment"))
-  objectives = set().union(*(names_read(text) for path, text in sources.items() if path.parent.name == "objectives"))
-  below = set().union(*(names_read(text) for path, text in sources.items() if path.parent.name not in _ABOVE))
-  fields = set().union(*(record_fields(text) for text in sources.values())) & below
-  mesh = names_read(sources[ROOT / "lmx" / "parallel" / "mesh.py"]) | names_read(sources[ROOT / "lmx" / "shapes.py"])
-  launched = names_read(sources[ROOT / "lmx" / "cli" / "train.py"])  # Before anything can be built.
-  known = {"mesh": here | mesh, "objective": objectives, "processes": launched}
-
-  def is_read(key: str) -> bool:
-    section, _, last = key.rpartition(".")
-    return key in here or last in known.get(section, here | fields)
-
-  return [key for key in keys if not is_read(key)]
-
-
-def test_every_key_of_base_is_read():
-  keys = [key for key in configs.flatten(configs.load("configs/base.py")) if not key.startswith("data.columns.")]
-
-  def all_read(more: list[str]) -> None:
-    assert unread([*keys, "data.columns", *more]) == []
-
-  all_read([])
-  assert_law_catches(all_read, ["model.nobody_reads_this"])
-
-
 # ---------------------------------------------------------------- links and commands of the README
 
 

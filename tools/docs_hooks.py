@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lmx.cli.config import help_texts
-from lmx.config.loading import flatten, load
+from lmx.config.table import keys
+from lmx.experiment.readers import readers_of
 
 _KEYS, _TASKS = "<!-- config keys -->", "<!-- tasks -->"
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)\s#]+)[^)\s]*\)")
@@ -17,14 +17,14 @@ _README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def key_tables() -> str:
-  """A table of keys for each section of configs/base.py, in its order: key, default, and the comment of base.py."""
-  values = flatten(load("configs/base.py"))
+  """A table of keys for each section of configs/base.py, in its order, from the table of keys."""
   sections: dict[str, list[str]] = {}
-  for known, text in help_texts().items():
-    for key in (key for key in values if key == known or key.startswith(f"{known}.")):
-      row = f"| `{key}` | `{_cell(repr(values[key]))}` | {_cell(text)} |"
-      sections.setdefault(key.partition(".")[0] if "." in key else "general", []).append(row)
-  head = "| key | default | meaning |\n|---|---|---|\n"
+  for name, entry in keys().items():
+    allowed = entry.allowed.phrase + (", or None" if entry.optional else "")
+    default = f"`{_cell(repr(entry.default))}`"
+    row = f"| `{name}` | {default} | {_cell(allowed)} | {_cell(readers_of(name))} | {_cell(entry.meaning)} |"
+    sections.setdefault(name.partition(".")[0] if "." in name else "general", []).append(row)
+  head = "| key | default | allowed | read by | meaning |\n|---|---|---|---|---|\n"
   return "\n\n".join(f"### {section}\n\n{head}" + "\n".join(rows) for section, rows in sections.items())
 
 

@@ -9,14 +9,14 @@ lmx config explain --config=configs/llama.py:1b --config.mesh.tensor=4 --devices
 
 import argparse
 import importlib
-import re
 from pathlib import Path
 from typing import Any
 
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, config_and_problems
-from lmx.config.loading import ConfigDict, config_dir, diff, flatten, load, to_json
+from lmx.config.loading import ConfigDict, diff, flatten, load, to_json
 from lmx.config.run_config import read_run_config
+from lmx.config.table import keys
 from lmx.errors import ConfigError, LmxError, message
 from lmx.shapes import in_use
 from lmx.units import human_bytes
@@ -42,23 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def help_texts() -> dict[str, str]:
-  """{dotted key: its comment}, in the order of base.py, read from its source."""
-  texts: dict[str, str] = {}
-  sections: dict[str, str] = {"config": ""}
-  pending: list[str] = []
-  for line in (config_dir() / "base.py").read_text(encoding="utf-8").splitlines():
-    section = re.match(r"  (\w+) = config\.(\w+) = ", line)
-    assignment = re.match(r"  (\w+)\.(\w+) = (.*)", line)
-    if section:
-      sections[section[1]] = f"{section[2]}."
-    elif re.match(r"  # (?!-)", line):
-      pending.append(line.strip().removeprefix("# "))
-      continue
-    elif assignment:
-      comment = re.search(r"  # (.*)", assignment[3])
-      texts[sections[assignment[1]] + assignment[2]] = comment[1] if comment else " ".join(pending)
-    pending = []
-  return texts
+  """{dotted key: its meaning, allowed values and readers}, in the order of base.py."""
+  return {name: entry.described() for name, entry in keys().items()}
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -68,11 +53,10 @@ def _show(args: argparse.Namespace) -> int:
     return 0
   changed = {key for key, _, _ in diff(load("configs/base.py"), config)}
   texts, values = help_texts(), flatten(config)
-  rows = [  # A key such as data.columns.text has its comment at data.columns.
+  rows = [
     (f"{'*' if key in changed else ' '} {key} = {values[key]!r}", text)
-    for known, text in texts.items()
-    for key in values
-    if (key == known or key.startswith(f"{known}.")) and (key in changed or not args.changed)
+    for key, text in texts.items()
+    if key in changed or not args.changed
   ]
   width = min(60, max((len(row) for row, _ in rows), default=0))
   for row, text in rows:

@@ -29,9 +29,10 @@ from lmx.data.corpus import (
   prepare_corpus,
 )
 from lmx.data.tokenizers.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
-from lmx.errors import ConfigError, LmxError, Problems, choose, message
+from lmx.errors import ConfigError, LmxError, Problems, message
 from lmx.experiment.train_setup import (
   TrainSetup,
+  check_optimizer,
   check_start,
   make_layout,
   make_network,
@@ -43,7 +44,6 @@ from lmx.hf.carried import carried_family
 from lmx.hf.exporting import export_note
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
-from lmx.optim.optimizers import OPTIMIZERS
 from lmx.parallel.agreement import check_same, code_facts, config_facts
 from lmx.parallel.mesh import abstract_mesh, make_mesh, whole_batch
 from lmx.parallel.processes import first_process_first, is_first_process
@@ -213,7 +213,7 @@ def check(config: ConfigDict) -> list[str]:
     if not problems.messages:
       make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000))
   with problems.collect():
-    choose("config.optimizer.name", config.optimizer.name, OPTIMIZERS)
+    check_optimizer(config)
   with problems.collect():
     make_layout(config)
   return list(dict.fromkeys(problems.messages))

@@ -16,10 +16,10 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config.loading import base_config
 from lmx.config.run_config import read_run_config, read_vocab_size
 from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.errors import LmxError, Problems, choose, message, near_multiples
+from lmx.experiment.readers import spec_fields, unread_keys
 from lmx.models import MODELS
 from lmx.nn.layers.lora import NAMES as LORA_NAMES
 from lmx.nn.layers.lora import LoraSpec, add_lora
@@ -28,7 +28,7 @@ from lmx.nn.pipeline import check_stages
 from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Objective, ObjectiveContext, ObjectiveSpec
 from lmx.optim.mup import mup_rates
-from lmx.optim.optimizers import Optimizer, make_optimizer
+from lmx.optim.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 from lmx.optim.rules import rate_multipliers
 from lmx.optim.schedules import make_schedule
 from lmx.parallel.mesh import make_mesh
@@ -96,17 +96,14 @@ def objective_spec(config: ConfigDict) -> ObjectiveSpec:
   if config.train.micro_batches > 1 and not row.splits:
     problems.add("config.train.micro_batches", got=config.train.micro_batches, allowed=f"1 with {name}: every row of a "
                  "batch is compared with all others")  # fmt: skip
-  read = {"name", *row.options, *(["labels"] if row.labelled else []), *(["teacher"] if row.reference else [])}
-  _check_read(config.objective, base_config().objective, read, "objective", name, problems)
+  problems.messages += unread_keys(config, "objective.name")
   problems.raise_if_any()
   return row
 
 
 def make_objective(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> Objective:
   """The objective with everything it needs to read examples and score a model."""
-  row = objective_spec(config)
-  setting = make_setting(config, tokenizer, labels)
-  return row.make(setting, **{key: config.objective[key] for key in row.options})
+  return objective_spec(config).build(make_setting(config, tokenizer, labels), config.objective)
 
 
 def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> ObjectiveContext:
@@ -121,14 +118,6 @@ def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ..
     token_types=config.model.token_types,
     framing=("document" if documents else "own") if config.tokenizer.framing == "auto" else config.tokenizer.framing,
   )
-
-
-def _check_read(section: Any, base: Any, read: Any, name: str, reader: str, problems: Problems) -> None:
-  """Reports keys that were changed and that nothing reads: their author believes that they do something."""
-  for key, value in section.items():
-    if key not in read and value != base[key]:
-      allowed = f"{base[key]!r}, since {reader} doesn't read it"
-      problems.add(f"config.{name}.{key}", got=value, allowed=allowed, fix=f"--config.{name}.{key}={base[key]}")
 
 
 # ---------------------------------------------------------------- model
@@ -147,9 +136,9 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
   """
   family = choose("config.model.family", config.model.family, MODELS)
   row = choose("config.objective.name", config.objective.name, OBJECTIVES)
-  fields = {field.name for field in dataclasses.fields(family.spec)}
+  fields = spec_fields(family.spec)
   problems = Problems()
-  _check_read(config.model, base_config().model, {*fields, *_NOT_IN_SPECS}, "model", config.model.family, problems)
+  problems.messages += unread_keys(config, "model.family", "model.mixer")
   if "quantization" not in fields and config.compute.quantization != "none":
     problems.add("config.compute.quantization", got=config.compute.quantization, allowed="none with "
                  f"config.model.family={config.model.family}", fix="--config.compute.quantization=none")  # fmt: skip
@@ -226,6 +215,19 @@ def make_rates(config: ConfigDict, plan: AbstractModel) -> dict[str, float]:
   return rates
 
 
+def check_optimizer(config: ConfigDict) -> None:
+  """Checks the optimizer's name, and that it reads what was changed.
+
+  Raises:
+    ConfigError: with every key that it doesn't read.
+    LmxError: there is no such optimizer.
+  """
+  choose("config.optimizer.name", config.optimizer.name, OPTIMIZERS)
+  problems = Problems()
+  problems.messages += unread_keys(config, "optimizer.name")
+  problems.raise_if_any()
+
+
 def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
   """The optimizer with its schedule over `total_steps` and its rules for each parameter."""
   chosen = config.optimizer
@@ -238,12 +240,11 @@ def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int
     decay_steps=steps["decay"],
     final_lr_ratio=chosen.final_lr_ratio,
   )
+  row = choose("config.optimizer.name", chosen.name, OPTIMIZERS)
   return make_optimizer(
     chosen.name,
     schedule=schedule,
-    b1=chosen.b1,
-    b2=chosen.b2,
-    eps=chosen.eps,
+    hyperparameters={key: chosen[key] for key in row.hyperparameters},
     momentum_dtype=chosen.momentum_dtype,
     weight_decay=chosen.weight_decay,
     decay_rules=chosen.decay_rules,

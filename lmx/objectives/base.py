@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lmx.config.table import check_values, keys_taken
 from lmx.data.cache.encoding import ExampleEncoder
 from lmx.data.document import TEXT, RequiredColumns
 from lmx.data.tokenizers.vocabulary import Tokenizer
@@ -101,10 +102,10 @@ class ObjectiveSpec:
   """One row of `OBJECTIVES`: what can be said of an objective without data or tokenizer.
 
   Attributes:
-    make: (setting, **the keys of config.objective that `options` names) -> Objective.
+    make: (context, *, options) -> Objective. Its keyword-only parameters are the keys of config.objective that it
+      reads.
     head: what the model must end in, a row of `lmx.nn.heads.HEADS`.
     families: the model families it can train.
-    options: the keys of config.objective that it reads.
     packings: the values of config.data.packing that it takes, the best first.
     reference: "" | "start" (a frozen copy of the first parameters) | "teacher" (another run's model).
     splits: whether a batch may be run in micro-batches (in-batch negatives may not).
@@ -115,12 +116,37 @@ class ObjectiveSpec:
   make: Callable[..., Objective]
   head: str
   families: tuple[str, ...]
-  options: tuple[str, ...] = ()
   packings: tuple[str, ...] = ("packed", "concatenated", "padded")
   reference: str = ""
   splits: bool = True
   labelled: bool = False
   texts: RequiredColumns = TEXT
+
+  @property
+  def options(self) -> tuple[str, ...]:
+    """The keys of config.objective that `make` takes."""
+    return keys_taken(self.make)
+
+  @property
+  def reads(self) -> tuple[str, ...]:
+    """The keys of config.objective that change the objective, or what it is trained on."""
+    labels = ("labels",) if self.labelled else ()
+    return (*self.options, *labels, *(("teacher",) if self.reference == "teacher" else ()))
+
+  def build(self, context: ObjectiveContext, options: Mapping[str, Any]) -> Objective:
+    """The objective.
+
+    Args:
+      context: the run's.
+      options: config.objective, of which `make` gets the keys that it takes.
+
+    Raises:
+      ConfigError: an option out of range.
+      LmxError: what the objective needs and the run doesn't have, such as sentinels in the tokenizer.
+    """
+    given = {name: options[name] for name in self.options}
+    check_values("objective", given)
+    return self.make(context, **given)
 
   @property
   def reads_documents(self) -> bool:

@@ -4,7 +4,7 @@
 import numpy as np
 
 from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
-from lmx.objectives.parts import check_range, token_loss
+from lmx.objectives.parts import token_loss
 
 
 def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
@@ -14,7 +14,7 @@ def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
   return {"tokens": window[:-1], "targets": window[1:], "loss_weights": np.ones(len(window) - 1, np.float32)}
 
 
-def causal(setting: ObjectiveContext, *, z_loss: float = 0.0) -> Objective:
+def causal(setting: ObjectiveContext, *, z_loss: float) -> Objective:
   """Next-token prediction.
 
   Args:
@@ -28,8 +28,6 @@ def causal(setting: ObjectiveContext, *, z_loss: float = 0.0) -> Objective:
     LmxError: an option out of range.
   """
   del setting
-  check_range("z_loss", z_loss, 0, float("inf"))
-
   return Objective("causal", lookahead=1, prepare=prepare, loss=token_loss(z_loss=z_loss), reports_bits_per_byte=True)
 
 
@@ -37,6 +35,5 @@ ROW = ObjectiveSpec(
   causal,
   head="language",
   families=("transformer", "lstm"),
-  options=("z_loss",),
   packings=("packed", "concatenated", "padded", "streams"),
 )

@@ -122,7 +122,6 @@ ROW = ObjectiveSpec(
   classification,
   head="classification",
   families=("encoder", "transformer"),
-  options=("multi_label",),
   packings=("padded",),
   labelled=True,
   texts=RequiredColumns(("text",), ("text_b",)),

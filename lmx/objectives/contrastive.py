@@ -15,7 +15,7 @@ from lmx.data.document import RequiredColumns
 from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import Frame, prepare_row
-from lmx.objectives.parts import check_range, task_scores, with_auxiliary
+from lmx.objectives.parts import task_scores, with_auxiliary
 from lmx.objectives.scores import retrieval_scores
 
 _FAR = -1e30  # The similarity of a row that only fills a batch.
@@ -65,7 +65,6 @@ def contrastive(setting: ObjectiveContext, *, temperature: float) -> Objective:
   Raises:
     LmxError: an option out of range.
   """
-  check_range("temperature", temperature, 0, float("inf"), open_low=True)
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     del reference
@@ -101,7 +100,6 @@ ROW = ObjectiveSpec(
   contrastive,
   head="embedding",
   families=("encoder", "transformer"),
-  options=("temperature",),
   packings=("padded",),
   splits=False,
   texts=RequiredColumns(("text", "text_b")),

@@ -11,7 +11,7 @@ import numpy as np
 from lmx.data.tokenizers.vocabulary import Tokenizer
 from lmx.errors import LmxError, message
 from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
-from lmx.objectives.parts import check_range, decoder_pair, text_part, token_loss
+from lmx.objectives.parts import decoder_pair, text_part, token_loss
 
 _LONGEST_WINDOW = 64  # Windows are searched up to so many times the encoder's row: what else is taken out.
 
@@ -185,9 +185,6 @@ def span_corruption(setting: ObjectiveContext, *, z_loss: float, corrupted: floa
   Raises:
     LmxError: an option out of range, too few sentinels, or config.data.length too short for what is taken out.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  check_range("corrupted", corrupted, 0, 1, open_low=True)
-  check_range("span_length", span_length, 1, float("inf"))
   return _objective("span_corruption", Corruption(setting, np.ones(1), (Denoiser(corrupted, span_length),)), z_loss)
 
 
@@ -204,13 +201,6 @@ def denoising(setting: ObjectiveContext, *, z_loss: float, denoisers: tuple) -> 
   Raises:
     LmxError: an option out of range, too few sentinels, or config.data.length too short for what is taken out.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  for weight, share, span in denoisers:
-    if not (weight > 0 and 0 < share < 1 and (span == 0 or span >= 1)):
-      allowed = "(a weight over 0, a share between 0 and 1, a length of 0 or from 1)"
-      raise LmxError(message("config.objective.denoisers", got=(weight, share, span), allowed=allowed))
-  if not denoisers:
-    raise LmxError(message("config.objective.denoisers", got=denoisers, allowed="at least one"))
   kinds = tuple(Denoiser(share, span) for _, share, span in denoisers)
   return _objective("denoising", Corruption(setting, np.array([one[0] for one in denoisers]), kinds), z_loss)
 
@@ -219,6 +209,5 @@ SPAN_CORRUPTION = ObjectiveSpec(
   span_corruption,
   head="language",
   families=("encoder_decoder",),
-  options=("z_loss", "corrupted", "span_length"),
 )
-DENOISING = ObjectiveSpec(denoising, head="language", families=("encoder_decoder",), options=("z_loss", "denoisers"))
+DENOISING = ObjectiveSpec(denoising, head="language", families=("encoder_decoder",))

@@ -10,7 +10,7 @@ from lmx.errors import LmxError, message
 from lmx.nn.outputs import Outputs
 from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.causal import prepare
-from lmx.objectives.parts import check_range, with_auxiliary
+from lmx.objectives.parts import with_auxiliary
 
 
 def divergence(student: Outputs, teacher: Outputs, batch: Batch, temperature: float) -> tuple[jax.Array, ...]:
@@ -50,10 +50,6 @@ def distillation(setting: ObjectiveContext, *, teacher_temperature: float, disti
     LmxError: an option out of range; when the models meet, a teacher with another vocabulary.
   """
   del setting
-  if not 1 <= teacher_temperature < float("inf"):
-    allowed = "1 or more: logits are divided by it"
-    raise LmxError(message("config.objective.teacher_temperature", got=teacher_temperature, allowed=allowed))
-  check_range("distilled", distilled, 0, 1)
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     outputs, teacher = run_model(model, batch, dropout_key), run_model(reference, batch, None)
@@ -74,6 +70,5 @@ ROW = ObjectiveSpec(
   distillation,
   head="language",
   families=("transformer", "lstm"),
-  options=("teacher_temperature", "distilled"),
   reference="teacher",
 )

@@ -17,7 +17,7 @@ from lmx.objectives.chat_samples import fitted, last_answer
 from lmx.objectives.chat_template import DATE, Tools, find_template
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import as_encoded, next_token_fields
-from lmx.objectives.parts import check_range, output_table, with_auxiliary
+from lmx.objectives.parts import output_table, with_auxiliary
 
 
 class Preferences:
@@ -109,7 +109,6 @@ def dpo(setting: ObjectiveContext, *, dpo_beta: float, chat_template: str | None
   Raises:
     LmxError: an option out of range, or a template that is not there or not Jinja.
   """
-  check_range("dpo_beta", dpo_beta, 0, float("inf"), open_low=True)
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     weights = jnp.max(batch["loss_weights"], axis=1)
@@ -137,7 +136,6 @@ ROW = ObjectiveSpec(
   dpo,
   head="language",
   families=("transformer",),
-  options=("dpo_beta", "chat_template", "chat_date"),
   packings=("padded",),
   reference="start",
   texts=RequiredColumns(("chosen", "rejected"), ("prompt",)),

@@ -5,7 +5,7 @@ import numpy as np
 
 from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.denoising import check_sentinels
-from lmx.objectives.parts import check_range, text_part, token_loss
+from lmx.objectives.parts import text_part, token_loss
 
 MARKS = 3  # Sentinels 0, 1 and 2 stand before the prefix, the suffix and the middle.
 
@@ -62,9 +62,6 @@ def fill_in_middle(setting: ObjectiveContext, *, z_loss: float, fim_rate: float,
   Raises:
     LmxError: an option out of range, or too few sentinels.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  check_range("fim_rate", fim_rate, 0, 1)
-  check_range("fim_spm", fim_spm, 0, 1)
   prepare = Rearrangement(setting, fim_rate, fim_spm)
 
   return Objective(
@@ -76,6 +73,5 @@ ROW = ObjectiveSpec(
   fill_in_middle,
   head="language",
   families=("transformer", "lstm"),
-  options=("z_loss", "fim_rate", "fim_spm"),
   packings=("packed", "padded"),
 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from lmx.errors import LmxError, message
 from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
-from lmx.objectives.parts import check_range, special_ids, vocabulary_loss
+from lmx.objectives.parts import special_ids, vocabulary_loss
 
 HIDDEN, RANDOM = 0.8, 0.1  # Shares of the predicted tokens that are masked, and replaced; the others stay as they are.
 
@@ -122,8 +122,6 @@ def masked(setting: ObjectiveContext, *, z_loss: float, mask_rate: float, whole_
   Raises:
     LmxError: an option out of range, or no mask in the tokenizer.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  check_range("mask_rate", mask_rate, 0, 1, open_low=True)
   most = most_predictions(setting.length, mask_rate)
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
@@ -139,5 +137,4 @@ ROW = ObjectiveSpec(
   masked,
   head="masked",
   families=("encoder",),
-  options=("z_loss", "mask_rate", "whole_words"),
 )

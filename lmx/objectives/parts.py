@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmx.data.tokenizers.vocabulary import Tokenizer
-from lmx.errors import LmxError, message
 from lmx.nn.losses import cross_entropy
 from lmx.nn.outputs import Outputs
 from lmx.objectives.base import Arrays, Batch, Loss, LossFunction, run_model
@@ -83,17 +82,6 @@ def task_scores(outputs: Outputs) -> jax.Array:
   if outputs.scores is None:
     raise ValueError("the model's head gives no scores; build it with the head that the objective's row names")
   return outputs.scores
-
-
-def check_range(key: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
-  """Whether a key of config.objective lies in [low, high], or (low, high].
-
-  Raises:
-    LmxError: it does not.
-  """
-  if not (low < value if open_low else low <= value) or not value <= high:
-    allowed = f"a number {'over' if open_low else 'from'} {low:g}" + ("" if high == float("inf") else f" to {high:g}")
-    raise LmxError(message(f"config.objective.{key}", got=value, allowed=allowed))
 
 
 def special_ids(tokenizer: Tokenizer) -> np.ndarray:

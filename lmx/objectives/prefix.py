@@ -7,7 +7,7 @@ Source: https://arxiv.org/abs/1910.10683, sections 3.2.1 and 3.2.3.
 import numpy as np
 
 from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
-from lmx.objectives.parts import check_range, token_loss
+from lmx.objectives.parts import token_loss
 
 
 def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
@@ -40,9 +40,7 @@ def prefix(setting: ObjectiveContext, *, z_loss: float) -> Objective:
     LmxError: an option out of range.
   """
   del setting
-  check_range("z_loss", z_loss, 0, float("inf"))
-
   return Objective("prefix", lookahead=1, prepare=prepare, loss=token_loss(z_loss=z_loss))
 
 
-ROW = ObjectiveSpec(prefix, head="language", families=("transformer",), options=("z_loss",))
+ROW = ObjectiveSpec(prefix, head="language", families=("transformer",))

@@ -11,7 +11,7 @@ from lmx.data.document import RequiredColumns
 from lmx.objectives.base import Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import as_encoded, find_framing, next_token_fields
-from lmx.objectives.parts import check_range, decoder_pair, token_loss
+from lmx.objectives.parts import decoder_pair, token_loss
 
 _LEAST_SOURCE = 1  # Tokens of the source that a decoder alone must have room for.
 
@@ -80,8 +80,6 @@ def seq2seq(setting: ObjectiveContext, *, z_loss: float, label_smoothing: float)
   Raises:
     LmxError: an option out of range.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  check_range("label_smoothing", label_smoothing, 0, 1)
   loss = token_loss(z_loss=z_loss, label_smoothing=label_smoothing)
   return Objective("seq2seq", prepare=as_encoded, loss=loss, encoder=SourceAndTarget(setting))
 
@@ -90,7 +88,6 @@ ROW = ObjectiveSpec(
   seq2seq,
   head="language",
   families=("encoder_decoder", "transformer"),
-  options=("z_loss", "label_smoothing"),
   packings=("packed", "padded"),
   texts=RequiredColumns(("source", "target")),
 )

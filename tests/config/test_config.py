@@ -9,10 +9,10 @@ import sys
 import pytest
 from laws import assert_law_catches
 
-from lmx.cli.config import help_texts
 from lmx.config import loading as configs
-from lmx.config.checks import CHARACTERS, CHOICES, DURATIONS, RANGES, TUPLE_ITEMS
-from lmx.errors import ConfigError
+from lmx.config.key import Section, allowed_values, key, optional
+from lmx.config.table import keys, meanings
+from lmx.errors import ConfigError, LmxError
 
 BASE = "configs/base.py"
 
@@ -255,53 +255,110 @@ def test_missing_files_are_found_before_anything_runs(tmp_path):
   assert "config.checkpoint.start_from" in missing("checkpoint.start_from=runs/none")[0]
 
 
-# What base.py says in words, what is checked, and what the rooms below have in their tables must be one.
+# The names that base.py allows are the rows of the tables that have them.
 TABLES = {
   "model.rope_scaling": ("lmx.nn.layers.positions", "ROPE_SCALINGS"),
   "model.norm": ("lmx.nn.layers.norm", "NORMS"),
   "model.norm_position": ("lmx.nn.block", "PLACEMENTS"),
   "model.activation": ("lmx.nn.layers.activations", "ACTIVATIONS"),
   "model.init": ("lmx.nn.layers.initializers", "INITS"),
-  "model.position": ("lmx.models.spec_check", "POSITIONS"),
-  "compute.dtype": ("lmx.models.spec_check", "DTYPES"),
-  "model.family": ("lmx.models", "MODELS"),
-  "model.qk_norm": ("lmx.models.spec_check", "QK_NORMS"),
   "model.pooling": ("lmx.nn.heads", "POOLINGS"),
-  "model.mixer": ("lmx.models.parts", "MIXERS"),
   "compute.attention": ("lmx.nn.attention.kernels", "KERNEL_CHOICES"),
   "compute.layers": ("lmx.nn.stack", "LAYER_LOOPS"),
+  "compute.quantization": ("lmx.nn.layers.quantized", "QUANTIZATIONS"),
   "compute.remat": ("lmx.nn.stack", "REMATS"),
+  "compute.remat_keep": ("lmx.nn.stack", "KEEPS"),
   "optimizer.schedule": ("lmx.optim.schedules", "SCHEDULES"),
-  "optimizer.momentum_dtype": ("lmx.optim.optimizers", "MOMENTUM_DTYPES"),
+  "tokenizer.kind": ("lmx.data.tokenizers.tokenizer", "KINDS"),
   "data.bad_documents": ("lmx.data.document", "POLICIES"),
-  "tokenizer.model_type": ("lmx.data.tokenizers.sentencepiece_tokenizer", "MODEL_TYPES"),
 }
 
 
-@pytest.mark.parametrize("key", TABLES)
-def test_the_choices_of_a_key_are_the_rows_of_its_table(key):
+@pytest.mark.parametrize("name", TABLES)
+def test_the_choices_of_a_key_are_the_rows_of_its_table(name):
   def same(choices) -> None:
     assert sorted(choices) == sorted(vars(importlib.import_module(module))[table])
 
-  module, table = TABLES[key]
-  same(CHOICES[key])
-  assert_law_catches(same, CHOICES[key][1:])
+  module, table = TABLES[name]
+  same(keys()[name].allowed.choices)
+  assert_law_catches(same, keys()[name].allowed.choices[1:])
 
 
-def test_the_choices_of_a_key_are_those_in_the_comment_of_base():
-  for key, choices in CHOICES.items():
-    words = re.findall(r"[a-z0-9_]+", help_texts()[key].replace("(", "|").partition(". ")[0])
-    missing = [choice for choice in choices if choice not in words]
-    assert not missing, f"base.py's comment on {key} lacks {missing}"
+def test_the_table_that_a_key_names_is_there_and_has_its_default():
+  named = {name: entry.table for name, entry in keys().items() if entry.table}
+  assert set(named) == {"model.family", "model.mixer", "objective.name", "optimizer.name"}
+  for name, table in named.items():
+    module, _, attribute = table.rpartition(".")
+    assert keys()[name].default in vars(importlib.import_module(module))[attribute]
 
 
-def test_every_checked_key_exists_and_every_number_has_a_range():
-  flat = configs.flatten(configs.load(BASE))
-  named = {*CHOICES, *RANGES, *DURATIONS, *TUPLE_ITEMS, *CHARACTERS}
-  assert named <= set(flat)
-  numbers = {key for key, value in flat.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-  assert numbers <= set(RANGES)
-  assert {key for key, value in flat.items() if isinstance(value, tuple)} == set(TUPLE_ITEMS)
+def test_every_key_has_a_meaning_its_own_default_is_allowed_and_every_number_has_a_range():
+  def complete(table) -> None:
+    for name, entry in table.items():
+      assert entry.meaning, f"{name} has no comment"
+      entry.check(name, entry.default)
+      assert entry.text or entry.kind not in (int, float), f"{name} has no range"
+      assert bool(entry.items) == (entry.kind is tuple), name
+
+  complete(keys())
+  section = Section()
+  section.width = key(3)
+  assert_law_catches(complete, section.keys({"width": "D."}))
+  assert_law_catches(complete, section.keys({}))
+
+
+def test_the_table_has_the_keys_of_the_config():
+  assert sorted(keys()) == list(configs.flatten(configs.load(BASE)))
+
+
+@pytest.mark.parametrize(
+  ("text", "kind", "good", "bad", "phrase"),
+  [
+    (">= 1", int, [1, 7], [0, -1], "a whole number of at least 1"),
+    ("> 0", float, [0.1], [0.0, float("inf"), float("nan")], "a number above 0"),
+    ("0 <= x < 1", float, [0.0, 0.9], [1.0, -0.1], "a number from 0 up to, not including, 1"),
+    ("0 < x <= 1", float, [1.0], [0.0, 1.1], "a number above 0, at most 1"),
+    ("-1 or >= 1", int, [-1, 1], [0, -2], "a whole number of at least 1, or -1"),
+    ("a | b_2", str, ["a", "b_2"], ["c"], "a | b_2"),
+    ("a | b", tuple, [(), ("a", "b")], [("a", "c")], "a | b"),
+  ],
+)
+def test_the_notation_of_allowed_values(text, kind, good, bad, phrase):
+  allowed = allowed_values(text, kind)
+  assert allowed.phrase == phrase
+  for value in good:
+    allowed.check("config.x", value)
+  for value in bad:
+    with pytest.raises(LmxError, match=r"config\.x: got"):
+      allowed.check("config.x", value)
+
+
+def test_what_is_not_notation_is_an_error():
+  with pytest.raises(ValueError, match="'at least 1' says nothing about allowed values"):
+    key(1, "at least 1")
+  section = Section()
+  with pytest.raises(TypeError, match="write key"):
+    section.width = 3
+  section.width = optional(int, ">= 1", read_by="nothing")
+  with pytest.raises(ValueError, match=r"names config\.nothing, which is no key"):
+    section.keys({})
+
+
+def test_a_keys_meaning_is_the_comment_after_it_or_above_it():
+  source = """
+def keys():
+  config = Section()
+  # ----- a section
+  a = config.part = Section()
+  a.x = key(1)  # One.
+  # Two lines
+  # of text.
+  a.y = key(
+    2
+  )
+  a.z = key(3)
+"""
+  assert meanings(source) == {"part": "", "part.x": "One.", "part.y": "Two lines of text.", "part.z": ""}
 
 
 def test_reading_and_checking_a_config_imports_no_jax():

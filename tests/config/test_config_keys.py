@@ -5,15 +5,16 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.config import loading as configs
-from lmx.config.keys import OTHER_NAMES, READERS
-from lmx.optim.optimizers import OPTIMIZERS
+from lmx.config.other_names import OTHER_NAMES
+from lmx.config.table import keys
+from lmx.experiment.readers import readers_of, rows, unread_keys
 
 BASE = "configs/base.py"
-HYPERPARAMETERS = ("b1", "b2", "eps")
 
 
 def problems(*overrides: str) -> str:
-  return "\n".join(configs.check(configs.load(BASE, overrides)))
+  config = configs.load(BASE, overrides)
+  return "\n".join([*configs.check(config), *unread_keys(config, *rows())])
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,17 @@ def problems(*overrides: str) -> str:
     (["model.load_balance=0.5"], "model.load_balance", "set config.model.experts"),
     (["model.global_every=2"], "model.global_every", "set config.model.window"),
     (["compute.remat_keep=queries"], "compute.remat_keep", "compute.remat=full"),
+    (["compute.stage_rounds=2"], "compute.stage_rounds", "set config.mesh.stage"),
+    (["model.window=8", "model.global_first=true"], "model.global_first", "set config.model.global_every"),
+    (
+      ["model.position=rotary", "model.rope_scaling=linear", "model.rope_original_context=9"],
+      "model.rope_original_context",
+      "model.rope_scaling=llama3",
+    ),
+    (["objective.mask_rate=0.2"], "objective.mask_rate", "objective.name=masked"),
+    (["objective.name=dpo", "objective.teacher=configs"], "objective.teacher", "objective.name=distillation"),
+    (["model.token_types=2"], "model.token_types", "model.family=encoder"),
+    (["model.family=lstm", "model.heads=2"], "model.heads", "model.family=transformer or encoder"),
   ],
 )
 def test_a_key_that_the_chosen_part_does_not_read_is_an_error(overrides, key, fix):
@@ -53,23 +65,41 @@ def test_a_key_that_is_read_may_be_changed(overrides):
   assert problems(*overrides) == ""
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_who_reads_an_optimizers_keys_is_what_the_optimizer_says(name):
-  def check(reads) -> None:
-    for key in HYPERPARAMETERS:
-      allowed = next(values for found, _, values in READERS if found == f"optimizer.{key}")
-      assert (name in allowed) == (key in reads), key
+def test_the_keys_that_a_tables_rows_name_are_those_that_base_py_leaves_to_it():
+  """A key is named by some row of a table if, and only if, its `read_by` in base.py is the key that chooses the row."""
 
-  reads = OPTIMIZERS[name].reads
-  check(reads)
-  assert_law_catches(check, tuple(key for key in HYPERPARAMETERS if key not in reads))
+  def same(tables) -> None:
+    for chooser, table in tables.items():
+      section = chooser.rpartition(".")[0]
+      named = {f"{section}.{key}" for names in table.values() for key in names} & set(keys())
+      left = {name for name, entry in keys().items() if any(r.chooser == chooser for r in entry.readers)}
+      assert left == named - {chooser}, chooser
+
+  same(rows())
+  assert_law_catches(same, rows() | {"optimizer.name": {"sgd": ("b1",)}})
+  assert_law_catches(same, rows() | {"optimizer.name": rows()["optimizer.name"] | {"new": ("warmup",)}})
 
 
-def test_every_key_of_the_tables_exists():
-  flat = configs.flatten(configs.load(BASE))
-  assert {key for key, _, _ in READERS} | {chooser for _, chooser, _ in READERS} <= set(flat)
-  assert set(OTHER_NAMES.values()) <= set(flat)
-  assert not {key.rpartition(".")[2] for key in flat} & set(OTHER_NAMES), "a name of lmx needs no translation"
+def test_the_comments_of_objectives_name_those_that_read_the_key():
+  """ "masked: share of tokens ..." begins with its readers; a key that several kinds share has no such beginning."""
+  prefix = {name: entry.meaning.partition(": ")[0] for name, entry in keys().items() if name.startswith("objective.")}
+  objectives = set(rows()["objective.name"])
+  named = {name: set(text.split(", ")) for name, text in prefix.items() if set(text.split(", ")) <= objectives}
+  assert len(named) > 12
+  for name, readers in named.items():
+    found = {row for row, read in rows()["objective.name"].items() if name.rpartition(".")[2] in read}
+    assert readers == found, name
+
+
+def test_who_reads_a_key_is_said_in_words():
+  assert readers_of("optimizer.b1").endswith("muon, schedule_free, lion, sgd, nesterov (optimizer.name)")
+  assert readers_of("optimizer.decay") == "optimizer.schedule = wsd"
+  assert readers_of("model.width") == readers_of("seed") == ""
+
+
+def test_the_names_of_other_programs_are_for_keys_that_exist():
+  assert set(OTHER_NAMES.values()) <= set(keys())
+  assert not {key.rpartition(".")[2] for key in keys()} & set(OTHER_NAMES), "a name of lmx needs no translation"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import numpy as np
+from objectives.making import make_objective
 from objectives.tiny_models import TableModel, table_model
 
 from lmx.data.batches.assemble import Assemble
@@ -83,7 +84,7 @@ def objective_of(name: str, template: str | None = None) -> Objective:
   options = dict(case.options)
   if "chat_template" in OBJECTIVES[name].options:
     options["chat_template"] = template
-  return OBJECTIVES[name].make(setting, **options)
+  return make_objective(name, setting, **options)
 
 
 def pieces_of(name: str, objective: Objective) -> list[list[Piece]]:

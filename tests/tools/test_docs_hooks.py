@@ -20,7 +20,9 @@ def test_the_page_of_configs_has_every_key_with_its_default_and_meaning(hooks):
   assert page.startswith("before")
   for key, value in flatten(load("configs/base.py")).items():
     assert f"| `{key}` | `{str(repr(value)).replace('|', chr(92) + '|')}` |" in page, key
-  assert "Rotary base" in page
+  assert "(model.family); model.position = rotary | Rotary base" in page
+  assert "| `model.window` | `None` | a whole number of at least 1, or None | transformer, encoder" in page
+  assert "| `optimizer.eps` | `1e-08` | a number above 0 | adamw, adam," in page
   assert page.index("### model") < page.index("### optimizer") < page.index("### mesh")
 
 

@@ -1,43 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Keys that only some choices read, and the names that other programs have for lmx's keys."""
+"""The names that other programs have for lmx's config keys."""
 
 from collections.abc import Mapping
 from typing import Any
-
-from lmx.errors import Problems
-
-_ADAM = ("adamw", "adam", "nadamw", "adopt", "muon", "schedule_free")
-_ADAPTIVE = (*_ADAM, "adafactor", "rmsprop", "adagrad")
-_MOMENTUM = ("lion", "sgd", "nesterov")
-
-# Keys, the key whose value decides whether they are read, and the values with which they are.
-# None: all values but the default.
-_READERS: tuple[tuple[str, str, tuple[Any, ...] | None], ...] = (
-  ("optimizer.b1", "optimizer.name", (*_ADAM, "adafactor", *_MOMENTUM)),
-  ("optimizer.b2", "optimizer.name", (*_ADAM, "adafactor", "rmsprop", "lion")),
-  ("optimizer.eps", "optimizer.name", _ADAPTIVE),
-  ("optimizer.decay", "optimizer.schedule", ("wsd",)),
-  ("optimizer.plateau_factor", "optimizer.schedule", ("plateau",)),
-  ("optimizer.final_lr_ratio", "optimizer.schedule", ("cosine", "linear", "inverse_sqrt", "wsd")),
-  ("model.rope_theta model.rope_local_theta", "model.position", ("rotary",)),
-  ("model.relative_buckets model.relative_distance", "model.position", ("relative",)),
-  ("model.global_every model.rope_local_theta", "model.window", None),
-  (
-    """model.mamba_state model.mamba_head_width model.mamba_expand model.mamba_groups model.mamba_conv
-    model.mamba_chunk""",
-    "model.mixer",
-    ("mamba2",),
-  ),
-  (
-    """model.experts_per_token model.expert_width model.shared_expert_width model.normalize_experts model.load_balance
-    model.router_z""",
-    "model.experts",
-    None,
-  ),
-  ("lora.alpha lora.targets lora.train_also", "lora.rank", None),
-  ("compute.remat_keep", "compute.remat", ("full",)),
-)
-READERS = [(key, chooser, values) for keys, chooser, values in _READERS for key in keys.split()]
 
 # What the configs of transformers, nanoGPT, MaxText and Levanter call what lmx has under another name.
 OTHER_NAMES: dict[str, str] = {
@@ -101,20 +66,3 @@ def other_name(key: str, known: Mapping[str, Any]) -> str | None:
   if len(same) == 1:
     return same[0]
   return OTHER_NAMES.get(last)
-
-
-def unread(flat: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
-  """One message for each key that was changed although the config's choices don't read it: it would do nothing.
-
-  Args:
-    flat, base: the config's values and base.py's, by dotted key.
-  """
-  problems = Problems()
-  for key, chooser, values in READERS:
-    chosen = flat[chooser]
-    read = chosen in values if values is not None else chosen != base[chooser]
-    if not read and flat[key] != base[key]:
-      allowed = f"{base[key]!r} with config.{chooser}={chosen}, which doesn't read it"
-      fix = f"set config.{chooser}" if values is None else f"--config.{chooser}={' or '.join(values)}"
-      problems.add(f"config.{key}", got=flat[key], allowed=allowed, fix=f"leave it out, or {fix}")
-  return problems.messages
