@@ -16,7 +16,7 @@ from types import ModuleType
 import lmx
 from lmx.cli.allocator import keep_freed_memory
 from lmx.cli.arguments import Parser, split_overrides
-from lmx.errors import LmxError, LostProcessError, StorageError, message
+from lmx.errors import LmxError, LostProcessError, StorageError, message, show_warnings_in_one_line
 from lmx.exits import DONE, INTERRUPTED, MISTAKE, code_of, leave
 from lmx.versions import FIX, version_problems
 
@@ -91,6 +91,7 @@ def run(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """The console script; its exit codes are those of `lmx.exits`."""
+  show_warnings_in_one_line()
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):  # A terminal that can't show a character gets a "?", not a crash.
       stream.reconfigure(errors="replace")

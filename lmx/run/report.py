@@ -20,6 +20,7 @@ from lmx.evaluation.plots import draw
 from lmx.experiment.build import Experiment
 from lmx.experiment.train_setup import TrainSetup
 from lmx.nn.layers.quantized import describe_quantization
+from lmx.training.checkpoint_digests import note_without_digests
 from lmx.training.initialize import InitialState
 from lmx.training.meter import peak_of
 from lmx.training.metrics import FILE as METRICS_FILE
@@ -98,6 +99,8 @@ def say_start(out: Console, start: InitialState, step: int, verdict: str) -> Non
   elif start.origin is not None:
     new = f"; new and untrained: {', '.join(start.new)}" if start.new else ""
     out.print(f"{start.source} {start.origin}{new}", markup=False)
+  if start.origin is not None and (note := note_without_digests(start.origin)):
+    out.print(note, markup=False)
 
 
 def say_warning(out: Console, text: str) -> None:

@@ -27,6 +27,12 @@ def what_is_saved(x: Experiment) -> str:
 class RunSaver:
   """The saves of one call of `train`.
 
+  A failed save is tried again at every step in a run of one process only. With several, it ends the run with exit code
+  74 in all of them, and the same command resumes: inside a save, Orbax's processes wait for each other at barriers (the
+  folder is made, all have written, the first has committed), each with the time limit of the whole save. A process that
+  fails never reaches the next barrier, so the others wait there for minutes, some of them in the thread that trains,
+  and Orbax offers no way to call them back. An agreement to save again could only be reached after that.
+
   Attributes:
     saved_at: the step that was saved last, as far as is known; -1 where nothing was, or the last save failed.
   """

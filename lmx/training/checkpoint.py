@@ -13,8 +13,10 @@ files afterwards is found by their digests, on every read.
 """
 
 import contextlib
+import math
 import re
 import shutil
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN, PreservationPolicy
 
-from lmx.errors import LmxError, message, nearest
+from lmx.errors import LmxError, LmxWarning, message, nearest
 from lmx.exits import safe
 from lmx.training.checkpoint_choice import (
   CheckpointWriteError,
@@ -36,7 +38,7 @@ from lmx.training.checkpoint_choice import (
   silence_repeated_disk_errors,
   whole_steps,
 )
-from lmx.training.checkpoint_digests import write_digests
+from lmx.training.checkpoint_digests import CheckpointDamageError, note_without_digests, write_digests
 from lmx.training.state import TrainState
 from lmx.trees import named_leaves
 from lmx.writing import cannot_write, free_bytes
@@ -241,7 +243,7 @@ class Checkpointer:
     parts = _parts(named_leaves(abstract))
     if not (folder / "training").exists():
       fix = f"train in another folder, with --config.checkpoint.start_from={self.directory.parent}"
-      raise LmxError(f"{folder} holds parameters alone (it was imported), and no training to go on with. Fix: {fix}")
+      raise LmxError(f"{folder} contains parameters only (imported); no optimizer state to resume. Fix: {fix}")
     averaged_anew = "ema" in parts and not (folder / "ema").exists()
     if averaged_anew:  # An average that the run begins to keep only now starts at the parameters.
       del parts["ema"]
@@ -276,9 +278,20 @@ class Checkpointer:
 
 
 def best_step(directory: str | Path) -> int | None:
-  """The step saved with the lowest held-out loss, or None where no checkpoint was saved with one."""
-  records = {step: _record(Path(directory), step)["loss"] for step in whole_steps(directory)}
-  losses = {step: loss for step, loss in records.items() if loss is not None and loss == loss}
+  """The step saved with the lowest validation loss, or None where no checkpoint was saved with one.
+
+  Warns:
+    LmxWarning: a checkpoint was passed over because the record with its loss is damaged.
+  """
+  losses = {}
+  for step in whole_steps(directory):
+    try:
+      loss = _record(Path(directory), step)["loss"]
+    except CheckpointDamageError as error:
+      warnings.warn(f"passed over checkpoint {error.folder}: {error.reason}", LmxWarning, stacklevel=2)
+      continue
+    if loss is not None and not math.isnan(loss):
+      losses[step] = loss
   return min(losses, key=lambda step: losses[step]) if losses else None
 
 
@@ -311,8 +324,13 @@ def restore_model(
 
   Raises:
     LmxError: no such checkpoint, or parameters of another model.
+
+  Warns:
+    LmxWarning: the checkpoint was written by an older lmx, without digests.
   """
   folder = find_checkpoint(directory, step)
+  if note := note_without_digests(folder):
+    warnings.warn(note, LmxWarning, stacklevel=2)
   wanted = named_leaves(abstract_model)
   if ema and part == "parameters" and (folder / "ema").exists():
     part = "ema"

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from tiny_runs import assert_same_run, experiment, lines, once
 
 from lmx.api.loaded_run import load
+from lmx.errors import LmxWarning
 from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.parallel.compilation_cache import use_compilation_cache
@@ -134,10 +136,16 @@ def test_a_run_without_a_good_checkpoint_is_not_begun_anew(copy):
     loop.train(copy)
 
 
-def test_a_checkpoint_without_digests_loads(copy):
+def test_a_checkpoint_without_digests_loads_and_resumes_and_is_said_to_be_one(copy, capsys):
   for file in (copy.run_dir / "checkpoints").glob("*/digests.json"):
     file.unlink()
-  assert load(copy.run_dir).step == 10
+  shutil.rmtree(copy.run_dir / "checkpoints" / "10")
+  note = r"checkpoints/5 has no digests\.json \(an older lmx wrote it\): damage to its files can't be found"
+  with pytest.warns(LmxWarning, match=note) as warned:
+    assert load(copy.run_dir).step == 5
+  assert len(warned) == 1
+  assert loop.train(copy).finished
+  assert len(re.findall(note, capsys.readouterr().out.replace("\n", ""))) == 1
 
 
 # ---------------------------------------------------------------- a folder that goes away

@@ -14,7 +14,7 @@ import pytest
 from laws import assert_law_catches, slow_but
 from tiny_training import Program, assert_same, host, make_batch, make_model, optimizer, plan, program
 
-from lmx.errors import LmxError
+from lmx.errors import LmxError, LmxWarning
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.training.checkpoint import Checkpointer, best_step, read_extra, restore_model
 from lmx.training.checkpoint_choice import find_checkpoint, whole_steps
@@ -149,6 +149,10 @@ def test_the_last_the_best_and_every_nth_checkpoint_are_kept(tmp_path):
     assert checkpoints.steps() == whole_steps(tmp_path) == [2, 4, 6, 7]
     assert checkpoints.latest() == 7
   assert best_step(tmp_path) == 2
+  record = tmp_path / "2" / "extra" / "metadata"
+  record.write_text(record.read_text().replace("0.5", "0.6"))
+  with pytest.warns(LmxWarning, match=r"passed over checkpoint .*/2: extra/metadata is not what was saved"):
+    assert best_step(tmp_path) == 7
   assert sorted(os.listdir(tmp_path)) == ["2", "4", "6", "7"]
 
 
@@ -188,6 +192,14 @@ def test_a_checkpoint_of_another_optimizer_or_model_is_an_error_with_the_name(sa
   renamed = {"embeddings" if n == "embedding" else n: s for n, s in plan().shapes.items()}
   with pytest.raises(LmxError, match=r"has no 'embeddings'\. It has 'embedding'"):
     restore_model(folder, renamed)
+
+
+def test_an_imported_model_is_no_run_to_resume(tmp_path):
+  chosen = program()
+  with Checkpointer(tmp_path / "checkpoints") as checkpoints:
+    checkpoints.save_parameters(chosen.fresh().params, {})
+    with pytest.raises(LmxError, match=r"contains parameters only \(imported\); no optimizer state to resume\. Fix: "):
+      checkpoints.restore(chosen.abstract)
 
 
 def test_a_missing_checkpoint_says_which_ones_there_are(saved, tmp_path):
