@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN, PreservationPolicy
 
-from lmx.errors import LmxError, LmxWarning, message, nearest
+from lmx.errors import LmxError, LmxWarning, message
 from lmx.exits import safe
 from lmx.training.checkpoint_choice import (
   CheckpointWriteError,
@@ -38,6 +38,7 @@ from lmx.training.checkpoint_choice import (
   silence_repeated_disk_errors,
   whole_steps,
 )
+from lmx.training.checkpoint_contents import FIX_CONFIG, FIX_START, check_same_arrays
 from lmx.training.checkpoint_digests import CheckpointDamageError, note_without_digests, write_digests
 from lmx.training.state import TrainState
 from lmx.trees import named_leaves
@@ -360,7 +361,7 @@ def restore_shared(
   missing = [name for name, leaf in template.items() if saved.get(name) != leaf.shape and new.fullmatch(name)]
   wanted = {name: leaf for name, leaf in template.items() if name not in missing}
   ignored = {name for name in saved if name not in wanted and new.fullmatch(name)}
-  return _read(folder, {part: wanted}, ignored, fix=_FIX_START)[part], missing
+  return _read(folder, {part: wanted}, ignored, fix=FIX_START)[part], missing
 
 
 def _read(
@@ -379,7 +380,8 @@ def _read(
   arrays = {}
   for part, wanted in parts.items():
     saved = handler.metadata(epath.Path(folder / part)).tree
-    _check_same(folder / part, {name: leaf for name, leaf in saved.items() if name not in ignored}, wanted, fix or _FIX)
+    kept = {name: leaf for name, leaf in saved.items() if name not in ignored}
+    check_same_arrays(folder / part, kept, wanted, fix or FIX_CONFIG)
     template = {
       name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
       for name, leaf in wanted.items()
@@ -389,23 +391,3 @@ def _read(
     arrays[part] = handler.restore(epath.Path(folder / part), args=arguments)
   handler.close()
   return arrays
-
-
-def _check_same(where: Path, metadata: Any, wanted: Mapping[str, jax.ShapeDtypeStruct], fix: str) -> None:
-  """Orbax would cast and cut silently; a checkpoint of another model or optimizer is an error instead."""
-  saved = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in metadata.items()}
-  asked = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
-  for name in [*asked, *saved]:
-    if name not in saved:
-      close = nearest(name, saved.keys() - asked.keys())
-      raise LmxError(f"{where}: the checkpoint has no {name!r}." + (f" It has {close!r}." if close else "") + fix)
-    if name not in asked:
-      raise LmxError(f"{where}: the checkpoint has {name!r}, which this model or optimizer lacks.{fix}")
-    if saved[name] != asked[name]:
-      raise LmxError(f"{where}: {name} is {saved[name]} in the checkpoint and {asked[name]} here.{fix}")
-
-
-_FIX = " Fix: use the config that the run was started with (config.json in the run directory)."
-_FIX_START = (
-  " Fix: give the model that the run has; a config that takes a run does (lmx train --config=configs/classify.py:RUN)."
-)

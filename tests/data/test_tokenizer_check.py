@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lmx.data.tokenizers import huggingface_tokenizer
-from lmx.data.tokenizers.tokenizer import open_tokenizer
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, load_tokenizer, open_tokenizer
 from lmx.data.tokenizers.tokenizer_check import MOST_IDS, check_tokenizer_json
 from lmx.errors import LmxError
 
@@ -83,3 +83,28 @@ def test_a_usual_tokenizer_and_one_with_gaps_pass(tmp_path):
   assert framed.own_framing.single.fill(framed.encode("a"))[0].tolist() == [2, 1]
   check_tokenizer_json(WHOLE | {"model": MODEL | {"vocab": WORDS | {"b": 100_000}}}, "tokenizer.json")
   check_tokenizer_json(WHOLE | {"model": {"type": "Unigram", "vocab": [["a", -1.0]]}}, "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    ({"vocab_size": 259}, r"lmx_tokenizer.json is damaged: vocab_size is 259, and of the tokenizer 258"),
+    ({"bos_id": 0}, r"bos_id is 0"),
+    ({"eos_id": "257"}, r"eos_id is '257'"),
+    ({"name": None}, r"it has no name"),
+    ({"fingerprint": "0"}, r"is not the one that was saved there"),
+  ],
+)
+def test_a_description_that_is_not_the_tokenizers_is_refused(tmp_path, change, said):
+  load_tokenizer_of(tmp_path)
+  file = tmp_path / "lmx_tokenizer.json"
+  values = {**json.loads(file.read_text()), **change}
+  file.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+  with pytest.raises(LmxError, match=said):
+    load_tokenizer(tmp_path)
+
+
+def load_tokenizer_of(folder):
+  """Saves the tokenizer of bytes, and sees that it can be read."""
+  ByteTokenizer().save(folder)
+  assert load_tokenizer(folder).vocab_size == 258
