@@ -13,7 +13,7 @@ from lmx.writing import WriteError
 
 DAMAGED = "damaged_checkpoints"  # In a run folder: checkpoints that a resume passed over.
 _OF_DISK = ("No space left", "quota", "Read-only file", "Permission denied", "File too large", "No such file",
-            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND")  # fmt: skip
+            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND", "No ArrayMetadata found")  # fmt: skip
 
 
 class CheckpointWriteError(WriteError):
