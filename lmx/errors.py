@@ -44,11 +44,11 @@ def show_warnings_in_one_line() -> None:
 
 
 def _format_warning(
-  text: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+  message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
   if issubclass(category, LmxWarning):
-    return f"warning: {text}\n"
-  return _default_format(text, category, filename, lineno, line)
+    return f"warning: {message}\n"
+  return _default_format(message, category, filename, lineno, line)
 
 
 _default_format = warnings.formatwarning

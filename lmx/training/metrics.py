@@ -14,7 +14,7 @@ from typing import Any
 
 from lmx.errors import LmxError
 from lmx.exits import safe
-from lmx.writing import write_errors
+from lmx.storage import write_errors
 
 FILE = "metrics.jsonl"
 
