@@ -30,7 +30,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "",
     "trees",
     "units",
-    "writing",
     "storage",
     "console",
   ),  # "" is lmx/__init__.py.

@@ -23,7 +23,7 @@ from lmx.data.cache.encoding import BadExampleError
 from lmx.errors import ConfigError, LmxError
 from lmx.objectives.chat_template import chatml
 from lmx.run import loop
-from lmx.training.state import blueprint_of
+from lmx.training.state import abstract_model_of
 
 SHORT = {"train__duration": "3 steps", "evaluation__every": "3 steps", "checkpoint__every": "3 steps",
          "evaluation__prompts": "()", "model__dropout": 0.0}  # fmt: skip
@@ -269,7 +269,7 @@ def test_adapters_alone_are_trained_and_merge_into_the_weights(trained, text, tm
 
 
 def run_arrays(run: LoadedRun) -> dict[str, np.ndarray]:
-  return {name: np.asarray(value) for name, value in blueprint_of(run.model).split(run.model).items()}
+  return {name: np.asarray(value) for name, value in abstract_model_of(run.model).split(run.model).items()}
 
 
 # ---------------------------------------------------------------- bad examples

@@ -17,7 +17,7 @@ from lmx.hf.exporting import Exported, export_hf
 from lmx.hf.importing import import_hf
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
-from lmx.training.state import abstract_model, blueprint_of
+from lmx.training.state import abstract_model, abstract_model_of
 
 
 def from_hf(path_or_name: str | os.PathLike, *, mesh: dict[str, int] | None = None, head: str | None = None,
@@ -71,7 +71,8 @@ def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, *, a
     "length": run.config.data.length,
   }
   written = run if adapter else run.merged()
-  arrays, spec, model = blueprint_of(written.model).split(written.model), written.model.spec, dict(run.config.model)
+  arrays = abstract_model_of(written.model).split(written.model)
+  spec, model = written.model.spec, dict(run.config.model)
   if adapter:
     lora: dict[str, Any] = {"lora": lora_spec(run.config), "train_also": run.config.lora.train_also}
     name = None if base is None else str(base)

@@ -45,12 +45,12 @@ from lmx.objectives.chat_rows import Chat, as_messages
 from lmx.objectives.chat_template import find_template
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import FRAMINGS
-from lmx.parallel.mesh import make_mesh, process_rows, whole_batch
+from lmx.parallel.mesh import make_mesh, padded_batch_size, process_rows
 from lmx.parallel.sharding import Layout, use_layout
-from lmx.training.checkpoint import restore_model
 from lmx.training.checkpoint_choice import find_checkpoint
+from lmx.training.checkpoint_reading import restore_model
 from lmx.training.run_directory import CHECKPOINT_DIR
-from lmx.training.state import abstract_model, blueprint_of
+from lmx.training.state import abstract_model, abstract_model_of
 from lmx.training.step import ModelLoss, make_eval_step
 
 
@@ -103,7 +103,7 @@ class LoadedRun:
       return self
     config = from_json(to_json(self.config))
     config.lora.rank = 0
-    arrays = merge_lora(blueprint_of(self.model).split(self.model), spec)
+    arrays = merge_lora(abstract_model_of(self.model).split(self.model), spec)
     plan = abstract_model(model_maker(config, self.model.spec))
     return dataclasses.replace(self, model=plan.join(arrays), config=config)
 
@@ -338,15 +338,15 @@ class LoadedRun:
     batches = make_eval_batches(
       prepare_corpus(spec, self.tokenizer, encoder=needs.encoder),
       needs,
-      batch_size=whole_batch(batch_size, self.layout.mesh),
+      batch_size=padded_batch_size(batch_size, self.layout.mesh),
       max_rows=max_rows,
       share=process_rows(self.layout.mesh),
     )
-    plan = blueprint_of(self.model)
+    plan = abstract_model_of(self.model)
     other, reference = load_reference(self.config, plan, self.layout, self.folder, self.step)
     step = make_eval_step(ModelLoss(objective.loss, plan, self.layout, other))
     ratio = batches.bytes_per_target if objective.reports_bits_per_byte else None
-    rows = whole_batch(batch_size, self.layout.mesh)
+    rows = padded_batch_size(batch_size, self.layout.mesh)
     carry = self.model.spec.carry_shapes(rows) if self.config.model.carry_state else None
     return evaluate(step, plan.split(self.model), reference, batches, bytes_per_target=ratio, score=objective.score,
                     mesh=self.layout.mesh, carry=carry)  # fmt: skip

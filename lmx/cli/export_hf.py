@@ -11,7 +11,7 @@ import importlib
 from typing import Any
 
 from lmx.cli.arguments import add_run
-from lmx.console import console, facts
+from lmx.console import console, print_table
 from lmx.errors import LmxError, message
 
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
   )
   out = console()
   files = f"{len(exported.files)} file{'s' if len(exported.files) > 1 else ''}"
-  facts(
+  print_table(
     out,
     str(exported.directory),
     {

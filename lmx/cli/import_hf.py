@@ -14,7 +14,7 @@ from typing import Any
 
 from lmx.config.loading import check, from_values, to_json
 from lmx.config.run_config import IMPORTED_DIR
-from lmx.console import console, facts
+from lmx.console import console, print_table
 from lmx.errors import LmxError, message
 
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
   )
   write_run(imported, run_dir, args.model, other_tokenizer=args.tokenizer is not None)
   out = console()
-  facts(out, str(run_dir), _facts(imported))
+  print_table(out, str(run_dir), _facts(imported))
   for line in _advice(imported, run_dir):
     out.print(line, markup=False, soft_wrap=True)
   return 0

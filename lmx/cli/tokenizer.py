@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config
-from lmx.console import console, facts
+from lmx.console import console, print_table
 from lmx.errors import LmxError, message
 
 _COLOURS = ("black on cyan", "black on yellow", "black on green", "black on magenta")
@@ -60,7 +60,7 @@ def _train(args: argparse.Namespace) -> int:
   out.print(f"training {spec.model_type} on {', '.join(data.sources)}", markup=False)
   tokenizer = training.train_tokenizer(spec, data, sources)
   tokenizer.save(output)
-  facts(out, str(output), _facts(tokenizer))
+  print_table(out, str(output), _facts(tokenizer))
   sample = list(_sample(itertools.chain.from_iterable(source.documents(_lenient()) for source in sources)))
   tokens = sum(map(len, tokenizer.encode_batch(sample)))
   size = sum(len(text.encode()) for text in sample)
@@ -111,7 +111,7 @@ def _facts(tokenizer) -> dict[str, str]:
 
 def _show(args: argparse.Namespace) -> int:
   tokenizer, out = _open(args.path), console()
-  facts(out, tokenizer.name, _facts(tokenizer))
+  print_table(out, tokenizer.name, _facts(tokenizer))
   if args.pieces > 0:
     last = min(args.pieces, tokenizer.vocab_size)
     out.print("  ".join(f"{i} {tokenizer.piece(i)!r}" for i in range(last)), markup=False)

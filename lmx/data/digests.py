@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lmx import writing
+from lmx import storage
 from lmx.errors import LmxError
 
 DIGESTS, STAMPS = "digests.json", "stamps.json"
@@ -27,13 +27,13 @@ _DIGITS = 32  # Hexadecimal digits of a SHA-256 that are kept: 128 bits.
 _BLOCK = 1 << 20
 
 
-class CacheWriteError(writing.WriteError):
+class CacheWriteError(storage.WriteError):
   """A cache could not be written: the disk is full, or the folder may only be read."""
 
 
 def write_errors(path: Path) -> AbstractContextManager[None]:
   """Makes an OSError of the block a `CacheWriteError` that says where, why and how much is free."""
-  return writing.write_errors(
+  return storage.write_errors(
     path, subject="config.data.cache_dir", after=lambda: "Nothing half-written is kept.",
     fix=lambda: "free some space, or --config.data.cache_dir=PATH elsewhere.", kind=CacheWriteError,
   )  # fmt: skip

@@ -44,8 +44,8 @@ from lmx.hf.carried import carried_family
 from lmx.hf.exporting import export_note
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
-from lmx.parallel.agreement import check_same, code_facts, config_facts
-from lmx.parallel.mesh import abstract_mesh, make_mesh, whole_batch
+from lmx.parallel.agreement import check_same, code_values, config_values
+from lmx.parallel.mesh import abstract_mesh, make_mesh, padded_batch_size
 from lmx.parallel.processes import first_process_first, is_first_process
 from lmx.parallel.sharding import Layout
 from lmx.training.state import AbstractModel
@@ -190,7 +190,7 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochStats) -> RowShape
   return RowShape(
     length=config.data.length,
     batch_size=config.train.batch_size,
-    eval_batch_size=whole_batch(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
+    eval_batch_size=padded_batch_size(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
     eval_rows=config.evaluation.max_rows,
     epoch=epoch,
   )
@@ -348,7 +348,7 @@ def build(
     DifferentProcessesError: other processes of the run have another config, folder or code.
   """
   flags = {"--workdir": str(run_dir.absolute()), "--accept-changes": str(accept_other_data)}
-  check_same("config and code", config_facts(flatten(config)) | flags | code_facts())
+  check_same("config and code", config_values(flatten(config)) | flags | code_values())
   problems = check(config)
   if problems:
     raise ConfigError(problems)

@@ -33,7 +33,7 @@ from lmx.optim.rules import rate_multipliers
 from lmx.optim.schedules import make_schedule
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
-from lmx.training.checkpoint import restore_model
+from lmx.training.checkpoint_reading import restore_model
 from lmx.training.initialize import MakeReference, copy_of_start
 from lmx.training.run_directory import CHECKPOINT_DIR
 from lmx.training.state import AbstractModel, Parts, TrainState, abstract_model, abstract_state

@@ -20,7 +20,7 @@ from lmx.errors import LmxError, message
 from lmx.nn.context import Sums
 from lmx.nn.layers.dropout import fold
 from lmx.nn.stack import Remat
-from lmx.parallel.sharding import constrain, in_one_stage, on_each_device, place, split_over
+from lmx.parallel.sharding import constrain, in_one_stage, on_each_device, shard_as, split_over
 from lmx.trees import map_variables
 
 AXIS = "stage"
@@ -160,7 +160,7 @@ def _parted(rows: Any, batch: int, micro_batches: int) -> Callable[[jax.Array], 
 def _by_stage(leaf: jax.Array, axes: Any, stages: int, rounds: int) -> jax.Array:
   """(N, ...) as (S, R, N / S R, ...). Layers are stored in their order: with R > 1 most of them travel once a step."""
   parted = leaf.reshape(rounds, stages, -1, *leaf.shape[1:]).swapaxes(0, 1)
-  return place(parted, "storage", (axes[0], None, None, *axes[1:]))
+  return shard_as(parted, "storage", (axes[0], None, None, *axes[1:]))
 
 
 def _row_axes(x: jax.Array) -> tuple[str | None, ...]:

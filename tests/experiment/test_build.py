@@ -13,7 +13,7 @@ from lmx.config.loading import load, to_json
 from lmx.errors import ConfigError, LmxError
 from lmx.experiment.build import build, check, make_cadence, make_pace
 from lmx.experiment.train_setup import make_network, model_spec
-from lmx.parallel.mesh import make_mesh, whole_batch
+from lmx.parallel.mesh import make_mesh, padded_batch_size
 from lmx.training.run_directory import write_run_files
 from lmx.trees import count
 from lmx.units import StepSizes
@@ -108,7 +108,7 @@ def test_durations_become_steps(tmp_path):
 def test_batches_for_evaluation_are_rounded_up_to_what_the_mesh_divides(tiny_text, tmp_path):
   x = experiment(tiny_text, tmp_path / "run", devices=4, evaluation__batch_size=5, mesh__tensor=2)
   assert (x.rows.batch_size, x.rows.eval_batch_size) == (8, 6)
-  assert whole_batch(9, make_mesh({"data": 8})) == 16
+  assert padded_batch_size(9, make_mesh({"data": 8})) == 16
 
 
 def test_a_network_is_planned_without_allocating_it(tmp_path, no_data):

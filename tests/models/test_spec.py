@@ -17,7 +17,7 @@ from lmx.models.transformer import Transformer
 from lmx.nn.attention.kernels import Extras
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
-from lmx.training.state import blueprint_of
+from lmx.training.state import abstract_model_of
 from lmx.trees import count, map_variables, named_leaves
 
 IMPOSSIBLE = {
@@ -230,6 +230,6 @@ def test_queries_begin_smaller_by_a_scale_of_ones_own():
 @pytest.mark.parametrize("name", SPECIMENS)
 def test_every_parameter_has_a_place_on_a_mesh(name):
   layout = Layout(make_mesh({"data": -1, "fsdp": 2, "tensor": 1}))
-  plan = blueprint_of(abstract(name))
+  plan = abstract_model_of(abstract(name))
   split = [name for name, sharding in plan.shardings(layout).items() if "fsdp" in str(sharding.spec)]
   assert "token_embedding.embedding" in split

@@ -11,7 +11,7 @@ from flax import nnx
 
 from lmx.nn.layers.initializers import Initializer
 from lmx.nn.layers.positions import relative_buckets
-from lmx.parallel.sharding import constrain, place, split_over, summed_over_rows
+from lmx.parallel.sharding import constrain, shard_as, split_over, summed_over_rows
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -34,7 +34,7 @@ def _look_up_backward(axis, saved, dy):
 
   rows = ("batch" if ids.shape[0] > 1 else None, "length")
   if split_over(axis) > 1:  # Parts of the table on different devices: the compiler knows which rows go where.
-    return place(scatter(dy, ids), "storage", (axis, "embed")), None
+    return shard_as(scatter(dy, ids), "storage", (axis, "embed")), None
   return summed_over_rows(scatter, [(dy, (*rows, None)), (ids, rows)], (axis, "embed")), None
 
 
