@@ -111,10 +111,10 @@ def _count(args: argparse.Namespace) -> int:
   read = _read(args, out)
   corpus = read.corpus
   table = Table(box=None)
-  units = f"{corpus.train_facts[0].unit}s"
+  units = f"{corpus.train_stats[0].unit}s"
   for name in ("source", "part", units, "tokens", "bytes", "bytes/token"):
     table.add_column(name, justify="left" if name in ("source", "part") else "right", overflow="fold")
-  for part, facts in (("training", corpus.train_facts), ("held-out", corpus.heldout_facts)):
+  for part, facts in (("training", corpus.train_stats), ("held-out", corpus.validation_stats)):
     for one in facts:
       numbers = (f"{one.documents:,}", f"{one.tokens:,}", f"{one.bytes:,}", f"{one.bytes_per_token:.3f}")
       table.add_row(Text(one.name), part, *numbers)
@@ -131,7 +131,7 @@ def _count(args: argparse.Namespace) -> int:
         f"{note.name}: {note.cut:,} examples were cut to fit; they lost {note.cut_tokens:,} tokens", markup=False
       )
   corpora = importlib.import_module("lmx.data.corpus")
-  epoch = corpora.epoch_facts(corpus, read.needs, batch_size=read.config.train.batch_size)
+  epoch = corpora.epoch_stats(corpus, read.needs, batch_size=read.config.train.batch_size)
   what = "tokens" if epoch.bytes_per_target is None else f"targets of {epoch.bytes_per_target:.3f} bytes"
   out.print(
     f"an epoch: {epoch.rows:,} rows of {corpus.spec.length} ({corpus.spec.packing}, {epoch.fill:.1%} filled), "

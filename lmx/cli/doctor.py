@@ -165,7 +165,7 @@ def _caches(config: ConfigDict) -> Iterator[Finding]:
   total, start = 0, time.perf_counter()
   for cache in sealed:
     try:
-      total += check_folder(cache, whole=True, with_sources=False)
+      total += check_folder(cache, full=True, with_sources=False)
     except DamageError as error:
       yield Finding(PROBLEM, "data cache", f"{error}. Fix: rm -r {cache}; it will be made again")
   seconds = time.perf_counter() - start

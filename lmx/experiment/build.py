@@ -24,7 +24,7 @@ from lmx.data.corpus import (
   EpochStats,
   check_same_tokenizer,
   column_values,
-  epoch_facts,
+  epoch_stats,
   make_tokenizer,
   prepare_corpus,
 )
@@ -283,7 +283,7 @@ def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ..
   if known:
     return tuple(known)
   column = "tags" if row.head == "tagging" else "label"
-  found = tuple(column_values(data_spec(config), column, several=config.objective.multi_label))
+  found = tuple(column_values(data_spec(config), column, multi_label=config.objective.multi_label))
   out.print(f"labels: {', '.join(found[:20])}{' ...' if len(found) > 20 else ''}", markup=False)
   return found
 
@@ -360,7 +360,7 @@ def build(
     check_prompts(config.evaluation.prompts, tokenizer, config.model.context)
   spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
   corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
-  epoch = epoch_facts(corpus, needs, batch_size=config.train.batch_size)
+  epoch = epoch_stats(corpus, needs, batch_size=config.train.batch_size)
   network = make_network(config, spec, objective.loss, pace := make_pace(config, epoch.rows), tokenizer)
   evaluation, saving = config.evaluation, config.checkpoint
   return Experiment(
