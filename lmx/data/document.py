@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmx.errors import LmxError, choose, nearest
+from lmx.errors import LmxError, nearest
 
 POLICIES = ("error", "skip")
 # Control characters that are rare in text; tabs, line ends, form feeds, backspaces and terminal escapes are not.
@@ -77,16 +77,16 @@ class ReadOptions:
   tfds_dir: str | None = None
 
   def resolve(self, wanted: RequiredColumns) -> Columns:
-    """The table's names of the wanted columns.
+    """The table's names of the wanted columns; one that config.data.columns doesn't have is called as we call it.
 
     Raises:
       LmxError: the config says that a required column doesn't exist.
     """
-    required = {name: choose("config.data.columns", name, dict(self.columns)) for name in wanted.required}
+    required = {name: self.columns.get(name, name) for name in wanted.required}
     for name, column in required.items():
       if column == NO_COLUMN:
         raise LmxError(f"config.data.columns.{name}: got {NO_COLUMN!r}, but the objective needs this column.")
-    found = {name: self.columns[name] for name in wanted.optional if name in self.columns}
+    found = {name: self.columns.get(name, name) for name in wanted.optional}
     return Columns(required, {name: column for name, column in found.items() if column != NO_COLUMN})
 
 

@@ -164,7 +164,7 @@ def averaged(state: TrainState, params: Arrays, opt_state: Any, optimizer: Optim
     return state.ema
   n = state.step.astype(jnp.float32) + 1.0
   keep = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
-  return {name: keep * state.ema[name] + (1.0 - keep) * value for name, value in params.items()}
+  return optax.incremental_update(params, state.ema, 1.0 - keep)
 
 
 def _update(
