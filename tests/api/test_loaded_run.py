@@ -14,7 +14,8 @@ from laws import assert_law_catches
 from tiny_runs import WORDS, experiment, heldout_losses, lines
 
 import lmx
-from lmx.api.loaded_run import LoadedRun, TextLoss
+from lmx.api.loaded_run import LoadedRun
+from lmx.api.tasks import TextLoss
 from lmx.errors import LmxError
 from lmx.models.spec import TransformerSpec
 from lmx.run import loop
