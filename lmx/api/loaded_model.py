@@ -68,7 +68,7 @@ class LoadedModel:
 
   @property
   def setting(self) -> ObjectiveContext:
-    """The tokenizer, labels and lengths by which the objective frames texts."""
+    """The tokenizer, labels and lengths with which the objective frames texts."""
     return make_setting(self.config, self.tokenizer, self.labels)
 
   def merged(self) -> Self:

@@ -92,8 +92,8 @@ class RowView:
     special = np.isin(tokens, self._special)
     borders = np.flatnonzero(np.diff(special * 2 + masked)) + 1
     for part in np.split(np.arange(len(tokens)), borders):
-      pieces = [self._tokenizer.piece(int(t)) for t in tokens[part]]
-      text = "".join(pieces) if special[part[0]] else self._tokenizer.decode(tokens[part])
+      spelled = "".join(self._tokenizer.piece(int(t)) for t in tokens[part])
+      text = spelled if special[part[0]] else self._tokenizer.decode(tokens[part])
       yield text, bool(masked[part[0]])
 
   def positions(self, row: Row, count: int) -> Table:

@@ -24,11 +24,11 @@ def run(args: argparse.Namespace) -> int:
   if args.text is None:
     return 0
   ids = tokenizer.encode(args.text)
-  pieces = [tokenizer.piece(int(i)) for i in ids]
+  tokens = [tokenizer.piece(int(i)) for i in ids]
   if out.is_terminal:
-    coloured = zip(itertools.cycle(_COLOURS), pieces, strict=False)
-    out.print("".join(f"[{colour}]{escape(piece)}[/]" for colour, piece in coloured))
-  out.print(" ".join(repr(piece) for piece in pieces), markup=False)
+    coloured = zip(itertools.cycle(_COLOURS), tokens, strict=False)
+    out.print("".join(f"[{colour}]{escape(token)}[/]" for colour, token in coloured))
+  out.print(" ".join(repr(token) for token in tokens), markup=False)
   out.print(" ".join(map(str, ids.tolist())), markup=False)
   same = "decodes exactly" if tokenizer.decode(ids) == args.text else f"decodes to {tokenizer.decode(ids)!r}"
   out.print(f"{len(ids)} tokens for {len(args.text.encode())} bytes; the text {same}", markup=False)

@@ -38,5 +38,5 @@ def xz_baseline(text: bytes, limit: int = LIMIT) -> Baseline | None:
   """The bits per byte of xz on the text, or on its first `limit` bytes; None for an empty text."""
   if not text:
     return None
-  part = "the held-out text" if len(text) <= limit else f"the first {limit / 1e6:g} MB of the held-out text"
+  part = "the validation text" if len(text) <= limit else f"the first {limit / 1e6:g} MB of the validation text"
   return Baseline(f"xz on {part}", xz_bits_per_byte(text[:limit]))

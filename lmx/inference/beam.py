@@ -180,19 +180,10 @@ def _search(model, prompts: PromptBatch, stops_S, alpha, *, beams: int, ranking:
 
 
 def beam_search(
-  model,
-  prompts: Sequence[np.ndarray],
-  *,
-  max_new_tokens: int,
-  beams: int = 4,
-  length_penalty: float = 0.6,
-  num_results: int = 1,
-  eos_id: int | Sequence[int] | None = None,
-  start_ids: Sequence[int] | None = None,
-  prefix: bool = False,
-  ranking: Ranking = GNMT,
-  limits: Limits = NO_LIMITS,
-) -> list[list[Hypothesis]]:
+  model: Any, prompts: Sequence[np.ndarray], *, max_new_tokens: int, beams: int = 4, length_penalty: float = 0.6,
+  num_results: int = 1, eos_id: int | Sequence[int] | None = None, start_ids: Sequence[int] | None = None,
+  prefix: bool = False, ranking: Ranking = GNMT, limits: Limits = NO_LIMITS,
+) -> list[list[Hypothesis]]:  # fmt: skip
   """Finds the likeliest continuations of prompts, all prompts in one batch; with an encoder, the likeliest answers.
 
   A hypothesis ends at a stop id, with max_new_tokens tokens, or where it fills the context. A prompt is done when

@@ -122,21 +122,11 @@ def _without_oldest_half(model, loop: _Loop, full_B: jax.Array, encodes: bool) -
 
 
 def generate(
-  model,
-  prompts: Sequence[np.ndarray],
-  *,
-  key: jax.Array,
-  max_new_tokens: int,
-  temperature: float = 1.0,
-  top_k: int | None = None,
-  top_p: float | None = None,
-  num_samples: int = 1,
-  eos_id: int | Sequence[int] | None = None,
-  start_ids: Sequence[int] | None = None,
-  prefix: bool = False,
-  slide: bool = False,
-  limits: Limits = NO_LIMITS,
-) -> list[list[Continuation]]:
+  model: Any, prompts: Sequence[np.ndarray], *, key: jax.Array, max_new_tokens: int, temperature: float = 1.0,
+  top_k: int | None = None, top_p: float | None = None, num_samples: int = 1,
+  eos_id: int | Sequence[int] | None = None, start_ids: Sequence[int] | None = None, prefix: bool = False,
+  slide: bool = False, limits: Limits = NO_LIMITS,
+) -> list[list[Continuation]]:  # fmt: skip
   """Continues prompts, all of them in one batch; a model with an encoder answers them.
 
   The program is compiled once for each (number of prompts, bucket of the longest prompt, bucket of max_new_tokens,
