@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import assert_same_run, experiment, lines, once
 
-from lmx.api.loaded_run import load
+from lmx.api.loading import load
 from lmx.errors import LmxWarning
 from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec

@@ -53,7 +53,7 @@ def trained(text, tmp_path_factory):
 
 
 def check_exact(evaluate, logged, *, loss: bool) -> None:
-  """An evaluation in other batches gives the numbers of the training's own."""
+  """An evaluation in other batches equals that of the training."""
   found = evaluate(3)
   assert not loss or found.loss == pytest.approx(logged.loss, rel=1e-4)
   assert found.targets == logged.targets
@@ -130,7 +130,7 @@ def test_every_row_gets_its_line_and_a_bad_one_says_why(name, trained, text, tmp
   assert "2 rows could not be used" in capsys.readouterr().err
 
 
-def test_only_bad_rows_are_parted_from_a_batch():
+def test_only_bad_rows_are_separated_from_a_batch():
   calls = []
 
   def double(rows):
