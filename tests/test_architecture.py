@@ -290,3 +290,14 @@ def test_no_two_public_classes_share_a_name():
 
   check(found)
   assert_law_catches(check, [*found, (found[0][0], "lmx.another")])
+
+
+def test_folders_of_tests_are_those_of_the_rooms():
+  rooms = {room_of(module_of(file)) for file in python_files("lmx")} | {"tools"}
+
+  def check(folders: set[str]) -> None:
+    assert folders <= rooms
+
+  found = {file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").glob("*/**/test_*.py")}
+  check(found)
+  assert_law_catches(check, found | {"attention"})
