@@ -267,7 +267,7 @@ TABLES = {
   "model.family": ("lmx.models", "MODELS"),
   "model.qk_norm": ("lmx.models.spec_check", "QK_NORMS"),
   "model.pooling": ("lmx.nn.heads", "POOLINGS"),
-  "model.mixer": ("lmx.models.parts", "MIXERS"),
+  "model.mixer": ("lmx.nn.mixers", "MIXERS"),
   "compute.attention": ("lmx.nn.attention.kernels", "KERNEL_CHOICES"),
   "compute.layers": ("lmx.nn.stack", "LAYER_LOOPS"),
   "compute.remat": ("lmx.nn.stack", "REMATS"),
