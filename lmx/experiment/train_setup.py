@@ -159,7 +159,7 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
     "head": row.head,
     "outputs": max(labels, 1),
   }
-  return family.spec(**{key: value for key, value in given.items() if key in fields})
+  return family.make_spec(given)
 
 
 def lora_spec(config: ConfigDict) -> LoraSpec | None:

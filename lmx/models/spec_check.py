@@ -16,7 +16,6 @@ from lmx.nn.stack import KEEPS, LAYER_LOOPS, REMATS
 
 POSITIONS = ("learned", "rotary", "sinusoidal", "relative", "none")
 QK_NORMS = ("none", "head", "width")
-MIXERS = ("attention", "mamba2")
 DTYPES = ("bfloat16", "float32")
 
 _COUNTS = "vocab_size layers width heads context vocab_multiple relative_buckets relative_distance outputs"
@@ -25,7 +24,6 @@ _OPTIONAL_COUNTS = """kv_heads head_width window global_every rope_original_cont
 _POSITIVE = "rope_theta rope_factor norm_eps init_std embedding_scale logits_scale"
 _OPTIONAL_POSITIVE = "attention_softcap logits_softcap rope_local_theta attention_scale"
 _NOT_NEGATIVE = "load_balance router_z"
-_MAMBA_COUNTS = "mamba_state mamba_head_width mamba_expand mamba_groups mamba_conv mamba_chunk"
 
 
 def check_choices(spec: Any, problems: Problems) -> None:
@@ -135,21 +133,3 @@ def _check_norms(spec: Any, problems: Problems) -> None:
   if spec.pooler and spec.head_transform and spec.head in ROW_HEADS:
     allowed = "False with head_transform, which is in its place"
     problems.add("config.model.pooler", got=True, allowed=allowed, fix="--config.model.pooler=false")
-
-
-def check_mamba(spec: Any, problems: Problems) -> None:
-  """The keys of the Mamba-2 mixer."""
-  _check(spec, problems, _MAMBA_COUNTS, lambda x: x >= 1, "a positive whole number")
-  if spec.mixer not in MIXERS:
-    problems.add("config.model.mixer", got=spec.mixer, allowed=MIXERS)
-  if spec.mixer != "mamba2":
-    return
-  if spec.mamba_expand * spec.width % spec.mamba_head_width:
-    allowed = f"a divisor of mamba_expand * width = {spec.mamba_expand * spec.width}"
-    problems.add("config.model.mamba_head_width", got=spec.mamba_head_width, allowed=allowed)
-  elif spec.mamba_expand * spec.width // spec.mamba_head_width % spec.mamba_groups:
-    heads = spec.mamba_expand * spec.width // spec.mamba_head_width
-    problems.add("config.model.mamba_groups", got=spec.mamba_groups, allowed=f"a divisor of the {heads} heads")
-  if spec.position in ("rotary", "relative") or spec.window is not None:
-    fix = "--config.model.position=none --config.model.window=none"
-    problems.add("config.model.mixer", got="mamba2", allowed="attention with rotary, relative or a window", fix=fix)
