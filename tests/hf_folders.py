@@ -13,9 +13,9 @@ WORDS = [f"w{number}" for number in range(30)]
 
 
 def write_tokenizer(folder: Path, words: list[str], *, framed: str | None = None, pad: int = 0) -> None:
-  """A tokenizer.json of whole words, with <pad> at 0 or at 1.
+  """A word-level tokenizer.json, with <pad> at 0 or at 1.
 
-  `framed`: what its post-processor makes of a text ("<s> $A </s>").
+  `framed`: the post-processor's template ("<s> $A </s>").
   """
   pieces = [*(["<pad>", "<s>"] if pad == 0 else ["<s>", "<pad>"]), "</s>", "<unk>", *words]
   model = tokenizers.models.WordLevel({piece: n for n, piece in enumerate(pieces)}, unk_token="<unk>")
@@ -47,7 +47,7 @@ def change_config(folder: Path, **changes: Any) -> None:
 
 
 def change_weights(folder: Path, change) -> None:
-  """Replaces the weights by what `change` makes of them: {name: array} -> {name: array}."""
+  """Replaces the weights by `change(weights)`: {name: array} -> {name: array}."""
   arrays = load_file(folder / "model.safetensors")
   save_file(change(arrays), folder / "model.safetensors")
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""`config.data` as a frozen record, and the sources it names."""
+"""`config.data` as a frozen dataclass, and the sources it names."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -61,6 +61,6 @@ def open_sources(spec: DataSpec) -> list[Source]:
   """The training sources.
 
   Raises:
-    LmxError: a source that is not there.
+    LmxError: a source that doesn't exist.
   """
   return [open_source(source, spec.read_options) for source in spec.sources]

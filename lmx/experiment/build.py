@@ -24,7 +24,7 @@ from lmx.data.corpus import (
   EpochStats,
   check_same_tokenizer,
   column_values,
-  epoch_facts,
+  epoch_stats,
   make_tokenizer,
   prepare_corpus,
 )
@@ -45,8 +45,8 @@ from lmx.hf.carried import carried_family
 from lmx.hf.exporting import export_note
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
-from lmx.parallel.agreement import check_same, code_facts, config_facts
-from lmx.parallel.mesh import abstract_mesh, make_mesh, whole_batch
+from lmx.parallel.agreement import check_same, code_values, config_values
+from lmx.parallel.mesh import abstract_mesh, make_mesh, padded_batch_size
 from lmx.parallel.processes import first_process_first, is_first_process
 from lmx.parallel.sharding import Layout
 from lmx.training.state import AbstractModel
@@ -99,7 +99,7 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochStats) -> RowShape
   return RowShape(
     length=config.data.length,
     batch_size=config.train.batch_size,
-    eval_batch_size=whole_batch(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
+    eval_batch_size=padded_batch_size(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
     eval_rows=config.evaluation.max_rows,
     epoch=epoch,
   )
@@ -208,7 +208,7 @@ def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ..
   if known:
     return tuple(known)
   column = "tags" if row.head == "tagging" else "label"
-  found = tuple(column_values(data_spec(config), column, several=config.objective.multi_label))
+  found = tuple(column_values(data_spec(config), column, multi_label=config.objective.multi_label))
   out.print(f"labels: {', '.join(found[:20])}{' ...' if len(found) > 20 else ''}", markup=False)
   return found
 
@@ -277,7 +277,7 @@ def build(
     DifferentProcessesError: other processes of the run have another config, folder or code.
   """
   flags = {"--workdir": str(run_dir.absolute()), "--accept-changes": str(accept_other_data)}
-  check_same("config and code", config_facts(flatten(config)) | flags | code_facts())
+  check_same("config and code", config_values(flatten(config)) | flags | code_values())
   problems, checked = _checked(config, _known_sizes(config))
   if problems or checked is None:
     raise ConfigError(problems)
@@ -289,7 +289,7 @@ def build(
     check_prompts(config.evaluation.prompts, tokenizer, config.model.context)
   spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
   corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
-  epoch = epoch_facts(corpus, needs, batch_size=config.train.batch_size)
+  epoch = epoch_stats(corpus, needs, batch_size=config.train.batch_size)
   pace = make_step_sizes(config, epoch.rows)
   same = checked.plan if checked.spec == spec else None  # Else the tokenizer or the data has other sizes than assumed.
   network = make_train_setup(config, spec, objective.loss, pace, tokenizer, layout=checked.layout, plan=same)

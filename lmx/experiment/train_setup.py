@@ -30,7 +30,7 @@ from lmx.optim.rules import rate_multipliers
 from lmx.optim.schedules import make_schedule
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
-from lmx.training.checkpoint import restore_model
+from lmx.training.checkpoint_reading import restore_model
 from lmx.training.initialize import MakeReference, copy_of_start
 from lmx.training.run_directory import CHECKPOINT_DIR
 from lmx.training.state import AbstractModel, Parts, TrainState, abstract_model, abstract_state
@@ -159,7 +159,7 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
     "head": row.head,
     "outputs": max(labels, 1) if row.labelled else 1,
   }
-  return family.spec(**{key: value for key, value in given.items() if key in fields})
+  return family.make_spec(given)
 
 
 def lora_spec(config: ConfigDict) -> LoraSpec | None:

@@ -2,7 +2,7 @@
 """The table of models: name -> how a spec of it is made and built."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lmx.models.encoder import Encoder
@@ -10,6 +10,7 @@ from lmx.models.encoder_decoder import EncoderDecoder
 from lmx.models.lstm import LSTM, LSTMSpec
 from lmx.models.spec import EncoderDecoderSpec, EncoderSpec, TransformerSpec
 from lmx.models.transformer import Transformer
+from lmx.nn.mixers import MIXERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,18 @@ class ModelFamily:
 
   spec: type[Any]
   build: Callable[..., Any]
+
+  def make_spec(self, given: Mapping[str, Any]) -> Any:
+    """The record from the values that the family, and the mixer that it names, read; others are left out.
+
+    Raises:
+      LmxError: see `spec`.
+    """
+    fields = {field.name for field in dataclasses.fields(self.spec)}
+    read = {key: value for key, value in given.items() if key in fields}
+    if "mixer_options" in fields and (row := MIXERS.get(given.get("mixer", "attention"))) is not None:
+      read["mixer_options"] = tuple((key, given[key]) for key in row.keys if key not in fields)
+    return self.spec(**read)
 
 
 MODELS: dict[str, ModelFamily] = {

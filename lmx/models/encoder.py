@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.models.backbone import Backbone, place_tokens
 from lmx.models.parts import check_length, embed_tokens, make_head, make_table, make_unembedding, outputs_of, scheme_of
 from lmx.models.spec import EncoderSpec
+from lmx.models.transformer import Backbone, place_tokens
 from lmx.nn.layers.dropout import fold
 from lmx.nn.outputs import Outputs
 from lmx.shapes import check

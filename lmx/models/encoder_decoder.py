@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.models.backbone import Backbone, StackOutput, place_tokens
 from lmx.models.parts import (
-  MIXERS,
   added_to,
   check_length,
   embed_tokens,
@@ -21,6 +19,7 @@ from lmx.models.parts import (
   scheme_of,
 )
 from lmx.models.spec import EncoderDecoderSpec
+from lmx.models.transformer import Backbone, StackOutput, place_tokens
 from lmx.nn.attention.cache import Cache, KeyValues, WithMemory
 from lmx.nn.context import EncoderMemory, Sums
 from lmx.nn.layers.dropout import fold
@@ -150,18 +149,27 @@ class EncoderDecoder(nnx.Module):
     hidden_BMD = self.encode(encoder_tokens, encoder_segment_ids=encoder_segment_ids)
     project = jax.vmap(lambda attention: attention.keys_and_values(hidden_BMD))
     memory = KeyValues(*project(self.decoder.layers.cross_attention))
-    own = MIXERS["attention"].empty(self.spec, self.spec.layers, batch, length)
+    own = self.spec.mixing.empty(self.spec, self.spec.layers, batch, length)
     real_BM = jnp.ones_like(encoder_tokens) if encoder_segment_ids is None else (encoder_segment_ids > 0)
     return Cache(jnp.zeros((batch,), jnp.int32), WithMemory(own, memory), real_BM.astype(jnp.int32))
 
-  def _encode(self, tokens, segment_ids, positions, key: jax.Array | None, keep_layers: bool) -> StackOutput:
+  def _encode(
+    self,
+    tokens: jax.Array,
+    segment_ids: jax.Array | None,
+    positions: jax.Array | None,
+    key: jax.Array | None,
+    keep_layers: bool,
+  ) -> StackOutput:
     check("EncoderDecoder, encoder", "BM ?BM ?BM", tokens, segment_ids, positions)
     check_length(self.spec, tokens.shape[1])
     place = place_tokens(tokens, segment_ids, positions)
     return self.encoder.run(embed_tokens(self.spec, self.token_embedding, tokens), place, None, key, keep_layers)
 
 
-def _matched(tokens, segment_ids, encoder_tokens, encoder_segment_ids) -> tuple[jax.Array | None, jax.Array | None]:
+def _matched(
+  tokens: jax.Array, segment_ids: jax.Array | None, encoder_tokens: jax.Array, encoder_segment_ids: jax.Array | None
+) -> tuple[jax.Array | None, jax.Array | None]:
   """Segments of decoder and encoder; where one side has none, all of it is segment 1."""
   if segment_ids is None and encoder_segment_ids is None:
     return None, None

@@ -17,7 +17,7 @@ from lmx.config.table import default
 from lmx.errors import Problems
 from lmx.models.spec_check import check_values
 from lmx.nn.attention.cache import Cache
-from lmx.nn.heads import HEADS, ROW_HEADS, HeadShape
+from lmx.nn.heads import HEADS, HeadShape
 from lmx.nn.layers.dropout import dropout, fold
 from lmx.nn.layers.embedding import Embedding, Unembedding
 from lmx.nn.layers.initializers import make_scheme
@@ -67,7 +67,7 @@ class LSTMSpec:
   head: str = "language"
   outputs: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     problems = Problems()
     check_values(self, problems)
     if self.pooling not in (None, *LSTM_POOLINGS):
@@ -134,17 +134,6 @@ class LSTMSpec:
     """Weights that a token is multiplied with: gates and the output table (tied or not), not lookups."""
     table = self.vocab_rows * self.width if HEADS[self.head].vocabulary else 0
     return self.layers * 8 * self.width**2 + table
-
-  def parameters(self) -> int:
-    """All parameters, padding rows of the vocabulary included, counted without allocating any."""
-    untied = HEADS[self.head].vocabulary and not self.tied
-    tables = self.vocab_rows * self.width * (2 if untied else 1)
-    scores = {"classification": self.outputs, "regression": 1, "span": 2, "tagging": self.outputs}
-    bias = int(self.head_bias or self.head not in ROW_HEADS)
-    head = (self.width + bias) * scores.get(self.head, 0)
-    if self.pooler and self.head in ("classification", "regression"):
-      head += self.width * (self.width + 1)
-    return tables + self.layers * (8 * self.width**2 + 4 * self.width) + head
 
   def flops_per_token(self, length: int) -> StepFlops:
     """FLOPs of one training token, 6 for each weight it is multiplied with, whatever the length."""
@@ -235,7 +224,7 @@ class LSTM(nnx.Module):
     layers = {name: jnp.zeros(x.shape, x.dtype).swapaxes(0, 1) for name, x in self.spec.carry_shapes(batch).items()}
     return Cache(jnp.zeros((batch,), jnp.int32), layers)
 
-  def _first_states(self, batch: int, carry, cache: Cache | None) -> dict[str, Any]:
+  def _first_states(self, batch: int, carry: Any, cache: Cache | None) -> dict[str, Any]:
     """h and c of all layers before the first token, (N, B, D)."""
     if carry is not None:
       return {name: jax.lax.stop_gradient(part).swapaxes(0, 1) for name, part in carry.items()}
@@ -247,7 +236,9 @@ class LSTM(nnx.Module):
     return (self.token_embedding.embedding if self.unembedding is None else self.unembedding.kernel)[...]
 
 
-def _starts(segment_ids, positions, *, goes_on: bool, shape: tuple[int, ...]) -> jax.Array:
+def _starts(
+  segment_ids: jax.Array | None, positions: jax.Array | None, *, goes_on: bool, shape: tuple[int, ...]
+) -> jax.Array:
   """Where a document starts, (B, L) bool."""
   if positions is not None:
     return positions == 0

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 from lmx.config.table import default
 from lmx.errors import Problems
 from lmx.models import counts
-from lmx.models.spec_check import check_combinations, check_mamba, check_remat, check_values
-from lmx.nn.attention.kernel_check import check_experts, check_kernel
-from lmx.nn.attention.kernels import Extras, resolve_kernel
+from lmx.models.spec_check import check_combinations, check_remat, check_values
+from lmx.nn.attention.kernel_check import check_experts
+from lmx.nn.attention.kernels import Extras
 from lmx.nn.layers.activations import ACTIVATIONS
-from lmx.nn.layers.mamba2 import MambaShape
+from lmx.nn.mixer import MixerSpec
+from lmx.nn.mixers import MIXERS
 from lmx.nn.stack import Remat
 from lmx.units import StepFlops
 
@@ -114,7 +115,7 @@ class StackSpec:
   head: str = "language"
   outputs: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     problems = Problems()
     self._check_values(problems)
     problems.raise_if_any()
@@ -174,14 +175,14 @@ class StackSpec:
     return Extras(self.attention_softcap, self.dropout, scale, bias=self.position == "relative")
 
   @property
-  def mamba(self) -> MambaShape | None:
-    """Sizes of the Mamba-2 mixers; None where attention mixes."""
-    return None
+  def mixing(self) -> MixerSpec:
+    """The row of the sequence mixer."""
+    return MIXERS["attention"]
 
   @property
   def unlimited(self) -> bool:
     """Whether a row may be longer than the context, because nothing in the model is as long as it."""
-    return self.mamba is not None and self.position != "learned"
+    return self.mixing.unlimited and self.position != "learned"
 
   @property
   def layer_period(self) -> int:
@@ -201,36 +202,20 @@ class StackSpec:
   # ------------------------------------------------------------------------------------------------------- kernels
 
   def kernel(self, platform: str) -> str:
-    """The attention kernel that training runs on a backend ("cpu", "gpu", "tpu").
+    """The kernel of the mixer that training runs on a backend ("cpu", "gpu", "tpu").
 
     Raises:
       LmxError: the kernel named by `attention` can't run there.
     """
-    return resolve_kernel(
-      self.attention, platform=platform, dtype=self.dtype, head_width=self.head_width, extras=self.extras
-    )
+    return self.mixing.kernel(self, platform)
 
   def check_attention(self, platform: str) -> str:
-    """Compares the attention kernel with the reference on this machine; a sentence with its name and the error found.
+    """Compares the mixer's kernel with its reference on this machine; a sentence with its name and the error found.
 
     Raises:
       LmxError: the kernel can't run here, or its values or gradients differ from the reference's.
     """
-    name = self.kernel(platform)
-    error = max(
-      check_kernel(
-        name,
-        heads=self.heads,
-        kv_heads=self.kv_heads,
-        head_width=self.head_width,
-        dtype=self.dtype,
-        window=self.window,
-        extras=self.extras,
-        causal=causal,
-      )
-      for causal in self.attention_ways
-    )
-    return f"{name}, checked here against the reference: values and gradients within {error:.0e}"
+    return self.mixing.check_kernel(self, platform)
 
   def check_kernels(self, platform: str) -> dict[str, str]:
     """Compares what is computed by kernels with references: what -> a sentence for the run's introduction.
@@ -254,22 +239,19 @@ class StackSpec:
 
   def describe(self) -> str:
     """One line for people: shape and parts."""
-    heads = f"{self.heads} heads" + (f" ({self.kv_heads} key-value)" if self.kv_heads != self.heads else "")
+    mixing = self.mixing
     parts = f"{self.position} positions, {self.norm_position}-{self.norm}, {self.activation}"
     mlp = f"{self.experts} experts of {self.expert_width}" if self.experts else f"MLP {self.mlp_width}"
-    return f"{self.name}, {self.layers} layers, width {self.width}, {heads}, {mlp}; {parts}"
+    name = mixing.model_name or self.name
+    return f"{name}, {self.layers} layers, width {self.width}, {mixing.describe(self)}, {mlp}; {parts}"
 
   def matmul_parameters(self) -> int:
     """Weights that a token is multiplied with: projections and the output table (tied or not), not lookups."""
-    return self.layers * counts.block_matrices(self, active=True) + counts.output_matrices(self)
+    return self.layers * counts.block_matrices(self) + counts.output_matrices(self)
 
   def quantized_parameters(self) -> int:
     """Those of `matmul_parameters` whose products are quantized: all but the output table's."""
     return 0 if self.quantization == "none" else self.matmul_parameters() - counts.output_matrices(self)
-
-  def parameters(self) -> int:
-    """All parameters, padding rows of the vocabulary included, counted without allocating any."""
-    return counts.stack_parameters(self, self.layers) + counts.table_parameters(self) + counts.head_parameters(self)
 
   @property
   def rematerialization(self) -> Remat:
@@ -283,7 +265,12 @@ class StackSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TransformerSpec(StackSpec):
-  """A decoder-only Transformer; fields as in `StackSpec`."""
+  """A decoder-only Transformer; fields as in `StackSpec`, then:
+
+  Attributes:
+    mixer: a row of `lmx.nn.mixers.MIXERS`.
+    mixer_options: (key, value) of those keys of the mixer's row that are no fields here; see `option`.
+  """
 
   mixer: str = default("model.mixer")
   mamba_state: int = default("model.mamba_state")
@@ -292,42 +279,23 @@ class TransformerSpec(StackSpec):
   mamba_groups: int = default("model.mamba_groups")
   mamba_conv: int = default("model.mamba_conv")
   mamba_chunk: int = default("model.mamba_chunk")
+  mixer_options: tuple[tuple[str, Any], ...] = ()
+
+  def option(self, key: str) -> Any:
+    """The value of a key that only the mixer reads."""
+    return dict(self.mixer_options)[key]
+
+  @property
+  def mixing(self) -> MixerSpec:
+    """As `StackSpec.mixing`."""
+    return MIXERS[self.mixer]
 
   def _check_values(self, problems: Problems) -> None:
     super()._check_values(problems)
-    check_mamba(self, problems)
-
-  @property
-  def mamba(self) -> MambaShape | None:
-    """As `StackSpec.mamba`."""
-    if self.mixer != "mamba2":
-      return None
-    return MambaShape(
-      width=self.width,
-      heads=self.mamba_expand * self.width // self.mamba_head_width,
-      head_width=self.mamba_head_width,
-      state=self.mamba_state,
-      groups=self.mamba_groups,
-      conv=self.mamba_conv,
-      chunk=self.mamba_chunk,
-      norm_eps=self.norm_eps,
-    )
-
-  def kernel(self, platform: str) -> str:
-    """As `StackSpec.kernel`; without attention there is none to choose."""
-    return super().kernel(platform) if self.mamba is None else "none"
-
-  def check_attention(self, platform: str) -> str:
-    """As `StackSpec.check_attention`."""
-    return super().check_attention(platform) if self.mamba is None else "none: Mamba-2 remembers in its state"
-
-  def describe(self) -> str:
-    """As `StackSpec.describe`."""
-    if self.mamba is None:
-      return super().describe()
-    heads = f"{self.mamba.heads} heads of {self.mamba.head_width}, state {self.mamba.state}"
-    mlp = super().describe().split(" heads", 1)[1].split(", ", 1)[1]
-    return f"Mamba-2, {self.layers} layers, width {self.width}, {heads}, {mlp}"
+    if self.mixer not in MIXERS:
+      problems.add("config.model.mixer", got=self.mixer, allowed=MIXERS)
+    else:
+      self.mixing.check(self, problems)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,10 +308,6 @@ class EncoderSpec(StackSpec):
 
   head: str = "masked"
   token_types: int = default("model.token_types")
-
-  def parameters(self) -> int:
-    """As `StackSpec.parameters`."""
-    return super().parameters() + self.token_types * self.width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -372,13 +336,8 @@ class EncoderDecoderSpec(StackSpec):
   def matmul_parameters(self) -> int:
     """As `StackSpec.matmul_parameters`: what a token of the decoder and one of the encoder go through."""
     both = self.layers + self.encoder_layers
-    cross = self.layers * counts.attention_matrices(self)
-    return both * counts.block_matrices(self, active=True) + cross + counts.output_matrices(self)
-
-  def parameters(self) -> int:
-    """As `StackSpec.parameters`."""
-    stacks = counts.stack_parameters(self, self.layers, cross=True) + counts.stack_parameters(self, self.encoder_layers)
-    return stacks + counts.table_parameters(self) + counts.head_parameters(self)
+    cross = self.layers * self.mixing.matmul_parameters(self)
+    return both * counts.block_matrices(self) + cross + counts.output_matrices(self)
 
   def flops_per_token(self, length: int, encoder_length: int | None = None) -> StepFlops:
     """FLOPs of one training token of the decoder, with its share of the encoder's.

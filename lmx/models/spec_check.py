@@ -9,7 +9,6 @@ from lmx.errors import Problems
 from lmx.nn.block import PLACEMENTS
 from lmx.nn.heads import HEADS, ROW_HEADS
 
-MIXERS = ("attention", "mamba2")
 _OTHER_NAMES = {"layer_loop": "compute.layers"}  # Fields that aren't called as their key is.
 
 
@@ -95,20 +94,3 @@ def _check_norms(spec: Any, problems: Problems) -> None:
   if spec.pooler and spec.head_transform and spec.head in ROW_HEADS:
     allowed = "False with head_transform, which is in its place"
     problems.add("config.model.pooler", got=True, allowed=allowed, fix="--config.model.pooler=false")
-
-
-def check_mamba(spec: Any, problems: Problems) -> None:
-  """The keys of the Mamba-2 mixer."""
-  if spec.mixer not in MIXERS:
-    problems.add("config.model.mixer", got=spec.mixer, allowed=MIXERS)
-  if spec.mixer != "mamba2":
-    return
-  if spec.mamba_expand * spec.width % spec.mamba_head_width:
-    allowed = f"a divisor of mamba_expand * width = {spec.mamba_expand * spec.width}"
-    problems.add("config.model.mamba_head_width", got=spec.mamba_head_width, allowed=allowed)
-  elif spec.mamba_expand * spec.width // spec.mamba_head_width % spec.mamba_groups:
-    heads = spec.mamba_expand * spec.width // spec.mamba_head_width
-    problems.add("config.model.mamba_groups", got=spec.mamba_groups, allowed=f"a divisor of the {heads} heads")
-  if spec.position in ("rotary", "relative") or spec.window is not None:
-    fix = "--config.model.position=none --config.model.window=none"
-    problems.add("config.model.mixer", got="mamba2", allowed="attention with rotary, relative or a window", fix=fix)

@@ -15,15 +15,8 @@ from lmx.nn.attention.cache import WithMemory
 from lmx.nn.context import Context, Sums
 from lmx.nn.layers.dropout import dropout, fold
 from lmx.nn.layers.norm import Norm
+from lmx.nn.mixer import Mixer
 from lmx.parallel.sharding import constrain
-
-
-class Mixer(Protocol):
-  """What mixes tokens along the length: attention, or anything with this call (see `Attention.__call__`)."""
-
-  def __call__(
-    self, x_BLD: jax.Array, context: Context, cache: Any, layer: Any, key: jax.Array | None
-  ) -> tuple[jax.Array, Any]: ...
 
 
 class Feedforward(Protocol):
@@ -114,46 +107,46 @@ class Block(nnx.Module):
       context, cache, layer, key: as in `Attention.__call__`; a decoder's cache with a memory is a `WithMemory`.
     """
     own, memory = (cache.own, cache.memory) if isinstance(cache, WithMemory) else (cache, None)
+    key = fold(key, layer + 1)
 
-    def mix(h_BLD):
-      return self.attention(h_BLD, context, own, layer, fold(key, 0))
+    h_BLD = self._first_norm(x_BLD, layer)
+    h_BLD, own = self.attention(h_BLD, context, own, layer, fold(key, 0))
+    x_BLD = self._add(x_BLD, h_BLD, self.attention_norm, self.attention_output_norm, fold(key, 1))
 
-    norm = self._norm_before_mixing(layer)
-    x_BLD, own = self._branch(x_BLD, mix, norm, self.attention_output_norm, fold(key, 1))
-    if (cross_attention := self.cross_attention) is not None:
+    if self.cross_attention is not None:
+      h_BLD = self._norm(x_BLD, self.cross_attention_norm)
+      h_BLD = self.cross_attention.read(h_BLD, context, memory, layer, fold(key, 3))
+      x_BLD = self._add(x_BLD, h_BLD, self.cross_attention_norm, self.cross_attention_output_norm, fold(key, 4))
 
-      def read(h_BLD):
-        return cross_attention.read(h_BLD, context, memory, layer, fold(key, 3)), None
-
-      x_BLD, _ = self._branch(x_BLD, read, self.cross_attention_norm, self.cross_attention_output_norm, fold(key, 4))
     sums: Sums = {}
-    if (mlp := self.mlp) is not None:
+    if self.mlp is not None:
+      h_BLD, sums = self.mlp(self._norm(x_BLD, self.mlp_norm), context)
+      x_BLD = self._add(x_BLD, h_BLD, self.mlp_norm, self.mlp_output_norm, fold(key, 2))
 
-      def forward(h_BLD):
-        return mlp(h_BLD, context)
-
-      x_BLD, sums = self._branch(x_BLD, forward, self.mlp_norm, self.mlp_output_norm, fold(key, 2))
     return x_BLD, own if memory is None else WithMemory(own, memory), sums
 
-  def _norm_before_mixing(self, layer: int | jax.Array) -> Callable[[jax.Array], jax.Array] | None:
-    """The norm of the mixer's branch in this layer: without first_attention_norm, layer 0 reads its input as it is."""
-    norm = self.attention_norm
-    if self.first_attention_norm or norm is None:
-      return norm
-    return lambda x_BLD: jnp.where(layer == 0, x_BLD.astype(norm.dtype), norm(x_BLD))
+  def _norm(self, x_BLD: jax.Array, norm: Norm | None) -> jax.Array:
+    """The input of a sub-layer: normalized under the placements "pre" and "sandwich", otherwise x itself."""
+    return norm(x_BLD) if norm is not None and self.placement.before else x_BLD
 
-  def _branch(
-    self, x_BLD, sublayer: Callable[[jax.Array], tuple[jax.Array, Any]], norm: Any, output_norm: Any, key
-  ) -> tuple[jax.Array, Any]:
-    """The residual stream after one sub-layer, and what else the sub-layer returned."""
-    y_BLD, more = sublayer(norm(x_BLD) if self.placement.before else x_BLD)
-    y_BLD = checkpoint_name(y_BLD, "branch")
+  def _first_norm(self, x_BLD: jax.Array, layer: int | jax.Array) -> jax.Array:
+    """As `_norm` for the mixer; without first_attention_norm, layer 0 reads x itself (ModernBERT)."""
+    h_BLD = self._norm(x_BLD, self.attention_norm)
+    if self.first_attention_norm:
+      return h_BLD
+    return jnp.where(layer == 0, x_BLD.astype(h_BLD.dtype), h_BLD)
+
+  def _add(
+    self, x_BLD: jax.Array, h_BLD: jax.Array, norm: Norm | None, output_norm: Norm | None, key: jax.Array | None
+  ) -> jax.Array:
+    """The residual stream x plus the output h of a sub-layer."""
+    h_BLD = checkpoint_name(h_BLD, "branch")
     if output_norm is not None:
-      y_BLD = output_norm(y_BLD)
-    x_BLD = x_BLD + dropout(y_BLD, self.dropout_rate, key)
-    return residual_stream(norm(x_BLD) if self.placement.after else x_BLD), more
+      h_BLD = output_norm(h_BLD)
+    x_BLD = x_BLD + dropout(h_BLD, self.dropout_rate, key)
+    return residual_stream(norm(x_BLD) if norm is not None and self.placement.after else x_BLD)
 
 
 def residual_stream(x_BLD: jax.Array) -> jax.Array:
-  """Says how the residual stream lies on the mesh."""
+  """x with the sharding of the residual stream."""
   return constrain(x_BLD, "batch", "length", "embed")

@@ -98,7 +98,7 @@ class MaskedHead(VocabularyHead):
     _make_transform(self, shape, True, scheme, dtype, rngs)
     self.bias = _output_bias(shape)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     return HeadOutput(_transformed(self, hidden_BLD), bias=self.bias[...])
 
@@ -115,7 +115,7 @@ class RowHead(nnx.Module):
     _make_transform(self, shape, shape.transform, scheme, dtype, rngs)
     self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs, bias=shape.bias)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     x_BD = pool(self.pooling, hidden_BLD, segment_ids_BL).astype(hidden_BLD.dtype)
     if self.pooler is not None:
@@ -148,7 +148,7 @@ class TokenHead(nnx.Module):
     _make_transform(self, shape, shape.transform, scheme, dtype, rngs)
     self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     scores = self.out(dropout(_transformed(self, hidden_BLD), self.dropout_rate, fold(key, 0)))
     return HeadOutput(hidden_BLD, scores=scores.astype(jnp.float32))
@@ -169,7 +169,7 @@ class EmbeddingHead(nnx.Module):
   def __init__(self, shape: HeadShape, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
     self.pooling = shape.pooling
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     return HeadOutput(hidden_BLD, scores=pool(self.pooling, hidden_BLD, segment_ids_BL))
 
@@ -205,7 +205,7 @@ def _transformed(head: Any, x: jax.Array) -> jax.Array:
   return x if head.transform is None else head.norm(head.function(head.transform(x)))
 
 
-def _output_bias(shape: HeadShape) -> nnx.Param:
+def _output_bias(shape: HeadShape) -> nnx.Param[Any]:
   return nnx.Param(jnp.zeros((shape.vocab_rows,), jnp.float32), axes=("vocab",))
 
 

@@ -20,7 +20,7 @@ from lmx.errors import LmxError, message
 from lmx.nn.context import Sums
 from lmx.nn.layers.dropout import fold
 from lmx.nn.stack import Remat
-from lmx.parallel.sharding import constrain, in_one_stage, on_each_device, place, split_over
+from lmx.parallel.sharding import constrain, in_one_stage, on_each_device, shard_as, split_over
 from lmx.trees import map_variables
 
 AXIS = "stage"
@@ -107,7 +107,7 @@ def run_stages(
   x_MBLD = _enter(x_BLD, M)
   waiting_SMBLD = constrain(jnp.broadcast_to(x_MBLD[None], (S, *x_MBLD.shape)), *_WAITING)
 
-  def compute(x_BLD, weights, number, turn):
+  def compute(x_BLD: jax.Array, weights: Any, number: Any, turn: Any) -> tuple[jax.Array, Sums]:
     """What one stage does at a turn."""
     micro, of_round = (turn - number) % M, jnp.clip((turn - number) // M, 0, R - 1)
     here = jax.tree.map(lambda leaf: leaf[0] if R == 1 else _pick(leaf, of_round), weights)
@@ -160,7 +160,7 @@ def _parted(rows: Any, batch: int, micro_batches: int) -> Callable[[jax.Array], 
 def _by_stage(leaf: jax.Array, axes: Any, stages: int, rounds: int) -> jax.Array:
   """(N, ...) as (S, R, N / S R, ...). Layers are stored in their order: with R > 1 most of them travel once a step."""
   parted = leaf.reshape(rounds, stages, -1, *leaf.shape[1:]).swapaxes(0, 1)
-  return place(parted, "storage", (axes[0], None, None, *axes[1:]))
+  return shard_as(parted, "storage", (axes[0], None, None, *axes[1:]))
 
 
 def _row_axes(x: jax.Array) -> tuple[str | None, ...]:
@@ -170,7 +170,7 @@ def _row_axes(x: jax.Array) -> tuple[str | None, ...]:
 def _enter(x: jax.Array, micro_batches: int) -> jax.Array:
   """Rows (B, ...) of all stages' devices, on each stage, as micro-batches (M, B / M, ...)."""
 
-  def local(x):
+  def local(x: jax.Array) -> jax.Array:
     whole = jax.lax.all_gather(x, AXIS, axis=0, tiled=True)
     return whole.reshape(micro_batches, -1, *x.shape[1:])
 
@@ -181,7 +181,7 @@ def _enter(x: jax.Array, micro_batches: int) -> jax.Array:
 def _leave(waiting_SMBLD: jax.Array) -> jax.Array:
   """The opposite of `_enter`: what the first stage has, given back to all stages' devices."""
 
-  def local(x):
+  def local(x: jax.Array) -> jax.Array:
     first = jnp.where(jax.lax.axis_index(AXIS) == 0, x[0], 0).reshape(-1, *x.shape[3:])
     return jax.lax.psum_scatter(first, AXIS, scatter_dimension=0, tiled=True)
 

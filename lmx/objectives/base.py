@@ -163,5 +163,9 @@ def run_model(model: Any, batch: Batch, dropout_key: jax.Array | None, group: st
     dropout_key: turns dropout on.
     group: prefix of the arrays' names ("rejected_", "pair_").
   """
-  given = {name: batch[group + name] for name in model.inputs if group + name in batch}
-  return model(given.pop("tokens"), **given, dropout_key=dropout_key)
+  return model(**model_inputs(model, batch, group), dropout_key=dropout_key)
+
+
+def model_inputs(model: Any, batch: Batch, group: str = "") -> dict[str, Any]:
+  """The arrays of one group of a batch that the model names in `inputs`; arguments as of `run_model`."""
+  return {name: batch[group + name] for name in model.inputs if group + name in batch}

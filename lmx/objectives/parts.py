@@ -11,7 +11,7 @@ import numpy as np
 from lmx.data.tokenizers.vocabulary import Tokenizer
 from lmx.nn.losses import cross_entropy
 from lmx.nn.outputs import Outputs
-from lmx.objectives.base import Arrays, Batch, Loss, LossFunction, run_model
+from lmx.objectives.base import Arrays, Batch, Loss, LossFunction, model_inputs
 
 
 def vocabulary_loss(
@@ -41,7 +41,7 @@ def token_loss(*, z_loss: float = 0.0, label_smoothing: float = 0.0) -> LossFunc
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     del reference
-    outputs = run_model(model, batch, dropout_key)
+    outputs = model(**model_inputs(model, batch), dropout_key=dropout_key)
     targets, weights = batch["targets"], batch["loss_weights"]
     return vocabulary_loss(outputs, targets, weights, z_loss=z_loss, label_smoothing=label_smoothing)
 

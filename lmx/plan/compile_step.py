@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections.config_dict import ConfigDict
 
 from lmx.data.batches.assemble import Assemble
-from lmx.data.batches.rows import Piece
+from lmx.data.batches.rows import Segment
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.experiment.build import abstract_setup, data_needs
@@ -132,7 +132,7 @@ def batch_shapes(config: ConfigDict, network: TrainSetup) -> dict[str, jax.Shape
     encoded = needs.encoder({**own, **_EXAMPLE, "label": label if row.labelled else 1.0, "tags": [label] * 2})
     content = {name: np.asarray(array) for name, array in encoded.fields.items()}
   assemble = Assemble(needs, {"": length, "encoder_": encoder_length}, pad_id=0)
-  arrays = assemble([Piece(content)], random)
+  arrays = assemble([Segment(content)], random)
   sharding = batch_sharding(network.layout.mesh)
   rows = config.train.batch_size
   return {name: jax.ShapeDtypeStruct((rows, *x.shape), jnp.asarray(x).dtype, sharding=sharding)

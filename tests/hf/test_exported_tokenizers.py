@@ -14,7 +14,7 @@ import lmx
 from lmx.api.tasks import text_prompts
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, SentencePieceTokenizer, train_sentencepiece
 from lmx.errors import LmxError
-from lmx.hf.tokenizer_files import Reading
+from lmx.hf.tokenizer_files import TextInputs
 
 KINDS = ("bytes", "sentencepiece", "sentencepiece+3", "char", "unigram", "t5", "byte pairs", "word pieces")
 
@@ -110,7 +110,7 @@ def test_an_export_read_again_has_the_same_ids_and_the_same_tokens_around_texts(
   assert again.tokenizer.vocab_size == run.tokenizer.vocab_size
   for text in TEXTS:
     assert again.tokenizer.encode(text).tolist() == run.tokenizer.encode(text).tolist()
-  reading = Reading.of(run.tokenizer, run.model.spec, run.setting.architecture, run.setting.framing)
+  reading = TextInputs.of(run.tokenizer, run.model.spec, run.setting.architecture, run.setting.framing)
   assert again.tokenizer.own_framing == reading.framing
   prompts = [text_prompts(TEXTS, one.setting, one.config.objective.name).ids for one in (run, again)]
   if name.startswith(("gpt2", "qwen2", "t5")):

@@ -21,7 +21,8 @@ from lmx.hf.families import FAMILIES
 from lmx.hf.importing import import_hf
 from lmx.hf.weights import WeightFiles
 from lmx.parallel.mesh import make_mesh
-from lmx.training.checkpoint import Checkpointer, restore_shared
+from lmx.training.checkpoint import Checkpointer
+from lmx.training.checkpoint_reading import restore_shared
 from lmx.training.initialize import NEW_PARTS
 
 LLAMA, BERT, T5 = GOLDEN / "llama-language-7", GOLDEN / "bert-masked-8", GOLDEN / "t5-language-6"
@@ -57,7 +58,7 @@ def test_an_imported_run_loads_and_generates_and_says_what_to_do_next(tmp_path, 
 
 
 def test_a_run_can_start_from_an_imported_one_with_another_head(run):
-  template = import_hf(LLAMA, head="classification", labels=("a", "b")).plan
+  template = import_hf(LLAMA, head="classification", labels=("a", "b")).abstract
   shapes = {name: leaf for name, leaf in template.shapes.items()}
   found, new = restore_shared(run / "checkpoints", shapes, NEW_PARTS)
   assert set(new) == {"head.out.kernel"}
@@ -169,7 +170,7 @@ def test_a_shard_reads_no_more_than_its_part(monkeypatch):
   monkeypatch.setattr(WeightFiles, "read", spy)
   mesh = make_mesh({"fsdp": 2, "tensor": 2}, jax.devices()[:4])
   imported = import_hf(LLAMA, mesh=mesh)
-  whole = imported.plan.shapes["layers.mlp.up.kernel"]
+  whole = imported.abstract.shapes["layers.mlp.up.kernel"]
   sizes = [size for name, size in read if "layers.0.mlp.up_proj" in name]
   assert sizes
   assert max(sizes) == whole.size // whole.shape[0] // 4

@@ -39,7 +39,7 @@ def as_float32(folder: Path) -> Path:
 def ours(folder: Path) -> np.ndarray:
   """Logits of lmx."""
   imported = import_hf(folder, dtype="float32")
-  return np.asarray(jax.jit(lambda p: imported.plan.join(p)(TOKENS).logits())(imported.parameters))[..., :34]
+  return np.asarray(jax.jit(lambda p: imported.abstract.join(p)(TOKENS).logits())(imported.parameters))[..., :34]
 
 
 def theirs(model) -> np.ndarray:

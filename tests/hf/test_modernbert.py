@@ -78,8 +78,11 @@ def test_another_head_starts_from_the_transform_of_the_masked_model():
     ({"layer_norm_eps": 1e-6}, r"layer_norm_eps.*norm_eps"),
     ({"decoder_bias": False}, "decoder_bias"),
     ({"global_attn_every_n_layers": 0}, r"global_attn_every_n_layers.*positive"),
-    ({"layer_types": ["full_attention"] * 4}, r"layer_types.*in every 2\. from the first on"),
-    ({"layer_types": ["sliding_attention"] * 4, "global_attn_every_n_layers": None}, r"layer_types.*from the first on"),
+    ({"layer_types": ["full_attention"] * 4}, r"layer_types.*in layer 0 and every 2 layers after it"),
+    (
+      {"layer_types": ["sliding_attention"] * 4, "global_attn_every_n_layers": None},
+      r"layer_types.*in layer 0 and every",
+    ),
     ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, r"rope_scaling.*rope_parameters"),
     ({"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 7.0}}}, r"global_rope_theta.*7\.0"),
     ({"local_attention": -2}, "local_attention"),

@@ -51,7 +51,7 @@ def test_the_older_and_the_newer_layout_say_the_same(model):
     ("1_Pooling/config.json", {"pooling_mode": "max"}, r"pooling_mode: got \['max'\]"),
     ("1_Pooling/config.json", {"pooling_mode": ["mean", "cls"]}, r"pooling_mode: got \['mean', 'cls'\]"),
     ("1_Pooling/config.json", {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": False}, r"got \['max'\]"),
-    ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode": "cls"}, r"as the older keys say"),
+    ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode": "cls"}, r"as in the older keys"),
     ("1_Pooling/config.json", {"pooling_mode_mean_tokens": "yes"}, r"pooling_mode_mean_tokens: got 'yes'"),
     ("1_Pooling/config.json", {"include_prompt": False}, r"include_prompt: got False"),
     ("1_Pooling/config.json", {"embedding_dimension": 7}, r"embedding_dimension: got 7"),

@@ -147,7 +147,7 @@ def test_a_tensor_in_two_files_is_refused(tmp_path):
 @pytest.mark.parametrize("length", [0, 2**20, 2**40, 2**64 - 1])
 def test_a_header_longer_than_its_file_is_an_error(tmp_path, length):
   (tmp_path / SINGLE).write_bytes(struct.pack("<Q", length) + b"{}      ")
-  with pytest.raises(LmxError, match="not a whole safetensors file"):
+  with pytest.raises(LmxError, match="not a complete safetensors file"):
     WeightFiles(tmp_path)
 
 

@@ -125,6 +125,6 @@ def test_a_key_of_generation_that_nobody_knows_is_said(tmp_path):
   write(tmp_path, "generation_config.json", {"do_sample": True, "tempratur": 0.3, "use_cache": True, "max_time": 1})
   found = read_generation(tmp_path)
   assert found.temperature == 1.0
-  assert found.not_applied == ("tempratur 0.3, which is no key that lmx knows",)
+  assert found.not_applied == ("tempratur 0.3, which is not a known key",)
   write(tmp_path, "generation_config.json", {"token_healing": True, "eos_token_id": 2, "num_beams": 2})
   assert read_generation(tmp_path).not_applied == ("token_healing True",)

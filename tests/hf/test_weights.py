@@ -62,7 +62,7 @@ def test_bfloat16_is_kept_as_it_is(tmp_path):
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
 def test_pickled_weights_are_refused_with_the_reason(tmp_path, name):
   (tmp_path / name).write_bytes(b"\x80\x04")
-  with pytest.raises(LmxError, match=rf"{name}.*can run any program.*safetensors"):
+  with pytest.raises(LmxError, match=rf"{name}.*can run any code.*safetensors"):
     WeightFiles(tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_a_cut_file_is_an_error(tmp_path):
   save_file(ARRAYS, tmp_path / SINGLE)
   whole = (tmp_path / SINGLE).read_bytes()
   (tmp_path / SINGLE).write_bytes(whole[:-10])
-  with pytest.raises(LmxError, match="not a whole safetensors file"):
+  with pytest.raises(LmxError, match="not a complete safetensors file"):
     WeightFiles(tmp_path)
 
 

@@ -27,7 +27,7 @@ class KeyValues:
     """S, tokens that fit."""
     return self.key.shape[2]
 
-  def write(self, layer, slots_BL: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array) -> "KeyValues":
+  def write(self, layer: int | jax.Array, slots_BL: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array) -> "KeyValues":
     """Stores each token in its slot of one layer; a slot past the end is dropped."""
     rows = jnp.arange(slots_BL.shape[0], dtype=jnp.int32)[:, None]
     return KeyValues(
@@ -35,7 +35,7 @@ class KeyValues:
       self.value.at[layer, rows, slots_BL].set(v_BLGK, mode="drop"),
     )
 
-  def read(self, layer) -> tuple[jax.Array, jax.Array]:
+  def read(self, layer: int | jax.Array) -> tuple[jax.Array, jax.Array]:
     """Keys and values of one layer, (B, S, G, K) each, empty and stale slots included: the mask hides them."""
     at = lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)  # noqa: E731
     return at(self.key), at(self.value)

@@ -52,13 +52,15 @@ def seen_range(mask: Mask, length: int) -> tuple[jax.Array | None, jax.Array | N
   return start, end
 
 
-def tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap: float | None) -> jax.Array:
+def tokamax_attention(
+  q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, mask: Mask, scale: float, softcap: float | None
+) -> jax.Array:
   """tokamax's Pallas kernel for GPUs from Hopper on, https://github.com/openxla/tokamax; (B, L, H, K)."""
   from tokamax._src.ops.attention import base, pallas_mosaic_gpu
 
   attend = pallas_mosaic_gpu.PallasMosaicGpuFlashAttention()
 
-  def local(q, k, v, mask: Mask):
+  def local(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask) -> jax.Array:
     length = q.shape[1]
     if mask.key_prefix is None and mask.query_index is None and mask.query_segments is mask.key_segments:
       start, end = (None if x is None else x[:, None] for x in seen_range(mask, length))
@@ -70,14 +72,16 @@ def tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap:
   return _each_device(local, q_BLHK, k_BSGK, v_BSGK, mask)
 
 
-def splash_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap: float | None) -> jax.Array:
+def splash_attention(
+  q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, mask: Mask, scale: float, softcap: float | None
+) -> jax.Array:
   """JAX's Pallas kernel for TPUs, jax/experimental/pallas/ops/tpu/splash_attention; (B, L, H, K).
 
   Elsewhere it is interpreted, which is for tests.
   """
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
-  def local(q, k, v, mask: Mask):
+  def local(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask) -> jax.Array:
     rows, length, heads, _ = q.shape
     queries, keys = (-(-x.shape[1] // _SPLASH_MULTIPLE) * _SPLASH_MULTIPLE for x in (q, k))
     kernel = splash.make_splash_mha(
@@ -132,14 +136,15 @@ def _splash_mask(heads: int, queries: int, keys: int, causal: bool, window: int 
   return masks.MultiHeadMask([one] * heads)
 
 
-def _each_device(function: Any, q_BLHK, k_BSGK, v_BSGK, mask: Mask) -> jax.Array:
+def _each_device(function: Any, q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, mask: Mask) -> jax.Array:
   """function(q, k, v, mask) by each device on its own rows and heads."""
   arrays = [name for name in ("query_segments", "key_segments", "query_index", "key_index", "key_prefix")
             if getattr(mask, name) is not None]  # fmt: skip
   same = mask.query_segments is mask.key_segments
 
-  def local(q, k, v, *given):
-    own = dataclasses.replace(mask, **dict(zip(arrays, given, strict=True)))
+  def local(q: jax.Array, k: jax.Array, v: jax.Array, *given: jax.Array) -> jax.Array:
+    parts: dict[str, Any] = dict(zip(arrays, given, strict=True))
+    own = dataclasses.replace(mask, **parts)
     if same:
       own = dataclasses.replace(own, key_segments=own.query_segments)
     return function(q, k, v, own)

@@ -22,6 +22,7 @@ from lmx.nn.attention.saved import attend_saving_probabilities
 from lmx.nn.layers.dropout import dropout
 from lmx.parallel.sharding import GPU
 
+Array = jax.Array
 _HIDDEN = -1e30  # A masked score. Finite, so that no NaN can come of it; its exponential is exactly 0.
 
 
@@ -60,7 +61,9 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
   return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def _reference(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _reference(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """The plainest possible: float32 at the highest matmul precision, every key-value head repeated."""
   q, k, v = (x.astype(jnp.float32) for x in (q_BLHK, k_BSGK, v_BSGK))
   repeats = q.shape[2] // k.shape[2]
@@ -73,7 +76,9 @@ def _reference(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=Non
   return jnp.einsum("bhls,bshk->blhk", probabilities, v, precision="highest").astype(q_BLHK.dtype)
 
 
-def _einsum(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _einsum(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """Matmuls in the compute dtype, key-value heads shared without a copy; does everything, on every machine."""
   B, L, H, K = q_BLHK.shape
   G, S = k_BSGK.shape[2], k_BSGK.shape[1]
@@ -86,13 +91,17 @@ def _einsum(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   return jnp.einsum("bgrls,bsgk->blgrk", probabilities, v_BSGK).reshape(B, L, H, K)
 
 
-def _cpu(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _cpu(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """Heads before length, probabilities saved for the backward pass: less memory traffic on a CPU."""
   dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
   return attend_saving_probabilities(q_BLHK, k_BSGK, v_BSGK, dense, extras.score_scale(q_BLHK.shape[-1]))
 
 
-def _xla(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _xla(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """JAX's own, left to the compiler."""
   dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
   return jax.nn.dot_product_attention(
@@ -100,7 +109,9 @@ def _xla(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   )
 
 
-def _cudnn(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _cudnn(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """cuDNN's fused attention; packed rows go in as a mask, plain rows without one."""
   attend = functools.partial(jax.nn.dot_product_attention, scale=extras.scale, implementation="cudnn")
   if mask.is_regular and (mask.causal or mask.window is None):
@@ -109,13 +120,17 @@ def _cudnn(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   return attend(q_BLHK, k_BSGK, v_BSGK, mask=mask.dense(q_BLHK.shape[1], k_BSGK.shape[1]))
 
 
-def _mosaic(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _mosaic(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """tokamax's flash attention."""
   scale = extras.score_scale(q_BLHK.shape[-1])
   return tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask, scale, extras.softcap)
 
 
-def _splash(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _splash(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """Splash attention; it knows no prefixes, whose rows go the plain way."""
   if mask.key_prefix is not None:
     return _einsum(q_BLHK, k_BSGK, v_BSGK, mask, extras, key)

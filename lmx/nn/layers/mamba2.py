@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lmx.errors import Problems
 from lmx.nn.context import Context
 from lmx.nn.layers.activations import silu
 from lmx.nn.layers.initializers import Initializer
 from lmx.nn.layers.linear import Linear
 from lmx.nn.layers.positions import segment_positions
+from lmx.nn.mixer import MixerSpec
 from lmx.parallel.sharding import constrain
 from lmx.units import StepFlops
 
@@ -60,10 +62,6 @@ class MambaShape:
     """Weights of one layer that a token is multiplied with."""
     return self.width * (3 * self.inner + 2 * self.groups * self.state + self.heads)
 
-  def vector_parameters(self) -> int:
-    """The other weights of one layer: convolutions, steps, rates, skips and the norm."""
-    return (self.conv + 1) * (self.inner + 2 * self.groups * self.state) + 3 * self.heads + self.inner
-
   def flops_per_token(self, length: int) -> StepFlops:
     """FLOPs of one layer's scan for one training token (forward and backward), projections not counted."""
     square = 3 * 2 * min(self.chunk, length) * (self.groups * self.state + self.inner)
@@ -93,11 +91,11 @@ class MambaState:
     windows = {name: jnp.zeros((*before, *width), dtype) for name, width in widths.items()}
     return cls(windows, jnp.zeros((layers, batch, shape.heads, shape.head_width, shape.state), jnp.float32))
 
-  def read(self, layer) -> "MambaState":
+  def read(self, layer: int | jax.Array) -> "MambaState":
     """One layer's part."""
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False), self)
 
-  def write(self, layer, one: "MambaState") -> "MambaState":
+  def write(self, layer: int | jax.Array, one: "MambaState") -> "MambaState":
     """With one layer's part replaced."""
     return jax.tree.map(lambda x, new: x.at[layer].set(new.astype(x.dtype)), self, one)
 
@@ -274,7 +272,7 @@ def chunked_scan(
   runs_BL = jnp.zeros((B, L), jnp.int32) if runs_BL is None else runs_BL
   state = jnp.zeros((B, H, P, S), jnp.float32) if state_BHPS is None else state_BHPS
 
-  def cut(x, *shape, mode="constant"):  # (B, L, ...) to (B, C, Q, ...)
+  def cut(x: jax.Array, *shape: int, mode: str = "constant") -> jax.Array:  # (B, L, ...) to (B, C, Q, ...)
     x = jnp.pad(x, ((0, 0), (0, chunks * Q - L), *[(0, 0)] * (x.ndim - 2)), mode=mode)
     return x.reshape(B, chunks, Q, *shape)
 
@@ -299,7 +297,9 @@ def chunked_scan(
   return y[:, :L], state.reshape(B, H, P, S)
 
 
-def _carry_between(write, read, value, fallen, runs, state) -> tuple[jax.Array, jax.Array]:
+def _carry_between(
+  write: jax.Array, read: jax.Array, value: jax.Array, fallen: jax.Array, runs: jax.Array, state: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   """What each chunk reads of the state it begins with, (B, C, Q, G, R, P), and the state after the last.
 
   Args:
@@ -315,10 +315,82 @@ def _carry_between(write, read, value, fallen, runs, state) -> tuple[jax.Array, 
   first = jnp.pad(last[:, :-1], ((0, 0), (1, 0)))  # The run that each chunk goes on with.
   kept = jnp.where((last == first)[..., None, None], jnp.exp(ended), 0)
 
-  def over_chunk(state, chunk):
+  def over_chunk(state: jax.Array, chunk: Any) -> tuple[Any, Any]:
     kept, added = chunk
     return kept[..., None, None] * state + added, state
 
   state, before = jax.lax.scan(over_chunk, state, (kept.swapaxes(0, 1), added))
   from_start = jnp.where((runs == first[..., None])[..., None, None], jnp.exp(fallen), 0)
   return jnp.einsum("bcqgs,cbgrps,bcqgr->bcqgrp", read, before, from_start), state
+
+
+# ------------------------------------------------------------------------------------------- Mamba-2 as a row of MIXERS
+
+
+def shape_of(spec: Any) -> MambaShape:
+  """The sizes of a model's Mamba-2 mixers."""
+  return MambaShape(
+    width=spec.width,
+    heads=spec.mamba_expand * spec.width // spec.mamba_head_width,
+    head_width=spec.mamba_head_width,
+    state=spec.mamba_state,
+    groups=spec.mamba_groups,
+    conv=spec.mamba_conv,
+    chunk=spec.mamba_chunk,
+    norm_eps=spec.norm_eps,
+  )
+
+
+def make_mamba2(spec: Any, scheme: Initializer, rngs: nnx.Rngs) -> Mamba2:
+  """As `MixerSpec.make`."""
+  return Mamba2(shape_of(spec), scheme=scheme, dtype=spec.dtype, rngs=rngs, quantization=spec.quantization)
+
+
+def empty_state(spec: Any, layers: int, batch: int, slots: int) -> MambaState:
+  """As `MixerSpec.empty`; the state has the same size for any number of tokens."""
+  return MambaState.empty(shape_of(spec), layers, batch, spec.dtype)
+
+
+def flops(spec: Any, layers: int, length: int, *, causal: bool) -> StepFlops:
+  """As `MixerSpec.flops`; the scan is causal."""
+  scan = shape_of(spec).flops_per_token(length)
+  return StepFlops(causal=layers * scan.causal, full=layers * scan.full)
+
+
+def check(spec: Any, problems: Problems) -> None:
+  """As `MixerSpec.check`."""
+  counts = {key: getattr(spec, key) for key in ROW.keys}
+  small = {key: count for key, count in counts.items() if count < 1}
+  for key, count in small.items():
+    problems.add(f"config.model.{key}", got=count, allowed="a positive whole number")
+  if small:
+    return
+  inner = spec.mamba_expand * spec.width
+  if inner % spec.mamba_head_width:
+    allowed = f"a divisor of mamba_expand * width = {inner}"
+    problems.add("config.model.mamba_head_width", got=spec.mamba_head_width, allowed=allowed)
+  elif (heads := inner // spec.mamba_head_width) % spec.mamba_groups:
+    problems.add("config.model.mamba_groups", got=spec.mamba_groups, allowed=f"a divisor of the {heads} heads")
+  if spec.position in ("rotary", "relative") or spec.window is not None:
+    fix = "--config.model.position=none --config.model.window=none"
+    problems.add("config.model.mixer", got="mamba2", allowed="attention with rotary, relative or a window", fix=fix)
+
+
+def describe(spec: Any) -> str:
+  """The heads and their state, for people."""
+  shape = shape_of(spec)
+  return f"{shape.heads} heads of {shape.head_width}, state {shape.state}"
+
+
+ROW = MixerSpec(
+  make=make_mamba2,
+  empty=empty_state,
+  matmul_parameters=lambda spec: shape_of(spec).matmul_parameters(),
+  keys=("mamba_state", "mamba_head_width", "mamba_expand", "mamba_groups", "mamba_conv", "mamba_chunk"),
+  flops=flops,
+  check=check,
+  describe=describe,
+  check_kernel=lambda spec, platform: "none: Mamba-2 keeps its memory in a state",
+  unlimited=True,
+  model_name="Mamba-2",
+)

@@ -85,7 +85,7 @@ def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   starts = jnp.arange(blocks, dtype=jnp.int32) * block
   expert = jnp.minimum(jnp.searchsorted(ends, starts, side="right"), experts - 1)
 
-  def multiply(rows, kernels):
+  def multiply(rows: jax.Array, kernels: jax.Array) -> jax.Array:
     # Gradients are added up over blocks in float32, as rows: XLA's GPU compiler fails on some scatters of matrices.
     copied = kernels.astype(jnp.float32).reshape(experts, -1)[expert].astype(kernels.dtype)
     copied = copied.reshape(blocks, *kernels.shape[1:])
@@ -105,7 +105,9 @@ def dispatch_of(platform: str) -> str:
   return "ragged_dot" if platform == "tpu" else "blocks"
 
 
-def run_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
+def run_experts(
+  function: Elementwise, x_TD: jax.Array, weights_Tk: jax.Array, chosen_Tk: jax.Array, kernels: dict[str, jax.Array]
+) -> jax.Array:
   """Each token through its experts, all of which are here: the weighted sum, (T, D) in x's dtype.
 
   Args:
@@ -118,7 +120,9 @@ def run_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dic
   return weighted_sum(_through(function, x_TD, chosen_Tk, kernels), weights_Tk)
 
 
-def run_own_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
+def run_own_experts(
+  function: Elementwise, x_TD: jax.Array, weights_Tk: jax.Array, chosen_Tk: jax.Array, kernels: dict[str, jax.Array]
+) -> jax.Array:
   """What this device's experts add to every token, for tokens that all devices of the mesh axis have.
 
   Arguments as of `run_experts`, with kernels of the experts here; chosen are numbers of all experts.
@@ -129,7 +133,9 @@ def run_own_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels:
   return run_experts(function, x_TD, weights_Tk, own_Tk, kernels)
 
 
-def run_shared_out(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
+def run_shared_out(
+  function: Elementwise, x_TD: jax.Array, weights_Tk: jax.Array, chosen_Tk: jax.Array, kernels: dict[str, jax.Array]
+) -> jax.Array:
   """`run_experts` where each device of the mesh axis has other tokens and other experts.
 
   Tokens travel to their experts and back, each choice once, by a ragged all-to-all. No token is dropped: a device has
@@ -154,7 +160,7 @@ def run_shared_out(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: 
   return weighted_sum(done[place].reshape(tokens, k, -1), weights_Tk)
 
 
-def _through(function: Elementwise, x_TD, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
+def _through(function: Elementwise, x_TD: jax.Array, chosen_Tk: jax.Array, kernels: dict[str, jax.Array]) -> jax.Array:
   """What each choice's expert gives, (T, k, D) in x's dtype; zeros for a choice of none."""
   plan = DISPATCHES[dispatch_of(platform())](chosen_Tk, kernels["up"].shape[0])
   take = lambda rows, index: jnp.take(rows, index, axis=0, mode="fill", fill_value=0)  # noqa: E731

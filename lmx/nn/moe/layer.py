@@ -54,7 +54,13 @@ class ExpertLinear(nnx.Module):
   """E linear maps without biases; the kernel is (E, in, out) float32."""
 
   def __init__(
-    self, experts: int, inputs: tuple[str, int], outputs: tuple[str, int], key, scheme: Initializer, residual
+    self,
+    experts: int,
+    inputs: tuple[str, int],
+    outputs: tuple[str, int],
+    key: jax.Array,
+    scheme: Initializer,
+    residual: bool,
   ):
     fan = Fan(inputs[1], outputs[1], residual)
     kernel = scheme.matrix(key, (experts, inputs[1], outputs[1]), fan)
@@ -116,7 +122,7 @@ class MixtureOfExperts(nnx.Module):
     if split_over("expert") > 1:  # Each device has some of the experts, and mostly rows of its own, too.
       run = run_own_experts if B % split_over("batch") else run_shared_out
 
-    def local(x, weights, chosen, *kernels_here):
+    def local(x: jax.Array, weights: jax.Array, chosen: jax.Array, *kernels_here: jax.Array) -> jax.Array:
       """Each device sorts its own tokens by expert."""
       own = dict(zip(kernels, kernels_here, strict=True))
       return run(self.function, _flat(x), _flat(weights), _flat(chosen), own).reshape(x.shape)
@@ -133,7 +139,9 @@ def _flat(x_BLX: jax.Array) -> jax.Array:
   return x_BLX.reshape(-1, x_BLX.shape[-1])
 
 
-def router_losses(logits_BLE, probs_BLE, chosen_BLk, real_BL, shape: MixtureShape) -> Sums:
+def router_losses(
+  logits_BLE: jax.Array, probs_BLE: jax.Array, chosen_BLk: jax.Array, real_BL: jax.Array, shape: MixtureShape
+) -> Sums:
   """The losses of a router, weighted and summed over real tokens, with their number; float32 scalars.
 
   load_balance: E * sum_e f_e P_e per row, times the row's tokens: f_e is the share of the row's choices that fell on
