@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from lmx.config.table import default
 from lmx.errors import LmxError, nearest
 
 POLICIES = ("error", "skip")
@@ -71,10 +72,10 @@ class ReadOptions:
   """How sources are read; the fields are keys of `config.data`."""
 
   columns: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"text": "text"})
-  separator: str | None = None
-  max_document_bytes: int = 50_000_000
-  tfds_split: str = "train"
-  tfds_dir: str | None = None
+  separator: str | None = default("data.separator")
+  max_document_bytes: int = default("data.max_document_bytes")
+  tfds_split: str = default("data.tfds_split")
+  tfds_dir: str | None = default("data.tfds_dir")
 
   def resolve(self, wanted: RequiredColumns) -> Columns:
     """The table's names of the wanted columns; one that config.data.columns doesn't have is called as we call it.

@@ -8,9 +8,10 @@ Fields are the keys of `config.model` that the family reads (their meaning is in
 import dataclasses
 from typing import Any, ClassVar
 
+from lmx.config.table import default
 from lmx.errors import Problems
 from lmx.models import counts
-from lmx.models.spec_check import check_choices, check_combinations, check_sizes
+from lmx.models.spec_check import check_combinations, check_remat, check_values
 from lmx.nn.attention.kernel_check import check_experts
 from lmx.nn.attention.kernels import Extras
 from lmx.nn.layers.activations import ACTIVATIONS
@@ -56,61 +57,61 @@ class StackSpec:
   kv_heads: int = _DERIVED
   head_width: int = _DERIVED
   mlp_width: int = _DERIVED  # 0: blocks without an MLP.
-  vocab_multiple: int = 128
-  position: str = "learned"
-  rope_theta: float = 10_000.0
-  rope_scaling: str = "none"
-  rope_factor: float = 1.0
-  rope_original_context: int | None = None
-  rope_local_theta: float | None = None
-  relative_buckets: int = 32
-  relative_distance: int = 128
-  norm: str = "layernorm"
-  norm_position: str = "pre"
-  first_attention_norm: bool = True
-  norm_eps: float = 1e-5
-  norm_bias: bool = True
-  activation: str = "gelu_tanh"
-  attention_bias: bool = True
+  vocab_multiple: int = default("model.vocab_multiple")
+  position: str = default("model.position")
+  rope_theta: float = default("model.rope_theta")
+  rope_scaling: str = default("model.rope_scaling")
+  rope_factor: float = default("model.rope_factor")
+  rope_original_context: int | None = default("model.rope_original_context")
+  rope_local_theta: float | None = default("model.rope_local_theta")
+  relative_buckets: int = default("model.relative_buckets")
+  relative_distance: int = default("model.relative_distance")
+  norm: str = default("model.norm")
+  norm_position: str = default("model.norm_position")
+  first_attention_norm: bool = default("model.first_attention_norm")
+  norm_eps: float = default("model.norm_eps")
+  norm_bias: bool = default("model.norm_bias")
+  activation: str = default("model.activation")
+  attention_bias: bool = default("model.attention_bias")
   attention_out_bias: bool = _DERIVED
-  mlp_bias: bool = True
-  qk_norm: str = "none"
-  attention_scale: float | None = None
-  window: int | None = None
-  global_every: int | None = None
-  global_first: bool = False
-  attention_softcap: float | None = None
-  logits_softcap: float | None = None
-  tied: bool = True
-  embedding_scale: float = 1.0
-  embedding_norm: bool = False
-  logits_scale: float = 1.0
-  dropout: float = 0.0
-  init: str = "gpt2"
-  init_std: float = 0.02
-  mup_base_width: int | None = None
+  mlp_bias: bool = default("model.mlp_bias")
+  qk_norm: str = default("model.qk_norm")
+  attention_scale: float | None = default("model.attention_scale")
+  window: int | None = default("model.window")
+  global_every: int | None = default("model.global_every")
+  global_first: bool = default("model.global_first")
+  attention_softcap: float | None = default("model.attention_softcap")
+  logits_softcap: float | None = default("model.logits_softcap")
+  tied: bool = default("model.tied")
+  embedding_scale: float = default("model.embedding_scale")
+  embedding_norm: bool = default("model.embedding_norm")
+  logits_scale: float = default("model.logits_scale")
+  dropout: float = default("model.dropout")
+  init: str = default("model.init")
+  init_std: float = default("model.init_std")
+  mup_base_width: int | None = default("model.mup_base_width")
   pooling: str = _DERIVED
   pooler: bool = _DERIVED
   head_bias: bool = _DERIVED
-  head_transform: bool = False
-  transform_bias: bool = True
-  output_bias: bool = False
-  experts: int | None = None
-  experts_per_token: int = 2
+  head_transform: bool = default("model.head_transform")
+  transform_bias: bool = default("model.transform_bias")
+  output_bias: bool = default("model.output_bias")
+  experts: int | None = default("model.experts")
+  experts_per_token: int = default("model.experts_per_token")
   expert_width: int = _DERIVED
-  shared_expert_width: int | None = None
-  normalize_experts: bool = True
-  load_balance: float = 0.01
-  router_z: float = 0.001
-  dtype: str = "bfloat16"
-  quantization: str = "none"
-  attention: str = "auto"
-  layer_loop: str = "auto"
-  remat: str = "none"
-  remat_keep: tuple[str, ...] = ()
-  stage_rounds: int = 1
-  stage_micro_batches: int | None = None
-  loss_chunks: int = 1
+  shared_expert_width: int | None = default("model.shared_expert_width")
+  normalize_experts: bool = default("model.normalize_experts")
+  load_balance: float = default("model.load_balance")
+  router_z: float = default("model.router_z")
+  dtype: str = default("compute.dtype")
+  quantization: str = default("compute.quantization")
+  attention: str = default("compute.attention")
+  layer_loop: str = default("compute.layers")
+  remat: str = default("compute.remat")
+  remat_keep: tuple[str, ...] = default("compute.remat_keep")
+  stage_rounds: int = default("compute.stage_rounds")
+  stage_micro_batches: int | None = default("compute.stage_micro_batches")
+  loss_chunks: int = default("compute.loss_chunks")
   head: str = "language"
   outputs: int = 1
 
@@ -123,8 +124,8 @@ class StackSpec:
     problems.raise_if_any()
 
   def _check_values(self, problems: Problems) -> None:
-    check_choices(self, problems)
-    check_sizes(self, problems)
+    check_values(self, problems)
+    check_remat(self, problems)
 
   def _derive(self) -> None:
     """Fills in the sizes that were left out; a gated MLP gets 8/3 of the width, so that its size stays comparable."""
@@ -271,13 +272,13 @@ class TransformerSpec(StackSpec):
     mixer_options: (key, value) of those keys of the mixer's row that are no fields here; see `option`.
   """
 
-  mixer: str = "attention"
-  mamba_state: int = 128
-  mamba_head_width: int = 64
-  mamba_expand: int = 2
-  mamba_groups: int = 1
-  mamba_conv: int = 4
-  mamba_chunk: int = 128
+  mixer: str = default("model.mixer")
+  mamba_state: int = default("model.mamba_state")
+  mamba_head_width: int = default("model.mamba_head_width")
+  mamba_expand: int = default("model.mamba_expand")
+  mamba_groups: int = default("model.mamba_groups")
+  mamba_conv: int = default("model.mamba_conv")
+  mamba_chunk: int = default("model.mamba_chunk")
   mixer_options: tuple[tuple[str, Any], ...] = ()
 
   def option(self, key: str) -> Any:
@@ -306,7 +307,7 @@ class EncoderSpec(StackSpec):
   usual_pooling: ClassVar[str] = "cls"
 
   head: str = "masked"
-  token_types: int = 0
+  token_types: int = default("model.token_types")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -222,11 +222,11 @@ def test_specs_that_cannot_be_are_refused():
   with pytest.raises(LmxError, match="one weight for each of the 1 sources"):
     DataSpec(weights=(1.0, 2.0))
   for weight in (0.0, -1.0, float("inf"), float("nan")):
-    with pytest.raises(LmxError, match="finite weights over 0"):
+    with pytest.raises(LmxError, match="numbers above 0"):
       DataSpec(sources=("a", "b"), weights=(1.0, weight))
   with pytest.raises(LmxError, match="heldout_fraction"):
     DataSpec(heldout_fraction=1.5)
-  with pytest.raises(LmxError, match="at least one source"):
+  with pytest.raises(LmxError, match="at least one item"):
     DataSpec(sources=())
 
 

@@ -70,7 +70,7 @@ def test_an_impossible_spec_is_refused_by_the_key_to_change(case):
 
 
 def test_everything_that_is_wrong_is_said_at_once():
-  with pytest.raises(LmxError, match=r"(?s)2 problems.*position.*layers"):
+  with pytest.raises(LmxError, match=r"(?s)2 problems.*layers.*position"):
     dataclasses.replace(BASE, position="x", layers=0)
 
 
@@ -95,7 +95,7 @@ def abstract(name):
 
 def matrices_of(spec) -> float:
   """Weights that a token is multiplied with, by the abstract model: kernels, and of experts the share that it uses."""
-  plan = blueprint_of(jax.eval_shape(lambda: build(spec, nnx.Rngs(0))))
+  plan = abstract_model_of(jax.eval_shape(lambda: build(spec, nnx.Rngs(0))))
   kernels = [name for name in plan.shapes if name.endswith(".kernel") and not name.startswith("head.")]
   kernels = [name for name in kernels if None not in plan.axes[name]]  # Not those of convolutions.
   share = spec.experts_per_token / spec.experts if spec.experts else 1

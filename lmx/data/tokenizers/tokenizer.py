@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmx.config.run_config import RESTORE, read_written
+from lmx.config.table import default
 from lmx.data.tokenizers.huggingface_tokenizer import HuggingFaceTokenizer, load_huggingface
 from lmx.data.tokenizers.marian_tokenizer import load_marian
 from lmx.data.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer, load_sentencepiece, train_sentencepiece
@@ -43,12 +44,12 @@ KINDS: dict[str, Callable[[Path, str], Tokenizer]] = {
 class TokenizerSpec:
   """`config.tokenizer`, checked."""
 
-  kind: str = "sentencepiece"
-  path: str | None = None
-  vocab_size: int = 4096
-  model_type: str = "bpe"
-  extra_ids: int = 0
-  train_bytes: int = 5_000_000
+  kind: str = default("tokenizer.kind")
+  path: str | None = default("tokenizer.path")
+  vocab_size: int = default("tokenizer.vocab_size")
+  model_type: str = default("tokenizer.model_type")
+  extra_ids: int = default("tokenizer.extra_ids")
+  train_bytes: int = default("tokenizer.train_bytes")
 
   @property
   def needs_training(self) -> bool:
