@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lmx.models.contract import Model
 from lmx.models.encoder import Encoder
 from lmx.models.encoder_decoder import EncoderDecoder
 from lmx.models.lstm import LSTM, LSTMSpec
@@ -19,11 +20,11 @@ class ModelFamily:
 
   Attributes:
     spec: the record of its sizes and choices, made from the keys of config.model; raises LmxError for bad ones.
-    build: (spec, rngs=nnx.Rngs(...)) -> the model, whose `inputs` name the arrays of a batch that it reads.
+    build: (spec, rngs=nnx.Rngs(...)) -> the model; its contract is in lmx/models/contract.py.
   """
 
   spec: type[Any]
-  build: Callable[..., Any]
+  build: Callable[..., Model]
 
   def make_spec(self, given: Mapping[str, Any]) -> Any:
     """The record from the values that the family, and the mixer that it names, read; others are left out.

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The encoder-decoder Transformer: one stack reads, the other writes and looks at what was read."""
+"""The encoder-decoder Transformer: an encoder, and a decoder with cross-attention to it."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from lmx.models.parts import (
   scheme_of,
 )
 from lmx.models.spec import EncoderDecoderSpec
-from lmx.models.transformer import Backbone, StackOutput, place_tokens
+from lmx.models.transformer import Backbone, StackOutput, token_positions
 from lmx.nn.attention.cache import Cache, KeyValues, WithMemory
 from lmx.nn.context import EncoderMemory, Sums
 from lmx.nn.layers.dropout import fold
@@ -28,7 +28,7 @@ from lmx.shapes import check
 
 
 class EncoderDecoder(nnx.Module):
-  """A model in the way of the first Transformer and of T5. Parameters are float32; it computes in `spec.dtype`.
+  """A model like the first Transformer and T5. Parameters are float32; it computes in `spec.dtype`.
 
   Sources: https://arxiv.org/abs/1706.03762, https://arxiv.org/abs/1910.10683.
   """
@@ -70,19 +70,19 @@ class EncoderDecoder(nnx.Module):
     dropout_key: jax.Array | None = None,
     keep_layers: bool = False,
   ) -> Outputs:
-    """Runs both stacks, or the decoder alone with a cache.
+    """Runs both stacks, or with a cache only the decoder.
 
     Args:
       tokens: (B, L) int32, the decoder's.
       segment_ids: (B, L) int32; a token sees its own segment of the decoder and of the encoder only. None: a row is one
         segment. With a cache, a row is one document and 0 marks padding at its end.
       positions: (B, L) int32, offsets within the segment; None: counted from segment_ids, or from the cache.
-      encoder_tokens: (B, M) int32; left out with a cache, which has what the encoder gave.
+      encoder_tokens: (B, M) int32; left out with a cache, which holds the encoder's keys and values.
       encoder_segment_ids: (B, M) int32; 0 marks padding. None: a row is one segment, without padding.
       encoder_positions: (B, M) int32; None: counted from encoder_segment_ids.
       cache: from `init_cache`, or the state after the tokens before these; the result holds the state after them.
       dropout_key: turns dropout on.
-      keep_layers: whether to return what each block gave, too.
+      keep_layers: whether to return the output of each block, too.
 
     Raises:
       LmxError: a row longer than a learned position table.
@@ -92,18 +92,18 @@ class EncoderDecoder(nnx.Module):
     check_length(self.spec, tokens.shape[1])
     encoded = None
     if cache is not None:
-      place = place_tokens(tokens, segment_ids, positions, cache.length, cache.layers.own.slots)
+      where = token_positions(tokens, segment_ids, positions, cache.length, cache.layers.own.slots)
       memory = EncoderMemory(None, jnp.ones_like(tokens), cache.memory_segments)
     elif encoder_tokens is None:
       raise ValueError("EncoderDecoder: encoder_tokens or a cache must be given")
     else:
       encoded = self._encode(encoder_tokens, encoder_segment_ids, encoder_positions, fold(dropout_key, 1), keep_layers)
-      place = place_tokens(tokens, segment_ids, positions)
+      where = token_positions(tokens, segment_ids, positions)
       memory = EncoderMemory(encoded.hidden, *_matched(tokens, segment_ids, encoder_tokens, encoder_segment_ids))
-    place = dataclasses.replace(place, memory=memory)
+    where = dataclasses.replace(where, memory=memory)
     layers = None if cache is None else cache.layers
     result = self.decoder.run(
-      embed_tokens(self.spec, self.token_embedding, tokens), place, layers, fold(dropout_key, 0), keep_layers
+      embed_tokens(self.spec, self.token_embedding, tokens), where, layers, fold(dropout_key, 0), keep_layers
     )
     if cache is not None:
       cache = Cache(added_to(cache.length, tokens, segment_ids), result.cache, cache.memory_segments)
@@ -123,7 +123,7 @@ class EncoderDecoder(nnx.Module):
     encoder_segment_ids: jax.Array | None = None,
     encoder_positions: jax.Array | None = None,
   ) -> jax.Array:
-    """(B, M, D): what the encoder gives; arguments as in `__call__`."""
+    """The encoder's output, (B, M, D); arguments as in `__call__`."""
     return self._encode(encoder_tokens, encoder_segment_ids, encoder_positions, None, False).hidden
 
   def init_cache(
@@ -134,7 +134,7 @@ class EncoderDecoder(nnx.Module):
     encoder_tokens: jax.Array,
     encoder_segment_ids: jax.Array | None = None,
   ) -> Cache:
-    """The decoding state before the first token: runs the encoder, and keeps keys and values of what it gave.
+    """The decoding state before the first token: runs the encoder and keeps the keys and values of its output.
 
     Args:
       batch: B rows, one document each.
@@ -163,8 +163,8 @@ class EncoderDecoder(nnx.Module):
   ) -> StackOutput:
     check("EncoderDecoder, encoder", "BM ?BM ?BM", tokens, segment_ids, positions)
     check_length(self.spec, tokens.shape[1])
-    place = place_tokens(tokens, segment_ids, positions)
-    return self.encoder.run(embed_tokens(self.spec, self.token_embedding, tokens), place, None, key, keep_layers)
+    where = token_positions(tokens, segment_ids, positions)
+    return self.encoder.run(embed_tokens(self.spec, self.token_embedding, tokens), where, None, key, keep_layers)
 
 
 def _matched(

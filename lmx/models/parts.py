@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From a spec to the parts of a model: blocks, mixers, tables, heads."""
+"""Construction of a model's parts from its spec: blocks, tables, heads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ from lmx.nn.outputs import Outputs
 
 
 def scheme_of(spec: StackSpec, layers: int) -> Initializer:
-  """The initialisation of a stack of so many layers."""
+  """The initializer of a stack of this number of layers."""
   return make_scheme(spec.init, std=spec.init_std, layers=layers, width_ratio=spec.width_ratio)
 
 
@@ -95,7 +95,7 @@ def make_unembedding(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> Un
 
 
 def make_head(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> HeadModule:
-  """What the model ends in."""
+  """The output head."""
   shape = HeadShape(
     width=spec.width,
     vocab_rows=spec.vocab_rows,
@@ -114,7 +114,7 @@ def make_head(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> HeadModul
 
 
 def embed_tokens(spec: StackSpec, table: Embedding, tokens: jax.Array) -> jax.Array:
-  """(B, L, D): what the stack is told of the tokens, without their positions."""
+  """Token embeddings (B, L, D), scaled as the model scales them, without positions."""
   x_BLD = table(tokens)
   return x_BLD if spec.embedding_scale == 1 else x_BLD * spec.embedding_scale
 

@@ -39,8 +39,8 @@ from lmx.shapes import check
 
 
 @dataclasses.dataclass(frozen=True)
-class Positions:
-  """Where the tokens of one forward pass stand.
+class TokenPositions:
+  """TokenPositions, segments and cache slots of the tokens of one forward pass.
 
   Attributes:
     segment_ids: (B, L) int32, or None.
@@ -59,32 +59,32 @@ class Positions:
   memory: EncoderMemory | None = None
 
 
-def place_tokens(
+def token_positions(
   tokens: jax.Array,
   segment_ids: jax.Array | None,
   positions: jax.Array | None,
   seen: jax.Array | None = None,
   capacity: int = 0,
-) -> Positions:
-  """The tokens' places: positions that weren't given are counted from segments, or from the tokens `seen` (B,)."""
+) -> TokenPositions:
+  """The tokens' positions: where not given, counted from the segments, or from the tokens `seen` (B,) in a cache."""
   columns = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
   slots = None if seen is None else seen[:, None] + columns
   if positions is None and slots is not None:
     positions = slots
   elif positions is None:
     positions = jnp.broadcast_to(columns, tokens.shape) if segment_ids is None else segment_positions(segment_ids)
-  return Positions(segment_ids, positions, slots, capacity)
+  return TokenPositions(segment_ids, positions, slots, capacity)
 
 
 @dataclasses.dataclass(frozen=True)
 class StackOutput:
-  """What a stack gives.
+  """The output of a stack.
 
   Attributes:
     hidden: (B, L, D), the final norm applied where there is one.
-    cache: what the layers remember, or None.
+    cache: the layers' state, or None.
     auxiliary: losses of the layers' parts, added up over layers.
-    layers: (N + 1, B, L, D), what entered the first block, then what each gave; None unless it was asked for.
+    layers: (N + 1, B, L, D), the input of the first block, then each block's output; None unless requested.
   """
 
   hidden: jax.Array
@@ -110,7 +110,7 @@ class Backbone(nnx.Module):
     Args:
       spec: sizes and choices.
       layers: N of this stack.
-      causal: whether tokens see only what is before them.
+      causal: whether tokens see only themselves and the tokens before them.
       rngs: the `params` stream is drawn from.
       reads_memory: whether blocks have cross-attention.
     """
@@ -126,20 +126,20 @@ class Backbone(nnx.Module):
     self.final_norm = norm_of(spec)() if PLACEMENTS[spec.norm_position].final else None
 
   def run(
-    self, x_BLD: jax.Array, place: Positions, cache: Any, key: jax.Array | None, keep_layers: bool
+    self, x_BLD: jax.Array, where: TokenPositions, cache: Any, key: jax.Array | None, keep_layers: bool
   ) -> StackOutput:
     """Token embeddings through the stack.
 
     Args:
       x_BLD: embeddings of the tokens (and of their types), without positions.
-      place: where the tokens stand.
-      cache: what the layers remember, or None.
+      where: the tokens' positions.
+      cache: the layers' state, or None.
       key: turns dropout on.
-      keep_layers: whether to return what each block gave.
+      keep_layers: whether to return the output of each block.
     """
     spec, layers = self.spec, None
-    x_BLD = self._positioned(x_BLD, place, fold(key, 0))
-    contexts = self._contexts(place)
+    x_BLD = self._positioned(x_BLD, where, fold(key, 0))
+    contexts = self._contexts(where)
     schedule = schedule_of(x_BLD.shape[0], spec.stage_rounds, spec.stage_micro_batches)
     if schedule is not None and cache is None and not keep_layers:
       run_stage = functools.partial(_run_stage, spec, self.depth // (schedule.stages * schedule.rounds))
@@ -162,33 +162,33 @@ class Backbone(nnx.Module):
     hidden_BLD = hidden_BLD if self.final_norm is None else self.final_norm(hidden_BLD)
     return StackOutput(hidden_BLD, cache, sums, layers)
 
-  def _positioned(self, x_BLD: jax.Array, place: Positions, key: jax.Array | None) -> jax.Array:
-    """What enters the first block."""
+  def _positioned(self, x_BLD: jax.Array, where: TokenPositions, key: jax.Array | None) -> jax.Array:
+    """The input of the first block."""
     if self.position_embedding is not None:
-      x_BLD = x_BLD + self.position_embedding(place.positions)
+      x_BLD = x_BLD + self.position_embedding(where.positions)
     if self.spec.position == "sinusoidal":
-      x_BLD = x_BLD + sinusoids(place.positions, self.spec.width).astype(x_BLD.dtype)
+      x_BLD = x_BLD + sinusoids(where.positions, self.spec.width).astype(x_BLD.dtype)
     if self.embedding_norm is not None:
       x_BLD = self.embedding_norm(x_BLD)
     return residual_stream(dropout(x_BLD, self.spec.dropout, key))
 
-  def _contexts(self, place: Positions) -> list[Context]:
-    """What layers are told, for each place of the period in which layers with and without a window alternate."""
+  def _contexts(self, where: TokenPositions) -> list[Context]:
+    """The context of each layer of a period, in which layers with and without a window alternate."""
     spec = self.spec
     everywhere = Context(
-      segment_ids=place.segment_ids,
-      rotary=self._rotary(place.positions, spec.rope_theta, spec.rope_scaling),
-      slots=place.slots,
-      prefix=place.prefix,
-      bias=self._bias(place),
-      memory=place.memory,
+      segment_ids=where.segment_ids,
+      rotary=self._rotary(where.positions, spec.rope_theta, spec.rope_scaling),
+      slots=where.slots,
+      prefix=where.prefix,
+      bias=self._bias(where),
+      memory=where.memory,
       causal=self.causal,
     )
     if spec.window is None:
       return [everywhere]
     local = dataclasses.replace(everywhere, window=spec.window)
     if spec.rope_local_theta is not None:
-      local = dataclasses.replace(local, rotary=self._rotary(place.positions, spec.rope_local_theta, "none"))
+      local = dataclasses.replace(local, rotary=self._rotary(where.positions, spec.rope_local_theta, "none"))
     if spec.global_every is None:
       return [local]
     locals_ = [local] * (spec.layer_period - 1)
@@ -201,14 +201,14 @@ class Backbone(nnx.Module):
     frequencies = rope_frequencies(spec.head_width, theta, scaling, spec.rope_factor, spec.rope_original_context)
     return rotary_tables(positions, frequencies)
 
-  def _bias(self, place: Positions) -> jax.Array | None:
+  def _bias(self, where: TokenPositions) -> jax.Array | None:
     """(B or 1, H, L, S): within a segment, columns are as far apart as positions are."""
     if self.relative_embedding is None:
       return None
-    columns = jnp.arange(place.positions.shape[1], dtype=jnp.int32)[None]
-    if place.slots is None:
+    columns = jnp.arange(where.positions.shape[1], dtype=jnp.int32)[None]
+    if where.slots is None:
       return self.relative_embedding(columns, columns)
-    return self.relative_embedding(place.slots, jnp.arange(place.capacity, dtype=jnp.int32)[None])
+    return self.relative_embedding(where.slots, jnp.arange(where.capacity, dtype=jnp.int32)[None])
 
 
 def run_blocks(
@@ -248,9 +248,9 @@ def run_blocks(
   def run_round(carry: Any, part: tuple[Any, int | jax.Array]) -> tuple[Any, jax.Array | None]:
     blocks, number = part
     kept = []
-    for place, block in enumerate(layers_of(blocks, period)):
+    for offset, block in enumerate(layers_of(blocks, period)):
       x_BLD, cache, sums = carry
-      x_BLD, cache, more = run_block(block, x_BLD, contexts[place % period], cache, first + number + place, key)
+      x_BLD, cache, more = run_block(block, x_BLD, contexts[offset % period], cache, first + number + offset, key)
       carry = x_BLD, cache, {name: (sums[name][0] + more[name][0], sums[name][1] + more[name][1]) for name in sums}
       kept.append(x_BLD)
     return carry, jnp.stack(kept) if keep_layers else None
@@ -329,7 +329,7 @@ class Transformer(Backbone):
       prefix: (B, L) int32, 1: a token that every token of its segment may see, also those before it (a prefix LM).
       cache: the state after the tokens before these; the result holds the state after them.
       dropout_key: turns dropout on.
-      keep_layers: whether to return what each block gave, too.
+      keep_layers: whether to return the output of each block, too.
 
     Raises:
       LmxError: a row longer than a learned position table.
@@ -342,9 +342,9 @@ class Transformer(Backbone):
     if cache is not None:
       seen, layers = cache.length, cache.layers
       capacity = layers.slots if isinstance(layers, KeyValues) else 0
-    place = place_tokens(tokens, segment_ids, positions, seen, capacity)
-    place = dataclasses.replace(place, prefix=prefix)
-    result = self.run(embed_tokens(self.spec, self.token_embedding, tokens), place, layers, dropout_key, keep_layers)
+    where = token_positions(tokens, segment_ids, positions, seen, capacity)
+    where = dataclasses.replace(where, prefix=prefix)
+    result = self.run(embed_tokens(self.spec, self.token_embedding, tokens), where, layers, dropout_key, keep_layers)
     if cache is not None:
       cache = Cache(added_to(cache.length, tokens, segment_ids), result.cache)
     key = fold(dropout_key, spec.layers + 1)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A Transformer block: a sequence mixer, in some a look at an encoder's memory, and an MLP, in residual branches."""
+"""A Transformer block: a sequence mixer, optionally cross-attention, and an MLP, in residual branches."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from lmx.parallel.sharding import constrain
 
 
 class Feedforward(Protocol):
-  """What each token goes through by itself.
+  """The part of a block that processes each token by itself: an MLP, or a mixture of experts.
 
   Attributes:
     auxiliary: names of the losses that a call returns.
@@ -33,12 +33,12 @@ class Feedforward(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """Where the norms of a residual branch stand.
+  """The positions of norms in a residual branch.
 
   Attributes:
     before: the sub-layer reads norm(x).
-    output: what the sub-layer gives is normalised before it is added, by a norm of its own.
-    after: the residual sum is normalised.
+    output: the sub-layer's output is normalized before it is added, by a separate norm.
+    after: the residual sum is normalized.
     final: one more norm follows the last block.
   """
 
@@ -57,7 +57,7 @@ PLACEMENTS: dict[str, Placement] = {
 
 
 class Block(nnx.Module):
-  """One layer. Sub-layers stand in residual branches: x + f(x), with norms where the placement has them."""
+  """One layer: x + f(x) for each sub-layer f, with norms where the placement has them."""
 
   def __init__(
     self,
@@ -70,16 +70,16 @@ class Block(nnx.Module):
     cross_attention: CrossAttention | None = None,
     mlp: Feedforward | None,
   ):
-    """Takes its parts and makes the norms that go with them.
+    """Takes the sub-layers and makes their norms.
 
     Args:
       placement: where norms stand.
-      make_norm: makes one over the model's width.
-      dropout_rate: on what each sub-layer gives.
-      attention: the sequence mixer, whatever it is, under the name that checkpoints know it by.
-      first_attention_norm: False: layer 0 doesn't use the norm before its mixer; its row of the stacked norm stays as
-        it was made.
-      cross_attention: reads the encoder's memory, in a decoder that has one.
+      make_norm: makes a norm over the model's width.
+      dropout_rate: on the output of each sub-layer.
+      attention: the sequence mixer, of any kind; checkpoints name it so.
+      first_attention_norm: False: layer 0 doesn't use the norm before its mixer; its row of the stacked norm keeps its
+        initial values.
+      cross_attention: attention to an encoder's memory, or None.
       mlp: None: a block without one.
     """
     own = placement.before or placement.after
@@ -104,7 +104,8 @@ class Block(nnx.Module):
 
     Args:
       x_BLD: the residual stream.
-      context, cache, layer, key: as in `Attention.__call__`; a decoder's cache with a memory is a `WithMemory`.
+      context, cache, layer: as in `Mixer.__call__`; the cache of a decoder with an encoder is a `WithMemory`.
+      key: of the forward pass, for dropout; every layer derives its own. None: off.
     """
     own, memory = (cache.own, cache.memory) if isinstance(cache, WithMemory) else (cache, None)
     key = fold(key, layer + 1)

@@ -25,7 +25,7 @@ ROW_HEADS = ("classification", "regression", "embedding")  # Those that read one
 
 @dataclasses.dataclass(frozen=True)
 class HeadShape:
-  """What heads are made from.
+  """Sizes and choices of an output head.
 
   Attributes:
     width: D of the hidden states.
@@ -33,7 +33,7 @@ class HeadShape:
     outputs: scores of a row or token (labels).
     pooling: a name of `POOLINGS`.
     pooler: whether a dense layer with tanh follows the pooling.
-    bias: whether scores of whole rows have one.
+    bias: whether the scores of a row have one.
     transform: whether scores are those of norm(f(W x + b)), as masked models have before the output table.
     transform_bias: whether that has the b.
     output_bias: whether the logits of the language head have one.
@@ -59,7 +59,7 @@ class HeadShape:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class HeadOutput:
-  """What a head gives.
+  """The result of an output head.
 
   Attributes:
     hidden: (B, L, D), what an output table is applied to.
@@ -73,7 +73,7 @@ class HeadOutput:
 
 
 class VocabularyHead(nnx.Module):
-  """Nothing of its own, or a bias on the logits: the next thing is the output table."""
+  """No layers before the output table; optionally a bias on the logits."""
 
   vocabulary: ClassVar[bool] = True
 
@@ -81,7 +81,7 @@ class VocabularyHead(nnx.Module):
     self.bias: Any = _output_bias(shape) if shape.output_bias else None
 
   def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
-    """Ends a forward pass.
+    """Applies the head to the final hidden states.
 
     Args:
       hidden_BLD: final hidden states.
@@ -104,7 +104,7 @@ class MaskedHead(VocabularyHead):
 
 
 class RowHead(nnx.Module):
-  """Scores of whole rows, (B, C): a pooled token, perhaps tanh(W x + b) or norm(f(W x + b)), and a linear map."""
+  """Scores of a row, (B, C): a pooled token, perhaps tanh(W x + b) or norm(f(W x + b)), and a linear map."""
 
   vocabulary: ClassVar[bool] = False
 
@@ -155,7 +155,7 @@ class TokenHead(nnx.Module):
 
 
 class SpanHead(TokenHead):
-  """How likely an answer starts and ends at each token, (B, L, 2) logits."""
+  """Logits of an answer's start and end at each token, (B, L, 2)."""
 
   def __init__(self, shape: HeadShape, **rest: Any):
     super().__init__(dataclasses.replace(shape, outputs=2), **rest)

@@ -263,7 +263,6 @@ TABLES = {
   "model.activation": ("lmx.nn.layers.activations", "ACTIVATIONS"),
   "model.init": ("lmx.nn.layers.initializers", "INITS"),
   "model.pooling": ("lmx.nn.heads", "POOLINGS"),
-  "model.mixer": ("lmx.nn.mixers", "MIXERS"),
   "compute.attention": ("lmx.nn.attention.kernels", "KERNEL_CHOICES"),
   "compute.layers": ("lmx.nn.stack", "LAYER_LOOPS"),
   "compute.quantization": ("lmx.nn.layers.quantized", "QUANTIZATIONS"),

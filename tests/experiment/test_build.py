@@ -141,7 +141,9 @@ def test_a_run_is_not_resumed_under_a_config_of_another_tokenizer(tiny_text, tmp
   x = experiment(tiny_text, run)
   write_run_files(run, x.config_json, x.tokenizer, ())
   other = {"tokenizer__kind": "sentencepiece", "tokenizer__vocab_size": 300}
-  with pytest.raises(LmxError, match=r"config.tokenizer.kind: got 'sentencepiece'. Allowed: 'bytes', as .*/run was"):
+  with pytest.raises(
+    LmxError, match=r"config.tokenizer.kind: got 'sentencepiece'. Allowed: 'bytes', with which .*/run was started"
+  ):
     experiment(tiny_text, run, **other)
   trained = experiment(tiny_text, tmp_path / "trained", **other)
   write_run_files(tmp_path / "trained", trained.config_json, trained.tokenizer, ())

@@ -66,7 +66,7 @@ class Attention(nnx.Module):
     Args:
       shape: sizes and choices.
       query_norm, key_norm: applied before rotation: over each head (K), or over all of them (H * K and G * K).
-      scheme: the initialisation.
+      scheme: the initializer.
       dtype: compute dtype.
       rngs: the `params` stream is drawn from.
     """
@@ -100,7 +100,7 @@ class Attention(nnx.Module):
     """
     q_BLHK = self.queries(x_BLD)
     k_BLGK, v_BLGK = self.keys_and_values(x_BLD)
-    if context.rotary is not None:
+    if context.rotary is not None:  # Keys are cached rotated: the angle between two tokens depends on their distance.
       q_BLHK, k_BLGK = rotate(q_BLHK, context.rotary), rotate(k_BLGK, context.rotary)
     q_BLHK = checkpoint_name(q_BLHK, "queries")
     k_BLGK, v_BLGK = checkpoint_name(k_BLGK, "keys"), checkpoint_name(v_BLGK, "values")
@@ -137,7 +137,10 @@ class Attention(nnx.Module):
     return KERNELS[name]
 
   def _attend_cached(self, q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, context: Context) -> jax.Array:
-    """A few queries against every slot: bound by reading the cache, so the plain kernel serves everywhere."""
+    """A few queries against every slot of the cache: bound by reading it, so the plain kernel is fast everywhere.
+
+    A token's slot is its position, so the causal mask hides empty slots, which come after the query's.
+    """
     prefix_BS = None
     if context.prefix is not None:
       rows = jnp.arange(context.prefix.shape[0], dtype=jnp.int32)[:, None]
@@ -153,7 +156,7 @@ class CrossAttention(Attention):
   def read(
     self, x_BLD: jax.Array, context: Context, cache: KeyValues | None, layer: int | jax.Array, key: jax.Array | None
   ) -> jax.Array:
-    """(B, L, D): what each token takes from the memory.
+    """Attends to the encoder's memory, (B, L, D).
 
     Args:
       x_BLD: normalised residual stream of the decoder.
@@ -180,10 +183,17 @@ def _named(attn_out_BLHK: jax.Array, kernel: Kernel) -> jax.Array:
 def sequence_to_heads(
   q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, bias: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-  """The same arrays, with whole rows of a part of the heads on each device, where rows were split over devices.
+  """Reshards from a part of the sequence on each device to full sequences of a part of the heads (Ulysses).
 
-  An all-to-all, whose opposite follows attention: https://arxiv.org/abs/2309.14509. Packing and masks are then what
-  they are on one device, and every device has as much to do. Key-value heads that are fewer than devices are copied.
+  An all-to-all, reversed after attention: https://arxiv.org/abs/2309.14509. Packing and masks are then those of one
+  device, and all devices have equal work. Key-value heads are copied where there are fewer than devices.
+
+  Args:
+    q_BLHK, k_BSGK, v_BSGK: queries, keys and values.
+    bias: (B or 1, H, L, S), or None.
+
+  Returns:
+    The arguments, resharded; unchanged where no sequence is split.
   """
   if split_over("length") == 1:
     return q_BLHK, k_BSGK, v_BSGK, bias
@@ -197,7 +207,7 @@ def sequence_to_heads(
 
 
 def _query_gain(shape: AttentionShape) -> float:
-  """Queries begin smaller by what a scale of one's own adds, so that scores begin as large as with 1 / sqrt(K).
+  """The factor on the queries' initial weights that offsets a custom scale: scores start as large as with 1 / sqrt(K).
 
   Source: T5, which leaves the scale out of the scores and puts it into the first queries
   (https://github.com/tensorflow/mesh, mesh_tensorflow/transformer/attention.py).
@@ -206,7 +216,7 @@ def _query_gain(shape: AttentionShape) -> float:
 
 
 def _normalised(norm: Norm, x_BLHK: jax.Array) -> jax.Array:
-  """Each head by itself, or all heads of a token together where the norm is as wide as they are."""
+  """Normalizes each head by itself, or all heads of a token together where the norm is that wide."""
   if norm.width == x_BLHK.shape[-1]:
     return norm(x_BLHK)
   B, L, H, K = x_BLHK.shape

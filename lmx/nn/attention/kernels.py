@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Attention kernels: the same function, written for different machines.
+"""Attention kernels: implementations of one function for different machines.
 
 Every row of `KERNELS` computes, for each query head h and its key-value head h * G // H,
 `softmax(softcap(scale * q k^T) + bias over the keys that the mask shows) v`. The softmax is float32 in all of them.
-`reference` is the definition that the others are held to (see kernel_check.py).
+`reference` is the definition that the others are compared with (see kernel_check.py).
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ from lmx.nn.layers.dropout import dropout
 from lmx.parallel.sharding import GPU
 
 Array = jax.Array
-_HIDDEN = -1e30  # A masked score. Finite, so that no NaN can come of it; its exponential is exactly 0.
+_HIDDEN = -1e30  # A masked score. Finite, so that a row without any visible key gives no NaN; its exponential is 0.
 
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-  """What an attention layer asks for beyond softmax(q k^T / sqrt(K)) v; every kernel can scale, not all do the rest.
+  """Options of an attention layer beyond softmax(q k^T / sqrt(K)) v; every kernel can scale, not all do the rest.
 
   Attributes:
     softcap: on the scores; None: off.
@@ -48,7 +48,7 @@ class Extras:
 
   @property
   def special(self) -> frozenset[str]:
-    """Those asked for that a kernel must be able to do."""
+    """The options in use that not every kernel has."""
     asked = {"softcap": self.softcap is not None, "dropout": self.dropout > 0, "bias": self.bias}
     return frozenset(name for name, is_asked in asked.items() if is_asked)
 
@@ -64,7 +64,7 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
 def _reference(
   q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
 ) -> Array:
-  """The plainest possible: float32 at the highest matmul precision, every key-value head repeated."""
+  """The definition: float32 at the highest matmul precision, every key-value head repeated."""
   q, k, v = (x.astype(jnp.float32) for x in (q_BLHK, k_BSGK, v_BSGK))
   repeats = q.shape[2] // k.shape[2]
   k, v = jnp.repeat(k, repeats, axis=2), jnp.repeat(v, repeats, axis=2)
@@ -82,6 +82,7 @@ def _einsum(
   """Matmuls in the compute dtype, key-value heads shared without a copy; does everything, on every machine."""
   B, L, H, K = q_BLHK.shape
   G, S = k_BSGK.shape[2], k_BSGK.shape[1]
+  # Query heads in G groups of R = H / G, one group for each key-value head.
   q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K)
   scores = jnp.einsum("blgrk,bsgk->bgrls", q_BLGRK, k_BSGK, preferred_element_type=jnp.float32)
   scores = soft_cap(scores * extras.score_scale(K), extras.softcap)
@@ -131,7 +132,7 @@ def _mosaic(
 def _splash(
   q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
 ) -> Array:
-  """Splash attention; it knows no prefixes, whose rows go the plain way."""
+  """Splash attention; rows with a prefix, which it cannot mask, use the plain kernel."""
   if mask.key_prefix is not None:
     return _einsum(q_BLHK, k_BSGK, v_BSGK, mask, extras, key)
   return splash_attention(q_BLHK, k_BSGK, v_BSGK, mask, extras.score_scale(q_BLHK.shape[-1]), extras.softcap)
@@ -146,9 +147,9 @@ class Kernel:
       dtype.
     platforms: the backends it runs on; (): all.
     dtypes: the compute dtypes it takes.
-    special: what it can do of `Extras.special`.
-    unpacked_way: it goes another way for rows that are not packed, which needs a check of its own.
-    fused: it is one operation for the compiler, which keeps what its gradient needs.
+    special: the options of `Extras.special` that it has.
+    unpacked_way: it has another code path for rows that are not packed, which is checked separately.
+    fused: it is one operation to the compiler, and saves what its gradient needs.
     head_multiple, head_limit: K must be a multiple of the one and at most the other.
     package: one that must be installed.
   """
@@ -205,7 +206,7 @@ KERNELS: dict[str, Kernel] = {
 PREFERENCE = {
   "cpu": ("cpu", "einsum"),
   "tpu": ("splash", "xla", "einsum"),
-  "gpu": ("cudnn", "xla", "einsum"),  # mosaic is faster on packed rows, but has not run a whole step (tools/bench).
+  "gpu": ("cudnn", "xla", "einsum"),  # mosaic is faster on packed rows, but has not run a complete step (tools/bench).
 }
 KERNEL_CHOICES = ("auto", *KERNELS)
 

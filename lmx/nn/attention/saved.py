@@ -19,6 +19,7 @@ def _attend(q_BGTK: jax.Array, k_BGSK: jax.Array, v_BGSK: jax.Array, seen: jax.A
 
 
 def _forward(q_BGTK: jax.Array, k_BGSK: jax.Array, v_BGSK: jax.Array, seen: jax.Array) -> tuple[Any, Any]:
+  # T = R * L: the queries of the R heads that share a key-value head, one head after the other.
   scores = jnp.einsum("bgtk,bgsk->bgts", q_BGTK, k_BGSK, preferred_element_type=jnp.float32)
   p = jax.nn.softmax(jnp.where(seen, scores, _HIDDEN), axis=-1).astype(q_BGTK.dtype)
   return jnp.einsum("bgts,bgsk->bgtk", p, v_BGSK), (q_BGTK, k_BGSK, v_BGSK, p)
@@ -28,6 +29,7 @@ def _backward(saved: Any, dy_BGTK: jax.Array) -> tuple[Any, Any, Any, Any]:
   q_BGTK, k_BGSK, v_BGSK, p = saved
   dv = jnp.einsum("bgts,bgtk->bgsk", p, dy_BGTK)
   dp = jnp.einsum("bgtk,bgsk->bgts", dy_BGTK, v_BGSK, preferred_element_type=jnp.float32)
+  # The gradient of the softmax: ds = p * (dp - sum(p * dp)).
   weighted = p.astype(jnp.float32) * dp
   ds = (weighted - p * jnp.sum(weighted, axis=-1, keepdims=True)).astype(q_BGTK.dtype)
   dq = jnp.einsum("bgts,bgsk->bgtk", ds, k_BGSK)
@@ -43,7 +45,12 @@ def attend_saving_probabilities(
 ) -> jax.Array:
   """Attention over the keys that `seen` (B or 1, 1, L, S) shows; (B, L, H, K) in q's dtype.
 
-  The query heads that share a key-value head are laid side by side along the length, so that one product serves them.
+  The query heads that share a key-value head are concatenated along the length, so that one product serves them all.
+
+  Args:
+    q_BLHK, k_BSGK, v_BSGK: queries, keys and values in the compute dtype.
+    seen: bool.
+    scale: of the scores.
   """
   B, L, H, K = q_BLHK.shape
   G = k_BSGK.shape[2]

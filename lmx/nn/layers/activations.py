@@ -20,7 +20,7 @@ _CUBIC = 0.044715  # https://arxiv.org/abs/1606.08415, section 2.
 
 
 def _saves_input(function: Elementwise, derivative: Elementwise) -> Elementwise:
-  """`function` with a backward pass that needs the input alone."""
+  """`function` with a backward pass that needs only the input."""
   activation = jax.custom_vjp(function)
   activation.defvjp(lambda x: (function(x), x), lambda x, dy: (dy * derivative(x),))
   return activation

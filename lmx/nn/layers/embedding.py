@@ -73,7 +73,7 @@ class RelativeEmbedding(nnx.Module):
     Args:
       heads: H.
       buckets, limit, both_ways: see `relative_buckets`.
-      scheme: the initialisation.
+      scheme: the initializer.
       rngs: the `params` stream is drawn from.
     """
     self.buckets = buckets

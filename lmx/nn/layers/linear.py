@@ -139,7 +139,7 @@ class Linear(nnx.Module):
     Args:
       inputs, outputs: the dimensions, outermost first.
       bias: whether there is an additive term.
-      scheme: the initialisation.
+      scheme: the initializer.
       dtype: compute dtype.
       rngs: the `params` stream is drawn from.
       residual: this map ends a residual branch (some schemes start it smaller).

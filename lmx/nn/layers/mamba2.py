@@ -25,7 +25,7 @@ from lmx.nn.mixer import MixerSpec
 from lmx.parallel.sharding import constrain
 from lmx.units import StepFlops
 
-# As the authors' code begins (https://github.com/state-spaces/mamba, mamba_ssm/modules/mamba2.py).
+# Initial values as in the authors' code (https://github.com/state-spaces/mamba, mamba_ssm/modules/mamba2.py).
 STEP_RANGE, STEP_FLOOR = (1e-3, 1e-1), 1e-4
 RATE_RANGE = (1.0, 16.0)
 
@@ -39,7 +39,7 @@ class MambaShape:
     heads: H; heads * head_width is the inner width.
     head_width: P, channels of a head.
     state: S, numbers that each channel remembers.
-    groups: heads share writes and reads in so many groups; divides heads.
+    groups: number of groups of heads that share writes and reads; divides heads.
     conv: W, tokens that the causal convolution sees.
     chunk: tokens computed in parallel at once; the result doesn't depend on it.
     norm_eps: of the norm before the output projection.
@@ -72,7 +72,7 @@ class MambaShape:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MambaState:
-  """What the mixers of all layers remember of a document.
+  """The state of the mixers of all layers after some tokens of a document.
 
   Attributes:
     windows: the last W - 1 inputs of each convolution, compute dtype: "value" (N, B, W - 1, H, P), "write" and "read"
@@ -85,7 +85,13 @@ class MambaState:
 
   @classmethod
   def empty(cls, shape: MambaShape, layers: int, batch: int, dtype: Any) -> "MambaState":
-    """The state before the first token."""
+    """The state before the first token: zeros.
+
+    Args:
+      shape: of one mixer.
+      layers, batch: N and B.
+      dtype: of the convolutions' windows.
+    """
     before = (layers, batch, shape.conv - 1)
     widths = {"value": (shape.heads, shape.head_width), **dict.fromkeys(("write", "read"), (shape.groups, shape.state))}
     windows = {name: jnp.zeros((*before, *width), dtype) for name, width in widths.items()}
@@ -133,7 +139,7 @@ class Convolution(nnx.Module):
 
 
 class PerHead(nnx.Module):
-  """One number for each head, (H,) float32; called a scale, so that weight decay leaves it alone."""
+  """One number for each head, (H,) float32; named scale, so that weight decay skips it."""
 
   def __init__(self, values: jax.Array):
     self.scale = nnx.Param(values, axes=("heads",))
@@ -156,7 +162,7 @@ class GatedNorm(nnx.Module):
 class Mamba2(nnx.Module):
   """The mixer. Projections and convolutions compute in `dtype`; steps, decays, states and the norm in float32.
 
-  The names beside those of Hugging Face's Mamba2: in_proj is gate, value, write, read, step one after the other
+  Names compared with Hugging Face's Mamba2: in_proj is gate, value, write, read, step one after the other
   (heads and their channels unfolded), conv1d is value_conv, write_conv, read_conv; dt_bias is step.bias, A_log
   log_rate.scale, D skip.scale, norm.weight norm.scale, out_proj out.
   """
@@ -188,15 +194,15 @@ class Mamba2(nnx.Module):
   ) -> tuple[jax.Array, MambaState | None]:
     """Mixes tokens along the length; arguments as in `Attention.__call__`, no dropout inside.
 
-    Without a cache the state begins anew at each change of segment id. With one, a row is one document that goes on,
-    and tokens of segment 0, at its end, leave the state as it was.
+    Without a cache the state is reset at each change of segment id. With one, a row continues one document, and tokens
+    of segment 0, at its end, leave the state unchanged.
     """
     del key
     segments_BL = context.segment_ids
     before = None if cache is None else cache.read(layer)
     offsets_BL = segment_positions(segments_BL) if cache is None and segments_BL is not None else None
     value_BLHP, write_BLGS, read_BLGS = self.value(x_BLD), self.write(x_BLD), self.read(x_BLD)
-    inputs = {  # Whole rows, of a part of the heads.
+    inputs = {  # Full rows of a part of the heads on each device: the scan runs along the row.
       "value": constrain(value_BLHP, "batch", None, "mixed_heads", "head_width"),
       "write": constrain(write_BLGS, "batch", None, "groups", "state"),
       "read": constrain(read_BLGS, "batch", None, "groups", "state"),
@@ -207,7 +213,7 @@ class Mamba2(nnx.Module):
       convolved[name] = convolution(inputs[name], window, offsets_BL)
     value_BLHP = constrain(convolved["value"], "batch", None, "mixed_heads", "head_width")
     step_BLH = constrain(jax.nn.softplus(self.step(x_BLD)), "batch", None, "mixed_heads")
-    if segments_BL is not None:
+    if segments_BL is not None:  # A step of 0 neither decays the state nor writes to it.
       step_BLH = jnp.where(segments_BL[..., None] > 0, step_BLH, 0)
     y_BLHP, state = chunked_scan(
       value_BLHP,
@@ -261,7 +267,7 @@ def chunked_scan(
     step_BLH: float32, at least 0; a step of 0 leaves the state as it was.
     rate_H: positive decay per unit of step.
     write_BLGS, read_BLGS: heads share them in G groups.
-    runs_BL: int32, not falling along L: where it grows, the state begins at zero again. None: nowhere.
+    runs_BL: int32, non-decreasing along L: where it grows, the state is reset to zero. None: nowhere.
     state_BHPS: the state before the first token; None: zeros.
     chunk: tokens computed in parallel.
   """
@@ -272,6 +278,7 @@ def chunked_scan(
   runs_BL = jnp.zeros((B, L), jnp.int32) if runs_BL is None else runs_BL
   state = jnp.zeros((B, H, P, S), jnp.float32) if state_BHPS is None else state_BHPS
 
+  # Dimensions: C chunks of Q tokens (q: the token that reads, k: the token that writes), G groups of R = H / G heads.
   def cut(x: jax.Array, *shape: int, mode: str = "constant") -> jax.Array:  # (B, L, ...) to (B, C, Q, ...)
     x = jnp.pad(x, ((0, 0), (0, chunks * Q - L), *[(0, 0)] * (x.ndim - 2)), mode=mode)
     return x.reshape(B, chunks, Q, *shape)
@@ -283,12 +290,14 @@ def chunked_scan(
 
   index = jnp.arange(Q)
   seen = (runs[:, :, :, None] == runs[:, :, None]) & (index[:, None] >= index[None])[None, None]
-  # The logarithm of the decay since the chunk or the run began. A sum over its own run's tokens alone: differences of
-  # one sum over all would let rounding, and gradients as small, pass between runs.
+  # The logarithm of the decay since the chunk or the run began, summed over the tokens of the same run only: with
+  # differences of one cumulative sum over all tokens, rounding errors (and gradients of that size) would leak between
+  # runs.
   rates = -step * rate_H.reshape(1, 1, 1, G, H // G)
   fallen = jnp.einsum("bcqk,bckgr->bcqgr", seen.astype(jnp.float32), rates, precision=jax.lax.Precision.HIGHEST)
   between = fallen[:, :, :, None] - fallen[:, :, None]
   decay = jnp.exp(jnp.where(seen[..., None, None], between, -jnp.inf))
+  # Inside a chunk this is attention without a softmax: reads are queries, writes are keys, decay weighs their scores.
   weights = jnp.einsum("bcqgs,bckgs->bcqkg", read, write)[..., None] * decay
   y = jnp.einsum("bcqkgr,bckgrp->bcqgrp", weights, value)
 
@@ -300,7 +309,7 @@ def chunked_scan(
 def _carry_between(
   write: jax.Array, read: jax.Array, value: jax.Array, fallen: jax.Array, runs: jax.Array, state: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """What each chunk reads of the state it begins with, (B, C, Q, G, R, P), and the state after the last.
+  """The part of y that comes from the state before each chunk, (B, C, Q, G, R, P), and the state after the last chunk.
 
   Args:
     write, read: (B, C, Q, G, S).
@@ -311,8 +320,9 @@ def _carry_between(
   """
   last, ended = runs[:, :, -1], fallen[:, :, -1]
   to_end = jnp.where((runs == last[..., None])[..., None, None], ended[:, :, None] - fallen, -jnp.inf)
+  # What a chunk's tokens add to the state at its end: only those of the run that is current there.
   added = jnp.einsum("bckgs,bckgr,bckgrp->cbgrps", write, jnp.exp(to_end), value)
-  first = jnp.pad(last[:, :-1], ((0, 0), (1, 0)))  # The run that each chunk goes on with.
+  first = jnp.pad(last[:, :-1], ((0, 0), (1, 0)))  # The run that continues from the chunk before.
   kept = jnp.where((last == first)[..., None, None], jnp.exp(ended), 0)
 
   def over_chunk(state: jax.Array, chunk: Any) -> tuple[Any, Any]:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Where a token stands: offsets within a packed segment, rotary embeddings, sinusoids, and buckets of distances."""
+"""Token positions: offsets within a packed segment, rotary embeddings, sinusoids, and buckets of distances."""
 
 import math
 from collections.abc import Callable
@@ -105,7 +105,7 @@ def rotate_by_product(x_BLHK: jax.Array, rotary: Rotary) -> jax.Array:
 
   Halves of a head are narrower than a TPU's vector registers: splitting and joining them costs more there than a
   product does (an 8B decoder's query projection with its rotation: 4.5 Mcycles instead of 6.1, forward and backward,
-  compiled for TPU7x by a script that is not kept). For bfloat16 alone: a TPU rounds float32 operands of products.
+  compiled for TPU7x by a script that is not kept). For bfloat16 only: a TPU rounds float32 operands of products.
   """
   cos, sin = (table[:, :, None, :] for table in rotary)
   width = x_BLHK.shape[-1]

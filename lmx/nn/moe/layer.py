@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A mixture of experts in the place of the MLP: each token goes through a few of E gated MLPs, and none is dropped.
+"""Mixture-of-experts layer, in place of the MLP: each token goes through a few of E gated MLPs; none is dropped.
 
 Sources: https://arxiv.org/abs/1701.06538 (the idea), https://arxiv.org/abs/2401.04088 (Mixtral: softmax over all
 experts, the weights of the chosen ones add up to 1), https://arxiv.org/abs/2211.15841 (no token is dropped: tokens are
-sorted by expert, and each expert multiplies as many as it was given). How tokens get to their experts, on one device
-or on several, is in dispatch.py.
+sorted by expert, and each expert multiplies its own). The dispatch of tokens to experts, on one device or several, is
+in dispatch.py.
 """
 
 import dataclasses
@@ -119,7 +119,7 @@ class MixtureOfExperts(nnx.Module):
     weights = [(kernel.astype(self.dtype), _DOWN if name == "down" else _UP) for name, kernel in kernels.items()]
 
     run = run_experts
-    if split_over("expert") > 1:  # Each device has some of the experts, and mostly rows of its own, too.
+    if split_over("expert") > 1:  # Each device has some of the experts, and mostly its own rows, too.
       run = run_own_experts if B % split_over("batch") else run_shared_out
 
     def local(x: jax.Array, weights: jax.Array, chosen: jax.Array, *kernels_here: jax.Array) -> jax.Array:
