@@ -105,6 +105,17 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochStats) -> RowShape
   )
 
 
+def make_policy(config: ConfigDict, accept_other_data: bool) -> Policy:
+  """The handling of bad steps and changed data, and the writers of metrics."""
+  return Policy(
+    nonfinite=config.train.nonfinite,
+    max_skipped=config.train.max_skipped,
+    tensorboard=config.log.tensorboard,
+    wandb_project=config.log.wandb_project,
+    accept_other_data=accept_other_data,
+  )
+
+
 # ---------------------------------------------------------------- the two ways in
 
 
@@ -313,11 +324,5 @@ def build(
     cadence=make_intervals(config, pace),
     samples=Samples(evaluation.prompts, evaluation.sample_tokens, evaluation.temperature),
     saving=Saving(saving.keep_last, saving.keep_best, saving.start_from),
-    policy=Policy(
-      nonfinite=config.train.nonfinite,
-      max_skipped=config.train.max_skipped,
-      tensorboard=config.log.tensorboard,
-      wandb_project=config.log.wandb_project,
-      accept_other_data=accept_other_data,
-    ),
+    policy=make_policy(config, accept_other_data),
   )
