@@ -3,12 +3,13 @@
 
 | code | meaning |
 |---|---|
-| 0 | done; a run that a signal stopped was saved, and the same command resumes it |
+| 0 | done: a run has reached its end |
 | 1 | an unexpected error, with its traceback |
 | 2 | a mistake in the input: the message says which, starting again does not help |
 | 74 | the disk is full, read-only or has lost files: the same command resumes the run when that is cured |
 | 75 | another process of the run was lost, stopped or never started: start all of them again |
 | 78 | the processes of a run were started with different configs, code, tokenizers or data |
+| 85 | a signal stopped a run and it was saved: the same command resumes it |
 | 130, 143 | Ctrl-C, SIGTERM: there was nothing new to save, or it was the second one |
 
 When one process of several ends with a code other than 0, the others end with the same one. Imports no jax.
@@ -28,6 +29,7 @@ MISTAKE = 2
 STORAGE = 74  # EX_IOERR of sysexits.h.
 LOST_PROCESS = 75  # EX_TEMPFAIL of sysexits.h: trying again may succeed.
 DIFFERENT_PROCESSES = 78  # EX_CONFIG of sysexits.h.
+SAVED = 85  # What HTCondor's self-checkpointing jobs end with.
 SIGNALLED = 128  # Plus the signal's number, as shells count.
 INTERRUPTED = SIGNALLED + 2
 
@@ -35,7 +37,7 @@ T = TypeVar("T")
 _PATIENCE = 3.0  # Seconds that each last errand may take: a disk or another process may be what hangs.
 _ending = threading.Lock()
 _saved: list[Callable[[], str]] = []
-_farewells: list[Callable[[int, str], None]] = []
+_farewells: dict[str, Callable[[int, str], None]] = {}
 
 
 def code_of(error: BaseException) -> int:
@@ -56,9 +58,16 @@ def say_what_is_saved_by(sentence: Callable[[], str]) -> None:
   _saved[:] = [sentence]
 
 
-def before_leaving(farewell: Callable[[int, str], None]) -> None:
-  """Calls `farewell(code, message)` whenever this process ends by `leave`, for the other processes of the run."""
-  _farewells[:] = [farewell]
+def before_leaving(farewell: Callable[[int, str], None] | None, name: str = "processes") -> None:
+  """Calls `farewell(code, message)` whenever this process ends by `leave`; None: no more.
+
+  Args:
+    farewell: for the other processes of the run, or whoever watches it.
+    name: of the farewell; a later one of the same name takes its place.
+  """
+  _farewells.pop(name, None)
+  if farewell is not None:
+    _farewells[name] = farewell
 
 
 def safe() -> str:
@@ -76,7 +85,7 @@ def leave(code: int, text: str) -> NoReturn:
       threading.Event().wait(60)  # The thread that came first is ending the process.
   _within_patience(sys.stdout.flush)  # The main thread may hold its lock.
   os.write(2, f"\n{text}\n".encode(errors="replace"))
-  _within_patience(lambda: [farewell(code, text) for farewell in _farewells])
+  _within_patience(lambda: [farewell(code, text) for farewell in list(_farewells.values())])
   os._exit(code)
 
 

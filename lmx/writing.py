@@ -9,6 +9,8 @@ from pathlib import Path
 from lmx.errors import StorageError
 from lmx.units import human_bytes
 
+PARTIAL = ".partial"  # A name's ending while its file or folder is not complete.
+
 
 class WriteError(StorageError):
   """Something could not be written: the disk or a quota is full, or the folder may only be read or is gone."""
@@ -48,3 +50,10 @@ def write_errors(
     yield
   except OSError as error:
     raise kind(cannot_write(path, error, subject=subject, after=after(), fix=fix())) from error
+
+
+def write_whole(file: Path, text: str) -> None:
+  """Writes a text file that appears complete or not at all, whenever the process is killed or the disk is full."""
+  partial = file.with_name(f"{file.name}{PARTIAL}")
+  partial.write_text(text, encoding="utf-8")
+  partial.replace(file)

@@ -23,6 +23,7 @@ from lmx.versions import FIX, version_problems
 # Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help).
 COMMANDS = {
   "train": ("lmx.cli.train", "train a model, or resume a run"),
+  "sweep": ("lmx.cli.sweep", "train once for each combination of some keys, or search for the best"),
   "evaluate": ("lmx.cli.evaluate", "validation loss and bits per byte of a run"),
   "generate": ("lmx.cli.generate", "generate text with a run"),
   "predict": ("lmx.cli.predict", "run a fine-tuned model over a file"),
@@ -37,7 +38,7 @@ COMMANDS = {
   "doctor": ("lmx.cli.doctor", "diagnose the installation"),
 }
 # Commands that work when the installed packages don't fit each other.
-_WITHOUT_JAX = ("config", "plot", "doctor")
+_WITHOUT_JAX = ("config", "plot", "doctor", "sweep")
 
 
 def usage() -> str:

@@ -4,10 +4,10 @@
 A run is a folder; starting the same command again resumes where it stopped. Ctrl-C and SIGTERM save and stop; where
 there is nothing new to save (before the first step), and the second time, they stop at once.
 
-Exit codes: 0 the run is finished, or a signal stopped it and it was saved; 2 a mistake in the input; 74 a disk is
-full, read-only or lost files (the run resumes once that is cured); 75 another process of the run was lost, stopped or
-never started (start all again); 78 the processes were started with different configs, code or data; 130 and 143 stopped
-at once by Ctrl-C, by SIGTERM; 1 anything unexpected.
+Exit codes: 0 the run is finished; 85 a signal stopped it and it was saved (the same command resumes it); 2 a mistake
+in the input; 74 a disk is full, read-only or lost files (the run resumes once that is cured); 75 another process of the
+run was lost, stopped or never started (start all again); 78 the processes were started with different configs, code or
+data; 130 and 143 stopped at once by Ctrl-C, by SIGTERM; 1 anything unexpected.
 
 Several processes on one or many machines make one run: start the same command in each, with the same --coordinator
 and --process-count and its own --process-index, and a --workdir that all of them see. Process 0 prints. When one
@@ -22,7 +22,7 @@ from contextlib import nullcontext
 
 from lmx.cli.arguments import add_config
 from lmx.cli.given_config import checked_config, working_directory
-from lmx.exits import DONE, SIGNALLED, leave, safe
+from lmx.exits import DONE, SAVED, SIGNALLED, leave, safe
 from lmx.parallel.signals import StopSignals, say_stopping
 from lmx.storage import naming_disk_errors, quiet_background
 from lmx.training.run_lock import RunLock
@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
       loop = importlib.import_module("lmx.run.loop")
       overrides = (f"--config.{text}" for text in args.overrides)
       command = shlex.join(["lmx", "train", f"--config={args.config}", *overrides])
-      loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command), stop,
-                 strict=args.strict, lock=lock)  # fmt: skip
-  return DONE
+      result = loop.train(build.build(config, workdir, accept_other_data=args.accept_changes, command=command), stop,
+                          strict=args.strict, lock=lock)  # fmt: skip
+  return DONE if result.finished else SAVED
 
 
 def stop_at_once(number: int, name: str) -> None:

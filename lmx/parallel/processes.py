@@ -284,7 +284,7 @@ def _coordinator_is_lost(*status: Any) -> None:
   """What jax calls when process 0 does not answer any more."""
   if _over.is_set():
     os._exit(DONE)  # Process 0 has left before this one had finished leaving.
-  before_leaving(lambda code, text: None)  # There is nothing left to tell the others by.
+  before_leaving(None)  # There is nothing left to tell the others by.
   leave(LOST_PROCESS, f"error: process 0 of {distributed.global_state.num_processes}, through which the others find "
                       f"each other, ended or does not answer. {safe()} {_FIX}")  # fmt: skip
 

@@ -36,15 +36,16 @@ from lmx.run.report import (
   heldout_line,
   introduce,
   progress_note,
+  say,
   say_finished_before,
   say_start,
-  say_warning,
   show_samples,
   write_plot,
   write_samples,
 )
 from lmx.run.same_run import check_same_run
 from lmx.run.saving import RunSaver, what_is_saved
+from lmx.run.status import RunStatus, note_finished, noting_status
 from lmx.training.checkpoint import Checkpointer
 from lmx.training.checkpoint_choice import set_aside_damaged
 from lmx.training.diagnosis import diagnose
@@ -101,6 +102,7 @@ def train(
   sampled = bool(experiment.samples.prompts) and experiment.objective.reports_bits_per_byte and jax.process_count() == 1
   step = finished_step(experiment.run_dir, experiment.cadence.total, sampled=sampled)
   if step is not None:
+    note_finished(experiment.run_dir, step, experiment.cadence.total)
     say_finished_before(out, experiment, step)
     return TrainResult(step, True, None)
   use_compilation_cache(experiment.compilation_cache)
@@ -111,9 +113,10 @@ def train(
         lock = stack.enter_context(RunLock(experiment.run_dir))
     write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels,
                     origin=experiment.saving.start_from)  # fmt: skip
+    status = stack.enter_context(noting_status(experiment.run_dir, experiment.cadence.total))
     introduce(out, experiment, experiment.network.spec.check_kernels(jax.default_backend()))
     signals = stop or StopSignals(say_stopping)
-    run = stack.enter_context(open_run(experiment, out, signals, lock, strict=strict))
+    run = stack.enter_context(open_run(experiment, out, signals, lock, status, strict=strict))
     while run.step < experiment.cadence.total and not run.asked_to_stop():
       batch = run.draw()
       with jax.transfer_guard("disallow"):  # Nothing else goes to or from the devices but on purpose.
@@ -146,7 +149,7 @@ def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
 
 @contextlib.contextmanager
 def open_run(
-  x: Experiment, out: Console, stop: StopSignals, lock: RunLock | None = None, *, strict: bool = False
+  x: Experiment, out: Console, stop: StopSignals, lock: RunLock | None, status: RunStatus, *, strict: bool = False
 ) -> Iterator["Run"]:
   """Opens a run's files, finds where it continues, and closes everything at the end, also after an error."""
   if is_first_process():
@@ -172,7 +175,7 @@ def open_run(
       stack.callback(writer.close)
     if not stop.is_open:
       stack.enter_context(stop)
-    run = Run(x, out, checkpointer, loader, heldout, writer, stop, lock)
+    run = Run(x, out, checkpointer, loader, heldout, writer, stop, lock, status)
     run.begin()
     stack.callback(run.bar.close)
     yield run
@@ -195,9 +198,10 @@ class Run:
     heldout: EvalBatches,
     writer: MetricsWriter | None,
     stop: StopSignals,
-    lock: RunLock | None = None,
+    lock: RunLock | None,
+    status: RunStatus,
   ):
-    self._x, self._out, self._stop, self._together = x, out, stop, StopTogether()
+    self._x, self._out, self._stop, self._together, self._status = x, out, stop, StopTogether(), status
     self._checkpointer, self._loader, self._heldout_batches, self._writer = checkpointer, loader, heldout, writer
     self._saving = RunSaver(x, checkpointer, writer, lock, lambda text: self.bar.say(text))
     network = x.network
@@ -236,8 +240,9 @@ class Run:
       self._writer.truncate_after(self.step)
     write_run_files(x.run_dir, x.config_json, x.tokenizer, x.labels, new_config=True)
     say_start(self._out, start, self.step, verdict)
+    say(self._out, self._status.goodput())
     if self._writer is not None and start.extra is not None:
-      say_warning(self._out, check_records(self._writer, start.extra, self.step))
+      say(self._out, check_records(self._writer, start.extra, self.step))
     self.bar: Reporter = reporter(self._out, "step", x.cadence.total, self.step, "compiling")
 
   # ---------------------------------------------------------------- the loop's verbs
@@ -296,6 +301,7 @@ class Run:
     if is_first_process():
       plot = write_plot(self._x, self._baseline)
       finish(self._out, self._x, self.step, self._meter.seconds, self._evaluated, plot, finished=finished)
+    self._status.end(self.step, self._meter.seconds, finished=finished, why=self._stop.requested or "another process")
     return TrainResult(self.step, finished, self._evaluated)
 
   # ---------------------------------------------------------------- parts of them
@@ -326,6 +332,7 @@ class Run:
       values["bits_per_byte"] = bits_per_byte(values["nll"], ratio)
     if self._writer is not None:
       self._writer.write(step, values)
+    self._status.trained(step, self._meter.seconds)
     self.bar.update(step, progress_note(values))
 
   def _what_diverged(self, batch: dict[str, jax.Array]) -> str:

@@ -103,7 +103,7 @@ def say_start(out: Console, start: InitialState, step: int, verdict: str) -> Non
     out.print(note, markup=False)
 
 
-def say_warning(out: Console, text: str) -> None:
+def say(out: Console, text: str) -> None:
   """Prints a line unless it is empty."""
   if text:
     out.print(text, markup=False)

@@ -16,10 +16,9 @@ from lmx.training.checkpoint_choice import fix_of_disk, newest_good_step, whole_
 from lmx.training.metrics import FILE as METRICS_FILE
 from lmx.training.metrics import MetricsWriter
 from lmx.training.run_lock import RunLock
-from lmx.writing import WriteError, cannot_write
+from lmx.writing import PARTIAL, WriteError, cannot_write, write_whole
 
 CHECKPOINT_DIR, SAMPLE_DIR = "checkpoints", "samples"
-PARTIAL = ".partial"  # A name's ending while its file or folder is not whole.
 
 
 def samples_file(run_dir: Path, step: int) -> Path:
@@ -148,10 +147,3 @@ def _take_along(source: Path, target: Path) -> bool:
     partial.replace(target)
     return True
   return False
-
-
-def write_whole(file: Path, text: str) -> None:
-  """Writes a text file that appears whole or not at all, whenever the process is killed or the disk is full."""
-  partial = file.with_name(f"{file.name}{PARTIAL}")
-  partial.write_text(text, encoding="utf-8")
-  partial.replace(file)
