@@ -121,7 +121,7 @@ def keys() -> Section:
   # Weight of log(Z)^2 of the router (https://arxiv.org/abs/2202.08906).
   model.router_z = key(0.001, ">= 0", read_by="experts")
   # What mixes tokens along the length: attention, or mamba2 (https://arxiv.org/abs/2405.21060).
-  model.mixer = key("attention", "rows of lmx.models.parts.MIXERS")
+  model.mixer = key("attention", "rows of lmx.nn.mixers.MIXERS")
   model.mamba_state = key(128, ">= 1", read_by="mixer")  # Size of the state of each channel of a Mamba-2 head.
   model.mamba_head_width = key(64, ">= 1", read_by="mixer")  # Channels of a head.
   model.mamba_expand = key(2, ">= 1", read_by="mixer")  # Inner width over width.

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from laws import assert_law_catches
 
+from lmx import exits
 from lmx.cli import main
 from lmx.config import loading as configs
 from lmx.errors import LmxError
+from lmx.parallel.compiler_options import TPU_OPTIONS, VMEM
+from lmx.versions import TESTED_LIBTPU
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -180,3 +183,28 @@ def test_the_two_commands_at_the_top_are_what_continuous_integration_runs(name):
   assert match, f"README.md lacks the marked command {name}"
   assert match.start() < text.index("\n## "), "it stands at the top"
   assert f"readme {name})" in (ROOT / ".ci" / "run").read_text()
+
+
+# ---------------------------------------------------------------- numbers that the code has too
+
+
+def cells(page: str, first: str) -> list[str]:
+  """The cells after the first one in the row of a page's table that starts with it."""
+  row = re.search(rf"^\| {re.escape(first)}.*$", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+  assert row, f"docs/{page} has no row {first!r}"
+  return [cell.strip() for cell in row[0].strip("|").split("|")][1:]
+
+
+def test_the_table_of_exit_codes_has_every_code():
+  table = (ROOT / "docs" / "checkpoints.md").read_text().partition("| code | meaning |")[2].partition("\n\n")[0]
+  found = {int(code) for row in table.splitlines()[2:] for code in re.findall(r"\d+", row.split("|")[1])}
+  codes = {exits.DONE, exits.FAILED, exits.MISTAKE, exits.STORAGE, exits.LOST_PROCESS, exits.DIFFERENT_PROCESSES}
+  assert found == codes | {exits.INTERRUPTED, exits.SIGNALLED + 15}
+
+
+def test_the_page_of_tpus_has_the_tested_versions_and_the_vector_memory_of_the_options():
+  text = (ROOT / "docs" / "tpu.md").read_text()
+  assert [pair for pair in TESTED_LIBTPU.items() if "| {} | {} |".format(*pair) not in text] == []
+  memory = cells("tpu.md", "vector memory of one operation")[-5:]
+  options = [table[VMEM].value // 1024 if VMEM in table else "libtpu's" for table in TPU_OPTIONS.values()]
+  assert memory == [str(option) for option in options]

@@ -1,16 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Train a model once for each combination of some keys, or search for the best.
-
-lmx sweep --sweep.optimizer.peak_lr=1e-3,2e-3,4e-3 --sweep.model.layers=2,4      all 6 combinations
-lmx sweep --sweep.model.layers+model.width=2:128,4:256                           keys that change together
-lmx sweep --sweep.optimizer.peak_lr=log(1e-4,1e-2) --search=tpe --trials=20      a search, by Optuna
-lmx sweep --sweep=experiments/mine/sweep.py                                      the trials that sweep() returns
-lmx sweep show sweeps/cpu                                                        the table and the page
-
-Every trial is a run in WORKDIR/trials. Started again, the same command resumes the sweep where it was; several
-commands, on several machines that share the folder, divide the trials among them. sweep() in a Python file returns a
-list of {key: value}, or as sweep(trial) draws one from Optuna's trial.
-"""
+"""`lmx sweep`: many runs that differ in some keys of the config, and what came of them."""
 
 import argparse
 import importlib.metadata
@@ -22,51 +11,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmx.cli.arguments import add_config
-from lmx.cli.given_config import checked_config
 from lmx.config.loading import sweep_of_file
 from lmx.console import console
 from lmx.errors import LmxError, choose
 from lmx.exits import DONE, SAVED
 from lmx.parallel.signals import StopSignals
+from lmx.storage import write_atomically
 from lmx.sweep.folder import FAILED, RESET, SweepFolder
 from lmx.sweep.page import write_page
 from lmx.sweep.results import as_csv, as_text, closing, read_results, rows, sorted_rows
 from lmx.sweep.runner import ListSource, Runner, TrialSource, slots, train_command
-from lmx.sweep.search import SEARCHES, Search, Suggest, check_axes, pruning_note, suggest_from
+from lmx.sweep.search import Search, Suggest, check_axes, pruning_note, suggest_from
 from lmx.sweep.space import Axis, keys_of, listed, parse_axis, product
 from lmx.sweep.trial import check_trials, named
 from lmx.versions import version_problems
-from lmx.writing import write_whole
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  add_config(parser)
-  parser.add_argument("show", nargs="*", metavar="show FOLDER", help="show a sweep instead of running one")
-  parser.add_argument("--axis", action="append", default=[], dest="axes", help=argparse.SUPPRESS)  # --sweep.KEY=VALUES
-  parser.add_argument("--sweep", metavar="FILE.py",
-                      help="a file whose sweep() returns the trials (default: the config file's)")  # fmt: skip
-  parser.add_argument("--workdir", metavar="FOLDER", help="the sweep's folder (default: sweeps/<config.name>)")
-  parser.add_argument("--search", choices=SEARCHES, help="draw trials instead of trying all combinations")
-  parser.add_argument("--trials", type=int, metavar="N", help="how many a search draws in all")
-  parser.add_argument("--seed", type=int, default=0, help="of a search's draws (default: 0)")
-  parser.add_argument("--metric", default="heldout_loss", help="a number of metrics.jsonl (default: heldout_loss)")
-  parser.add_argument("--mode", choices=("min", "max"), default="min", help="what is better (default: min)")
-  parser.add_argument("--jobs", type=int, metavar="N", help="trials at once (default: one for each GPU, or 1)")
-  parser.add_argument(
-    "--retries", type=int, default=1, help="how often a trial that failed is started again (default: 1)"
-  )
-  parser.add_argument("--preemptions", type=int, default=20, help="how often one that was killed resumes (default: 20)")
-  parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
-  parser.add_argument("--dry-run", action="store_true", help="print the trials' commands, and start nothing")
-  parser.add_argument("--sort", help="show: the column to sort by (default: the metric)")
-  parser.add_argument("--csv", action="store_true", help="show: print the table as CSV")
 
 
 def run(args: argparse.Namespace) -> int:
   if args.show:
     return show(args)
-  config = checked_config(args)
+  config = args.config_values
   folder = SweepFolder(Path(args.workdir).expanduser() if args.workdir else Path("sweeps") / config.name)
   check_numbers(args)
   out = console()
@@ -97,10 +61,6 @@ def run(args: argparse.Namespace) -> int:
 
 def check_numbers(args: argparse.Namespace) -> None:
   """Raises LmxError for flags that don't fit each other."""
-  for name, least in (("jobs", 1), ("trials", 1), ("retries", 0), ("preemptions", 0)):
-    value = getattr(args, name)
-    if value is not None and value < least:
-      raise LmxError(f"--{name}: got {value}. Allowed: a whole number of at least {least}.")
   if args.search and args.trials is None:
     raise LmxError("--search: how many trials? Fix: --trials=20")
   if args.trials is not None and not args.search:
@@ -182,7 +142,7 @@ def run_trials(args: argparse.Namespace, folder: SweepFolder, source: TrialSourc
     done = runner.run()
   results = read_results(folder)
   write_page(folder, results)
-  write_whole(folder.path / "sweep.csv", as_csv(results))
+  write_atomically(folder.path / "sweep.csv", as_csv(results))
   out.print("\n" + as_text(results, rows(results)) + "\n", markup=False)
   for line in closing(results, folder):
     out.print(line, markup=False)

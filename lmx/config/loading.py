@@ -69,7 +69,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     overrides: "optimizer.peak_lr=3e-4", in order.
 
   Raises:
-    ConfigError: with every unknown key, wrong type and bad file found. Values are judged by `check`, not here.
+    ConfigError: with every unknown key, wrong type and bad file found. `check` checks values, not this.
   """
   config, problems = try_load(path, overrides)
   if problems:
@@ -92,7 +92,7 @@ def try_load(path: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, list
 
 
 def check(config: ConfigDict) -> list[str]:
-  """Everything that is wrong with the values of a well-typed config, by themselves; an empty list when nothing is."""
+  """Everything that is wrong with the values of a well-typed config, without jax; [] when nothing is."""
   return [*config_check.check(config), *unread(flatten(config), flatten(_fresh_base()))]
 
 
@@ -163,7 +163,7 @@ def _is_section(value: Any) -> bool:
 
 
 def _leaves(config: Any, base: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-  """(dotted key, value) of everything in `config`; goes into what is a section here or in the base."""
+  """(dotted key, value) of everything in `config`; descends into sections of it or of the base."""
   for name, value in config.items():
     known = base[name] if _is_section(base) and name in base else None
     if _is_section(value) and (known is None or _is_section(known)):
@@ -297,7 +297,7 @@ def _is_literal(text: str, kind: type) -> bool:
 
 
 def _parse(text: str, kind: type) -> Any:
-  """The value a piece of text stands for, or the text itself when it is not of that kind (then `_typed` complains)."""
+  """The value that a text stands for, or the text itself when it is not of that kind (then `_typed` raises)."""
   if kind is str:
     return text
   if kind is bool:

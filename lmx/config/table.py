@@ -72,6 +72,11 @@ def keys_taken(function: Callable[..., Any]) -> tuple[str, ...]:
   return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
 
 
+def default(name: str) -> Any:
+  """base.py's default of a key, by its dotted name, for records that functions other than a config's make."""
+  return keys()[name].default
+
+
 def defaults(section: str, names: Iterable[str]) -> dict[str, Any]:
   """{name: base.py's default} of some keys of a section."""
   return {name: keys()[f"{section}.{name}"].default for name in names}

@@ -11,7 +11,7 @@ from lmx.config.loading import base_config, flatten
 from lmx.config.table import keys
 from lmx.config.unread import unread_by_row
 from lmx.models import MODELS
-from lmx.models.parts import MIXERS
+from lmx.nn.mixers import MIXERS
 from lmx.objectives import OBJECTIVES
 from lmx.optim.optimizers import OPTIMIZERS
 
@@ -20,7 +20,7 @@ def rows() -> dict[str, dict[str, Collection[str]]]:
   """{the key that chooses a row: {row: the keys of its section that the row reads}}."""
   return {
     "model.family": {name: spec_fields(row.spec) for name, row in MODELS.items()},
-    "model.mixer": _mixers(),
+    "model.mixer": {name: row.keys for name, row in MIXERS.items()},
     "objective.name": {name: row.reads for name, row in OBJECTIVES.items()},
     "optimizer.name": {name: row.hyperparameters for name, row in OPTIMIZERS.items()},
   }
@@ -29,13 +29,6 @@ def rows() -> dict[str, dict[str, Collection[str]]]:
 def spec_fields(spec: type[Any]) -> set[str]:
   """The names of a spec's fields."""
   return {field.name for field in dataclasses.fields(spec)}
-
-
-def _mixers() -> dict[str, Collection[str]]:
-  """Mixer -> the keys that its row names; a row that names none yet reads all that mixers may read."""
-  may = [name.rpartition(".")[2] for name, entry in keys().items()
-         if any(reader.chooser == "model.mixer" for reader in entry.readers)]  # fmt: skip
-  return {name: getattr(row, "keys", () if name == "attention" else may) for name, row in MIXERS.items()}
 
 
 def unread_keys(config: ConfigDict, *choosers: str) -> list[str]:

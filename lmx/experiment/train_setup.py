@@ -1,8 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From a config to a model on a mesh with its optimizer: everything of an experiment but text and numbers.
-
-With lmx/config/loading.py and lmx/experiment/build.py, this is where an experiment config is read.
-"""
+"""Building the model, mesh, optimizer and step options of an experiment from its config: all but data and weights."""
 
 import dataclasses
 import math
@@ -33,7 +30,7 @@ from lmx.optim.rules import rate_multipliers
 from lmx.optim.schedules import make_schedule
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
-from lmx.training.checkpoint import restore_model
+from lmx.training.checkpoint_reading import restore_model
 from lmx.training.initialize import MakeReference, copy_of_start
 from lmx.training.run_directory import CHECKPOINT_DIR
 from lmx.training.state import AbstractModel, Parts, TrainState, abstract_model, abstract_state
@@ -46,13 +43,13 @@ _NOT_IN_SPECS = ("family", "vocab_size")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainSetup:
-  """A model on a mesh, and how it is trained.
+  """A model on a mesh with its loss, optimizer and step options.
 
   Attributes:
     spec: its sizes and choices.
     make: key -> the module.
     plan: names, shapes and axes of its parameters.
-    task: the loss on the mesh.
+    task: the loss of the model on the mesh.
     optimizer, options: of the step.
     abstract: the training state's template.
     reference: makes the parameters of the frozen second model, or None.
@@ -102,12 +99,12 @@ def objective_spec(config: ConfigDict) -> ObjectiveSpec:
 
 
 def make_objective(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> Objective:
-  """The objective with everything it needs to read examples and score a model."""
-  return objective_spec(config).build(make_setting(config, tokenizer, labels), config.objective)
+  """The config's objective."""
+  return objective_spec(config).build(make_context(config, tokenizer, labels), config.objective)
 
 
-def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> ObjectiveContext:
-  """What an objective, and whoever uses the model afterwards, frames texts by."""
+def make_context(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> ObjectiveContext:
+  """The context of the config's objective, which inference uses as well."""
   documents = choose("config.objective.name", config.objective.name, OBJECTIVES).reads_documents
   return ObjectiveContext(
     tokenizer=tokenizer,
@@ -129,7 +126,7 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
   Args:
     config: the experiment's.
     vocab_size: the tokenizer's.
-    labels: how many scores a head for labels gives.
+    labels: number of scores of a head for labels.
 
   Raises:
     LmxError: sizes that don't fit each other, or keys that the family doesn't read.
@@ -160,9 +157,9 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
     "stage_micro_batches": config.compute.stage_micro_batches,
     "loss_chunks": config.compute.loss_chunks,
     "head": row.head,
-    "outputs": max(labels, 1),
+    "outputs": max(labels, 1) if row.labelled else 1,
   }
-  return family.spec(**{key: value for key, value in given.items() if key in fields})
+  return family.make_spec(given)
 
 
 def lora_spec(config: ConfigDict) -> LoraSpec | None:
@@ -190,7 +187,7 @@ def check_start(config: ConfigDict) -> None:
   """
   run = config.checkpoint.start_from
   if run is None or not Path(run).expanduser().exists():
-    return  # A resumed run no longer needs its origin; one that starts heard from lmx/config what is missing.
+    return  # A resumed run no longer needs its origin; for a new one lmx/config reports what is missing.
   family = read_run_config(run).model.family
   if family != config.model.family:
     raise LmxError(message("config.checkpoint.start_from", got=f"{run}, whose model is of the family {family}",
@@ -228,7 +225,7 @@ def check_optimizer(config: ConfigDict) -> None:
   problems.raise_if_any()
 
 
-def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
+def make_config_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
   """The optimizer with its schedule over `total_steps` and its rules for each parameter."""
   chosen = config.optimizer
   steps = {key: duration_steps(chosen[key], pace, f"config.optimizer.{key}") for key in ("warmup", "decay")}
@@ -258,13 +255,13 @@ def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int
 
 
 def make_layout(config: ConfigDict, mesh: Mesh | None = None) -> Layout:
-  """The mesh, None for that over every device of every process, and how arrays lie on it."""
+  """The mesh, None for that over every device of every process, and the sharding of arrays over it."""
   mesh = make_mesh(dict(config.mesh)) if mesh is None else mesh
   return Layout(mesh, zero1=config.compute.zero1, offload_optimizer=config.compute.offload_optimizer)
 
 
 def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
-  """Checks what the axes of the mesh split that is no dimension of a parameter: layers over stages, rows, heads.
+  """Checks that the mesh divides what is no dimension of a parameter: layers over stages, rows, heads.
 
   Raises:
     LmxError: with the key to change and the nearest values that would do.
@@ -292,7 +289,7 @@ def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
   problems.raise_if_any()
 
 
-def make_network(
+def make_train_setup(
   config: ConfigDict,
   spec: Any,
   loss: Callable[..., Any],
@@ -301,7 +298,7 @@ def make_network(
   layout: Layout | None = None,
   plan: AbstractModel | None = None,
 ) -> TrainSetup:
-  """The model's blueprint on the mesh with its optimizer: everything but the numbers.
+  """The abstract model on the mesh with its optimizer: everything but the weights.
 
   Args:
     config: the experiment's.
@@ -310,14 +307,14 @@ def make_network(
     pace: with the run's total steps.
     tokenizer: a teacher must have the same; None: not checked.
     layout: None: the config's mesh over the devices here.
-    plan: the model's blueprint, where it is known already.
+    plan: the abstract model, where it is known already.
   """
   layout, make = layout or make_layout(config), model_maker(config, spec)
   check_split(config, spec, layout)
-  if isinstance(layout.mesh, jax.sharding.Mesh):  # Who imagines devices knows their kind, and checks it.
+  if isinstance(layout.mesh, jax.sharding.Mesh):  # For abstract devices the caller checks it.
     check_quantization(config.compute.quantization, layout.mesh.devices.flat[0].device_kind)
   plan = plan or abstract_model(make)
-  optimizer = make_the_optimizer(config, plan, pace.total_steps or 0, pace)
+  optimizer = make_config_optimizer(config, plan, pace.total_steps or 0, pace)
   options = StepOptions(
     micro_batches=config.train.micro_batches,
     clip_norm=config.optimizer.clip_norm,
@@ -347,7 +344,7 @@ def make_network(
 def _reference(
   config: ConfigDict, plan: AbstractModel, tokenizer: Tokenizer | None
 ) -> tuple[AbstractModel | None, MakeReference | None]:
-  """The blueprint of the objective's second model, and where its numbers come from."""
+  """The objective's second model as an `AbstractModel`, and the function that makes its parameters."""
   kind = objective_spec(config).reference
   if not kind:
     return None, None
@@ -375,7 +372,7 @@ def _reference(
 def load_reference(
   config: ConfigDict, plan: AbstractModel, layout: Layout, run_dir: Path | None, step: int
 ) -> tuple[AbstractModel | None, dict[str, Any] | None]:
-  """The second model of a run, as its checkpoint has it: (blueprint, parameters), or (None, None)."""
+  """The second model of a run, as its checkpoint has it: (abstract model, parameters), or (None, None)."""
   other, _ = _reference(config, plan, None)
   if other is None or run_dir is None:
     return None, None

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Answer like the assistant of a chat: supervised fine-tuning with loss on the assistant's tokens only."""
+"""Supervised fine-tuning on chats, with loss on the assistant's tokens only."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,12 +29,12 @@ class Chats:
   columns: tuple[str, ...] = ()
   optional: tuple[str, ...] = CHAT_COLUMNS
 
-  def __init__(self, setting: ObjectiveContext, chat_template: str | None, chat_answers: str, chat_date: str):
-    self._template, self._length = find_template(setting.tokenizer, chat_template, chat_date), setting.length
+  def __init__(self, context: ObjectiveContext, chat_template: str | None, chat_answers: str, chat_date: str):
+    self._template, self._length = find_template(context.tokenizer, chat_template, chat_date), context.length
     self._answers = chat_answers
     self.fingerprint = {
       "objective": "chat",
-      "length": setting.length,
+      "length": context.length,
       "template": self._template.source,
       "date": chat_date,
       "answers": chat_answers,
@@ -58,7 +58,7 @@ class Chats:
 
 
 def chat(
-  setting: ObjectiveContext,
+  context: ObjectiveContext,
   *,
   z_loss: float,
   chat_template: str | None,
@@ -68,7 +68,7 @@ def chat(
   """Next-token prediction of the assistant's turns, each with the token that ends it.
 
   Args:
-    setting: the run's.
+    context: the run's.
     z_loss: weight of log(Z)^2 per scored token.
     chat_template: a file with a Jinja template; None: the tokenizer's own, or ChatML. Answers are what it puts into
       {% generation %} ... {% endgeneration %}; without these, what each assistant turn adds to the text.
@@ -81,7 +81,7 @@ def chat(
   Raises:
     LmxError: an option out of range or not a date, or a template that is not there or not Jinja.
   """
-  encoder = Chats(setting, chat_template, chat_answers, chat_date)
+  encoder = Chats(context, chat_template, chat_answers, chat_date)
   return Objective("chat", prepare=as_encoded, loss=token_loss(z_loss=z_loss), encoder=encoder)
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Predict what another model predicts: knowledge distillation (https://arxiv.org/abs/1503.02531)."""
+"""Knowledge distillation from another run's model (https://arxiv.org/abs/1503.02531)."""
 
 from typing import Any
 
@@ -34,13 +34,13 @@ def divergence(student: Outputs, teacher: Outputs, batch: Batch, temperature: fl
   return sums(student, jax.lax.stop_gradient(teacher))
 
 
-def distillation(setting: ObjectiveContext, *, teacher_temperature: float, distilled: float) -> Objective:
+def distillation(context: ObjectiveContext, *, teacher_temperature: float, distilled: float) -> Objective:
   """distilled * teacher_temperature^2 * KL(teacher, student) + (1 - distilled) * nll of the text, per token in nats.
 
   The square keeps the gradient's size as the temperature grows (section 2 of the paper).
 
   Args:
-    setting: the run's.
+    context: the run's.
     teacher_temperature: both models' logits are divided by it.
     distilled: share of the teacher's loss.
 
@@ -49,7 +49,7 @@ def distillation(setting: ObjectiveContext, *, teacher_temperature: float, disti
   Raises:
     LmxError: an option out of range; when the models meet, a teacher with another vocabulary.
   """
-  del setting
+  del context
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     outputs, teacher = run_model(model, batch, dropout_key), run_model(reference, batch, None)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Prefer one answer to another: direct preference optimization (https://arxiv.org/abs/2305.18290)."""
+"""Direct preference optimization (https://arxiv.org/abs/2305.18290)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,19 +23,19 @@ from lmx.objectives.parts import output_table, with_auxiliary
 class Preferences:
   """Rows with a `prompt`, and a `chosen` and a `rejected` answer to it, to two chats.
 
-  Each may be text or a list of messages; answers that begin with the prompt's messages are taken for whole chats. Where
-  there is no prompt, both answers are whole chats, and what they begin with alike is the prompt. Only the last turn is
-  scored. A chat longer than a row loses its end.
+  Each may be text or a list of messages; answers that begin with the prompt's messages are taken for complete chats.
+  Where there is no prompt, both answers are complete chats, and their common beginning is the prompt. Only the last
+  turn is scored. A chat longer than a row loses its end.
   """
 
   columns: tuple[str, ...] = ("chosen", "rejected")
   optional: tuple[str, ...] = ("prompt", "tools")
 
-  def __init__(self, setting: ObjectiveContext, chat_template: str | None, chat_date: str):
-    self._template, self._length = find_template(setting.tokenizer, chat_template, chat_date), setting.length
+  def __init__(self, context: ObjectiveContext, chat_template: str | None, chat_date: str):
+    self._template, self._length = find_template(context.tokenizer, chat_template, chat_date), context.length
     self.fingerprint = {
       "objective": "dpo",
-      "length": setting.length,
+      "length": context.length,
       "template": self._template.source,
       "date": chat_date,
     }
@@ -96,11 +96,11 @@ def answer_log_probs(outputs: Outputs, batch: Batch, group: str) -> jax.Array:
   return jnp.sum(log_probs * batch[group + "loss_weights"], axis=1)
 
 
-def dpo(setting: ObjectiveContext, *, dpo_beta: float, chat_template: str | None, chat_date: str = DATE) -> Objective:
+def dpo(context: ObjectiveContext, *, dpo_beta: float, chat_template: str | None, chat_date: str = DATE) -> Objective:
   """-log sigmoid of the margin: beta times how much more than the reference the model prefers the chosen answer.
 
   Args:
-    setting: the run's.
+    context: the run's.
     dpo_beta: reward = beta * (log p of the answer, less the reference's).
     chat_template, chat_date: as in `chat`.
 
@@ -129,7 +129,7 @@ def dpo(setting: ObjectiveContext, *, dpo_beta: float, chat_template: str | None
     metrics = {name: (jnp.sum(values * weights), weight) for name, values in means.items()}
     return with_auxiliary(Loss(jnp.sum(jax.nn.softplus(-margin) * weights), weight, metrics), *runs)
 
-  return Objective("dpo", prepare=as_encoded, loss=loss, encoder=Preferences(setting, chat_template, chat_date))
+  return Objective("dpo", prepare=as_encoded, loss=loss, encoder=Preferences(context, chat_template, chat_date))
 
 
 ROW = ObjectiveSpec(

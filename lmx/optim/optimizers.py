@@ -6,8 +6,8 @@ rules, checkpoints and logs all speak of one parameter by one name. The learning
 function of the run's step: a skipped step doesn't shift the schedule.
 
 Weight decay is decoupled (https://arxiv.org/abs/1711.05101): a parameter p loses lr * weight_decay * multiplier * p,
-beside the optimizer's own step. All states are in the parameters' dtype (float32), but for first moments, which may be
-kept in bfloat16.
+in addition to the optimizer's own step. All states are in the parameters' dtype (float32), but for first moments, which
+may be kept in bfloat16.
 """
 
 import dataclasses

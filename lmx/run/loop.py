@@ -19,7 +19,7 @@ from rich.console import Console
 
 from lmx.console import Reporter, console, reporter
 from lmx.data.batches.pipeline import EvalBatches, Loader
-from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
+from lmx.data.corpus import make_eval_batches, make_loader, validation_text
 from lmx.data.identity import data_record
 from lmx.errors import LostProcessError
 from lmx.evaluation.baseline import xz_baseline
@@ -217,7 +217,7 @@ class Run:
     self._evaluated_at = -1
     self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
     compares = is_first_process() and x.objective.reports_bits_per_byte
-    self._baseline = xz_baseline(heldout_text(x.corpus)) if compares else None
+    self._baseline = xz_baseline(validation_text(x.corpus)) if compares else None
 
   def begin(self) -> None:
     """Finds the state to go on from, and puts data, metrics and progress there."""

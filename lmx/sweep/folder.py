@@ -24,11 +24,11 @@ from typing import Any
 from lmx.config.run_config import read_written
 from lmx.errors import LmxError
 from lmx.exits import DONE, LOST_PROCESS, SAVED, SIGNALLED, STORAGE
+from lmx.storage import write_atomically
 from lmx.sweep.trial import Trial
 from lmx.training.metrics import FILE, read_metrics
 from lmx.training.run_lock import RunLock, RunLockedError
 from lmx.training.status import read_status
-from lmx.writing import write_whole
 
 SWEEP_FILE, ATTEMPTS, JOURNAL = "sweep.json", "attempts.jsonl", "journal.log"
 WAITING, RUNNING, STOPPED, FINISHED, FAILED, PRUNED = "waiting", "running", "stopped", "finished", "failed", "pruned"
@@ -98,7 +98,7 @@ class SweepFolder:
       self.path.mkdir(parents=True, exist_ok=True)
       for name in ("trials", "logs", "claims"):
         (self.path / name).mkdir(exist_ok=True)
-      write_whole(file, json.dumps(definition, indent=2) + "\n")
+      write_atomically(file, json.dumps(definition, indent=2) + "\n")
       return True
     old = self.definition()
     wrong = [name for name, value in definition["same"].items() if old["same"].get(name) != value]
@@ -107,7 +107,7 @@ class SweepFolder:
         f"  {name}: {old['same'].get(name)!r} there, {definition['same'][name]!r} now" for name in wrong
       )
       raise LmxError(f"--workdir: {self.path} holds another sweep:\n{lines}\nFix: --workdir={self.path}_2")
-    write_whole(file, json.dumps({**definition, "trials": _merged(old, definition)}, indent=2) + "\n")
+    write_atomically(file, json.dumps({**definition, "trials": _merged(old, definition)}, indent=2) + "\n")
     return False
 
   def definition(self) -> dict[str, Any]:

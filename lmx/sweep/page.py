@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmx.storage import write_atomically
 from lmx.sweep.folder import SweepFolder, values_of
 from lmx.sweep.results import Results, header, rows
 from lmx.sweep.space import as_number
 from lmx.sweep.trial import short_keys
-from lmx.writing import write_whole
 
 _LOG_SPAN = 20.0  # Values whose greatest is so many times the smallest are drawn on a logarithmic axis.
 _MANY = 12  # Curves that still get a name of their own.
@@ -53,7 +53,7 @@ def write_page(folder: SweepFolder, results: Results) -> Path:
     f"<div class=wide>{_table(results)}</div><script>{_SORT}</script></html>",
   ]
   path = folder.path / "sweep.html"
-  write_whole(path, "\n".join(parts))
+  write_atomically(path, "\n".join(parts))
   return path
 
 

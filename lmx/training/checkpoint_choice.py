@@ -7,13 +7,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lmx.errors import LmxError, message
+from lmx.storage import WriteError
 from lmx.training.checkpoint_digests import CheckpointDamageError, check_checkpoint, uncommitted
 from lmx.units import human_bytes
-from lmx.writing import WriteError
 
 DAMAGED = "damaged_checkpoints"  # In a run folder: checkpoints that a resume passed over.
 _OF_DISK = ("No space left", "quota", "Read-only file", "Permission denied", "File too large", "No such file",
-            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND")  # fmt: skip
+            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND", "No ArrayMetadata found")  # fmt: skip
 
 
 class CheckpointWriteError(WriteError):
@@ -44,14 +44,14 @@ def silence_repeated_disk_errors() -> None:
 
 def fix_of_disk(directory: Path) -> str:
   """What can be done about a full disk; names what can be deleted."""
-  old = [directory / str(step) for step in whole_steps(directory)[:-1]]
+  old = [directory / str(step) for step in committed_steps(directory)[:-1]]
   old += [path for path in (directory.parent / DAMAGED,) if path.is_dir()]
   sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in old}
   listed = ", ".join(f"{path} ({human_bytes(size)})" for path, size in sizes.items())
   return f"free some space{f'; not needed to resume: {listed}' if listed else ''}. The same command resumes the run."
 
 
-def whole_steps(directory: str | Path) -> list[int]:
+def committed_steps(directory: str | Path) -> list[int]:
   """Steps with a committed checkpoint under `directory`, in order, seen from outside of the run that writes them."""
   return [step for step in named_steps(directory) if not uncommitted(Path(directory).absolute() / str(step))]
 
@@ -121,7 +121,7 @@ def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
   Raises:
     LmxError: there is none.
   """
-  steps = whole_steps(directory)
+  steps = committed_steps(directory)
   if step is None and not steps:
     raise LmxError(f"{directory}: there is no whole checkpoint here. Fix: give a run directory that has one.")
   chosen = steps[-1] if step is None else step

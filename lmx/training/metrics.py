@@ -16,7 +16,7 @@ import xxhash
 
 from lmx.errors import LmxError
 from lmx.exits import safe
-from lmx.writing import write_errors
+from lmx.storage import write_errors
 
 FILE = "metrics.jsonl"
 

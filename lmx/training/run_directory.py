@@ -12,11 +12,11 @@ from lmx.config.run_config import CONFIG_FILE, IMPORTED_DIR, LABELS_FILE, TOKENI
 from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.exits import safe
 from lmx.parallel.processes import is_first_process, wait_for_all
-from lmx.training.checkpoint_choice import fix_of_disk, newest_good_step, whole_steps
+from lmx.storage import PARTIAL, WriteError, cannot_write, write_atomically
+from lmx.training.checkpoint_choice import committed_steps, fix_of_disk, newest_good_step
 from lmx.training.metrics import FILE as METRICS_FILE
 from lmx.training.metrics import MetricsWriter
 from lmx.training.run_lock import RunLock
-from lmx.writing import PARTIAL, WriteError, cannot_write, write_whole
 
 CHECKPOINT_DIR, SAMPLE_DIR = "checkpoints", "samples"
 
@@ -34,7 +34,7 @@ def finished_step(run_dir: Path, total_steps: int, *, sampled: bool) -> int | No
     total_steps: how long it is to be.
     sampled: whether samples belong to its end.
   """
-  steps = whole_steps(run_dir / CHECKPOINT_DIR)
+  steps = committed_steps(run_dir / CHECKPOINT_DIR)
   if not steps or steps[-1] < total_steps or (sampled and not samples_file(run_dir, steps[-1]).exists()):
     return None
   good, _ = newest_good_step(run_dir / CHECKPOINT_DIR)  # Read whole: a damaged one is no end.
@@ -92,10 +92,10 @@ def _write_missing(
     run_dir.mkdir(parents=True, exist_ok=True)
     if new_config or not (run_dir / CONFIG_FILE).exists():
       written.append(CONFIG_FILE)
-      write_whole(run_dir / CONFIG_FILE, config_json)
+      write_atomically(run_dir / CONFIG_FILE, config_json)
     if labels and not (run_dir / LABELS_FILE).exists():
       written.append(LABELS_FILE)
-      write_whole(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
+      write_atomically(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
     if not (run_dir / TOKENIZER_DIR).exists():
       written.append(TOKENIZER_DIR)
       partial = run_dir / f"{TOKENIZER_DIR}{PARTIAL}"

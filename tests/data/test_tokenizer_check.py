@@ -7,7 +7,7 @@ import pytest
 
 from lmx.data.tokenizers import huggingface_tokenizer
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, load_tokenizer, open_tokenizer
-from lmx.data.tokenizers.tokenizer_check import MOST_IDS, check_tokenizer_json
+from lmx.data.tokenizers.tokenizer_check import MAX_IDS, check_tokenizer_json
 from lmx.errors import LmxError
 
 WORDS = {"<unk>": 0, "</s>": 1, "a": 2, "b": 3}
@@ -21,7 +21,7 @@ FRAME = {"type": "TemplateProcessing", "single": [_TEXT, {"SpecialToken": {"id":
          "pair": [_TEXT, {"Sequence": {"id": "B", "type_id": 1}}],
          "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}}  # fmt: skip
 WRONG = {
-  "an id beyond all vocabularies": ({"model": MODEL | {"vocab": WORDS | {"b": MOST_IDS}}}, r"model\.vocab\['b'\]"),
+  "an id beyond all vocabularies": ({"model": MODEL | {"vocab": WORDS | {"b": MAX_IDS}}}, r"model\.vocab\['b'\]"),
   "a negative id": ({"model": MODEL | {"vocab": WORDS | {"b": -1}}}, r"model\.vocab\['b'\]"),
   "an id that is a text": ({"model": MODEL | {"vocab": WORDS | {"b": "3"}}}, r"model\.vocab\['b'\]"),
   "an id that is true": ({"model": MODEL | {"vocab": WORDS | {"b": True}}}, r"model\.vocab\['b'\]"),
@@ -39,7 +39,7 @@ WRONG = {
     {"post_processor": FRAME | {"special_tokens": {"</s>": {"id": "</s>", "ids": 1.5, "tokens": ["</s>"]}}}},
     r"post_processor\.special_tokens\['</s>'\]\.ids",
   ),
-  "an added id beyond them": ({"added_tokens": [ADDED | {"id": MOST_IDS}]}, r"added_tokens\[0\]\.id"),
+  "an added id beyond them": ({"added_tokens": [ADDED | {"id": MAX_IDS}]}, r"added_tokens\[0\]\.id"),
   "added tokens that are texts": ({"added_tokens": ["</s>"]}, r"added_tokens"),
   "no model": ({"model": None}, r": model"),
   "no vocabulary": ({"model": {"type": "WordLevel"}}, r"model\.vocab"),

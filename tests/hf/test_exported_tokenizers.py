@@ -81,7 +81,7 @@ def test_a_unigram_model_with_pieces_like_the_begin_of_a_special_name_has_a_toke
     assert other.encode(text, add_special_tokens=False).ids == reader.encode(text).tolist()
 
 
-# ---------------------------------------------------------------- whole exports
+# ---------------------------------------------------------------- complete exports
 
 
 def export(name: str, kind: str, folder, **settings) -> lmx.api.loaded_run.LoadedRun:
@@ -139,7 +139,7 @@ def test_padding_is_a_token_that_no_text_ends_with(name, kind, pad, tmp_path):
   assert stated["padding_side"] == ("left" if name.startswith("gpt2") else "right")
 
 
-def test_a_family_that_would_read_the_tokenizer_otherwise_is_refused(tmp_path):
+def test_a_family_that_would_change_the_tokenizer_is_refused(tmp_path):
   with pytest.raises(LmxError, match=r"every qwen2 model as Qwen2Tokenizer.*--family"):
     export("qwen2-language-4", "sentencepiece", tmp_path / "qwen")
   with pytest.raises(LmxError, match=r"id 1 for padding.*'<s>'.*--family=bert"):

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What lmx 0.1 wrote is still read: runs that it imported and models that it exported compute what they did then.
+"""Runs that lmx 0.1 imported and models that it exported are still read, with the same outputs.
 
 `written_by_0_1` holds a Llama and a BERT classifier of one layer with random weights. At commit 49e9c59 `lmx import`
 made `*_run` of each, and `lmx export` made `*_exported` of that run. expected.safetensors has tokens and, under the

@@ -165,7 +165,7 @@ def test_the_law_notices_keys_and_values_that_change_places(checkpoint):
   assert_law_catches(check_logits, model, {**weights, name: np.concatenate([query, value, key], axis=1)})
 
 
-def test_what_a_toy_family_does_not_say_is_refused_by_its_name(checkpoint):
+def test_settings_that_a_toy_family_cannot_express_are_refused_by_name(checkpoint):
   write(checkpoint, "config.json", {**CONFIG, "causal": False})
   with pytest.raises(LmxError, match=r"config\.json: causal: got False"):
     import_hf(checkpoint)

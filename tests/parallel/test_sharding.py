@@ -28,7 +28,7 @@ def gradient_on(mesh: dict[str, int], function=product):
 def check_gradient(mesh, function=product) -> None:
   layout, got = gradient_on(mesh, function)
   np.testing.assert_allclose(got, X.T @ Y, rtol=1e-5)
-  assert got.sharding.is_equivalent_to(layout.stored("w", (6, 16), ("mlp", "embed")), 2)
+  assert got.sharding.is_equivalent_to(layout.param_sharding("w", (6, 16), ("mlp", "embed")), 2)
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)

@@ -10,8 +10,8 @@ import jax
 import pytest
 from jax.experimental import topologies
 
+from lmx.cli.arguments import token_count
 from lmx.cli.main import main
-from lmx.cli.plan import parse_tokens
 from lmx.config import loading as configs
 from lmx.errors import LmxError
 from lmx.experiment.build import abstract_setup
@@ -67,7 +67,7 @@ def test_a_plan_for_gpus_says_what_is_stored_and_a_range_of_times(capsys):
   flags = [f"--config.{override}" for override in TINY]
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8", "--tokens=1B", "--price=2"]) == 0
   text = capsys.readouterr().out
-  for part in ("8 x H200 SXM", "roofline", "tokens/s", "device-hours", "at 2 an hour"):
+  for part in ("8 x H200 SXM", "roofline", "tokens/s", "device-hours", "at 2 per device-hour"):
     assert part in text
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8", "--json"]) == 0
   assert json.loads(capsys.readouterr().out)["devices"] == 8
@@ -193,9 +193,9 @@ def test_known_machines_are_read(topology, text, devices):
 
 
 def test_tokens_are_read_with_their_scale():
-  assert [parse_tokens(text) for text in ("", "12", "1.5B", "2t")] == [0.0, 12.0, 1.5e9, 2e12]
+  assert [token_count(text) for text in ("", "12", "1.5B", "2t")] == [0.0, 12.0, 1.5e9, 2e12]
   with pytest.raises(LmxError, match="--tokens"):
-    parse_tokens("many")
+    token_count("many")
 
 
 def full_remat():

@@ -223,7 +223,7 @@ def test_the_winner_of_a_search_is_written_as_a_config_and_drawn(tmp_path, capsy
   assert "exists" in capsys.readouterr().err
   assert main([*command[:-1], f"--plot={picture}"]) == 2
   assert main(["plan", "--config=configs/gpt3.py:13b", "--topology=h100:1", "--search"]) == 2
-  assert "fits on no mesh" in capsys.readouterr().err
+  assert "fits no mesh" in capsys.readouterr().err
 
 
 def test_a_search_counts_quantized_products_as_faster(with_qwix, one_axis):

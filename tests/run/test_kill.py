@@ -16,7 +16,7 @@ import pytest
 from tiny_runs import assert_same_run, end, experiment, lines, start
 
 from lmx.exits import INTERRUPTED, SAVED, SIGNALLED
-from lmx.training.checkpoint_choice import whole_steps
+from lmx.training.checkpoint_choice import committed_steps
 from lmx.training.status import FINISHED, STOPPED, read_status
 
 KILLS = int(os.environ.get("LMX_KILLS", "0"))
@@ -97,7 +97,7 @@ def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one_bit_for_bit(
     run = tmp_path / str(runs)
     said = kill_at_random(tiny_text, run, moment)
     kills += 1
-    written, steps = lines(run), whole_steps(run / "checkpoints")
+    written, steps = lines(run), committed_steps(run / "checkpoints")
     print(f"kill {kills}: {said}; {len(written)} lines, checkpoints {steps}{half_written(run)}")
     assert written == lines(whole)[: len(written)]
     if steps[-1:] == [60]:  # Killed after its last checkpoint: this run is done with, and the next kills get another.
@@ -123,7 +123,7 @@ def stopped_by(process: subprocess.Popen, run: Path, number: signal.Signals) -> 
 
 def check_stopped_cleanly(process: subprocess.Popen, run: Path, whole: Path, name: str) -> None:
   output = end(process, SAVED)
-  step = whole_steps(run / "checkpoints")[-1]
+  step = committed_steps(run / "checkpoints")[-1]
   assert f"stopped at step {step:,}" in output
   assert 0 < step < 60
   assert lines(run) == lines(whole)[: len(lines(run))]

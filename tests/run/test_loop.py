@@ -20,7 +20,7 @@ from lmx.evaluation.heldout import HeldOut
 from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.run import loop
-from lmx.training.checkpoint_choice import whole_steps
+from lmx.training.checkpoint_choice import committed_steps
 from lmx.training.divergence import NonFiniteError
 from lmx.training.meter import Meter
 from lmx.training.metrics import read_metrics
@@ -74,7 +74,7 @@ def train_until(x: Experiment, step: int) -> None:
     stop_at(step, patch)
     result = loop.train(x)
   assert (result.step, result.finished) == (step, False)
-  assert whole_steps(x.run_dir / "checkpoints")[-1] == step
+  assert committed_steps(x.run_dir / "checkpoints")[-1] == step
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_is_named(plain, tmp_path, p
   poisoned(7)
   with pytest.raises(NonFiniteError, match=r"step 7: loss nan.* of step 7 was skipped.* last checkpoint is of step 5"):
     loop.train(elsewhere(plain, tmp_path / "run"))
-  assert whole_steps(tmp_path / "run" / "checkpoints") == [5]
+  assert committed_steps(tmp_path / "run" / "checkpoints") == [5]
 
 
 def test_a_skipped_step_is_counted_and_named_and_spoils_nothing(plain, tmp_path, poisoned, capsys):
@@ -303,7 +303,7 @@ def test_parameters_that_are_not_finite_stop_the_run_whatever_the_policy(tiny_te
   expected = r"parameters are not finite any more.*no skipped step can mend. .*last gradient norms are .*peak_lr"
   with pytest.raises(NonFiniteError, match=expected):
     loop.train(x)
-  assert not whole_steps(tmp_path / "run" / "checkpoints")
+  assert not committed_steps(tmp_path / "run" / "checkpoints")
 
 
 def test_the_message_of_a_stop_names_what_diverged_and_the_last_gradient_norms(plain, tmp_path, poisoned):
@@ -346,7 +346,7 @@ def test_the_last_the_best_and_every_nth_checkpoint_are_kept(plain, tmp_path, mo
   cadence = dataclasses.replace(plain.cadence, evaluate=2, save=4, keep=3)
   saving = dataclasses.replace(plain.saving, keep_last=1)
   loop.train(elsewhere(plain, tmp_path / "run", cadence=cadence, saving=saving))
-  assert whole_steps(tmp_path / "run" / "checkpoints") == [3, 4, 6, 9, 10]
+  assert committed_steps(tmp_path / "run" / "checkpoints") == [3, 4, 6, 9, 10]
 
 
 def test_a_run_can_start_from_the_parameters_of_another(tiny, whole, tmp_path, capsys):

@@ -14,7 +14,7 @@ from tiny_runs import end, free_address, lines, start
 from lmx.cli import main
 from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SIGNALLED
 from lmx.parallel import agreement
-from lmx.training.checkpoint_choice import whole_steps
+from lmx.training.checkpoint_choice import committed_steps
 from lmx.versions import source_digest
 
 SECONDS = 8  # Without a heartbeat; and in which all must have come.
@@ -68,7 +68,7 @@ def output_of(process: subprocess.Popen, seconds: float) -> str:
 
 
 def saved(run: Path):
-  return lambda: (run / "checkpoints").exists() and bool(whole_steps(run / "checkpoints"))
+  return lambda: (run / "checkpoints").exists() and bool(committed_steps(run / "checkpoints"))
 
 
 def check_ended(process: subprocess.Popen, code: int, *parts: str, seconds: float) -> str:
@@ -129,7 +129,7 @@ def test_a_process_killed_or_stopped_while_training_ends_the_other_which_says_wh
   processes = pair(0, 1)
   wait_until(saved(tmp_path / "run"), processes)
   processes[victim].send_signal(number)
-  step = whole_steps(tmp_path / "run" / "checkpoints")[-1]
+  step = committed_steps(tmp_path / "run" / "checkpoints")[-1]
   said = check_ended(processes[1 - victim], LOST_PROCESS, "The run is safe up to step", seconds=2 * SECONDS + 10)
   assert int(said.partition("safe up to step ")[2].partition(".")[0]) >= step
   if number == signal.SIGSTOP:  # It wakes up in a run that has ended.
@@ -172,7 +172,7 @@ def test_processes_stop_at_one_step_without_waiting_for_a_report(pair, tmp_path)
   wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists() and lines(tmp_path / "run"), processes)
   processes[1].send_signal(signal.SIGTERM)
   said, _ = map(end, processes)
-  assert f"stopped at step {whole_steps(tmp_path / 'run' / 'checkpoints')[-1]}" in said
+  assert f"stopped at step {committed_steps(tmp_path / 'run' / 'checkpoints')[-1]}" in said
 
 
 # ---------------------------------------------------------------- without processes
@@ -195,5 +195,5 @@ def test_a_digest_of_sources_changes_with_any_file(tmp_path):
 
 
 def test_keys_that_say_where_a_process_works_may_differ():
-  facts = agreement.config_facts({"seed": 0, "data.threads": 1, "data.cache_dir": "a", "processes.lost_seconds": 3})
+  facts = agreement.config_values({"seed": 0, "data.threads": 1, "data.cache_dir": "a", "processes.lost_seconds": 3})
   assert facts == {"config.seed": "0"}

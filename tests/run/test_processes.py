@@ -20,7 +20,7 @@ from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.parallel import processes
 from lmx.run import loop
-from lmx.training.checkpoint_choice import whole_steps
+from lmx.training.checkpoint_choice import committed_steps
 
 LONG = {"train__duration": "60 steps", "log__every": "1 steps", "evaluation__every": "30 steps",
         "checkpoint__every": "30 steps", "evaluation__prompts": "()", "mesh__fsdp": 2}  # fmt: skip
@@ -66,7 +66,7 @@ def test_two_processes_begin_a_run_agree_on_a_signal_and_one_process_ends_it(alo
     time.sleep(0.01)
   second.send_signal(signal.SIGTERM)  # Only one of them is asked, and not the one that writes.
   said, silent = end(first), end(second)
-  (step,) = whole_steps(run / "checkpoints")
+  (step,) = committed_steps(run / "checkpoints")
   assert 3 <= step < 60
   assert f"stopped at step {step}" in said
   assert "2 devices (fsdp 2), cpu, in 2 processes" in said
@@ -83,7 +83,7 @@ def test_a_process_that_is_lost_ends_the_run_with_a_message_and_a_code(tiny_text
   run = tmp_path / "run"
   first, second = start_two(tiny_text, run)
   deadline = time.monotonic() + 240
-  while not (run / "checkpoints").exists() or not whole_steps(run / "checkpoints"):
+  while not (run / "checkpoints").exists() or not committed_steps(run / "checkpoints"):
     assert first.poll() is None, first.communicate()
     assert time.monotonic() < deadline
     time.sleep(0.01)

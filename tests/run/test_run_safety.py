@@ -15,21 +15,21 @@ from pathlib import Path
 import pytest
 from tiny_runs import assert_same_run, experiment, lines, once
 
-from lmx.api.loaded_run import load
+from lmx.api.loading import load
 from lmx.errors import LmxWarning
 from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.parallel.compilation_cache import use_compilation_cache
 from lmx.run import loop
 from lmx.run.saving import RunSaver
+from lmx.storage import WriteError
 from lmx.training import checkpoint, run_lock
-from lmx.training.checkpoint import read_extra
-from lmx.training.checkpoint_choice import whole_steps
+from lmx.training.checkpoint_choice import committed_steps
 from lmx.training.checkpoint_digests import CheckpointDamageError, check_checkpoint
+from lmx.training.checkpoint_reading import read_extra
 from lmx.training.metrics import MetricsWriter
 from lmx.training.run_directory import finished_step
 from lmx.training.run_lock import LOCK_FILE, RunLock, RunLockedError
-from lmx.writing import WriteError
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -124,13 +124,13 @@ def test_a_half_copied_checkpoint_is_said_to_be_one(copy, capsys):
 
 def test_a_folder_named_like_a_step_counts_only_if_it_was_committed(copy):
   (copy.run_dir / "checkpoints" / "99").mkdir()
-  assert whole_steps(copy.run_dir / "checkpoints")[-1] == 10
+  assert committed_steps(copy.run_dir / "checkpoints")[-1] == 10
   assert load(copy.run_dir).step == 10
   assert finished_step(copy.run_dir, 10, sampled=False) == 10
 
 
 def test_a_run_without_a_good_checkpoint_is_not_begun_anew(copy):
-  for step in whole_steps(copy.run_dir / "checkpoints"):
+  for step in committed_steps(copy.run_dir / "checkpoints"):
     flip(copy.run_dir, step)
   with pytest.raises(CheckpointDamageError, match=r"nothing in .* is whole"):
     loop.train(copy)

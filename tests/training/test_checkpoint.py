@@ -16,9 +16,10 @@ from tiny_training import Program, assert_same, host, make_batch, make_model, op
 
 from lmx.errors import LmxError, LmxWarning
 from lmx.optim.optimizers import OPTIMIZERS
-from lmx.training.checkpoint import Checkpointer, best_step, read_extra, restore_model
-from lmx.training.checkpoint_choice import find_checkpoint, whole_steps
+from lmx.training.checkpoint import Checkpointer
+from lmx.training.checkpoint_choice import committed_steps, find_checkpoint, is_of_disk
 from lmx.training.checkpoint_digests import DIGESTS
+from lmx.training.checkpoint_reading import best_step, read_extra, restore_model
 from lmx.training.initialize import initialize
 from lmx.training.step import StepOptions
 
@@ -146,7 +147,7 @@ def test_the_last_the_best_and_every_nth_checkpoint_are_kept(tmp_path):
       assert checkpoints.save(step, state, {}, loss=loss)
     assert not checkpoints.save(7, state, {}), "a step is saved once"
     checkpoints.wait()
-    assert checkpoints.steps() == whole_steps(tmp_path) == [2, 4, 6, 7]
+    assert checkpoints.steps() == committed_steps(tmp_path) == [2, 4, 6, 7]
     assert checkpoints.latest() == 7
   assert best_step(tmp_path) == 2
   record = tmp_path / "2" / "extra" / "metadata"
@@ -162,7 +163,7 @@ def test_a_half_written_checkpoint_is_never_taken_for_whole(saved, tmp_path):
   shutil.copytree(folder / "2", tmp_path / "run" / "3.orbax-checkpoint-tmp")
   shutil.rmtree(tmp_path / "run" / "3.orbax-checkpoint-tmp" / "training")
   (tmp_path / "run" / "deleting" / "1").mkdir(parents=True)
-  assert whole_steps(tmp_path / "run") == [2]
+  assert committed_steps(tmp_path / "run") == [2]
   with Checkpointer(tmp_path / "run") as checkpoints:
     assert checkpoints.latest() == 2
     assert_same(checkpoints.restore(program(mesh=MIX, options=EMA).abstract)[0], state)
@@ -263,3 +264,8 @@ def test_failed_writes_that_orbax_leaves_to_asyncio_are_not_printed_as_traceback
   gc.collect()
   loop.close()
   assert ("never retrieved" in caplog.text) == said
+
+
+def test_a_folder_that_is_removed_while_orbax_writes_into_it_is_a_fault_of_the_disk():
+  assert is_of_disk(ValueError("No ArrayMetadata found for process_index=0 in the checkpoint directory: runs/x"))
+  assert not is_of_disk(ValueError("shapes differ"))

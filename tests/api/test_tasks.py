@@ -23,7 +23,7 @@ from lmx.data.cache.encoding import BadExampleError
 from lmx.errors import ConfigError, LmxError
 from lmx.objectives.chat_template import chatml
 from lmx.run import loop
-from lmx.training.state import blueprint_of
+from lmx.training.state import abstract_model_of
 
 SHORT = {"train__duration": "3 steps", "evaluation__every": "3 steps", "checkpoint__every": "3 steps",
          "evaluation__prompts": "()", "model__dropout": 0.0}  # fmt: skip
@@ -53,7 +53,7 @@ def trained(text, tmp_path_factory):
 
 
 def check_exact(evaluate, logged, *, loss: bool) -> None:
-  """An evaluation in other batches gives the numbers of the training's own."""
+  """An evaluation in other batches equals that of the training."""
   found = evaluate(3)
   assert not loss or found.loss == pytest.approx(logged.loss, rel=1e-4)
   assert found.targets == logged.targets
@@ -130,7 +130,7 @@ def test_every_row_gets_its_line_and_a_bad_one_says_why(name, trained, text, tmp
   assert "2 rows could not be used" in capsys.readouterr().err
 
 
-def test_only_bad_rows_are_parted_from_a_batch():
+def test_only_bad_rows_are_separated_from_a_batch():
   calls = []
 
   def double(rows):
@@ -269,7 +269,7 @@ def test_adapters_alone_are_trained_and_merge_into_the_weights(trained, text, tm
 
 
 def run_arrays(run: LoadedRun) -> dict[str, np.ndarray]:
-  return {name: np.asarray(value) for name, value in blueprint_of(run.model).split(run.model).items()}
+  return {name: np.asarray(value) for name, value in abstract_model_of(run.model).split(run.model).items()}
 
 
 # ---------------------------------------------------------------- bad examples

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Folders that hold one data set: what Hugging Face's `datasets` saves, and the layout of its hub.
+"""Files of a data set's folder: as saved by Hugging Face's `datasets`, in the layout of its hub, or any files.
 
 https://huggingface.co/docs/datasets/repository_structure. A folder with several splits is refused, since reading all of
 it would train on its test set.
@@ -23,10 +23,10 @@ _SPLITS = _TRAINING | {"test", "testing", "validation", "valid", "val", "dev", "
 
 
 def find_files(pattern: str) -> list[Path]:
-  """The files of a path, folder or glob, sorted by name; hidden files and folders are passed over.
+  """The files of a path, folder or glob, sorted by name, without hidden files and folders.
 
   Raises:
-    LmxError: there are none, or a folder holds several splits or lacks shards of one.
+    LmxError: there are none, or a folder has several splits or lacks shards of one.
   """
   path = Path(pattern).expanduser()
   if path.is_file():
@@ -41,7 +41,7 @@ def find_files(pattern: str) -> list[Path]:
         "config.data.sources",
         got=pattern,
         allowed='"stdlib", "tfds:NAME", or a file, folder or glob that exists',
-        fix=f"nothing is at {path.absolute()}; check for a typo",
+        fix=f"{path.absolute()} doesn't exist; check for a typo",
       )
     )
   if not files:
@@ -50,7 +50,7 @@ def find_files(pattern: str) -> list[Path]:
 
 
 def _files_of(folder: Path) -> list[Path]:
-  """The data files of a folder: of one saved by `datasets`, the shards of the hub's layout, or else all."""
+  """The data files of a folder: those saved by `datasets`, the shards of the hub's layout, or all files."""
   if (folder / _DICT).is_file():
     splits = _read_json(folder / _DICT).get("splits", [])
     if len(splits) != 1:
@@ -69,23 +69,27 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _split_of(file: Path) -> str:
-  """The last word of a file's name before its suffixes: "squad-train.arrow" is of "train"."""
+  """The last word of a file's name before its suffixes: "train" of "squad-train.arrow"."""
   return re.split(r"[-_]", file.name.partition(".")[0].lower())[-1]
 
 
 def _saved_files(folder: Path) -> list[Path]:
-  """The Arrow files of a data set that `save_to_disk` wrote, in its order."""
+  """The Arrow files of a data set that `save_to_disk` wrote, in the order of its state.json."""
   state = _read_json(folder / _STATE)
   files = [folder / str(file["filename"]) for file in state.get("_data_files", [])]
   if state.get("_indices_data_files"):
-    raise LmxError(f"{folder} was saved with an index of its rows. Fix: ds.flatten_indices().save_to_disk(PATH)")
+    raise LmxError(f"{folder} was saved with an index of selected rows. Fix: ds.flatten_indices().save_to_disk(PATH)")
   if missing := next((file for file in files if not file.is_file()), None):
-    raise LmxError(f"{folder / _STATE} lists {missing.name}, which is not there. Fix: save the data set again.")
+    raise LmxError(f"{folder / _STATE} lists {missing.name}, which doesn't exist. Fix: save the data set again.")
   return files
 
 
 def _shards_of(folder: Path, shards: dict[Path, re.Match]) -> list[Path]:
-  """The shards of the only split of a folder, all of them."""
+  """All shards of a folder's only split.
+
+  Raises:
+    LmxError: there are several splits, or shards are missing.
+  """
   sets = {
     (file.parent, match["split"], match["count"]): str(file.parent / match["split"]) for file, match in shards.items()
   }
@@ -95,15 +99,15 @@ def _shards_of(folder: Path, shards: dict[Path, re.Match]) -> list[Path]:
   numbers = {int(match["index"]) for match in shards.values()}
   if missing := sorted(set(range(int(count))) - numbers):
     raise LmxError(
-      f"{parent}: shard {missing[0]:05d} of {count} of {split!r} is not there ({len(missing)} missing). Fix: fetch it, "
-      f"or --config.data.sources='{parent}/{split}-*' for those that are."
+      f"{parent}: shard {missing[0]:05d} of {count} of {split!r} doesn't exist ({len(missing)} missing). Fix: get it, "
+      f"or --config.data.sources='{parent}/{split}-*' for the others."
     )
   return sorted(shards)
 
 
 def _several(folder: Path, splits: dict[str, str]) -> LmxError:
   return LmxError(
-    f"config.data.sources: {folder} holds several parts: {', '.join(splits)}. Fix: name one, as "
+    f"config.data.sources: {folder} has several splits: {', '.join(splits)}. Fix: name one, as "
     f"--config.data.sources='{_training_first(splits)}'"
   )
 
@@ -120,7 +124,7 @@ def _read_json(file: Path) -> dict:
   except (OSError, ValueError) as error:
     raise LmxError(f"{file} cannot be read: {error}. Fix: save the data set again.") from error
   if not isinstance(found, dict):
-    raise LmxError(f"{file} holds no object. Fix: save the data set again.")
+    raise LmxError(f"{file} is not a JSON object. Fix: save the data set again.")
   return found
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 7 through the loop and `lmx.load`: a run goes on, and is used, on any devices; and what load can't do."""
+"""Law 7 through the loop and `lmx.load`: a run resumes, and is used, on any devices; and what load can't do."""
 
 import dataclasses
 import json
@@ -14,7 +14,8 @@ from laws import assert_law_catches
 from tiny_runs import WORDS, experiment, heldout_losses, lines
 
 import lmx
-from lmx.api.loaded_run import LoadedRun, TextLoss
+from lmx.api.loaded_run import LoadedRun
+from lmx.api.tasks import TextLoss
 from lmx.errors import LmxError
 from lmx.models.spec import TransformerSpec
 from lmx.run import loop
@@ -42,7 +43,7 @@ def short_text(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def begun(short_text, tmp_path_factory) -> Path:
-  """A run on eight devices, stopped after 6 of its 10 steps; its uninterrupted twin lies beside it."""
+  """A run on eight devices, stopped after 6 of its 10 steps; its uninterrupted twin is in the folder next to it."""
   folder = tmp_path_factory.mktemp("runs")
   devices, mesh = MESHES["8 x data"]
   x = experiment(short_text, folder / "begun", devices=devices, **mesh, **RUN)
@@ -64,9 +65,9 @@ def run(whole) -> LoadedRun:
   return lmx.load(whole)
 
 
-def check_goes_on_as_on_its_own_mesh(go_on, begun: Path, whole: Path, folder: Path) -> None:
+def check_resumes_as_on_the_original_mesh(resume, begun: Path, whole: Path, folder: Path) -> None:
   run = Path(shutil.copytree(begun, folder))
-  go_on(run)
+  resume(run)
   ours, theirs = lines(run), lines(whole)
   assert [line["step"] for line in ours] == [line["step"] for line in theirs]
   for mine, other in zip(ours, theirs, strict=True):
@@ -74,36 +75,36 @@ def check_goes_on_as_on_its_own_mesh(go_on, begun: Path, whole: Path, folder: Pa
 
 
 @pytest.mark.parametrize("name", ["mixed", "one"])
-def test_a_run_goes_on_on_another_mesh_with_the_same_data_and_losses(begun, whole, short_text, tmp_path, name, capsys):
+def test_a_run_resumes_on_another_mesh_with_the_same_data_and_losses(begun, whole, short_text, tmp_path, name, capsys):
   devices, mesh = MESHES[name]
   x = experiment(short_text, tmp_path / "unused", devices=devices, **mesh, **RUN)
-  check_goes_on_as_on_its_own_mesh(
+  check_resumes_as_on_the_original_mesh(
     lambda run: loop.train(dataclasses.replace(x, run_dir=run)), begun, whole, tmp_path / "run"
   )
   assert "the data continues where it stopped" in capsys.readouterr().out
 
   def forgetful(run: Path) -> None:
     """The broken twin: only the parameters travel to the other mesh."""
-    begin = loop.initialize
+    initialize = loop.initialize
 
-    def begin_anew(checkpointer, abstract, plan, optimizer, *args, **kwargs):
-      start = begin(checkpointer, abstract, plan, optimizer, *args, **kwargs)
+    def initialize_without_optimizer_state(checkpointer, abstract, plan, optimizer, *args, **kwargs):
+      start = initialize(checkpointer, abstract, plan, optimizer, *args, **kwargs)
       fresh = jax.tree.map(np.zeros_like, start.state.opt_state)
       fresh = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), fresh, start.state.opt_state)
       return dataclasses.replace(start, state=dataclasses.replace(start.state, opt_state=fresh))
 
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(loop, "initialize", begin_anew)
+      patch.setattr(loop, "initialize", initialize_without_optimizer_state)
       loop.train(dataclasses.replace(x, run_dir=run))
 
   if name == "one":
-    assert_law_catches(check_goes_on_as_on_its_own_mesh, forgetful, begun, whole, tmp_path / "twin")
+    assert_law_catches(check_resumes_as_on_the_original_mesh, forgetful, begun, whole, tmp_path / "twin")
 
 
 # ---------------------------------------------------------------- lmx.load
 
 
-def test_one_line_loads_a_run_and_its_held_out_loss_is_the_one_that_was_logged(run, whole):
+def test_one_line_loads_a_run_and_its_validation_loss_is_the_one_that_was_logged(run, whole):
   assert (run.step, run.config.name, run.tokenizer.vocab_size) == (10, "tiny", 258)
   assert run.evaluate().loss == pytest.approx(heldout_losses(whole)[10], rel=1e-5)
   assert len(run.layout.mesh.devices.flat) == 1
@@ -125,7 +126,7 @@ def test_the_evaluation_of_a_loaded_run_does_not_depend_on_the_batch(run):
   assert len({value.targets for value in values}) == 1
 
 
-def test_the_losses_of_the_held_out_documents_add_up_to_the_evaluation(run, short_text):
+def test_the_losses_of_the_validation_documents_add_up_to_the_evaluation(run, short_text):
   texts = [file.read_text() for file in sorted(short_text.glob("*.txt"))]
   everything = run.evaluate(sources=[f"{short_text}/*.txt"])
   losses = [run.loss(text) for text in texts]

@@ -71,7 +71,7 @@ def test_a_saved_data_set_is_read_with_the_names_of_its_labels(tmp_path):
   save(tmp_path / "saved", [table(0, 5), table(5, 4), table(9, 3)])
   assert read(tmp_path / "saved") == expected(0, 12)
   (tmp_path / "saved" / "data-00001-of-00003.arrow").unlink()
-  with pytest.raises(LmxError, match=r"state\.json lists data-00001-of-00003\.arrow, which is not there"):
+  with pytest.raises(LmxError, match=r"state\.json lists data-00001-of-00003\.arrow, which doesn't exist"):
     read(tmp_path / "saved")
   (tmp_path / "saved" / "state.json").write_text("{")
   with pytest.raises(LmxError, match=r"state\.json cannot be read"):
@@ -82,7 +82,7 @@ def test_one_split_of_a_saved_dictionary_is_read_and_several_are_refused(tmp_pat
   for split in ("train", "test"):
     save(tmp_path / "both" / split, [table(0, 5)])
   (tmp_path / "both" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-  with pytest.raises(LmxError, match=r"both holds several parts: train, test\. Fix: name one, as .*both/train'"):
+  with pytest.raises(LmxError, match=r"both has several splits: train, test\. Fix: name one, as .*both/train'"):
     read(tmp_path / "both")
   assert read(tmp_path / "both" / "test") == expected(0, 5)
   (tmp_path / "both" / "dataset_dict.json").write_text('{"splits": ["train"]}')
@@ -97,12 +97,14 @@ def test_the_shards_of_the_hubs_layout_are_one_split_and_all_there(tmp_path):
     pa.parquet.write_table(table(index * 3, 3), data / f"train-{index:05d}-of-00002.parquet")
   assert read(tmp_path / "hub") == expected(0, 6)
   pa.parquet.write_table(table(0, 1), data / "test-00000-of-00001-0123456789abcdef.parquet")
-  with pytest.raises(LmxError, match=r"several parts: data/test, data/train\. Fix: name one, as .*/hub/data/train-\*'"):
+  with pytest.raises(
+    LmxError, match=r"several splits: data/test, data/train\. Fix: name one, as .*/hub/data/train-\*'"
+  ):
     read(tmp_path / "hub")
   assert read(data / "train-*") == expected(0, 6)
   (data / "test-00000-of-00001-0123456789abcdef.parquet").unlink()
   (data / "train-00000-of-00002.parquet").unlink()
-  with pytest.raises(LmxError, match=r"shard 00000 of 00002 of 'train' is not there \(1 missing\)"):
+  with pytest.raises(LmxError, match=r"shard 00000 of 00002 of 'train' doesn't exist \(1 missing\)"):
     read(tmp_path / "hub")
 
 
@@ -110,7 +112,7 @@ def test_the_shards_of_the_hubs_layout_are_one_split_and_all_there(tmp_path):
 def test_a_folder_of_training_and_test_sets_is_refused(tmp_path, names):
   for name in names:
     (tmp_path / name).write_text('{"text": "a"}\n')
-  with pytest.raises(LmxError, match=r"holds several parts: .*Fix: name one, as .*train\.jsonl'"):
+  with pytest.raises(LmxError, match=r"has several splits: .*Fix: name one, as .*train\.jsonl'"):
     read(tmp_path, "text")
   assert read(tmp_path / names[0], "text") == [{"text": "a"}]
 

@@ -10,7 +10,7 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.data.cache.encoding import DataRequirements
-from lmx.data.corpus import Corpus, DataSpec, epoch_facts, make_eval_batches, make_loader, prepare_corpus
+from lmx.data.corpus import Corpus, DataSpec, epoch_stats, make_eval_batches, make_loader, prepare_corpus
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.shapes import RowShare
@@ -65,7 +65,7 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
 
 
 def batches_of(corpus: Corpus) -> int:
-  return epoch_facts(corpus, NEEDS, batch_size=BATCH).rows // BATCH
+  return epoch_stats(corpus, NEEDS, batch_size=BATCH).rows // BATCH
 
 
 def check_continuity(batches: list[Batch], text: np.ndarray) -> None:
@@ -139,7 +139,7 @@ def test_streams_do_not_depend_on_the_number_of_processes(corpus):
 
 def test_an_evaluation_drops_nothing_and_goes_on_from_batch_to_batch(corpus):
   batches = make_eval_batches(corpus, NEEDS, batch_size=BATCH)
-  drawn, text = list(batches), places(corpus.heldout)
+  drawn, text = list(batches), places(corpus.validation)
   tokens = np.concatenate([np.stack([batch["tokens"][row] for batch in drawn]).ravel() for row in range(BATCH)])
   real = np.concatenate([np.stack([batch["segment_ids"][row] for batch in drawn]).ravel() for row in range(BATCH)]) > 0
   np.testing.assert_array_equal(tokens[real], text[:, 0])

@@ -31,7 +31,7 @@ thread.join()
 print(faults[1] - faults[0])
 """
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told anything")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
 
 
 def page_faults(*, keep: bool, expected: bool = True, **environment: str) -> int:
