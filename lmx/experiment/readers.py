@@ -19,7 +19,7 @@ from lmx.optim.optimizers import OPTIMIZERS
 def rows() -> dict[str, dict[str, Collection[str]]]:
   """{the key that chooses a row: {row: the keys of its section that the row reads}}."""
   return {
-    "model.family": {name: spec_fields(row.spec) for name, row in MODELS.items()},
+    "model.family": {name: row.keys for name, row in MODELS.items()},
     "model.mixer": {name: row.keys for name, row in MIXERS.items()},
     "objective.name": {name: row.reads for name, row in OBJECTIVES.items()},
     "optimizer.name": {name: row.hyperparameters for name, row in OPTIMIZERS.items()},
