@@ -3,8 +3,7 @@
 
 Each head keeps a (P, S) matrix: state_t = exp(-rate step_t) state_{t-1} + step_t value_t write_t, and reads
 y_t = state_t read_t + skip value_t. Source: https://arxiv.org/abs/2405.21060; it calls values x, writes B, reads C,
-steps dt, and the rate -A. The recurrence is computed in
-chunks, in chunked_scan.py.
+steps dt, and the rate -A. The recurrence is computed in chunks, in chunked_scan.py.
 """
 
 import dataclasses
