@@ -24,7 +24,7 @@ LOWER_BOUNDS = {
 }
 # (package, from version, other package, needs at least): pairs that were tried and are broken below it.
 PAIRS = (("jax", "0.12", "flax", "0.12.10"),)
-# jax -> the libtpu with which tests/test_tpu.py compiles for every kind of TPU. docs/tpu.md lists them.
+# jax -> the libtpu with which tests/plan/test_tpu.py compiles for every kind of TPU. docs/tpu.md lists them.
 TESTED_LIBTPU = {"0.10.2": "0.0.42.1", "0.12.0.1": "0.0.50.1"}
 FIX = 'pip install -U -c constraints.txt "jax" "flax" "orbax-checkpoint" (constraints.txt is a set known to work)'
 

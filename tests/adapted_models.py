@@ -20,7 +20,7 @@ from lmx.training.state import abstract_model, abstract_model_of
 
 
 def base_of(name: str, folder: Path, **changes: Any) -> Path:
-  """A golden model's directory in float32, with a tokenizer of whole words."""
+  """A golden model's directory in float32, with a word-level tokenizer."""
   copy(GOLDEN / name, folder, framed="<s> $A </s>", pad=int(name.startswith("roberta")), **changes)
   change_weights(folder, lambda arrays: {key: np.asarray(array, np.float32) for key, array in arrays.items()})
   return folder

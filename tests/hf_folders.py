@@ -13,9 +13,13 @@ WORDS = [f"w{number}" for number in range(30)]
 
 
 def write_tokenizer(folder: Path, words: list[str], *, framed: str | None = None, pad: int = 0) -> None:
-  """A tokenizer.json of whole words, with <pad> at 0 or at 1.
+  """Writes a word-level tokenizer.json with its tokenizer_config.json.
 
-  `framed`: what its post-processor makes of a text ("<s> $A </s>").
+  Args:
+    folder: of the model.
+    words: the vocabulary, after four special tokens.
+    framed: template of its post-processor ("<s> $A </s>"), or None.
+    pad: id of <pad>, 0 or 1.
   """
   pieces = [*(["<pad>", "<s>"] if pad == 0 else ["<s>", "<pad>"]), "</s>", "<unk>", *words]
   model = tokenizers.models.WordLevel({piece: n for n, piece in enumerate(pieces)}, unk_token="<unk>")
@@ -47,7 +51,7 @@ def change_config(folder: Path, **changes: Any) -> None:
 
 
 def change_weights(folder: Path, change) -> None:
-  """Replaces the weights by what `change` makes of them: {name: array} -> {name: array}."""
+  """Applies `change` to the weights: {name: array} -> {name: array}."""
   arrays = load_file(folder / "model.safetensors")
   save_file(change(arrays), folder / "model.safetensors")
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From a config to a frozen experiment: the only place, with lmx/config/loading.py, that reads an experiment config.
+"""Building a frozen experiment from a config.
 
 `check` finds what is wrong with a config on these devices without data and without compiling; `build` makes everything
 that the loop needs. Both call the same `parts` below, so what passes one passes the other.
@@ -24,14 +24,15 @@ from lmx.data.corpus import (
   EpochStats,
   check_same_tokenizer,
   column_values,
-  epoch_facts,
+  epoch_stats,
   make_tokenizer,
   prepare_corpus,
 )
 from lmx.data.tokenizers.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
-from lmx.errors import ConfigError, LmxError, Problems, choose, message
+from lmx.errors import ConfigError, LmxError, Problems, message
 from lmx.experiment.train_setup import (
   TrainSetup,
+  check_optimizer,
   check_start,
   make_layout,
   make_network,
@@ -43,7 +44,6 @@ from lmx.hf.carried import carried_family
 from lmx.hf.exporting import export_note
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
-from lmx.optim.optimizers import OPTIMIZERS
 from lmx.parallel.agreement import check_same, code_values, config_values
 from lmx.parallel.mesh import abstract_mesh, make_mesh, padded_batch_size
 from lmx.parallel.processes import first_process_first, is_first_process
@@ -65,13 +65,13 @@ class Intervals:
 
 @dataclasses.dataclass(frozen=True)
 class RowShape:
-  """How text becomes batches.
+  """Sizes of rows and batches.
 
   Attributes:
     length: L, tokens of a row.
     batch_size: rows in a step, over all devices.
     eval_batch_size: rows at once in an evaluation.
-    eval_rows: held-out rows to evaluate; None: all.
+    eval_rows: rows of the validation set to evaluate; None: all.
     epoch: of the training text.
   """
 
@@ -84,7 +84,7 @@ class RowShape:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-  """What to write at the end for a person to read."""
+  """Samples that are generated at the end of a run."""
 
   prompts: tuple[str, ...]
   tokens: int
@@ -93,7 +93,7 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Saving:
-  """Which checkpoints to keep beside the last ones, and a run to start from."""
+  """Which checkpoints to keep as well as the last ones, and a run to start from."""
 
   keep_last: int
   keep_best: bool
@@ -102,7 +102,7 @@ class Saving:
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """What to do about losses that are not finite or data that changed, and where metrics go beside metrics.jsonl."""
+  """Handling of non-finite losses and changed data, and writers of metrics other than metrics.jsonl."""
 
   nonfinite: str
   max_skipped: int
@@ -113,13 +113,13 @@ class Policy:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
-  """All that the loop needs; nothing below it reads a config.
+  """Everything that the training loop needs; nothing below it reads a config.
 
   Attributes:
     command: how the run was started, without its folder; it is repeated in hints.
-    labels: what the scores of a head for labels stand for, in order; () for the others.
-    needs: what the objective asks of the data.
-    export: what the model can be written as for others.
+    labels: names of the scores of a head for labels, in order; () for other heads.
+    needs: the objective's requirements on the data.
+    export: the format that `lmx export` can write the model in.
   """
 
   name: str
@@ -166,7 +166,7 @@ def make_pace(config: ConfigDict, rows_per_epoch: int | None) -> StepSizes:
 
 
 def data_needs(objective: Objective) -> DataRequirements:
-  """What an objective asks of the data room."""
+  """An objective's requirements on the data."""
   return DataRequirements(
     prepare=objective.prepare,
     lookahead=objective.lookahead,
@@ -213,14 +213,14 @@ def check(config: ConfigDict) -> list[str]:
     if not problems.messages:
       make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000))
   with problems.collect():
-    choose("config.optimizer.name", config.optimizer.name, OPTIMIZERS)
+    check_optimizer(config)
   with problems.collect():
     make_layout(config)
   return list(dict.fromkeys(problems.messages))
 
 
 def export_as(config: ConfigDict, spec: Any | None = None) -> str:
-  """What `lmx export` will write the config's model as, or why it can't, and what to change.
+  """The format in which `lmx export` will write the config's model, or why it can't, and what to change.
 
   Args:
     config: checked.
@@ -250,13 +250,13 @@ def abstract_setup(
   loss: LossFunction = _no_loss,
   plan: AbstractModel | None = None,
 ) -> tuple[TrainSetup, dict[str, int]]:
-  """The network of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
+  """The train setup of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
 
   Args:
     config: checked.
-    devices: so many that need not exist, or devices to compile for; None: those here.
+    devices: a number of devices that need not exist, or devices to compile for; None: those here.
     loss: of the objective, for those who run the step.
-    plan: the model's blueprint, where it is known already.
+    plan: the abstract model, where it is known already.
 
   Raises:
     LmxError: what does not fit.
@@ -275,7 +275,7 @@ def abstract_setup(
 
 
 def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ...]:
-  """The labels that scores stand for: the run's own, the config's, or those found in the training data."""
+  """The labels of the scores: the run's own, the config's, or those found in the training data."""
   row = objective_spec(config)
   if not row.labelled:
     return ()
@@ -283,13 +283,13 @@ def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ..
   if known:
     return tuple(known)
   column = "tags" if row.head == "tagging" else "label"
-  found = tuple(column_values(data_spec(config), column, several=config.objective.multi_label))
+  found = tuple(column_values(data_spec(config), column, multi_label=config.objective.multi_label))
   out.print(f"labels: {', '.join(found[:20])}{' ...' if len(found) > 20 else ''}", markup=False)
   return found
 
 
 def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
-  """The run's own tokenizer where it has one, since a resumed run must read as it did; else the config's.
+  """The run's own tokenizer where it has one, since a resumed run must tokenize as before; else the config's.
 
   Raises:
     LmxError: the config asks for another one than the run has.
@@ -301,7 +301,7 @@ def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
       check_same_tokenizer(own, saved, tokenizer_spec(config), data_spec(config), str(run_dir))
     return own
   if tokenizer_spec(config).needs_training:
-    out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} pieces, unless it is in {config.data.cache_dir}")
+    out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} tokens, unless it is in {config.data.cache_dir}")
   tokenizer = make_tokenizer(tokenizer_spec(config), data_spec(config), objective_spec(config).texts)
   if "chat_template" in objective_spec(config).options:  # Kept with the tokenizer, whatever it was taken from.
     tokenizer.chat_template = find_template(tokenizer, config.objective.chat_template).source
@@ -309,7 +309,7 @@ def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
 
 
 def read_data(config: ConfigDict, tokenizer: Tokenizer, needs: DataRequirements, out: Console) -> Corpus:
-  """The tokenized text or examples, from the cache or made now with a line for each few megabytes."""
+  """The tokenized text or examples, from the cache or tokenized now, with a progress line every few megabytes."""
 
   def progress(name: str, done: int, total: int | None) -> None:
     # Rows of a table are counted with the names of their columns, so they may come to more than the file.
@@ -320,7 +320,11 @@ def read_data(config: ConfigDict, tokenizer: Tokenizer, needs: DataRequirements,
 
 
 def check_prompts(prompts: tuple[str, ...], tokenizer: Tokenizer, context: int) -> None:
-  """Says before the training, and not at its end, that a prompt leaves no room for an answer."""
+  """Checks before the training that every prompt leaves room for an answer.
+
+  Raises:
+    LmxError: a prompt doesn't.
+  """
   for prompt in prompts:
     length = 1 + len(tokenizer.encode(prompt))
     if length >= context:
@@ -333,14 +337,14 @@ def check_prompts(prompts: tuple[str, ...], tokenizer: Tokenizer, context: int) 
 def build(
   config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False, command: str = "lmx train"
 ) -> Experiment:
-  """Everything the loop needs, from a config that `lmx.config.loading.check` has nothing against.
+  """Everything the loop needs, from a config that passes `lmx.config.loading.check`.
 
   Reads and tokenizes the text on the first call (later ones find it in the cache), and may train the tokenizer.
 
   Args:
     config: checked.
     run_dir: the run directory; it need not exist.
-    accept_other_data: a resumed run may go on with other batches than it would have drawn (its data config changed).
+    accept_other_data: a resumed run may continue with other batches than it would have drawn (its data config changed).
     command: how the run was started, for hints.
 
   Raises:
@@ -360,7 +364,7 @@ def build(
     check_prompts(config.evaluation.prompts, tokenizer, config.model.context)
   spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
   corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
-  epoch = epoch_facts(corpus, needs, batch_size=config.train.batch_size)
+  epoch = epoch_stats(corpus, needs, batch_size=config.train.batch_size)
   network = make_network(config, spec, objective.loss, pace := make_pace(config, epoch.rows), tokenizer)
   evaluation, saving = config.evaluation, config.checkpoint
   return Experiment(

@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""LoRA adapters of PEFT (https://huggingface.co/docs/peft): a base's weights are read with the adapter merged in.
+"""LoRA adapters of PEFT (https://huggingface.co/docs/peft): reads a base's weights with the adapter merged in.
 
-A folder has adapter_config.json and adapter_model.safetensors; the base is in the same folder or where the config
-points. Modules that were trained whole (modules_to_save) take the place of the base's. Whatever PEFT supports beyond
-that is refused by its key: a base without its adapter is another model.
+The folder has adapter_config.json and adapter_model.safetensors; the base is in the same folder or where the config
+points. Fully trained modules (modules_to_save) replace those of the base. Everything else that PEFT supports is refused
+by its key: a base without its adapter is another model.
 """
 
 import math
@@ -23,11 +23,11 @@ from lmx.hf.settings import REQUIRED, HFConfig, is_a
 from lmx.hf.weights import PICKLED_ADAPTER, Stored, WeightFiles
 
 ADAPTER_CONFIG, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
-BEGINNING = "base_model.model."  # Of every name in an adapter's file.
-# task_type -> the heads that a model may end in, the one that is meant where the base has none of them first.
+BEGINNING = "base_model.model."  # Prefix of every name in an adapter's file.
+# task_type -> the heads of that task; the first is used if the base has none of them.
 TASKS = {"CAUSAL_LM": ("language",), "SEQ_2_SEQ_LM": ("language",), "SEQ_CLS": ("classification", "regression"),
          "TOKEN_CLS": ("tagging",), "QUESTION_ANS": ("span",), "FEATURE_EXTRACTION": ("embedding",)}  # fmt: skip
-# Keys that change what an adapter computes -> the values that leave it plain.
+# Keys that change what an adapter computes -> the values of plain LoRA.
 _PLAIN: dict[str, tuple[Any, ...]] = {
   "peft_type": ("LORA",), "bias": ("none", None), "use_dora": (False, None), "lora_bias": (False, None),
   "use_qalora": (False, None), "trainable_token_indices": (None,), "layer_replication": (None,),
@@ -37,18 +37,18 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 
 
 class AdaptedFiles(WeightFiles):
-  """The tensors of a base, each with its part of the adapter added when it is read, or in its place.
+  """The tensors of a base with the adapter merged in as they are read.
 
   Attributes:
-    heads: the heads that the adapter's task asks for; () where it names no task.
-    replaced: names of the tensors that the adapter has whole.
+    heads: the heads of the adapter's task; () where it names no task.
+    replaced: names of the tensors of fully trained modules.
   """
 
   def __init__(self, base: Path, adapter: Path):
-    """Reads the headers of the base and the whole of the adapter.
+    """Reads the headers of the base, and all of the adapter.
 
     Raises:
-      LmxError: an adapter that is no plain LoRA, or not of this base.
+      LmxError: the adapter is no plain LoRA, or isn't of this base.
     """
     super().__init__(base)
     settings = HFConfig(read_json(adapter / ADAPTER_CONFIG), str(adapter / ADAPTER_CONFIG))
@@ -60,26 +60,27 @@ class AdaptedFiles(WeightFiles):
     self._transposed = bool(settings.take("fan_in_fan_out", False, bool))
     file = adapter / ADAPTER_FILE
     arrays = _arrays(file)
-    whole = _saved_names(settings, arrays, self.tensors)
-    factors = _factors(file, {name: array for name, array in arrays.items() if name not in whole})
-    shift = _prefixes([*factors, *sorted(whole)], self.tensors)
+    saved = _saved_names(settings, arrays, self.tensors)
+    factors = _factors(file, {name: array for name, array in arrays.items() if name not in saved})
+    shift = _prefixes([*factors, *sorted(saved)], self.tensors)
     self._base_kinds = super().kinds
-    self._whole = {_shifted(name, shift): arrays[name] for name in whole}
+    self._saved = {_shifted(name, shift): arrays[name] for name in saved}
     self._factors = {_shifted(name, shift): both for name, both in factors.items()}
     for name, both in factors.items():
       self._check(file, name, _shifted(name, shift), both)
-    self.tensors |= {name: Stored(file, array.shape, "F32") for name, array in self._whole.items()}
+    self.tensors |= {name: Stored(file, array.shape, "F32") for name, array in self._saved.items()}
 
   @property
   def replaced(self) -> frozenset[str]:
-    return frozenset(self._whole)
+    return frozenset(self._saved)
 
   @property
   def kinds(self) -> set[str]:
-    """Types in use in the base, as the header names them."""
+    """dtypes of the base's tensors, as the headers name them."""
     return self._base_kinds
 
   def _check(self, file: Path, module: str, name: str, both: tuple[np.ndarray, np.ndarray]) -> None:
+    """Checks A (r, inputs) and B (outputs, r) against the tensor that they adapt, and scales B."""
     a_RI, b_OR = both
     shape, rank = (b_OR.shape[0], a_RI.shape[1]), self._scales.rank(module.removesuffix(".weight"))
     there = self.tensors[name].shape if name in self.tensors else None
@@ -90,9 +91,9 @@ class AdaptedFiles(WeightFiles):
     self._factors[name] = a_RI, self._scales.scale(module.removesuffix(".weight")) * b_OR
 
   def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-    """As `WeightFiles.read`, float32 where the adapter has a part in it."""
-    if name in self._whole:
-      return self._whole[name][index or ...]
+    """As `WeightFiles.read`; float32 for adapted and replaced tensors."""
+    if name in self._saved:
+      return self._saved[name][index or ...]
     stored = super().read(name, index)
     if name not in self._factors:
       return stored
@@ -104,7 +105,7 @@ class AdaptedFiles(WeightFiles):
 
 
 class _Scales:
-  """Rank and factor of each module's adapter, as adapter_config.json says them."""
+  """Rank and scale of each module's adapter, from adapter_config.json."""
 
   def __init__(self, settings: HFConfig):
     self._rank = settings.take("r", REQUIRED, int, nullable=False)
@@ -125,7 +126,7 @@ class _Scales:
 
 
 def _patterns(settings: HFConfig, key: str, kind: type) -> dict[str, Any]:
-  """{end of a module's name: its value}; PEFT takes any regex, lmx plain names."""
+  """{end of a module's name: its value}. PEFT allows any regex here, lmx only plain names."""
   given = settings.take(key, None, dict) or {}
   for name, value in given.items():
     if not is_a(kind, value):
@@ -140,11 +141,11 @@ def _of_pattern(values: Mapping[str, Any], module: str, usual: Any) -> Any:
 
 
 def _saved_names(settings: HFConfig, arrays: Iterable[str], base: Iterable[str]) -> set[str]:
-  """Names of the tensors of modules that were trained whole."""
+  """Names of the tensors of fully trained modules (modules_to_save)."""
   modules = settings.take("modules_to_save", None, list) or []
   if not all(isinstance(module, str) and module for module in modules):
     raise settings.refuse("modules_to_save", modules, "names of modules")
-  for module in modules:  # PEFT adds names that some models have; those that this one has must be there.
+  for module in modules:  # PEFT also lists names that the model lacks; only those that it has must be in the file.
     if any(_is_saved(name, module) for name in base) and not any(_is_saved(name, module) for name in arrays):
       raise settings.refuse("modules_to_save", module, f"modules that are in {ADAPTER_FILE}")
   return {name for name in arrays if any(_is_saved(name, module) for module in modules)}
@@ -156,7 +157,7 @@ def _is_saved(name: str, module: str) -> bool:
 
 
 def _prefixes(names: Iterable[str], tensors: Mapping[str, Stored]) -> tuple[str, str]:
-  """(beginning that the adapter's names have, the base's instead): a file of a bare model lacks "bert.", say."""
+  """(prefix of the adapter's names, prefix of the base's): they differ if one of the two lacks "bert.", for example."""
   for name in names:
     if name in tensors:
       break
@@ -173,7 +174,7 @@ def _shifted(name: str, shift: tuple[str, str]) -> str:
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
-  """Name without its beginning -> array, float32, of all that an adapter's file holds."""
+  """Name without `BEGINNING` -> float32 array, for every tensor of an adapter's file."""
   if not file.is_file():
     pickled = (file.parent / PICKLED_ADAPTER).is_file()
     got = f"{PICKLED_ADAPTER}, which is pickled" if pickled else f"no {file.name}"
@@ -182,7 +183,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
     with safetensors.safe_open(file, framework="numpy") as opened:
       arrays = {name: np.asarray(opened.get_tensor(name), np.float32) for name in opened.keys()}  # noqa: SIM118
   except Exception as error:  # The library's own SafetensorError, or OSError.
-    raise LmxError(f"{file} is not a whole safetensors file: {error}. Fix: fetch it again.") from error
+    raise LmxError(f"{file} is not a complete safetensors file: {error}. Fix: fetch it again.") from error
   other = next((name for name in arrays if not name.startswith(BEGINNING)), None)
   if other is not None:
     raise LmxError(message(f"{file}: tensor", got=other, allowed=f"names that begin with {BEGINNING}"))
@@ -190,7 +191,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def _factors(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Name of a tensor of the base -> (A, B) of its adapter, (r, in) and (out, r) float32."""
+  """Name of a tensor of the base -> (A, B) of its adapter, float32 of shape (r, inputs) and (outputs, r)."""
   found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
   for name, array in arrays.items():
     if not name.endswith((".lora_A.weight", ".lora_B.weight")) or array.ndim != 2:
@@ -223,7 +224,7 @@ def open_weights(directory: Path) -> WeightFiles:
 
 
 def _fetched(file: Path, base: str | None, directory: Path) -> Path:
-  """The folder of a base that only the hub has."""
+  """The folder of a base, downloaded from the hub."""
   fix = f"put {CONFIG_FILE} and the base's safetensors into {directory}, or name the base's folder in the file"
   try:
     return model_directory(base or "")

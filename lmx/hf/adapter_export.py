@@ -1,9 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A run trained with LoRA as an adapter folder of PEFT: adapter_config.json, adapter_model.safetensors, tokenizer.
+"""Exports a run trained with LoRA as an adapter folder of PEFT.
 
-https://huggingface.co/docs/peft/developer_guides/checkpoint describes the folder. The base is read and compared: an
-adapter computes what the run does only on the weights that the run was trained on. What was trained next to the
-adapters (a new head) is written whole, as modules_to_save.
+The folder has adapter_config.json, adapter_model.safetensors and a tokenizer, see
+https://huggingface.co/docs/peft/developer_guides/checkpoint. The base is read and compared with the run, since an
+adapter is only valid on the weights that it was trained on. Layers that were trained together with the adapters (a new
+head) are written as modules_to_save.
 """
 
 import dataclasses
@@ -16,47 +17,34 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.errors import LmxError, choose, message
 from lmx.hf.adapter import ADAPTER_CONFIG, ADAPTER_FILE, BEGINNING, TASKS
-from lmx.hf.carried import carried_origin
-from lmx.hf.description import LABELLED, describe, differences, make_spec
+from lmx.hf.adapter_base import MERGED, base_name, compare_with_base
+from lmx.hf.description import LABELLED
 from lmx.hf.exporting import (
   Exported,
   Parts,
   check_absent,
-  choose_family,
   make_tensors,
   new_folder,
   plan_tensors,
   with_zeros,
-  write_beside,
+  write_side_files,
 )
 from lmx.hf.family import Bound, Family, bind
-from lmx.hf.hub import model_directory
-from lmx.hf.importing import load_tensors
-from lmx.hf.matching import match, really_tied
-from lmx.hf.tokenizer_files import Reading
-from lmx.hf.weights import WRITTEN, Planned, WeightFiles, write_weights
-from lmx.models import MODELS
+from lmx.hf.tokenizer_files import TextInputs
+from lmx.hf.weights import WRITTEN, Planned, write_weights
 from lmx.nn.layers.lora import LoraSpec, merge_lora
-from lmx.parallel.mesh import make_mesh
-from lmx.parallel.sharding import Layout
-from lmx.training.state import abstract_model
 
-_MERGED = "export it without --adapter (adapter=True), which merges the adapters into the weights"
-# Largest difference of an untrained parameter from the base's, relative to its largest number: an average of equal
-# numbers may round.
-_ROUNDING = 1e-6
 Plan = Mapping[str, tuple[tuple[int, ...], Parts]]  # Of `plan_tensors`.
 Factors = dict[str, tuple[np.ndarray, np.ndarray]]  # Their module -> A (r, in) and B (out, r).
 
 
 @dataclasses.dataclass(frozen=True)
 class _Model:
-  """What is written: the family, its tensors, and our parameters with the adapters apart and merged."""
+  """The model behind the adapter: its family, its tensors, and its parameters with the adapters separate and merged."""
 
   family: Family
   spec: Any
@@ -82,122 +70,60 @@ def export_adapter(
   length: int | None = None,
   dtype: str = "float32",
 ) -> Exported:
-  """Writes a run's adapters so that PEFT reads them on the model that the run started from.
+  """Writes a run's adapters, which PEFT loads onto the model that the run started from.
 
   Args:
     parameters: {dotted name: array}, adapters included.
-    spec, model: as in `lmx.hf.exporting.export_hf`; so are labels, tokenizer, framing, carried, length and dtype.
+    spec, model, labels, tokenizer, framing, carried, length, dtype: as in `lmx.hf.exporting.export_hf`.
     directory: new or empty.
     lora: config.lora; None: the run has no adapters, which is refused.
-    train_also: config.lora.train_also, what was trained next to the adapters.
+    train_also: config.lora.train_also, a regex of the parameters that were trained together with the adapters.
     base: the model that the adapters belong to, a directory or a hub name; None: the one that was imported.
 
   Raises:
-    LmxError: a run without adapters; a base that can't be found, or isn't what the run was trained on; a layer that
-      PEFT has no place for; a folder that isn't empty.
+    LmxError: a run without adapters; a base that can't be found, or that the run wasn't trained on; a layer that PEFT
+      can't adapt; a folder that isn't empty.
   """
   if lora is None:
     raise LmxError(message("config.lora.rank", got=0, allowed="the rank of a run trained with adapters",
-                           fix=f"train it with --config.lora.rank=16, or {_MERGED}"))  # fmt: skip
+                           fix=f"train it with --config.lora.rank=16, or {MERGED}"))  # fmt: skip
   directory = new_folder(directory)
   choose("dtype", dtype, WRITTEN)
-  named = _base_name(base, carried)
-  family, whole, trained = _compare(parameters, spec, model, named, labels if spec.head in LABELLED else (), train_also)
-  merged = with_zeros(merge_lora(parameters, lora), whole, str(model["family"]))
+  named = base_name(base, carried)
+  family, filled, trained = compare_with_base(
+    parameters, spec, model, named, labels if spec.head in LABELLED else (), train_also
+  )
+  merged = with_zeros(merge_lora(parameters, lora), filled, str(model["family"]))
   shapes = {name: tuple(array.shape) for name, array in merged.items()}
   bound = bind(family.rules(spec.head, prefix=not family.heads[spec.head].bare), shapes, spec.vocab_size, family.name)
   check_absent(merged, bound, family.name)
-  one = _Model(family, whole, lora, plan_tensors(bound, family, whole), parameters, merged)
+  one = _Model(family, filled, lora, plan_tensors(bound, family, filled), parameters, merged)
   saved = _saved_modules(one, trained)
   factors = {module: both for module, both in _factors(one) if not any(_inside(module, unit) for unit in saved)}
   if not factors:
-    raise LmxError(f"Every layer with an adapter was trained as a whole. Fix: {_MERGED}.")
-  reading = None if tokenizer is None else Reading.of(tokenizer, spec, family.ours, framing)
+    raise LmxError(f"Every layer with an adapter was also trained fully. Fix: {MERGED}.")
+  inputs = None if tokenizer is None else TextInputs.of(tokenizer, spec, family.ours, framing)
   directory.mkdir(parents=True, exist_ok=True)
   arrays = dict(sorted({**_adapter_tensors(factors), **dict(_saved_tensors(one, saved))}.items()))
   planned = [[Planned(name, array.shape) for name, array in arrays.items()]]
   files = write_weights(directory, planned, iter(arrays.items()), dtype, single=ADAPTER_FILE)
-  write_beside(directory, spec, reading, carried, family, length)
+  write_side_files(directory, spec, inputs, carried, family, length)
   _write_config(directory / ADAPTER_CONFIG, one, factors, saved, named)
   numbers, size = sum(array.size for array in arrays.values()), sum(file.stat().st_size for file in files)
   architecture = family.heads[spec.head].architectures[0]
   exact = tokenizer is None or tokenizer.json_is_exact
-  return Exported(directory, family.name, architecture, tuple(files), len(arrays), numbers, size, reading is not None,
+  return Exported(directory, family.name, architecture, tuple(files), len(arrays), numbers, size, inputs is not None,
                   exact, named)  # fmt: skip
-
-
-# ---------------------------------------------------------------- the base
-
-
-def _base_name(base: str | Path | None, carried: Path | None) -> str:
-  """What adapter_config.json names the base by: a whole path, or a hub name."""
-  named = carried_origin(carried) if base is None else str(base)
-  if named is None:
-    raise LmxError(message("base of the adapter", got=None, allowed="the model that the run was started from",
-                           fix="--base=FOLDER (base=...), a Hugging Face folder or hub name; a run that was trained in "
-                           "lmx gets one by lmx export RUN --output=FOLDER"))  # fmt: skip
-  path = Path(named).expanduser()
-  if (path / ADAPTER_CONFIG).is_file():
-    raise LmxError(message("base of the adapter", got=named, allowed="a whole model: this is an adapter itself",
-                           fix=_MERGED))  # fmt: skip
-  return str(path.resolve()) if path.is_dir() else named
-
-
-def _compare(
-  parameters: Mapping[str, jax.Array], spec: Any, model: Mapping[str, Any], named: str, labels: Sequence[str],
-  train_also: str,
-) -> tuple[Family, Any, set[str]]:  # fmt: skip
-  """The base's family, the spec of the run as one of it, and our names of the parameters that aren't the base's.
-
-  Raises:
-    LmxError: a base of other settings, shapes or numbers than what the run was trained on.
-  """
-  with WeightFiles(model_directory(named)) as files:
-    try:
-      description = really_tied(describe(files.directory, spec.head, labels), files)
-    except LmxError as error:
-      raise LmxError(f"The base {named}: {error}") from error
-    if description.model["family"] != model["family"]:
-      raise _other_base(named, "config.model.family", model["family"], description.model["family"])
-    size, outputs = description.vocab_size, description.outputs
-    theirs = make_spec(description.model, vocab_size=size, head=spec.head, outputs=outputs, dtype=spec.dtype)
-    whole = choose_family({**model, **dataclasses.asdict(spec)}, spec, description.family.name)[2]
-    if found := differences(whole, theirs):
-      raise _other_base(named, f"config.model.{found[0][0]}", *found[0][1:])
-    plan = abstract_model(lambda key: MODELS[description.model["family"]].build(theirs, rngs=nnx.Rngs(key)))
-    matching = match(description, plan, files)
-    layout = Layout(make_mesh({}, jax.local_devices()[:1]))
-    ours = with_zeros(parameters, whole, str(model["family"]))
-    trained = set(matching.fresh)
-    for name, bound in matching.bound.items():
-      one = dataclasses.replace(matching, bound={name: bound})
-      if name in trained or _equal(ours[name], load_tensors(files, one, plan, layout)[name]):
-        continue
-      if not re.fullmatch(train_also, name):
-        raise _other_base(named, name, "other numbers, and config.lora.train_also doesn't train it", "the base's")
-      trained.add(name)
-  return description.family, whole, trained
-
-
-def _equal(ours: jax.Array, theirs: jax.Array) -> bool:
-  one, other = np.asarray(jax.device_get(ours), np.float32), np.asarray(jax.device_get(theirs), np.float32)
-  most = float(np.abs(other).max(initial=0.0))
-  return one.shape == other.shape and bool(np.abs(one - other).max(initial=0.0) <= _ROUNDING * most)
-
-
-def _other_base(named: str, subject: str, got: Any, allowed: Any) -> LmxError:
-  fix = "--base=FOLDER (base=...) of the model that the run was started from (a run: lmx export RUN --output=FOLDER); "
-  return LmxError(message(f"{subject} of the run, against the base {named}", got=got, allowed=f"{allowed}",
-                          fix=fix + f"or {_MERGED}"))  # fmt: skip
 
 
 # ---------------------------------------------------------------- adapters
 
 
 def _factors(one: _Model) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
-  """(their module, (A, B)) of each layer with adapters.
+  """(their module, (A, B)) of each layer with adapters, A of shape (r, inputs) and B of shape (outputs, r).
 
-  A tensor that holds several layers of ours gets one adapter: their As one above the other, and their Bs as blocks.
+  A tensor that holds several layers of ours gets one adapter of the sum of their ranks: the As are stacked, the Bs are
+  the blocks of a block-diagonal matrix.
 
   Raises:
     LmxError: a layer that PEFT can't adapt.
@@ -206,7 +132,7 @@ def _factors(one: _Model) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]
     if any(re.fullmatch(pattern, module) for pattern in one.family.unadapted):
       raise LmxError(message("config.lora.targets", got=one.lora.targets,
                              allowed=f"layers that PEFT adapts, not {adapted[0][0]}, which is {module} in "
-                             f"a {one.family.name} model", fix=_MERGED))  # fmt: skip
+                             f"a {one.family.name} model", fix=MERGED))  # fmt: skip
     matrices = [_matrices(one, *part) for part in adapted]
     rank, along = one.lora.rank, _transposed(one, adapted[0][0], adapted[0][1])
     b_OR = np.zeros((shape[1 if along else 0], rank * len(adapted)), np.float32)
@@ -217,7 +143,7 @@ def _factors(one: _Model) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]
 
 
 def _adapted(one: _Model) -> Iterator[tuple[str, tuple[int, ...], Parts]]:
-  """(their module, shape of its weight, our layers with adapters in it)."""
+  """(their module, shape of its weight, our adapted layers that it holds, in order)."""
   for their_name, (shape, parts) in one.plan.items():
     layers = [(name.removesuffix(".kernel"), bound, at) for name, bound, at in parts if name.endswith(".kernel")]
     if adapted := [part for part in layers if f"{part[0]}.lora_a" in one.parameters]:
@@ -225,7 +151,7 @@ def _adapted(one: _Model) -> Iterator[tuple[str, tuple[int, ...], Parts]]:
 
 
 def _transposed(one: _Model, layer: str, bound: Bound) -> bool:
-  """Whether their tensor is (in, out), as GPT-2's, and not (out, in).
+  """Whether their tensor is (inputs, outputs), as in GPT-2, and not (outputs, inputs).
 
   Raises:
     LmxError: it is no matrix of inputs and outputs.
@@ -236,12 +162,12 @@ def _transposed(one: _Model, layer: str, bound: Bound) -> bool:
   output_side = 1 if groups == [inputs, outputs] else 0
   if groups not in ([outputs, inputs], [inputs, outputs]) or view.along not in (None, output_side):
     raise LmxError(message("config.lora.targets", got=one.lora.targets,
-                           allowed=f"layers that PEFT adapts, not {layer}", fix=_MERGED))  # fmt: skip
+                           allowed=f"layers that PEFT adapts, not {layer}", fix=MERGED))  # fmt: skip
   return output_side == 1
 
 
 def _matrices(one: _Model, layer: str, bound: Bound, index: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-  """A (r, in) and B (out, r) of one layer, with the letters of a dimension in their order."""
+  """A (r, inputs) and B (outputs, r) of one layer, each dimension flattened in the order of their tensor."""
   a, b = (np.asarray(jax.device_get(one.parameters[f"{layer}.{name}"][index])) for name in ("lora_a", "lora_b"))
   view = bound.rule.view
   groups = view.groups[::-1] if _transposed(one, layer, bound) else view.groups
@@ -257,14 +183,14 @@ def _adapter_tensors(factors: Factors) -> dict[str, np.ndarray]:
           for module, both in factors.items() for letter, array in zip("AB", both, strict=True)}  # fmt: skip
 
 
-# ---------------------------------------------------------------- what was trained whole
+# ---------------------------------------------------------------- fully trained modules
 
 
 def _saved_modules(one: _Model, trained: set[str]) -> list[str]:
-  """Their modules that are written whole: all that isn't the base's, and the heads that PEFT asks for.
+  """Their modules for modules_to_save: those that differ from the base's, and the heads that PEFT requires there.
 
   Raises:
-    LmxError: a parameter that is no module's own, or is shared.
+    LmxError: a parameter that PEFT can't save as part of a module, or that several modules share.
   """
   if "token_embedding.embedding" in trained and one.spec.tied and one.spec.head in ("language", "masked"):
     raise _unsaved("token_embedding.embedding", "it is the output table as well, and PEFT would copy one of the two")
@@ -278,7 +204,7 @@ def _saved_modules(one: _Model, trained: set[str]) -> list[str]:
     first = their_name.partition(".")[0]
     unit = first if first in head else module
     if not dot or last not in ("weight", "bias"):
-      raise _unsaved(name, f"{their_name} is no module of its own")
+      raise _unsaved(name, f"{their_name} isn't the weight or bias of a module")
     if any(re.fullmatch(pattern, unit) for pattern in one.family.unadapted) or _has_children(one, unit, first in head):
       raise _unsaved(name, f"{unit} is no plain module in a {one.family.name} model")
     units.add(unit)
@@ -292,11 +218,12 @@ def _saved_modules(one: _Model, trained: set[str]) -> list[str]:
   return sorted(units)
 
 
-_HEADS_OF_PEFT = ("classification", "regression", "tagging", "span")  # It adds their modules to modules_to_save.
+# PEFT adds the modules of these heads to modules_to_save.
+_HEADS_OF_PEFT = ("classification", "regression", "tagging", "span")
 
 
 def _of_head(one: _Model, rule: Any) -> bool:
-  """Whether a row of a head's table is outside of the backbone."""
+  """Whether a row of a head's table isn't a part of the backbone."""
   prefix = one.family.prefix
   return rule.theirs is not None and bool(prefix) and not rule.theirs.startswith(prefix)
 
@@ -314,13 +241,13 @@ def _inside(module: str, unit: str) -> bool:
 
 
 def _unsaved(name: str, reason: str) -> LmxError:
-  fix = f"train without it (--config.lora.train_also=''), or {_MERGED}"
+  fix = f"train without it (--config.lora.train_also=''), or {MERGED}"
   return LmxError(message(f"{name}, trained next to the adapters", got=reason,
-                          allowed="what modules_to_save of PEFT can hold", fix=fix))  # fmt: skip
+                          allowed="modules that modules_to_save of PEFT can hold", fix=fix))  # fmt: skip
 
 
 def _copies(one: _Model) -> dict[str, Any]:
-  """Their tensors that are copies of others: PEFT wants every tensor of a module that it saves."""
+  """Their tensors that are copies of others: PEFT requires every tensor of a module that it saves."""
   found = {copy: one.plan[name] for copy, name in one.family.copies.items() if name in one.plan}
   table = next((entry for entry in one.plan.values() if entry[1][0][0] == "token_embedding.embedding"), None)
   output = next(
@@ -339,7 +266,15 @@ def _saved_tensors(one: _Model, saved: Sequence[str]) -> Iterator[tuple[str, np.
 
 
 def _write_config(file: Path, one: _Model, factors: Factors, saved: Sequence[str], base: str) -> None:
-  """adapter_config.json, with the keys that change what is computed; PEFT fills in the rest."""
+  """Writes adapter_config.json with the keys that change what is computed; PEFT fills in the rest.
+
+  Args:
+    file: to write.
+    one: the model.
+    factors: their module -> (A, B).
+    saved: modules_to_save.
+    base: directory or hub name of the base.
+  """
   lora, ranks = one.lora, {module: len(a_RI) for module, (a_RI, _) in factors.items()}
   targets = _shortest(set(factors), _other_modules(one, factors))
   pattern = {target: rank for target, modules in targets.items() if (rank := ranks[modules[0]]) != lora.rank}
@@ -376,15 +311,15 @@ def _number(value: float) -> int | float:
 
 
 def _other_modules(one: _Model, factors: Factors) -> set[str]:
-  """Modules that must not get an adapter: those of the model, and of all heads of its family."""
+  """Modules that must not match target_modules: the others of the model, and those of all heads of its family."""
   heads = {str(rule.theirs) for row in one.family.heads.values() for rule in row.rules if rule.theirs is not None}
   return ({name.rpartition(".")[0] for name in heads} | set(_modules(one))) - set(factors)
 
 
-def _shortest(wanted: set[str], others: set[str]) -> dict[str, list[str]]:
-  """End of a name -> the modules that it stands for, as short as it can be without standing for others."""
+def _shortest(modules: set[str], others: set[str]) -> dict[str, list[str]]:
+  """End of a name -> the modules that it matches; each end is the shortest that matches none of `others`."""
   found: dict[str, list[str]] = {}
-  for module in sorted(wanted):
+  for module in sorted(modules):
     parts = module.split(".")
     ends = [".".join(parts[-size:]) for size in range(1, len(parts) + 1)]
     chosen = next(end for end in ends if end == module or not any(f".{other}".endswith(f".{end}") for other in others))

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a config.json says, in our words: family, keys of config.model, head and labels; and the same backwards."""
+"""Translates a config.json to a family, keys of config.model, a head and labels, and back."""
 
 import dataclasses
 import re
@@ -16,8 +16,8 @@ from lmx.hf.sentence import SentenceModel, read_sentence_model
 from lmx.hf.settings import REQUIRED, HFConfig, Keys
 from lmx.models import MODELS
 
-_LENGTH = 1024  # Tokens of a row in the config of an imported run, or its context where that is less.
-# Fields of a spec that say how a model is trained or run, not what it computes.
+_LENGTH = 1024  # config.data.length of an imported run, unless its context is shorter.
+# Fields of a spec for training or execution, which don't change what a model computes.
 _OF_TRAINING = frozenset({"dropout", "init", "init_std", "load_balance", "router_z", "mamba_chunk", "carry_state",
                           "dtype", "quantization", "attention", "layer_loop", "remat", "remat_keep",
                           "stage_rounds", "stage_micro_batches", "loss_chunks", "vocab_multiple"})  # fmt: skip
@@ -28,18 +28,18 @@ LABELLED = ("classification", "tagging")
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-  """A model of some family.
+  """The contents of a config.json, in lmx's terms.
 
   Attributes:
-    family: its row.
+    family: a row of `FAMILIES`.
     model: keys of config.model.
     head: a row of `HEADS`.
-    labels: names of the classes, () for heads without any.
-    multi_label: whether a row may have several.
-    vocab_size: rows of the vocabulary's table.
-    unused: keys of the file that nothing was made of.
-    other_head: whether the head was asked for, or is another than that of the class that the file names.
-    sentence: what sentence-transformers' files say; None without them.
+    labels: names of the classes; () for heads without classes.
+    multi_label: whether an example may have several labels.
+    vocab_size: rows of the embedding table.
+    unused: keys of the file that have no effect.
+    other_head: whether the head was given by the caller, or differs from that of the file's class.
+    sentence: the settings of sentence-transformers' files; None without them.
   """
 
   family: Family
@@ -54,7 +54,7 @@ class Description:
 
   @property
   def outputs(self) -> int:
-    """Scores of the head."""
+    """Number of scores of the head."""
     return max(1, len(self.labels))
 
   @property
@@ -63,7 +63,7 @@ class Description:
     return "seq2seq" if self.model["family"] == "encoder_decoder" else OBJECTIVES[self.head]
 
   def settings(self) -> dict[str, Any]:
-    """Dotted keys of a whole config, as far as the file says them."""
+    """Dotted keys of a full config, for all that the file determines."""
     labels = {"objective.labels": self.labels, "objective.multi_label": self.multi_label} if self.labels else {}
     model = {f"model.{key}": value for key, value in self.model.items()}
     length = min(self.model["context"], _LENGTH)
@@ -78,11 +78,11 @@ def describe(directory: Path, head: str | None = None, labels: Sequence[str] = (
 
   Args:
     directory: of a Hugging Face model.
-    head: read it as a model with another head than its own; None: its own.
+    head: a row of `HEADS` to use instead of the model's own; None: its own.
     labels: with `head`: the names of its classes.
 
   Raises:
-    LmxError: a family, a class or a setting that lmx doesn't have.
+    LmxError: a family, a class or a setting that lmx doesn't support.
   """
   values = read_json(directory / CONFIG_FILE)
   where = str(directory / CONFIG_FILE)
@@ -103,8 +103,8 @@ def describe(directory: Path, head: str | None = None, labels: Sequence[str] = (
   chosen = head or ("embedding" if sentence is not None and own in _VOCABULARIES else own)
   choose(f"head of a {family.name} model", chosen, dict(family.heads))
   _check_needs(family, chosen, model, where)
-  said = model.get("pooling") if sentence is None else sentence.pooling
-  model |= {"pooling": said} | family.heads[chosen].ours
+  pooling = model.get("pooling") if sentence is None else sentence.pooling
+  model |= {"pooling": pooling} | family.heads[chosen].ours
   if chosen != own:
     own_labels, multi = (), False
   if chosen in LABELLED and not (labels or own_labels):
@@ -117,24 +117,28 @@ def describe(directory: Path, head: str | None = None, labels: Sequence[str] = (
   )
 
 
-_VOCABULARIES = ("language", "masked")  # Heads that sentence-transformers leaves out: it reads the backbone.
-# Objects that hold a model of their own, or say that the weights are stored in another way.
+_VOCABULARIES = ("language", "masked")  # Heads that sentence-transformers drops: it reads the backbone only.
+# Objects that describe a further model, or another storage of the weights.
 _PARTS = ("text_config", "decoder", "encoder", "generator", "text_encoder", "vision_config", "audio_config",
           "quantization_config", "per_layer_config")  # fmt: skip
 
 
 def _check_whole(settings: HFConfig) -> None:
-  """Checks that the file describes one model, in plain numbers."""
+  """Checks that the file describes a single model with unquantized weights."""
   for key in _PARTS:
     if isinstance(settings.values.get(key), dict) and settings.values[key]:
-      raise settings.refuse(key, settings.values[key], "the file of a text model alone, with weights in floats")
+      raise settings.refuse(key, settings.values[key], "the config.json of a text-only model with unquantized weights")
   start, pad = (settings.values.get(key) for key in ("decoder_start_token_id", "pad_token_id"))
   if start is not None and pad is not None and start != pad:
-    raise settings.refuse("decoder_start_token_id", start, f"{pad}, the pad_token_id: decoders of lmx start with it")
+    raise settings.refuse("decoder_start_token_id", start, f"{pad}, the pad_token_id: lmx's decoders start with it")
 
 
 def _sentence(directory: Path, width: int, head: str | None, own: str) -> SentenceModel | None:
-  """What sentence-transformers' files say, where the model's vectors are wanted, or its own head is for none else."""
+  """The settings of sentence-transformers' files, for a model that is used for embeddings.
+
+  It is one if `head` (that of the caller) says so, or if there is none and the model's own head is for embeddings or is
+  one that sentence-transformers drops.
+  """
   if head not in (None, "embedding") or (head is None and own not in (*_VOCABULARIES, "embedding")):
     return None
   return read_sentence_model(directory, width)
@@ -147,7 +151,7 @@ def _check_needs(family: Family, head: str, model: Keys, where: str) -> None:
       raise LmxError(message(subject, got=model[key], allowed=[needed]))
 
 
-# Keys that don't change what the trained model computes, or that repeat others.
+# Keys that don't change a trained model's outputs, or that repeat other keys.
 _HARMLESS = re.compile(
   r"architectures|transformers_version|torch_dtype|dtype|use_cache|_name_or_path|id2label|label2id|problem_type|num_labels|"
   r"(.*_)?(bos|eos|pad|sep|cls|mask|unk|start)_token_id|init.*|gradient_checkpointing|task_specific_params|_.*|summary_.*|"
@@ -158,7 +162,7 @@ _HARMLESS = re.compile(
 
 
 def _head_of(family: Family, settings: HFConfig) -> tuple[str, tuple[str, ...], bool]:
-  """(head, labels, whether rows have several) of the class that the file names."""
+  """(head, labels, whether examples may have several) of the class in `architectures`."""
   given = settings.take("architectures", None, list)
   names = {name: head for head, row in reversed(list(family.heads.items())) for name in row.architectures}
   if not given:
@@ -195,10 +199,17 @@ _MOST_LABELS = 100_000
 
 
 def make_spec(model: Mapping[str, Any], *, vocab_size: int, head: str, outputs: int, **compute: Any) -> Any:
-  """The spec of a model from keys of config.model; `compute` holds dtype, attention and the like.
+  """The spec of a model.
+
+  Args:
+    model: keys of config.model.
+    vocab_size: rows of the embedding table.
+    head: a row of `HEADS`.
+    outputs: number of scores of the head.
+    **compute: further fields of the spec: dtype, attention and the like.
 
   Raises:
-    LmxError: a key that our family doesn't have, unless it turns off what it lacks anyway.
+    LmxError: a key that our family doesn't have, unless its value turns the feature off.
   """
   row = choose("config.model.family", model["family"], MODELS)
   fields = {field.name for field in dataclasses.fields(row.spec)}
@@ -206,22 +217,25 @@ def make_spec(model: Mapping[str, Any], *, vocab_size: int, head: str, outputs: 
   for key in set(model) - fields - {"family"}:
     if model[key] not in (None, False, 0, "none"):
       raise LmxError(f"config.model.{key} = {model[key]!r}: lmx's {model['family']} has no such setting.")
-  return row.spec(**{key: value for key, value in given.items() if key in fields})
+  return row.make_spec(given)
 
 
 def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> tuple[Keys, Any]:
-  """The config.json of a model as one of a family, without labels and tokens.
+  """The config.json of a model in a family, without labels and token ids.
+
+  The written keys are read back and compared with the spec, so that nothing the family can't express gets lost.
 
   Args:
-    family: what to write it as.
-    model: keys of config.model with every field of the spec, resolved.
-    spec: the same, as a spec.
+    family: the family to write the model as.
+    model: keys of config.model and all fields of the spec, with derived sizes filled in.
+    spec: of the model.
 
   Returns:
-    (the file's keys, the spec of the model as it is written: it may have biases, and a table, that are zero here).
+    (keys of config.json, the spec of the written model: it may have biases, and a table of token types, that this model
+    lacks; see `_ZEROS`).
 
   Raises:
-    LmxError: the family can't say something about this model; it names what.
+    LmxError: the family can't express this model; it names the keys.
   """
   if family.ours != model["family"]:
     raise LmxError(message(f"model.family of a {family.name} model", got=model["family"], allowed=[family.ours]))
@@ -247,19 +261,19 @@ def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> tuple
   return written, dataclasses.replace(spec, **{field: theirs for field, _, theirs in different})
 
 
-# What a model may lack and a family have: (key, value here, value there). Filled with zeros, it computes the same.
+# (key, value here, value in the family) of parts that this model may lack: filled with zeros, they change no output.
 _ZEROS = (("attention_bias", False, True), ("attention_out_bias", False, True), ("mlp_bias", False, True),
           ("norm_bias", False, True), ("output_bias", False, True), ("transform_bias", False, True),
           ("token_types", 0, 2))  # fmt: skip
 
 
 def _with_zeros(model: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The keys of a model with a table of token types, which BERT's class can't be without."""
+  """The keys of a model, with the table of token types that BERT's class always has."""
   return {**model, "token_types": 2} if model.get("token_types") == 0 else model
 
 
 def differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
-  """(field, here, there) of what two specs compute otherwise."""
+  """(field, value in `spec`, value in `again`) of the fields that make two models compute different outputs."""
   found = []
   for field in dataclasses.fields(spec):
     ours, theirs = (getattr(one, field.name) for one in (spec, again))
@@ -269,7 +283,7 @@ def differences(spec: Any, again: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _not_read(field: str, spec: Any) -> bool:
-  """Whether a setting makes no difference to this model, given its others."""
+  """Whether a setting has no effect on this model, given its other settings."""
   scored = spec.head in ("classification", "regression", "span", "tagging")
   conditions = {
     ("rope_theta", "rope_scaling", "rope_factor", "rope_original_context", "rope_local_theta"): spec.position

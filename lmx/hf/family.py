@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a family of Hugging Face models is: a table of settings, a table of names, and the matching of both with ours.
+"""The description of a Hugging Face model family: a table of settings, a table of names, and its output heads.
 
 A row of the table of names works in both directions. Rows for parameters that a model doesn't have (a bias, a gate, a
-norm of queries) are simply not used; what is left over on either side is an error that names it.
+norm of the queries) are not used; anything left over on either side is an error that names it.
 """
 
 import dataclasses
@@ -16,51 +16,60 @@ from lmx.hf.settings import Always, Line
 from lmx.hf.views import View
 
 Shape = tuple[int, ...]
-VOCABULARY = "v"  # The letter of patterns whose size is padded in ours.
+VOCABULARY = "v"  # The pattern letter of the vocabulary, which is padded in ours.
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """One parameter of ours and the tensors that it is made of.
+  """One row of a table of names: a parameter of ours and the tensors that hold it.
 
   Attributes:
-    ours: dotted name.
-    theirs: their name, with {layer} and {expert} where ours is stacked; None: they have no such thing, so that it is
-      zero here, and can't be exported when it isn't.
-    view: how one becomes the other, without the stacked dimensions.
-    beside: the row counts only in a model that also has this parameter; "": always.
-    first: the first layer that they have the tensor for; the rows of ours before it aren't used, and are `unused`.
-    unused: what those are filled with.
+    ours: dotted name of the parameter.
+    theirs: name of the tensor, with {layer} and {expert} where ours is stacked. None: they have no such tensor; the
+      parameter is zero after an import, and an export is refused unless it is.
+    view: the mapping between the two, without the stacked dimensions.
+    requires: the row applies only to models that also have this parameter; "": to all.
+    first: index of the first layer that has the tensor; earlier layers of ours hold `unused`, and are not exported.
+    unused: fill value of the layers before `first`.
   """
 
   ours: str
   theirs: str | None
   view: View
-  beside: str = ""
+  requires: str = ""
   first: int = 0
   unused: float = 0.0
 
   @property
   def stacked(self) -> tuple[str, ...]:
-    """Placeholders in the order of our leading dimensions."""
+    """Placeholders of `theirs`, in the order of our leading dimensions."""
     return tuple(field for _, field, _, _ in string.Formatter().parse(self.theirs or "") if field)
 
   def their_name(self, index: Iterable[int]) -> str:
-    """The name at one place of the stacked dimensions."""
+    """The tensor's name at one index into the stacked dimensions."""
     return (self.theirs or "").format(**dict(zip(self.stacked, index, strict=True)))
 
 
 def tensor(
-  ours: str, theirs: str | None, pattern: str, *, along: int | None = None, before: int = 0, beside: str = ""
+  ours: str, theirs: str | None, pattern: str, *, along: int | None = None, before: int = 0, requires: str = ""
 ) -> tuple[Rule, ...]:
-  """A row of a table of names; see `View` and `Rule`."""
-  return (Rule(ours, theirs, View(pattern, along, before), beside),)
+  """One row of a table of names.
+
+  Args:
+    ours, theirs, requires: see `Rule`.
+    pattern, along, before: see `View`.
+  """
+  return (Rule(ours, theirs, View(pattern, along, before), requires),)
 
 
 def linear(ours: str, theirs: str, kernel: str, bias: str, *, along: int | None = None) -> tuple[Rule, ...]:
-  """The rows of a linear map: `ours`.kernel is `theirs`.weight, and .bias is .bias.
+  """The rows of a linear layer: `ours`.kernel is `theirs`.weight, and .bias is .bias.
 
-  With `along`, the kernels of several maps share a tensor along that dimension, and their biases another.
+  Args:
+    ours, theirs: names of the layer.
+    kernel, bias: patterns of the two, see `View`.
+    along: the dimension of the weight along which the kernels of several layers are concatenated (their biases share
+      the bias in the same order); None: the layer has tensors to itself.
   """
   shared = None if along is None else 0
   return (*tensor(f"{ours}.kernel", f"{theirs}.weight", kernel, along=along),
@@ -68,21 +77,21 @@ def linear(ours: str, theirs: str, kernel: str, bias: str, *, along: int | None 
 
 
 def norm(ours: str, theirs: str, *, letter: str = "d") -> tuple[Rule, ...]:
-  """The rows of a norm: `ours`.scale is `theirs`.weight, and .bias is .bias."""
+  """The rows of a norm: `ours`.scale is `theirs`.weight, and .bias is .bias; `letter` is the normalized dimension."""
   pattern = f"{letter} -> {letter}"
   return (*tensor(f"{ours}.scale", f"{theirs}.weight", pattern), *tensor(f"{ours}.bias", f"{theirs}.bias", pattern))
 
 
 @dataclasses.dataclass(frozen=True)
 class HeadMap:
-  """One way that models of a family end.
+  """One output head that models of a family have.
 
   Attributes:
-    architectures: their class names; the first is written.
-    rules: for what this head adds.
-    bare: the class is the backbone alone: names have no prefix.
-    ours: keys of config.model that belong to it.
-    needs: keys of config.model that must have this value, since this head can't be otherwise.
+    architectures: class names in `transformers`; exports write the first.
+    rules: rows for the parameters that this head adds.
+    bare: the class is the backbone without a head: names have no prefix.
+    ours: keys of config.model that this head sets.
+    needs: keys of config.model that must have this value, since the class supports no other.
   """
 
   architectures: tuple[str, ...]
@@ -98,19 +107,19 @@ class Family:
 
   Attributes:
     name: their model_type.
-    lines: the table of settings; the first says our family.
-    prefix: what backbone names begin with in models that have a head; a file of the backbone alone lacks it.
+    lines: the table of settings; an `Always` in it names our family (a key of `lmx.models.MODELS`).
+    prefix: what backbone names begin with in models that have a head; a file of the bare backbone lacks it.
     backbone: the table of names without the prefix.
-    heads: row of our HEADS -> how it is there.
+    heads: row of our HEADS -> that head in this family.
     ignored: regexes of tensors that are no parameters, are copies of others, or belong to a part that lmx lacks.
-    copies: tensors that are copies of others -> the one that counts; a file where the two differ is refused.
-    output_bias: one of `copies` that counts itself, and is written, where the output table isn't tied.
-    renamed: (regex, replacement) for names as older files have them.
+    copies: tensors that are copies of others -> the original; a file where the two differ is refused.
+    output_bias: one of `copies` that is a parameter itself, and is exported, where the output table isn't tied.
+    renamed: (regex, replacement) from the names of older files to those of this table.
     optional: tensors that are zero where a file lacks them.
     aliases: another name that files have for a key of the table of settings -> the key.
-    fixed: keys of config.json that every model of the family is written with, whatever it or its tokenizer says.
-    unadapted: regexes of modules that PEFT takes no adapter on, and keeps no copy of: in `transformers` they are no
-      linear layers, whatever the file has.
+    fixed: keys of config.json that exports of this family always have, whatever the model or its tokenizer has.
+    unadapted: regexes of modules that PEFT can neither adapt nor save: they are no linear layers in `transformers`,
+      although the files store them as such.
   """
 
   name: str
@@ -129,25 +138,28 @@ class Family:
 
   @property
   def ours(self) -> str:
-    """Our family, as the table of settings says it."""
+    """Our family: a key of `lmx.models.MODELS`."""
     return next(line.ours["family"] for line in self.lines if isinstance(line, Always) and "family" in line.ours)
 
   def rules(self, head: str, *, prefix: bool) -> tuple[Rule, ...]:
-    """The rows for a model with that head, with whole names."""
+    """The rows for a model with this head, with full names; `prefix`: the files' backbone names have the prefix."""
     start = self.prefix if prefix else ""
     backbone = (
       dataclasses.replace(rule, theirs=None if rule.theirs is None else start + rule.theirs) for rule in self.backbone
     )
-    return (*self._head_rules(head, start), *backbone)  # A head may say otherwise than the backbone: it comes first.
+    return (
+      *self._head_rules(head, start),
+      *backbone,
+    )  # `bind` takes the first row of a name: heads override the backbone.
 
   def _head_rules(self, head: str, start: str) -> Iterator[Rule]:
-    """A head may read what the backbone's file has, as BERT's pooler: there it lacks the prefix, too."""
+    """The head's rows; those of a part of the backbone (BERT's pooler) lose the prefix in a bare file as well."""
     for rule in self.heads[head].rules:
       inside = rule.theirs is not None and self.prefix and rule.theirs.startswith(self.prefix)
       yield dataclasses.replace(rule, theirs=start + str(rule.theirs)[len(self.prefix) :]) if inside else rule
 
   def old_name(self, name: str) -> str:
-    """A name as this table has it."""
+    """The name of an older file's tensor, as this table has it."""
     for pattern, replacement in self.renamed:
       name = re.sub(pattern, replacement, name)
     return name
@@ -162,10 +174,10 @@ class Bound:
 
   Attributes:
     rule: the row.
-    shape: ours, the stacked dimensions first.
-    sizes: letter -> size in theirs.
-    start: where our part of their tensor begins.
-    their_shape: of the whole tensor.
+    shape: of the parameter, stacked dimensions first.
+    sizes: pattern letter -> size in their tensor.
+    start: offset of our part in their tensor, along the view's `along`.
+    their_shape: of the complete tensor, all parts included.
   """
 
   rule: Rule
@@ -180,32 +192,32 @@ class Bound:
     return self.shape[: len(self.rule.stacked)]
 
   def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """(their name, place in the stacked dimensions) of each tensor; none where they have no such thing."""
+    """(their name, index into the stacked dimensions) of each tensor; nothing where they have no such tensor."""
     if self.rule.theirs is not None:
       for index in itertools.product(*map(range, self.leading)):
         if self.has(index):
           yield self.rule.their_name(index), index
 
   def has(self, index: tuple[int, ...]) -> bool:
-    """Whether they have a tensor at this place of the stacked dimensions."""
+    """Whether they have a tensor at this index into the stacked dimensions."""
     return not self.rule.first or index[0] >= self.rule.first
 
 
 def bind(rules: Iterable[Rule], shapes: Mapping[str, Shape], vocab_size: int, family: str) -> dict[str, Bound]:
-  """Our parameter -> its rule with sizes.
+  """Parameter name -> its rule with sizes.
 
   Args:
-    rules: the first row for a name counts.
-    shapes: of all of our parameters.
-    vocab_size: the real one.
-    family: for messages.
+    rules: a table of names; the first row of a parameter wins.
+    shapes: name -> shape of every parameter of the model.
+    vocab_size: tokens, without the padding rows of ours.
+    family: name, for messages.
 
   Raises:
     LmxError: a parameter that the table has no row for.
   """
   table: dict[str, Rule] = {}
   for rule in rules:
-    if not rule.beside or rule.beside in shapes:
+    if not rule.requires or rule.requires in shapes:
       table.setdefault(rule.ours, rule)
   for name in shapes:
     if name not in table:
@@ -216,7 +228,7 @@ def bind(rules: Iterable[Rule], shapes: Mapping[str, Shape], vocab_size: int, fa
       )
   used = [rule for rule in table.values() if rule.ours in shapes]
   bound: dict[str, Bound] = {}
-  ends: dict[str | None, int] = {}  # Of what is placed so far in a tensor of several parts.
+  ends: dict[str | None, int] = {}  # Their tensor -> where the next of its parts begins, in the order of the table.
   for rule in used:
     view = rule.view
     sizes = view.sizes(shapes[rule.ours][len(rule.stacked) :], {VOCABULARY: vocab_size})
@@ -226,5 +238,6 @@ def bind(rules: Iterable[Rule], shapes: Mapping[str, Shape], vocab_size: int, fa
     shape[along] += start
     ends[rule.theirs] = shape[along]
     bound[rule.ours] = Bound(rule, shapes[rule.ours], sizes, start, tuple(shape))
-  whole = {rule.theirs: bound[rule.ours].their_shape for rule in used}  # The last part knows the tensor's size.
-  return {name: dataclasses.replace(bound[name], their_shape=whole[bound[name].rule.theirs]) for name in shapes}
+  # A part's own shape ends where the part ends, so the last part has the shape of the complete tensor.
+  complete = {rule.theirs: bound[rule.ours].their_shape for rule in used}
+  return {name: dataclasses.replace(bound[name], their_shape=complete[bound[name].rule.theirs]) for name in shapes}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The JSON files of a model's directory, read so that what is wrong with one is said in one line."""
+"""Reads the JSON files of a model's directory, with a one-line error for a bad file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ def read_json(file: Path) -> dict[str, Any]:
   """A JSON object from a file.
 
   Raises:
-    LmxError: it isn't there, is no JSON object, or gives a key two values.
+    LmxError: it doesn't exist, is no JSON object, or has a key twice with different values.
   """
   if not file.is_file():
     raise LmxError(message("model directory", got=str(file.parent), allowed=f"a directory with {file.name}"))
@@ -24,15 +24,15 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_optional(file: Path) -> dict[str, Any]:
-  """As `read_json`; {} where the file isn't there."""
+  """As `read_json`; {} where the file doesn't exist."""
   return read_json(file) if file.is_file() else {}
 
 
 def parse_json(file: Path) -> Any:
-  """The value that a JSON file holds.
+  """The parsed contents of a JSON file.
 
   Raises:
-    LmxError: it is not JSON, too large or nested too deep, or an object gives a key two values.
+    LmxError: it is not JSON, too large or nested too deep, or an object has a key twice with different values.
   """
 
   def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""generation_config.json: how the people who published a model want it to write, as defaults for lmx's generation.
+"""Reads generation_config.json, whose settings are the defaults of lmx's generation for that model.
 
-The meaning of the keys, and of those that are left out, is that of transformers'
+The meaning of the keys, and the defaults of those that are left out, are those of transformers'
 `GenerationConfig` (https://huggingface.co/docs/transformers/main_classes/text_generation).
 """
 
@@ -17,9 +17,9 @@ from lmx.hf.settings import HFConfig
 from lmx.inference.beam import GNMT, Ranking
 from lmx.inference.prompts import Limits
 
-_TEMPERATURE = 0.8  # lmx's own.
-_TOP_K = 50  # Of transformers, where tokens are drawn and the file names no top_k.
-# Keys that change which tokens are written, and that lmx has nothing for -> the value that turns them off.
+_TEMPERATURE = 0.8  # lmx's default.
+_TOP_K = 50  # transformers' default for sampling.
+# Keys that change which tokens are generated, and that lmx doesn't support -> the value that turns them off.
 _NOT_APPLIED: dict[str, Any] = {
   "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0,
   "encoder_no_repeat_ngram_size": 0, "min_new_tokens": 0, "min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0,
@@ -29,7 +29,7 @@ _NOT_APPLIED: dict[str, Any] = {
   "constraints": None, "force_words_ids": None, "prompt_lookup_num_tokens": None, "dola_layers": None,
   "token_healing": False,
 }  # fmt: skip
-# Keys that don't change which tokens are written: of speed, of what is returned besides, of other libraries' versions.
+# Keys that don't change which tokens are generated: of speed, of further outputs, of other libraries.
 _HARMLESS = re.compile(
   r"assistant_.*|bos_token_id|pad_token_id|decoder_start_token_id|.*cache.*|compile_config|continuous_batching_config|"
   r"disable_compile|is_assistant|low_memory|max_matching_ngram_size|max_time|num_assistant_tokens(_schedule)?|"
@@ -40,17 +40,17 @@ _HARMLESS = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class GenerationDefaults:
-  """What a generation_config.json says, as arguments of lmx; None where it says nothing.
+  """The settings of a generation_config.json as arguments of lmx; None for those that the file lacks.
 
   Attributes:
     temperature, top_k, top_p, max_new_tokens: of `generate`.
     beams, length_penalty: of beam search.
-    ranking: how beam search compares; lmx's own where there is no file.
+    ranking: how beam search compares hypotheses; lmx's own where there is no file.
     stops: ids that end a text.
-    forced_end: the last token of a text that has room for no more is the one that ends it.
+    suppressed: ids that are never generated.
+    forced_end: the last token that fits is the one that ends the text.
     renormalize: see `Limits`.
-    suppressed: ids that are never written.
-    not_applied: "key value" of what lmx has nothing for.
+    not_applied: "key value" of the settings that lmx doesn't support.
   """
 
   temperature: float | None = None
@@ -68,16 +68,20 @@ class GenerationDefaults:
 
   @property
   def limits(self) -> Limits:
-    """What may be written."""
+    """Constraints on the generated tokens."""
     return Limits(self.suppressed, self.forced_end, self.renormalize)
 
   @property
   def searches(self) -> bool:
-    """Whether texts are found by beam search where nothing is said of sampling."""
+    """Whether the file asks for beam search rather than sampling."""
     return self.temperature is None and (self.beams or 1) > 1
 
   def sampling(self, temperature: float | None, top_k: int | None, top_p: float | None) -> dict[str, Any]:
-    """Arguments of `generate`: those that are given, else the file's, else lmx's."""
+    """Arguments of `generate`: those of the caller, else the file's, else lmx's.
+
+    Args:
+      temperature, top_k, top_p: of the caller; None: not given.
+    """
     usual = _TEMPERATURE if self.temperature is None else self.temperature
     return {
       "temperature": usual if temperature is None else temperature,
@@ -86,29 +90,29 @@ class GenerationDefaults:
     }
 
   def settings(self, framed: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `generate` and `beam_search` that follow from a prompt's frame, with the file's stops and limits."""
+    """Arguments of `generate` and `beam_search` for a framed prompt, with the file's stops and limits added."""
     return {**framed, "eos_id": tuple(dict.fromkeys((*framed["eos_id"], *self.stops))), "limits": self.limits}
 
   def describe(self) -> str:
-    """One line for people; "" where the file says nothing."""
-    words = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p, "beams": self.beams,
+    """A one-line summary for logs; "" where the file has no settings."""
+    numbers = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p, "beams": self.beams,
              "max_new_tokens": self.max_new_tokens}  # fmt: skip
-    parts = [f"{name} {value:g}" for name, value in words.items() if value is not None]
+    parts = [f"{name} {value:g}" for name, value in numbers.items() if value is not None]
     parts += [f"stops at {' '.join(map(str, self.stops))}"] if self.stops else []
-    parts += [f"never writes {' '.join(map(str, self.suppressed))}"] if self.suppressed else []
+    parts += [f"never generates {' '.join(map(str, self.suppressed))}"] if self.suppressed else []
     parts += [f"not applied: {', '.join(self.not_applied)}"] if self.not_applied else []
     return f"{GENERATION_FILE}: {', '.join(parts)}" if parts else ""
 
 
 def read_generation(folder: Path | None, *, decodes_alone: bool = False) -> GenerationDefaults:
-  """The defaults in a folder; none where there is no file.
+  """The defaults in a folder; empty ones where there is no file.
 
   Args:
-    folder: of a model, or with the small files that it was imported with.
-    decodes_alone: the model has an encoder: max_length counts what is written, not the prompt.
+    folder: of a model, or with the small files that it was imported with; None: there is none.
+    decodes_alone: the model has an encoder, so max_length doesn't count the prompt.
 
   Raises:
-    LmxError: a value of another kind than its key has.
+    LmxError: a value of the wrong type, or out of range.
   """
   if folder is None or not (folder / GENERATION_FILE).is_file():
     return GenerationDefaults()
@@ -121,7 +125,7 @@ def read_generation(folder: Path | None, *, decodes_alone: bool = False) -> Gene
     raise given.refuse("top_p", top_p, "a number over 0 and up to 1")
   draws = any(value is not None for value in (sampled, temperature, top_k, top_p))
   if draws and not sampled:
-    temperature, top_k, top_p = 0.0, None, None  # transformers draws nothing unless do_sample says so.
+    temperature, top_k, top_p = 0.0, None, None  # transformers doesn't sample unless do_sample is true.
   elif draws:
     temperature = 1.0 if temperature is None else temperature
     top_k = _TOP_K if top_k is None else top_k or None
@@ -175,7 +179,7 @@ def _ids(given: HFConfig, key: str) -> tuple[int, ...]:
 
 
 def _bad_words(given: HFConfig) -> tuple[tuple[int, ...], tuple[str, ...]]:
-  """(ids of bad_words_ids that stand alone, what is said of the longer ones)."""
+  """(ids of the single-token bad_words_ids, entries of `not_applied` for longer ones)."""
   words = given.take("bad_words_ids", None, list) or []
   for word in words:
     given.check("bad_words_ids", word, list, nullable=False)
@@ -186,11 +190,11 @@ def _bad_words(given: HFConfig) -> tuple[tuple[int, ...], tuple[str, ...]]:
 
 
 def _others(given: HFConfig) -> list[str]:
-  """Keys that are set to something that lmx has nothing for."""
+  """ "key value" of the keys with an effect that lmx doesn't support."""
   found = []
   for key, off in _NOT_APPLIED.items():
     value = given.take(key, None)
     if value is not None and value != off:
       found.append(f"{key} {value}")
   unknown = sorted(key for key in set(given.values) - given.used if not _HARMLESS.fullmatch(key))
-  return found + [f"{key} {str(given.values[key])[:60]}, which is no key that lmx knows" for key in unknown]
+  return found + [f"{key} {str(given.values[key])[:60]}, which is not a known key" for key in unknown]

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A model by its directory, or by its name on the Hugging Face hub where there is a network."""
+"""Finds a model's directory, downloading it from the Hugging Face hub if it is a hub name."""
 
 import importlib
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from lmx.errors import LmxError, message
 from lmx.hf.weights import GGUF
 
-# Weights, configs and tokenizers; nothing that could be run.
+# Weights, configs and tokenizers; no code.
 _WANTED = (
   "*.safetensors",
   "*.safetensors.index.json",
@@ -23,10 +23,10 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def model_directory(path_or_name: str | Path) -> Path:
-  """The directory of a model; a name is fetched from the hub, into its own cache.
+  """The directory of a model; a hub name is downloaded into huggingface_hub's cache.
 
   Raises:
-    LmxError: no such directory, and no name either; or the hub can't be reached.
+    LmxError: neither a directory nor a hub name, or the hub can't be reached.
   """
   path = Path(path_or_name).expanduser()
   if path.is_dir():
@@ -46,9 +46,9 @@ def model_directory(path_or_name: str | Path) -> Path:
                            fix=fix)) from error  # fmt: skip
   try:
     return Path(hub.snapshot_download(name, allow_patterns=list(_WANTED)))
-  except Exception as error:  # Whatever the network, the hub or its client has to say.
+  except Exception as error:  # Any error of the network, the hub or its client.
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    fix = "give the directory of a model that is here"
+    fix = "give the directory of a downloaded model"
     raise LmxError(
       f"There is no directory {name!r}, and the hub gave no model of that name: {reason}. Fix: {fix}"
     ) from error

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A Hugging Face model as parameters of ours, read slice by slice from its files straight onto a mesh."""
+"""Imports a Hugging Face model: reads its parameters slice by slice from its files onto a mesh."""
 
 import dataclasses
 import functools
@@ -38,28 +38,28 @@ _TOKENIZER_FILES = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Imported:
-  """A model from elsewhere.
+  """An imported model.
 
   Attributes:
-    directory: where it was read from.
-    description: what it is.
-    settings: dotted keys of a config; the rest of it is as in configs/base.py.
+    directory: the folder it was read from.
+    description: the contents of its config.json.
+    settings: dotted keys of a config; all others are as in configs/base.py.
     spec: the model's.
-    plan: names, shapes and axes of its parameters.
-    layout: the mesh they lie on.
+    abstract: names, shapes and axes of its parameters.
+    layout: the mesh and the shardings of the parameters.
     parameters: {dotted name: array}.
     tokenizer: None where the directory has none that lmx reads.
-    fresh: names of parameters that the files didn't have, and that were drawn from the seed.
-    left_out: names of tensors that nothing was made of.
-    bytes: size of the files.
-    nonfinite: {name of a tensor: numbers in it that are NaN or infinite}.
+    fresh: names of parameters that the files lack, and that were initialized from the seed.
+    left_out: names of tensors that were not used.
+    bytes: size of the weight files.
+    nonfinite: {name of a tensor: number of its elements that are NaN or infinite}.
   """
 
   directory: Path
   description: Description
   settings: dict[str, Any]
   spec: Any
-  plan: AbstractModel
+  abstract: AbstractModel
   layout: Layout
   parameters: dict[str, jax.Array]
   tokenizer: Tokenizer | None
@@ -71,7 +71,7 @@ class Imported:
   @property
   def model(self) -> Any:
     """The Flax module with these parameters."""
-    return self.plan.join(self.parameters)
+    return self.abstract.join(self.parameters)
 
 
 def import_hf(
@@ -88,25 +88,25 @@ def import_hf(
 ) -> Imported:
   """Reads a model: its config, its tokenizer, and its weights onto a mesh.
 
-  Every parameter is made shard by shard through `jax.make_array_from_callback`: host memory holds one shard of one
-  parameter at a time beside the result, never a whole file.
+  Every parameter is made shard by shard through `jax.make_array_from_callback`: apart from the result, host memory
+  holds one shard of one parameter at a time, never a complete file.
 
   Args:
     path_or_name: a directory with config.json and safetensors, or a name on the hub where there is a network. A
       directory with adapter_config.json is read with its adapter merged into its base's weights.
     mesh: None: the first device.
-    head: a row of `HEADS` to end the model in instead of its own; what the files lack of it is drawn from the seed.
+    head: a row of `HEADS` to use instead of the model's own; parameters that the files lack are initialized.
     labels: with `head`: the names of its classes.
-    tokenizer: the directory of another tokenizer than the model's own.
-    dtype: what the model computes in; None: bfloat16 where the files hold that, else float32.
-    as_stored: keep the files' dtype; by default parameters are float32, whatever the files hold.
-    seed: of what is drawn.
-    nonfinite: of weights with NaN or infinity: stop | keep (they are counted in the result).
+    dtype: compute dtype; None: bfloat16 where all weights are stored so, else float32.
+    tokenizer: the directory of a tokenizer to use instead of the model's own.
+    as_stored: keep the files' dtype for the parameters; by default they are float32.
+    seed: of the initialization of new parameters.
+    nonfinite: what to do with NaN and infinite weights: stop (refuse the model) | keep (count them in the result).
 
   Raises:
-    LmxError: no such model; weights that are pickled; weights that are not finite, unless they are to be kept; a family
-      or setting that lmx lacks; tensors that are missing, have no place or have another shape; a tokenizer with more
-      ids than the model's table.
+    LmxError: no such model; pickled weights; weights that aren't finite, with nonfinite="stop"; a family or setting
+      that lmx doesn't support; tensors that are missing, unknown or of the wrong shape; a tokenizer with more ids than
+      the model's table has rows.
   """
   directory = model_directory(path_or_name)
   with open_weights(directory) as files:
@@ -114,16 +114,16 @@ def import_hf(
     described = _describe(files, head, labels)
     check_sizes(described, files)
     description = really_tied(described, files)
-    own = directory if has_tokenizer(directory) else base  # An adapter may bring its own.
-    reads = read_tokenizer(own if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
-    return _import(files, description, reads, mesh, dtype, as_stored, seed, nonfinite)
+    own = directory if has_tokenizer(directory) else base  # An adapter's folder may have a tokenizer.
+    found = read_tokenizer(own if tokenizer is None else Path(tokenizer).expanduser(), description.vocab_size)
+    return _import(files, description, found, mesh, dtype, as_stored, seed, nonfinite)
 
 
 def _describe(files: WeightFiles, head: str | None, labels: tuple[str, ...]) -> Description:
-  """What the model is; an adapter for a task brings the head that its base lacks."""
+  """The contents of config.json, with the head of an adapter's task where the base has another."""
   found = describe(files.directory, head, labels)
-  wanted = files.heads if isinstance(files, AdaptedFiles) and head is None else ()
-  return found if not wanted or found.head in wanted else describe(files.directory, wanted[0], labels)
+  heads = files.heads if isinstance(files, AdaptedFiles) and head is None else ()
+  return found if not heads or found.head in heads else describe(files.directory, heads[0], labels)
 
 
 def _import(
@@ -148,12 +148,12 @@ def _import(
   )
   build = MODELS[description.model["family"]].build
   make = lambda key: build(spec, rngs=nnx.Rngs(key))  # noqa: E731
-  plan = abstract_model(make)
-  matching = match(description, plan, files)
+  abstract = abstract_model(make)
+  matching = match(description, abstract, files)
   fresh: dict[str, jax.Array] = {}
   if matching.fresh:
-    fresh = init_parameters(make, jax.random.key(seed), plan, plan.template(layout), matching.fresh)
-  parameters = fresh | load_tensors(files, matching, plan, layout, as_stored=as_stored, found=found)
+    fresh = init_parameters(make, jax.random.key(seed), abstract, abstract.template(layout), matching.fresh)
+  parameters = fresh | load_tensors(files, matching, abstract, layout, as_stored=as_stored, found=found)
   found.raise_if_any(files)
   settings = description.settings() | {"compute.dtype": spec.dtype, "tokenizer.framing": "own"}
   return Imported(
@@ -161,9 +161,9 @@ def _import(
     description=description,
     settings=settings,
     spec=spec,
-    plan=plan,
+    abstract=abstract,
     layout=layout,
-    parameters={name: parameters[name] for name in plan.shapes},
+    parameters={name: parameters[name] for name in abstract.shapes},
     tokenizer=tokenizer,
     fresh=tuple(fresh),
     left_out=matching.left_out,
@@ -173,15 +173,15 @@ def _import(
 
 
 def has_tokenizer(directory: Path) -> bool:
-  """Whether a directory has a tokenizer's file."""
+  """Whether a directory has the files of a tokenizer."""
   return any((directory / file).is_file() for file in _TOKENIZER_FILES)
 
 
 def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer | None:
-  """The tokenizer of a model's directory, or None.
+  """The tokenizer of a model's directory; None where it has none.
 
   Raises:
-    LmxError: it has more ids than the model's table has rows.
+    LmxError: it has more ids than `vocab_size`, the rows of the model's table.
   """
   found = next((file for file in _TOKENIZER_FILES if (directory / file).is_file()), None)
   if found is None:
@@ -195,27 +195,30 @@ def read_tokenizer(directory: Path, vocab_size: int) -> Tokenizer | None:
   return tokenizer
 
 
-# ---------------------------------------------------------------- numbers
+# ---------------------------------------------------------------- weights
 
 
 def load_tensors(
   files: WeightFiles,
   matching: Matching,
-  plan: AbstractModel,
+  abstract: AbstractModel,
   layout: Layout,
   *,
   as_stored: bool = False,
   found: NonFinite | None = None,
 ) -> dict[str, jax.Array]:
-  """Every parameter that the files have, on the mesh: {dotted name: array}.
+  """Reads every parameter that the files have onto the mesh.
 
   Args:
     files: the weights.
     matching: of the same files.
-    plan: names, shapes and axes of the parameters.
+    abstract: names, shapes and axes of the parameters.
     layout: the mesh.
     as_stored: keep the files' dtype; else float32.
-    found: counts what isn't finite.
+    found: counts numbers that aren't finite.
+
+  Returns:
+    {dotted name: array}, without `matching.fresh`.
   """
   loaded: dict[str, jax.Array] = {}
   for name, bound in matching.bound.items():
@@ -223,7 +226,7 @@ def load_tensors(
       continue
     first = next((their_name for their_name, _ in bound.tensors()), None)
     dtype = files.dtype(matching.stored[first]) if as_stored and first is not None else np.dtype(np.float32)
-    sharding = layout.param_sharding(name, bound.shape, plan.axes[name])
+    sharding = layout.param_sharding(name, bound.shape, abstract.axes[name])
     read = functools.partial(read_shard, bound, files, matching.stored, dtype=dtype, found=found)
     loaded[name] = jax.make_array_from_callback(bound.shape, sharding, read, dtype=dtype)
   return loaded
@@ -237,15 +240,15 @@ def read_shard(
   dtype: Any,
   found: NonFinite | None = None,
 ) -> np.ndarray:
-  """One rectangle of one parameter: rows of padding are zero.
+  """Reads one rectangle of one parameter; padding rows of the vocabulary are zero.
 
   Args:
     bound: the parameter's rule.
     files: the weights.
     stored: name in the family's table -> name in the files.
-    index: a slice of each of our dimensions.
+    index: one slice per dimension of the parameter.
     dtype: of the result.
-    found: counts what isn't finite.
+    found: counts numbers that aren't finite.
   """
   ranges = [part.indices(size)[:2] for part, size in zip(index, bound.shape, strict=True)]
   shard = np.zeros([stop - start for start, stop in ranges], dtype)
@@ -258,14 +261,14 @@ def read_shard(
     for letter, (start, stop) in zip(view.ours, inner, strict=True)
   }
   if any(stop <= start for start, stop in real.values()):
-    return shard  # Nothing but padding.
-  place = tuple(slice(0, stop - start) for start, stop in real.values())
+    return shard  # Only padding.
+  filled = tuple(slice(0, stop - start) for start, stop in real.values())
   for position in itertools.product(*(range(start, stop) for start, stop in stacked)):
     at = tuple(number - start for number, (start, _) in zip(position, stacked, strict=True))
     if not bound.has(position):
-      shard[at + place] = bound.rule.unused
+      shard[at + filled] = bound.rule.unused
       continue
     name = stored[bound.rule.their_name(position)]
     read = functools.partial(files.read if found is None else found.counting(files.read), name)
-    shard[at + place] = view.read(read, real, bound.sizes, bound.start)
+    shard[at + filled] = view.read(read, real, bound.sizes, bound.start)
   return shard

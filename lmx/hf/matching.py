@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Pairs the tensors of a model's files with our parameters: every one on either side has its place, or is named."""
+"""Pairs the tensors of a model's files with our parameters; what is left on either side is an error that names it."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -14,18 +14,18 @@ from lmx.hf.family import Bound, Family, Rule, bind
 from lmx.hf.weights import WeightFiles
 from lmx.training.state import AbstractModel
 
-_FRESH = "head."  # Parameters under this name may be missing from the files, when another head is asked for.
+_FRESH = "head."  # Prefix of the parameters that files may lack when the model gets another head.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Matching:
-  """Which tensors each parameter is made of.
+  """The tensors that each parameter is read from.
 
   Attributes:
     bound: parameter -> its rule with sizes.
     stored: name in the family's table -> name in the files.
-    fresh: parameters that the files lack and may lack.
-    left_out: tensors without a parameter, known to be harmless.
+    fresh: parameters of a new head, which the files lack.
+    left_out: tensors that are not read and are known to be irrelevant.
   """
 
   bound: dict[str, Bound]
@@ -34,29 +34,36 @@ class Matching:
   left_out: tuple[str, ...]
 
 
-def match(description: Description, plan: AbstractModel, files: WeightFiles) -> Matching:
-  """Pairs tensors and parameters; every one on either side has its place, and the right shape.
+def match(description: Description, abstract: AbstractModel, files: WeightFiles) -> Matching:
+  """Pairs tensors and parameters, and checks the shapes.
+
+  Args:
+    description: the contents of config.json.
+    abstract: names and shapes of the parameters.
+    files: the weights.
 
   Raises:
-    LmxError: it names the first tensor that is missing, has no place, or has another shape.
+    LmxError: names the first tensor that is missing, that no parameter is read from, or whose shape is wrong.
   """
   family = description.family
   stored = _names(family, files)
   rules = family.rules(description.head, prefix=_has_prefix(family, stored))
-  bound = bind([_there(rule, family, stored) for rule in rules], plan.dimensions, description.vocab_size, family.name)
+  bound = bind(
+    [_there(rule, family, stored) for rule in rules], abstract.dimensions, description.vocab_size, family.name
+  )
   fresh = []
-  wanted: dict[str, tuple[int, ...]] = {}
+  expected: dict[str, tuple[int, ...]] = {}
   for name, one in bound.items():
     tensors = {their_name: one.their_shape for their_name, _ in one.tensors()}
     if description.other_head and name.startswith(_FRESH) and not all(their_name in stored for their_name in tensors):
       fresh.append(name)
     else:
-      wanted |= tensors
+      expected |= tensors
   _resolve_copies(description, files, stored)
-  extra = {name for name in stored if name not in wanted}
+  extra = {name for name in stored if name not in expected}
   unknown = sorted(name for name in extra if not _may_be_left_out(description, name))
-  _check_names(files.directory, wanted, stored, unknown, family.name)
-  for name, shape in wanted.items():
+  _check_names(files.directory, expected, stored, unknown, family.name)
+  for name, shape in expected.items():
     got = files.tensors[stored[name]].shape
     if got != shape:
       raise LmxError(message(f"{files.tensors[stored[name]].file}: shape of {stored[name]}", got=list(got),
@@ -68,13 +75,13 @@ _SIZES = ("width", "heads", "mlp_width", "vocab_size", "experts", "token_types")
 
 
 def check_sizes(description: Description, files: WeightFiles) -> None:
-  """Compares config.json's numbers with the tensors there are, before anything is made of either.
+  """Compares the sizes of config.json with the tensors, before anything is allocated.
 
-  A model has no more layers than tensors, and no size above the longest dimension of a tensor that holds numbers (or,
-  where each expert has tensors of its own, their number), so what is made is bounded by the size of the files.
+  A model has no more layers than tensors, and no size above the longest dimension of a non-empty tensor (or, where each
+  expert has separate tensors, their number), so allocations are bounded by the size of the files.
 
   Raises:
-    LmxError: a number that these files can't have.
+    LmxError: a size that these files can't have.
   """
   model, count = description.model, len(files.tensors)
   longest = max(
@@ -101,13 +108,13 @@ def _has_prefix(family: Family, names: Iterable[str]) -> bool:
   return not family.prefix or any(name.startswith(family.prefix) for name in names)
 
 
-_CHUNK = 4096  # Rows of a table that are compared at once.
+_CHUNK = 4096  # Rows of a table that are read and compared at once.
 
 
 def really_tied(description: Description, files: WeightFiles) -> Description:
-  """The description, untied where the files hold an output table that differs from the embedding.
+  """The description, untied where the files have an output table that differs from the embedding.
 
-  transformers 5 decides so too: it writes tie_word_embeddings: true for every T5, those with two tables included.
+  transformers 5 does the same: it writes tie_word_embeddings: true for every T5, even one with two tables.
   """
   family, names = description.family, _names(description.family, files)
   rules = {rule.ours: rule for rule in family.rules(description.head, prefix=_has_prefix(family, names))}
@@ -116,19 +123,19 @@ def really_tied(description: Description, files: WeightFiles) -> Description:
     return description
   if tables[0] in files.replaced and tables[1] not in names:
     raise LmxError(message(f"modules_to_save of the adapter of {files.directory}", got=tables[0],
-                           allowed=f"{tables[1]} as well: the base ties the two, PEFT parts them"))  # fmt: skip
+                           allowed=f"{tables[1]} as well: the base ties the two, PEFT separates them"))  # fmt: skip
   if not all(table in names for table in tables):
     return description
   embedding, output = (names[str(table)] for table in tables)
   if files.tensors[output].shape != files.tensors[embedding].shape:
-    return description  # `match` says so.
+    return description  # `match` raises for it.
   if _equal(files, embedding, output):
     return description
   return dataclasses.replace(description, model=description.model | {"tied": False})
 
 
 def _equal(files: WeightFiles, one: str, other: str) -> bool:
-  """Whether two tensors hold the same numbers; they are read in parts."""
+  """Whether two tensors are equal; they are read in chunks."""
   shape = files.tensors[one].shape
   if files.tensors[other].shape != shape:
     return False
@@ -138,10 +145,10 @@ def _equal(files: WeightFiles, one: str, other: str) -> bool:
 
 
 def _resolve_copies(description: Description, files: WeightFiles, stored: dict[str, str]) -> None:
-  """Checks that copies equal what they are copies of; an output bias of its own takes the other's place.
+  """Checks that copies equal their originals; an untied output bias replaces its original in `stored`.
 
   Raises:
-    LmxError: a copy has other numbers.
+    LmxError: a copy differs.
   """
   family = description.family
   for copy, original in family.copies.items():
@@ -154,9 +161,9 @@ def _resolve_copies(description: Description, files: WeightFiles, stored: dict[s
 
 
 def _may_be_left_out(description: Description, name: str) -> bool:
-  """Whether a tensor without a parameter is known to be harmless.
+  """Whether a tensor that no parameter is read from is known to be irrelevant.
 
-  It is a buffer or a copy, the copy of a tied table, or belongs to the head that isn't wanted.
+  It is a buffer or a copy, the copy of a tied table, or belongs to a head that was replaced.
   """
   family = description.family
   if family.is_ignored(name) or name in family.copies:
@@ -168,19 +175,19 @@ def _may_be_left_out(description: Description, name: str) -> bool:
 
 
 def _there(rule: Rule, family: Family, stored: Mapping[str, str]) -> Rule:
-  """The rule, or for a tensor that may be absent and is, one that makes zeros."""
+  """The rule; for an optional tensor that the files lack, a rule that reads zeros."""
   absent = rule.theirs in family.optional and rule.theirs not in stored
   return dataclasses.replace(rule, theirs=None) if absent else rule
 
 
-def _check_names(directory: Path, wanted: Mapping, stored: Mapping, unknown: list[str], family: str) -> None:
-  missing = [name for name in wanted if name not in stored]
+def _check_names(directory: Path, expected: Mapping, stored: Mapping, unknown: list[str], family: str) -> None:
+  missing = [name for name in expected if name not in stored]
   if missing:
     close = nearest(missing[0], stored)
     hint = f" The nearest there is {close!r}." if close else ""
     raise LmxError(
-      f"{directory}: {len(missing)} of the {len(wanted)} tensors of a {family} model are missing, first {missing[0]!r}."
-      f"{hint} Fix: check that these are the weights of the model in config.json."
+      f"{directory}: {len(missing)} of the {len(expected)} tensors of a {family} model are missing, first "
+      f"{missing[0]!r}.{hint} Fix: check that these are the weights of the model in config.json."
     )
   if unknown:
     shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")

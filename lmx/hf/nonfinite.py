@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Counts the weights that are NaN or infinite while they are read."""
+"""Counts NaN and infinite weights while they are read."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,41 +9,41 @@ import numpy as np
 from lmx.errors import LmxError, choose
 from lmx.hf.weights import WeightFiles
 
-_CHOICES = {"stop": "such weights are refused", "keep": "they are counted, and read as they are"}
-_SHOWN = 5  # Tensors in a message.
+_CHOICES = {"stop": "refuse them", "keep": "count them and read them as they are"}
+_SHOWN = 5  # Tensors named in the error.
 Read = Callable[..., np.ndarray]
 
 
 class NonFinite:
-  """What isn't finite in the tensors of a model, by their names.
+  """Counts of the non-finite numbers of a model, by tensor.
 
-  Each part's minimum and maximum are taken as it is read, and only a part where one of them isn't finite is counted.
+  Only the minimum and maximum of each part are computed as it is read; the numbers are counted where one isn't finite.
   """
 
   def __init__(self, policy: str):
-    """Takes "stop" or "keep".
+    """Takes the policy: "stop" or "keep".
 
     Raises:
-      LmxError: another word.
+      LmxError: another policy.
     """
     choose("nonfinite", policy, _CHOICES)
     self._policy = policy
-    self._parts: dict[tuple[str, str], int] = {}  # Several devices may read one part.
+    self._parts: dict[tuple[str, str], int] = {}  # By tensor and index, since several devices may read the same part.
 
   @property
   def counts(self) -> dict[str, int]:
-    """{name of a tensor: numbers in it that aren't finite}."""
+    """{name of a tensor: number of its elements that aren't finite}."""
     found: dict[str, int] = {}
     for (name, _), count in self._parts.items():
       found[name] = found.get(name, 0) + count
     return found
 
   def counting(self, read: Read) -> Read:
-    """A function that reads as `read` does, and counts."""
+    """Wraps `read` so that it also counts."""
 
     def read_and_count(name: str, index: Any = ()) -> np.ndarray:
       part = read(name, index)
-      numbers = part if part.dtype.kind == "f" else part.astype(np.float32)  # bfloat16 has slow minima.
+      numbers = part if part.dtype.kind == "f" else part.astype(np.float32)  # The minimum of a bfloat16 array is slow.
       if numbers.size and not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
         self._parts[name, str(index)] = int(numbers.size - np.isfinite(numbers).sum())
       return part
@@ -51,10 +51,10 @@ class NonFinite:
     return read_and_count
 
   def raise_if_any(self, files: WeightFiles) -> None:
-    """Refuses the model, unless such weights are to be kept.
+    """Refuses a model with non-finite weights, unless the policy is "keep".
 
     Raises:
-      LmxError: with the tensors' names.
+      LmxError: names the tensors.
     """
     found = self.counts
     if self._policy == "keep" or not found:

@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Lines of a family's table for what changes along the layers or the positions: rotary angles, sliding windows.
+"""Lines of a family's table of settings for rotary positions (RoPE) and sliding windows.
 
-A config.json may say the same thing under several keys. Where two of them disagree, the file is refused: programs read
-the one or the other.
+A config.json may have the same setting under several keys. A file where two of them disagree is refused, since some
+programs read one and some the other.
 """
 
 import dataclasses
@@ -12,17 +12,17 @@ from typing import Any
 from lmx.hf.settings import HFConfig, Keys, same
 
 _KINDS = {"default": "none", "linear": "linear", "llama3": "llama3"}
-_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}  # As Llama 3.1 has them; lmx has no others.
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}  # Those of Llama 3.1, the only ones that lmx supports.
 _READ = ("type", "rope_type", "rope_theta", "factor", "original_max_position_embeddings", *_LLAMA3)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
-  """Rotary positions: the base, and how frequencies are changed for a longer context.
+  """Rotary positions: the base, and the scaling of frequencies for a longer context.
 
-  Files have had two forms: rope_theta with rope_scaling, and since transformers 5 rope_parameters with both. That
-  version takes the whole of rope_scaling, where it isn't empty, in the place of rope_parameters, and a rope_theta
-  inside of the one it takes before one outside. Both forms are written: older programs read the first, newer the other.
+  There are two forms: rope_theta with rope_scaling, and since transformers 5 rope_parameters with both. That version
+  replaces rope_parameters by rope_scaling where the latter isn't empty, and prefers a rope_theta inside of the object
+  to one outside. Exports have both forms, for older and newer programs.
 
   Attributes:
     theta: the family's default base.
@@ -35,11 +35,11 @@ class Rope:
     older, newer = (_object(theirs, key) for key in ("rope_scaling", "rope_parameters"))
     check_agreement(theirs, older, newer)
     chosen, name = (older, "rope_scaling") if older else (newer, "rope_parameters")
-    said = {f"{name}.rope_theta": chosen.get("rope_theta"), "rope_theta": theirs.take("rope_theta", None, float)}
-    if all(value is None for value in said.values()):  # That of rope_parameters is lost with the rest of it.
-      said[f"the default with {name}"] = self.theta
-    said["rope_parameters.rope_theta"] = newer.get("rope_theta")
-    ours["rope_theta"] = one_theta(theirs, self.theta, said)
+    given = {f"{name}.rope_theta": chosen.get("rope_theta"), "rope_theta": theirs.take("rope_theta", None, float)}
+    if all(value is None for value in given.values()):  # transformers drops rope_parameters, and its base with it.
+      given[f"the default with {name}"] = self.theta
+    given["rope_parameters.rope_theta"] = newer.get("rope_theta")
+    ours["rope_theta"] = one_theta(theirs, self.theta, given)
     read_rope_scaling(theirs, name, chosen, ours)
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
@@ -49,12 +49,12 @@ class Rope:
 
 
 def _object(theirs: HFConfig, key: str) -> Keys:
-  """An object without its nulls; {} if it is absent."""
+  """An object of the file without its nulls; {} if it is absent."""
   return {name: value for name, value in (theirs.take(key, None, dict) or {}).items() if value is not None}
 
 
 def _kind(theirs: HFConfig, name: str, given: Mapping[str, Any]) -> str:
-  """The word for the kind of scaling, under its newer or its older key."""
+  """The kind of scaling, from the newer key or the older one."""
   new, old = given.get("rope_type"), given.get("type")
   if new is not None and old is not None and new != old:
     raise theirs.refuse(f"{name}.type", old, f"{new!r} as {name}.rope_type, which means the same")
@@ -65,10 +65,14 @@ def _kind(theirs: HFConfig, name: str, given: Mapping[str, Any]) -> str:
 
 
 def check_agreement(theirs: HFConfig, older: Mapping[str, Any], newer: Mapping[str, Any]) -> None:
-  """Checks that rope_scaling and rope_parameters don't describe two kinds of scaling.
+  """Checks that rope_scaling and rope_parameters describe the same scaling.
+
+  Args:
+    theirs: the file, for messages.
+    older, newer: the two objects, without nulls.
 
   Raises:
-    LmxError: they do.
+    LmxError: they differ.
   """
   if not older or not newer or _kind(theirs, "rope_parameters", newer) == "default":
     return
@@ -80,35 +84,40 @@ def check_agreement(theirs: HFConfig, older: Mapping[str, Any], newer: Mapping[s
 
 
 def one_theta(theirs: HFConfig, default: float, given: Mapping[str, Any]) -> float:
-  """The base, of the keys that may say it.
+  """The base of the rotary angles.
+
+  Args:
+    theirs: the file, for messages.
+    default: the base where no key has a value.
+    given: key -> its value, or None, for every key that may hold the base.
 
   Raises:
-    LmxError: two of them say it otherwise, or one is not a positive number.
+    LmxError: two keys differ, or one isn't a positive number.
   """
-  said = {key: value for key, value in given.items() if value is not None}
-  for key, value in said.items():
+  found = {key: value for key, value in given.items() if value is not None}
+  for key, value in found.items():
     theirs.check(key, value, float)
     if value <= 0:
       raise theirs.refuse(key, value, "a number above 0")
-  first = next(iter(said), None)
-  for key, value in said.items():
-    if first is not None and value != said[first]:
-      raise theirs.refuse(key, value, f"{said[first]!r} as {first}, which means the same")
-  return float(default if first is None else said[first])
+  first = next(iter(found), None)
+  for key, value in found.items():
+    if first is not None and value != found[first]:
+      raise theirs.refuse(key, value, f"{found[first]!r} as {first}, which means the same")
+  return float(default if first is None else found[first])
 
 
 def read_rope_scaling(theirs: HFConfig, name: str, given: Mapping[str, Any], ours: Keys) -> None:
-  """`rope_scaling` of config.model, and its numbers, from the object that describes it.
+  """Reads rope_scaling of config.model, and its numbers, from the object that describes it.
 
   Args:
     theirs: the file.
     name: the object's key, for messages.
     given: the object, without nulls.
-    ours: the keys of config.model; `context` is among them.
+    ours: the keys of config.model so far, `context` included; they are added here.
 
   Raises:
     LmxError: a kind that lmx lacks (yarn, longrope, dynamic), other constants than Llama 3.1's, or a number that is
-      missing, or that the kind has no use for.
+      missing or that the kind doesn't use.
   """
   kind = _kind(theirs, name, given)
   outside = theirs.take("partial_rotary_factor", None, float)
@@ -132,7 +141,7 @@ def read_rope_scaling(theirs: HFConfig, name: str, given: Mapping[str, Any], our
 
 
 def _number(theirs: HFConfig, name: str, given: Mapping[str, Any], key: str) -> float:
-  """A number that must be there, above 0."""
+  """A required positive number."""
   if key not in given:
     raise theirs.refuse(f"{name}.{key}", None, f"a number, which rope_type {_kind(theirs, name, given)!r} needs")
   theirs.check(f"{name}.{key}", given[key], float, nullable=False)
@@ -142,7 +151,7 @@ def _number(theirs: HFConfig, name: str, given: Mapping[str, Any], key: str) -> 
 
 
 def _original_context(theirs: HFConfig, name: str, given: Mapping[str, Any], ours: Keys) -> int:
-  """The context before it was stretched; as in transformers 5 that of the model where the file doesn't say it."""
+  """The context before scaling; by default, as in transformers 5, that of the model."""
   key = "original_max_position_embeddings"
   inside, outside = given.get(key), theirs.take(key, None, int)
   theirs.check(f"{name}.{key}", inside, int)
@@ -152,7 +161,7 @@ def _original_context(theirs: HFConfig, name: str, given: Mapping[str, Any], our
 
 
 def rope_scaling(ours: Mapping[str, Any]) -> Keys | None:
-  """The object that describes the scaling, or None; a kind that they lack gives an unknown word."""
+  """The object that describes the scaling, or None without any."""
   kind = ours["rope_scaling"]
   if kind == "none":
     return None
@@ -164,12 +173,12 @@ def rope_scaling(ours: Mapping[str, Any]) -> Keys | None:
 
 @dataclasses.dataclass(frozen=True)
 class TwoRopes:
-  """A base for layers with a window, another with scaling for the others, under the older and the newer keys.
+  """Two bases: one for layers with a sliding window, and one, with scaling, for global layers.
 
   Attributes:
-    far, near: older keys of the bases: of layers without a window, and with one.
-    far_theta, near_theta: the family's defaults.
-    scaling: whether rope_scaling, the older key, is that of layers without a window; else it must be empty.
+    far, near: older keys of the bases of global layers and of layers with a window.
+    far_theta, near_theta: the family's default bases.
+    scaling: whether rope_scaling, the older key, applies to global layers; else it must be empty.
   """
 
   far: str
@@ -196,10 +205,10 @@ class TwoRopes:
     read_rope_scaling(theirs, "rope_parameters.full_attention", far, ours)
 
   def _read_older_scaling(self, theirs: HFConfig, far: Keys) -> None:
-    """Adds what rope_scaling says to the newer key's object."""
+    """Merges rope_scaling into the newer object of global layers."""
     older = theirs.take("rope_scaling", None, dict) or {}
     if older and not self.scaling:
-      raise theirs.refuse("rope_scaling", older, "null: the scaling of a kind of layers is in rope_parameters")
+      raise theirs.refuse("rope_scaling", older, "null: this family has the scaling in rope_parameters")
     for key, value in older.items():
       if value is not None and not same(far.setdefault(key, value), value) and far.get("rope_type") != "default":
         raise theirs.refuse(f"rope_scaling.{key}", value, f"{far[key]!r} as in rope_parameters.full_attention")
@@ -207,7 +216,7 @@ class TwoRopes:
 
   @staticmethod
   def _layers(theirs: HFConfig, given: Keys, kind: str) -> Keys:
-    """What rope_parameters says of one kind of layers, taken out of it."""
+    """Removes the object of one kind of layers from rope_parameters, and returns it without nulls."""
     values = given.pop(kind, None)
     theirs.check(f"rope_parameters.{kind}", values, dict)
     return {name: value for name, value in (values or {}).items() if value is not None}
@@ -225,15 +234,15 @@ class TwoRopes:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-  """Sliding windows in all layers, or in all but every n-th: `sliding_window` with `layer_types`.
+  """Sliding windows in all layers, or in all but every n-th: `sliding_window` and `layer_types`.
 
   Attributes:
-    switch: their key that must be true for the window to count, or None.
-    layered: whether the family has layer_types; otherwise the window is every layer's.
-    every: what lmx calls global_every where the file has no layer_types; None: no layer is global.
-    pattern: their older key for it, or None.
-    full_first: where the file has no layer_types: the first max_window_layers layers have no window, the others do.
-    full_last: the same, the other way round: layers from max_window_layers on have none.
+    switch: their key that must be true for the window to apply; None: it always does.
+    layered: whether the family has layer_types; otherwise every layer has the window.
+    every: global_every of config.model where the file has no layer_types; None: no layer is global.
+    pattern: their older key for `every`, or None.
+    full_first: without layer_types, the first max_window_layers layers are global and all others have the window.
+    full_last: without layer_types, layers from max_window_layers on are global.
     window: their default.
   """
 
@@ -267,7 +276,7 @@ class Windows:
     ours |= {"window": window, "global_every": None if window is None else every}
 
   def _own_kinds(self, theirs: HFConfig, every: int | None, window: bool, layers: int) -> list[str]:
-    """layer_types of a file that has none."""
+    """layer_types of a file that lacks them."""
     most = theirs.take("max_window_layers", 28, int, nullable=False) if self.full_first or self.full_last else 0
     if not window:
       return [FULL] * layers
@@ -292,17 +301,21 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def _kinds(period: int | None, layers: int) -> list[str]:
-  """layer_types with full attention in every n-th layer."""
+  """layer_types with full attention in every `period`-th layer; None: in none."""
   return [FULL if period is not None and (layer + 1) % period == 0 else SLIDING for layer in range(layers)]
 
 
 def _global_every(theirs: HFConfig, kinds: list[str], layers: int) -> int | None:
-  """The period of the layers with full attention; None: there are none."""
+  """The period of the layers with full attention; None: there are none.
+
+  Raises:
+    LmxError: they have no period.
+  """
   if any(kind not in (FULL, SLIDING) for kind in kinds) or len(kinds) != layers:
     raise theirs.refuse("layer_types", kinds, f"{layers} of {FULL} and {SLIDING}")
   if FULL not in kinds:
     return None
   period = kinds.index(FULL) + 1
   if kinds != _kinds(period, layers):
-    raise theirs.refuse("layer_types", kinds, f"{FULL} in every {period}. layer, and in no other")
+    raise theirs.refuse("layer_types", kinds, f"{FULL} exactly once every {period} layers")
   return period

@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The files by which sentence-transformers makes one vector of a text, read and written.
+"""Reads and writes the files of sentence-transformers, which turn a model into one that embeds texts.
 
-modules.json lists what a text goes through: the Transformer, a Pooling with a config.json of its own, perhaps a
-Normalize. sentence-transformers 6 writes other names and another pooling file than 5 did, and reads both; what is
-written here is the older form, which both read. https://sbert.net/docs/sentence_transformer/usage/custom_models.html
+modules.json lists the modules: the Transformer, a Pooling with its config.json, and perhaps a Normalize.
+sentence-transformers 6 writes other names and another pooling file than version 5, and reads both; exports use the
+older form, which both versions read. https://sbert.net/docs/sentence_transformer/usage/custom_models.html
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ MODULES_FILE, LENGTH_FILE = "modules.json", "sentence_bert_config.json"
 PROMPTS_FILE, POOLING_FOLDER = "config_sentence_transformers.json", "1_Pooling"
 FILES = (MODULES_FILE, LENGTH_FILE, PROMPTS_FILE, f"{POOLING_FOLDER}/config.json")
 _TRANSFORMER, _POOLING, _NORMALIZE = "Transformer", "Pooling", "Normalize"
-# The newer word -> ours; and the older key -> the newer word.
+# Value of the newer pooling key -> config.model.pooling; and older pooling key -> value of the newer key.
 _WORDS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 _OLDER = {
   "pooling_mode_cls_token": "cls",
@@ -30,7 +30,7 @@ _OLDER = {
   "pooling_mode_weightedmean_tokens": "weightedmean",
   "pooling_mode_lasttoken": "lasttoken",
 }
-# Keys of sentence_bert_config.json that lmx has nothing for -> their values that change no vector; (): all.
+# Keys of sentence_bert_config.json without a counterpart in lmx -> their values that change no vector; (): all.
 _OFF: dict[str, tuple[Any, ...]] = {
   "modality_config": (None, {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}),
   "module_output_name": (None, "token_embeddings"),
@@ -39,17 +39,17 @@ _OFF: dict[str, tuple[Any, ...]] = {
   **dict.fromkeys(("processing_kwargs", "model_args", "tokenizer_args", "config_args", "model_kwargs",
                    "processor_kwargs", "config_kwargs"), (None, {})),
 }  # fmt: skip
-_ENDLESS = 10**9  # Tokenizers write a model_max_length beyond it where they know none.
+_ENDLESS = 10**9  # transformers writes a larger model_max_length where a tokenizer has no limit.
 
 
 @dataclasses.dataclass(frozen=True)
 class SentenceModel:
-  """What the files of a directory say.
+  """The settings of the files.
 
   Attributes:
     pooling: cls | mean | last.
     normalize: whether vectors have length 1.
-    length: tokens of a text, at most, its special tokens included; None: the model's context.
+    length: maximum number of tokens of a text, special tokens included; None: the model's context.
   """
 
   pooling: str
@@ -58,14 +58,14 @@ class SentenceModel:
 
 
 def read_sentence_model(directory: Path, width: int) -> SentenceModel | None:
-  """What sentence-transformers makes of a model's hidden states; None: the directory has no such files.
+  """The settings in a directory; None where it has no files of sentence-transformers.
 
   Args:
     directory: of the model.
     width: of its hidden states.
 
   Raises:
-    LmxError: a module or an option that lmx lacks, by name.
+    LmxError: names a module or option that lmx doesn't support.
   """
   folder, normalize = _modules(directory)
   if folder is None:
@@ -74,12 +74,12 @@ def read_sentence_model(directory: Path, width: int) -> SentenceModel | None:
 
 
 def normalizes(directory: Path) -> bool:
-  """Whether a directory's modules.json, if it has one, makes vectors of length 1."""
+  """Whether a directory's modules.json, if it has one, normalizes vectors to length 1."""
   return not (directory / MODULES_FILE).is_file() or _modules(directory)[1]
 
 
 def _modules(directory: Path) -> tuple[Path | None, bool]:
-  """(the folder of the pooling, whether vectors are normalised)."""
+  """(folder of the pooling, or None without one; whether vectors are normalized)."""
   file = directory / MODULES_FILE
   if not file.is_file():
     folder = directory / POOLING_FOLDER
@@ -101,7 +101,7 @@ def _modules(directory: Path) -> tuple[Path | None, bool]:
 
 
 def _kind(file: Path, module: Mapping[str, Any]) -> str:
-  """The last part of a module's type, where it is one of the library's own."""
+  """The class of a module, without the package if it is one of sentence-transformers'."""
   named = module.get("type")
   if not isinstance(named, str):
     raise LmxError(message(f"{file}: type", got=named, allowed="the name of a module of sentence-transformers"))
@@ -109,7 +109,7 @@ def _kind(file: Path, module: Mapping[str, Any]) -> str:
 
 
 def _pooling(file: Path, width: int) -> str:
-  """The word for the pooling, of the newer key, or of the older ones that are true; mean if none is."""
+  """config.model.pooling, from the newer key or the older key that is true; mean if there is none."""
   settings = HFConfig(read_json(file), str(file), {"word_embedding_dimension": "embedding_dimension"})
   older = [word for key, word in _OLDER.items() if settings.take(key, False, bool)]
   newer = settings.take("pooling_mode", None)
@@ -117,7 +117,7 @@ def _pooling(file: Path, width: int) -> str:
   if newer is not None and not isinstance(newer, str | list):
     raise settings.refuse("pooling_mode", newer, list(_WORDS))
   if newer is not None and older and older != modes:
-    raise settings.refuse("pooling_mode", newer, f"{older}, as the older keys say")
+    raise settings.refuse("pooling_mode", newer, f"{older}, as in the older keys")
   if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in _WORDS:
     raise settings.refuse("pooling_mode", modes, f"one of {', '.join(_WORDS)}")
   if not settings.take("include_prompt", True, bool):
@@ -130,20 +130,20 @@ def _pooling(file: Path, width: int) -> str:
 
 
 def _length(directory: Path) -> int | None:
-  """Tokens that a text is cut to; checks what else is done to a text."""
+  """Maximum number of tokens of a text; checks that nothing else is done to texts."""
   named = next(iter(sorted(directory.glob("sentence_*_config.json"))), directory / LENGTH_FILE)
   settings = HFConfig(read_optional(named), str(named))
   tokenizer_file = directory / "tokenizer_config.json"
   tokenizer = HFConfig(read_optional(tokenizer_file), str(tokenizer_file))
   if settings.take("do_lower_case", False, bool) and not tokenizer.take("do_lower_case", False, bool):
-    raise settings.refuse("do_lower_case", True, "false, where the tokenizer doesn't lower-case texts itself")
+    raise settings.refuse("do_lower_case", True, "false, since the tokenizer doesn't lowercase texts itself")
   task = settings.take("transformer_task", "feature-extraction", str)
   if task != "feature-extraction":
     raise settings.refuse("transformer_task", task, ["feature-extraction"])
   prompts = HFConfig(read_optional(directory / PROMPTS_FILE), str(directory / PROMPTS_FILE))
   default = prompts.take("default_prompt_name", None, str)
   if default is not None and (prompts.take("prompts", None, dict) or {}).get(default) != "":
-    raise prompts.refuse("default_prompt_name", default, "null: lmx puts no prompt before a text")
+    raise prompts.refuse("default_prompt_name", default, "null: lmx adds no prompt to texts")
   length = settings.take("max_seq_length", None, int)
   settings.check_rest(_OFF)
   if length is None:
@@ -155,25 +155,25 @@ def _length(directory: Path) -> int | None:
 
 
 def write_sentence_model(directory: Path, model: SentenceModel, width: int, carried: Path | None) -> None:
-  """Writes the files, so that sentence-transformers makes lmx's vectors.
+  """Writes the files with which sentence-transformers computes lmx's vectors.
 
   Args:
-    directory: exists.
-    model: what to write.
+    directory: an existing folder.
+    model: the settings.
     width: of the hidden states.
-    carried: a folder with the files that the model was imported with; its prompts are kept.
+    carried: the folder with the files that the model was imported with, or None; their prompts are kept.
   """
   kinds = [(_TRANSFORMER, ""), (_POOLING, POOLING_FOLDER), (_NORMALIZE, f"2_{_NORMALIZE}")]
   modules = [{"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
              for n, (kind, path) in enumerate(kinds[: 2 + model.normalize])]  # fmt: skip
   modes = {key: _WORDS.get(word) == model.pooling for key, word in _OLDER.items()
            if word in ("cls", "mean", "max", "mean_sqrt_len_tokens") or _WORDS.get(word) == model.pooling}  # fmt: skip
-  said: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+  no_prompts: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
   files: dict[str, Any] = {
     MODULES_FILE: modules,
     f"{POOLING_FOLDER}/config.json": {"word_embedding_dimension": width, **modes},
     LENGTH_FILE: {"max_seq_length": model.length, "do_lower_case": False},
-    PROMPTS_FILE: (read_optional(carried / PROMPTS_FILE) if carried is not None else {}) or said,
+    PROMPTS_FILE: (read_optional(carried / PROMPTS_FILE) if carried is not None else {}) or no_prompts,
   }
   for name, values in files.items():
     (directory / name).parent.mkdir(parents=True, exist_ok=True)

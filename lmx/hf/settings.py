@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The lines of a family's table of settings: how keys of its config.json and of config.model stand for each other.
+"""The lines of a family's table of settings: the mapping between keys of its config.json and keys of config.model.
 
-Each line works in both directions. What can't be said in config.model is refused, with the key and its value, and never
-ignored: a model that is nearly right is worse than none. Defaults are those of the family's class in transformers, for
-files that leave a key out.
+Each line works in both directions. Whatever config.model can't express is refused with the key and its value, never
+ignored: a model that is nearly right is worse than none. The default of a key that a file leaves out is that of the
+family's class in `transformers`.
 """
 
 import dataclasses
@@ -15,19 +15,19 @@ from typing import Any, Protocol
 
 from lmx.errors import LmxError, message
 from lmx.limits import raise_over
-from lmx.models.spec import EncoderDecoderSpec, EncoderSpec, TransformerSpec
+from lmx.models import MODELS
 
 Keys = dict[str, Any]
 REQUIRED: Any = object()  # The file must have the key.
 _MISSING = object()
-_LARGEST = 2**31 - 1  # Of a whole number in a config.json.
+_LARGEST = 2**31 - 1  # Largest integer that a config.json may have.
 _MAY_BE_ZERO = ("mlp_width", "token_types")
 _KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text", dict: "an object",
           list: "a list"}  # fmt: skip
 
 
 def is_a(kind: type, value: Any) -> bool:
-  """Whether a value of a JSON file is of a kind: true is no number, 2.0 no whole number, NaN no number at all."""
+  """Whether a JSON value is of a type. A bool is no number, 2.0 is no int, and NaN is no float."""
   if kind is float:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
   if kind is int:
@@ -41,18 +41,18 @@ def same(value: Any, other: Any) -> bool:
 
 
 class HFConfig:
-  """A config.json, remembering which keys were asked for."""
+  """The keys of a config.json; records which of them were read."""
 
   def __init__(self, values: Mapping[str, Any], where: str, aliases: Mapping[str, str] | None = None):
-    """Takes the parsed file.
+    """Resolves the aliases.
 
     Args:
-      values: the file's object.
+      values: the parsed file.
       where: its path, for messages.
       aliases: another name that files have for a key -> the key.
 
     Raises:
-      LmxError: a key has two names in the file, and two values.
+      LmxError: a file has a key under two names with different values.
     """
     self.values, self.where = dict(values), where
     self.used: set[str] = set()
@@ -68,12 +68,12 @@ class HFConfig:
 
     Args:
       key: its name.
-      default: `REQUIRED`: the file must have the key.
-      kind: int | float | bool | str | dict | list, which the value must be; None: anything.
-      nullable: whether null passes a `kind`.
+      default: returned where the file lacks the key; `REQUIRED`: the file must have it.
+      kind: int | float | bool | str | dict | list, the type of the value; None: any.
+      nullable: whether null is a value of that type, too.
 
     Raises:
-      LmxError: a key that must be there isn't, or has a value of another kind.
+      LmxError: a required key is missing, or the value has another type.
     """
     self.used.add(key)
     value = self.values.get(key, _MISSING)
@@ -85,10 +85,15 @@ class HFConfig:
     return value
 
   def check(self, key: str, value: Any, kind: type | None, *, nullable: bool = True) -> None:
-    """Checks the kind of a value; see `take`.
+    """Checks the type of a value that is not read by `take`, such as one inside of an object.
+
+    Args:
+      key: its name, for the message.
+      value: the value.
+      kind, nullable: as in `take`.
 
     Raises:
-      LmxError: it is of another kind.
+      LmxError: it has another type.
     """
     if kind is None or is_a(kind, value) or (value is None and nullable):
       return
@@ -96,13 +101,13 @@ class HFConfig:
     raise LmxError(message(f"{self.where}: {key}", got=value, allowed=allowed, fix="correct the file"))
 
   def check_rest(self, off: Mapping[str, tuple[Any, ...]]) -> None:
-    """Checks that the keys that weren't taken say nothing.
+    """Checks that the keys that weren't read have no effect.
 
     Args:
-      off: a key that may be there -> its values that change nothing; (): all do nothing.
+      off: a key that may be there -> its values without effect; (): all of them.
 
     Raises:
-      LmxError: another key, or another value, by name.
+      LmxError: another key or value, by name.
     """
     for key in sorted(set(self.values) - self.used):
       if key not in off:
@@ -116,11 +121,11 @@ class HFConfig:
 
 
 def _kinds_of_fields() -> dict[str, tuple[type | None, bool]]:
-  """Key of config.model -> (kind of its values, whether None is one), as the specs declare them."""
+  """Key of config.model -> (type of its values, whether None is one), as the specs of the models declare them."""
   found: dict[str, tuple[type | None, bool]] = {}
-  for spec in (TransformerSpec, EncoderSpec, EncoderDecoderSpec):
-    hints = typing.get_type_hints(spec)
-    for field in dataclasses.fields(spec):
+  for row in MODELS.values():
+    hints = typing.get_type_hints(row.spec)
+    for field in dataclasses.fields(row.spec):
       hint = hints[field.name]
       parts = [part for part in typing.get_args(hint) if part is not types.NoneType] or [hint]
       found[field.name] = (parts[0] if parts[0] in _KINDS else None, field.default is None)
@@ -131,24 +136,24 @@ _FIELDS = _kinds_of_fields()
 
 
 class Line(Protocol):
-  """One line of a family's table."""
+  """One line of a family's table of settings; families define further classes where the ones below don't suffice."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
-    """Puts keys of config.model into `ours`; raises LmxError for what can't be expressed."""
+    """Puts keys of config.model into `ours`; raises LmxError for values that config.model can't express."""
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
-    """Puts keys of config.json into `theirs`; `ours` holds every field of a spec, resolved."""
+    """Puts keys of config.json into `theirs`; `ours` has every field of the spec, with derived sizes filled in."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Same:
-  """A key that means the same in both, under two names, perhaps with other words for its values.
+  """A key with the same meaning on both sides, under two names, perhaps with different words for its values.
 
   Attributes:
     theirs, ours: the names.
-    default: theirs, where the file leaves it out.
-    words: their value -> ours; None: the values are the same. The first of several is the one that is written.
-    null: whether null is a value of theirs, too, although the default is another; it always is where the default is.
+    default: their value where the file lacks the key.
+    words: their value -> ours; None: values are equal. Where several stand for one of ours, the first is written.
+    null: whether null is allowed although it isn't the default.
   """
 
   theirs: str
@@ -186,7 +191,7 @@ class Same:
 
 @dataclasses.dataclass(frozen=True)
 class Always:
-  """What every model of the family has, so that its config.json doesn't say it."""
+  """Keys of config.model that every model of the family has, so its config.json has no key for them."""
 
   ours: Mapping[str, Any]
 
@@ -199,7 +204,13 @@ class Always:
 
 @dataclasses.dataclass(frozen=True)
 class Only:
-  """A key of theirs that lmx has no counterpart for: any value but these is refused. The first is written."""
+  """A key of theirs without a counterpart in lmx.
+
+  Attributes:
+    theirs: the key.
+    allowed: the values that lmx computes; any other is refused. Exports write the first.
+    default: their value where the file lacks the key; left out: the first of `allowed`.
+  """
 
   theirs: str
   allowed: tuple[Any, ...]
@@ -216,7 +227,7 @@ class Only:
 
 @dataclasses.dataclass(frozen=True)
 class Also:
-  """A key that is written for others to read, and not read: it doesn't change what a trained model computes.
+  """A key that exports write for other programs and imports ignore, since it doesn't change a trained model's outputs.
 
   Attributes:
     theirs: their key.

@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How a tensor of another program becomes a parameter of ours, and back: a pattern of named dimensions.
+"""The mapping between a tensor of a file and a parameter of ours, as a pattern of named dimensions in einops' notation.
 
-"(h k) d -> d h k" says that theirs is a matrix whose rows are heads times head width, and that ours has the dimensions
-apart and in another order. One pattern serves three uses: the shape that theirs must have, reading any rectangle of
-ours by touching only the part of theirs that it needs, and writing ours back.
+"(h k) d -> d h k": theirs is a matrix with heads times head width rows, ours has three dimensions in another order. One
+pattern gives the shape that theirs must have, reads any rectangle of ours from the smallest part of theirs, and writes
+ours back. einops itself isn't used: it rearranges complete arrays, and a shard needs the slice of theirs to read.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ class View:
   """One pattern.
 
   Attributes:
-    pattern: "theirs -> ours", each a list of letters; letters in brackets share a dimension, the first is the slowest;
-      "1" is a dimension of one.
-    along: for a tensor that holds several of our parameters, one after another in the order of the table: the dimension
-      of theirs along which they lie. None: the tensor holds this parameter alone.
-    before: rows of their first dimension that ours lacks, at its start; zeros are written there.
+    pattern: "theirs -> ours", each a list of letters; letters in brackets share a dimension, in row-major order; "1" is
+      a dimension of size one.
+    along: the dimension of theirs along which several of our parameters are concatenated, in the order of the table.
+      None: the tensor holds only this parameter.
+    before: number of rows at the start of their first dimension that ours lacks; exports fill them with zeros.
   """
 
   pattern: str
@@ -35,7 +35,7 @@ class View:
 
   @functools.cached_property
   def groups(self) -> tuple[tuple[str, ...], ...]:
-    """Letters of each of their dimensions."""
+    """The letters of each of their dimensions."""
     groups: list[tuple[str, ...]] = []
     words = iter(self.pattern.partition("->")[0].replace("(", " ( ").replace(")", " ) ").split())
     for word in words:
@@ -44,41 +44,44 @@ class View:
 
   @functools.cached_property
   def letters(self) -> tuple[str, ...]:
-    """Letters in their order."""
+    """All letters, in the order of theirs."""
     return tuple(letter for group in self.groups for letter in group)
 
   @functools.cached_property
   def ours(self) -> tuple[str, ...]:
-    """Letters in our order, one for each dimension."""
+    """All letters, one per dimension of ours."""
     return tuple(self.pattern.partition("->")[2].split())
 
   def sizes(self, shape: tuple[int, ...], real: Mapping[str, int]) -> dict[str, int]:
     """Letter -> size in their tensor.
 
     Args:
-      shape: ours, without the stacked dimensions.
-      real: letters whose size in theirs is smaller than in ours, where rows are padding ("v", the vocabulary).
+      shape: of ours, without the stacked dimensions.
+      real: letter -> size, for letters that are smaller in theirs since ours has rows of padding ("v", the vocabulary).
 
     Raises:
-      ValueError: a shape of another rank than the pattern.
+      ValueError: the rank of `shape` isn't the pattern's.
     """
     sizes = dict(zip(self.ours, shape, strict=True))
     return sizes | {letter: size for letter, size in real.items() if letter in sizes}
 
   def part_shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape of the part of their tensor that is ours."""
+    """Shape of the part of their tensor that is this parameter."""
     return tuple(math.prod(sizes[letter] for letter in group) for group in self.groups)
 
   def read(
     self, read_slice: ReadSlice, ranges: Mapping[str, Range], sizes: Mapping[str, int], start: int = 0
   ) -> np.ndarray:
-    """A rectangle of ours, from the smallest one of theirs that is contiguous in each dimension.
+    """A rectangle of ours, read from the smallest rectangle of theirs that contains it.
 
     Args:
-      read_slice: their tensor at a tuple of slices.
-      ranges: letter -> (start, stop), within `sizes`.
-      sizes: of `sizes()`.
-      start: where our part begins, along `along` (or the first dimension).
+      read_slice: returns their tensor at a tuple of slices, one per dimension.
+      ranges: letter -> (start, stop) of the rectangle, within `sizes`.
+      sizes: letter -> size, see `sizes()`.
+      start: offset of our part in theirs along `along` (or the first dimension).
+
+    Returns:
+      The rectangle, with one dimension per letter of `ours`.
     """
     index: list[slice] = []
     held: dict[str, Range] = {}
@@ -92,7 +95,13 @@ class View:
     return array[tuple(cuts)].transpose([self.letters.index(letter) for letter in self.ours])
 
   def write(self, array: np.ndarray, into: np.ndarray, sizes: Mapping[str, int], start: int = 0) -> None:
-    """Puts ours (without the stacked dimensions) where it belongs in their tensor; padding rows are left out."""
+    """Writes ours into its part of their tensor.
+
+    Args:
+      array: ours, without the stacked dimensions; its padding rows are dropped.
+      into: their complete tensor, C-contiguous.
+      sizes, start: as in `read`.
+    """
     real = array[tuple(slice(sizes[letter]) for letter in self.ours)]
     place = [slice(None)] * len(self.groups)
     place[self.along or 0] = slice(start, start + self.part_shape(sizes)[self.along or 0])
@@ -103,9 +112,18 @@ class View:
 def _contiguous(
   group: tuple[str, ...], ranges: Mapping[str, Range], sizes: Mapping[str, int]
 ) -> tuple[Range, dict[str, Range]]:
-  """(range in the dimension that the letters share, letter -> range that it holds).
+  """The smallest range of a shared dimension that contains a rectangle of its letters.
 
-  Letters of one index only move the start; the first longer one is cut; what is inside of it is read whole.
+  Leading letters with a single index only move the start; the first longer letter is cut to its range; letters inside
+  of it are read completely.
+
+  Args:
+    group: the letters, the slowest first.
+    ranges: letter -> (start, stop) of the rectangle.
+    sizes: letter -> size.
+
+  Returns:
+    (the range, letter -> (start, stop) of the letter within that range).
   """
   start, stop = 0, 1
   held: dict[str, Range] = {}

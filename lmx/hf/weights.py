@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Safetensors files, one or many: read slice by slice, written tensor by tensor.
 
-Format: https://huggingface.co/docs/safetensors. A header (JSON with names, types, shapes and offsets) and then the
-numbers. Pickle-based files (.bin, .pt) are refused: reading one can run any program that its author put into it.
+Format: https://huggingface.co/docs/safetensors: a JSON header with names, dtypes, shapes and offsets, then the data.
+Pickle-based files (.bin, .pt) are refused, since opening one can run any code that its author put into it.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ from lmx.hf.files import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED_ADAPTER = "adapter_model.bin"
-GGUF = "a folder with config.json and safetensors: a .gguf is a converted copy, fetch the model that it was made from"
+GGUF = "a folder with config.json and safetensors: a .gguf is a converted copy; fetch the model that it was made from"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 _FLOATS = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
-WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # Names of dtypes in the header.
+WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # dtype -> its name in the header.
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """Where a tensor lies: its file, its shape, and the name of its type in the header ("BF16")."""
+  """A tensor of a file: the file, the shape, and the name of the dtype in the header ("BF16")."""
 
   file: Path
   shape: tuple[int, ...]
@@ -36,13 +36,13 @@ class Stored:
 
 
 class WeightFiles:
-  """The tensors of a directory by name; opened for reading, nothing is read until it is asked for."""
+  """The tensors of a directory by name. Opening it reads the headers; numbers are read on demand."""
 
   def __init__(self, directory: Path):
     """Reads the headers.
 
     Raises:
-      LmxError: no safetensors here, a broken file, or an index that names what is not there.
+      LmxError: no safetensors here, a broken file, or an index with a missing file or tensor.
     """
     self.directory = directory
     self._open = {}
@@ -52,7 +52,7 @@ class WeightFiles:
       try:
         handle = self._open[file] = safetensors.safe_open(file, framework="numpy")
       except Exception as error:  # The library's own SafetensorError, or OSError.
-        raise LmxError(f"{file} is not a whole safetensors file: {error}. Fix: fetch it again.") from error
+        raise LmxError(f"{file} is not a complete safetensors file: {error}. Fix: fetch it again.") from error
       for name in handle.keys():  # noqa: SIM118 (not a dictionary)
         if name in self.tensors:
           raise LmxError(
@@ -69,21 +69,21 @@ class WeightFiles:
 
   @property
   def replaced(self) -> frozenset[str]:
-    """Names of the tensors that are not the base's but an adapter's."""
+    """Names of the tensors that an adapter replaces; none without one."""
     return frozenset()
 
   @property
   def kinds(self) -> set[str]:
-    """Types in use, as the header names them."""
+    """dtypes of the tensors, as the headers name them."""
     return {stored.kind for stored in self.tensors.values()}
 
   @property
   def bytes(self) -> int:
-    """Size of the files."""
+    """Size of the files, in bytes."""
     return sum(file.stat().st_size for file in self._open)
 
   def dtype(self, name: str) -> np.dtype:
-    """The type of a tensor's numbers.
+    """dtype of a tensor.
 
     Raises:
       LmxError: it isn't floating point.
@@ -95,15 +95,19 @@ class WeightFiles:
     return np.dtype(_FLOATS[stored.kind])
 
   def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-    """A rectangle of one tensor, as it is stored; only the slice is read from the file.
+    """A rectangle of one tensor in its stored dtype; only that part of the file is read.
+
+    Args:
+      name: of the tensor.
+      index: one slice per dimension; (): the complete tensor.
 
     Raises:
-      LmxError: numbers of a kind that isn't floating point.
+      LmxError: its dtype isn't floating point.
     """
     self.dtype(name)
     stored = self.tensors[name]
-    whole = tuple(slice(0, size) for size in stored.shape)
-    return np.asarray(self._open[stored.file].get_slice(name)[index or whole])
+    full = tuple(slice(0, size) for size in stored.shape)
+    return np.asarray(self._open[stored.file].get_slice(name)[index or full])
 
   def close(self) -> None:
     self._open.clear()
@@ -116,10 +120,10 @@ class WeightFiles:
 
 
 def read_index(directory: Path) -> dict[str, str] | None:
-  """Name of a tensor -> the file that has it; None for a directory without an index.
+  """Tensor name -> file name; None for a directory without an index.
 
   Raises:
-    LmxError: it is no index, or names a file outside of the directory.
+    LmxError: the file is no index, or names a file outside of the directory.
   """
   if not (directory / INDEX).is_file():
     return None
@@ -134,7 +138,7 @@ def read_index(directory: Path) -> dict[str, str] | None:
 
 
 def weight_files(directory: Path, indexed: Mapping[str, str] | None) -> list[Path]:
-  """The safetensors files of a model: the one, or those that its index names.
+  """The safetensors files of a model: the single one, or those of its index.
 
   Raises:
     LmxError: there are none, or one is missing.
@@ -150,7 +154,7 @@ def weight_files(directory: Path, indexed: Mapping[str, str] | None) -> list[Pat
   if pickles:
     raise LmxError(
       f"{directory}: has {', '.join(pickles[:3])}, and no {missing[0]}. lmx reads safetensors only: a pickled file can "
-      f"run any program when it is opened. Fix: fetch the model's safetensors, or convert the file where you trust it: "
+      f"run any code when it is opened. Fix: fetch the model's safetensors, or convert the file where you trust it: "
       f'from transformers import AutoModel; AutoModel.from_pretrained("{directory.name}").save_pretrained("converted")'
     )
   raise LmxError(message(f"{directory}", got=f"no {missing[0]}", allowed=f"a directory with {SINGLE} or {INDEX}"))
@@ -158,7 +162,7 @@ def weight_files(directory: Path, indexed: Mapping[str, str] | None) -> list[Pat
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-  """A tensor to be written."""
+  """Name and shape of a tensor that will be written."""
 
   name: str
   shape: tuple[int, ...]
@@ -168,7 +172,7 @@ class Planned:
 
 
 def shards(planned: Iterable[Planned], dtype: str, max_bytes: int) -> list[list[Planned]]:
-  """The tensors in order, cut into files of at most `max_bytes`; a larger tensor gets a file of its own."""
+  """Splits the tensors, in order, into files of at most `max_bytes`; a larger tensor gets a file to itself."""
   groups: list[list[Planned]] = [[]]
   size = 0
   for tensor in planned:
@@ -190,11 +194,14 @@ def write_weights(
   """Writes the files, and an index where there is more than one.
 
   Args:
-    directory: exists.
-    groups: of `shards`.
-    arrays: (name, array) in the order of the groups; each is written and let go before the next is asked for.
+    directory: an existing folder.
+    groups: the tensors of each file, see `shards`.
+    arrays: (name, array) in the order of the groups; each is written and released before the next is requested.
     dtype: a key of `WRITTEN`.
-    single: the name of the file where there is one group.
+    single: file name for the only file, where there is one group.
+
+  Returns:
+    The paths of the weight files.
   """
   count = len(groups)
   names = [single] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
@@ -216,12 +223,12 @@ def write_weights(
 
 
 def _header(group: list[Planned], dtype: str) -> bytes:
-  entries: dict[str, Mapping] = {"__metadata__": {"format": "pt"}}  # transformers asks for this entry.
+  entries: dict[str, Mapping] = {"__metadata__": {"format": "pt"}}  # transformers requires this entry.
   offset = 0
   for tensor in group:
     end = offset + tensor.bytes(dtype)
     entries[tensor.name] = {"dtype": WRITTEN[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
     offset = end
   text = json.dumps(entries).encode()
-  text += b" " * (-len(text) % 8)  # The numbers start at a multiple of eight bytes.
+  text += b" " * (-len(text) % 8)  # The data must begin at a multiple of eight bytes.
   return struct.pack("<Q", len(text)) + text

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from lmx.console import Reporter, console, reporter
 from lmx.data.batches.pipeline import EvalBatches, Loader
-from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
+from lmx.data.corpus import make_eval_batches, make_loader, validation_text
 from lmx.data.identity import data_record
 from lmx.errors import LostProcessError
 from lmx.evaluation.baseline import xz_baseline
@@ -33,6 +33,7 @@ from lmx.run.report import (
   introduce,
   report_already_finished,
   report_start,
+  report_warning,
   validation_line,
   write_plot,
 )
@@ -46,7 +47,7 @@ from lmx.training.diagnosis import diagnose
 from lmx.training.initialize import InitialState, initialize
 from lmx.training.metrics import MetricsWriter
 from lmx.training.plateau import after_evaluation
-from lmx.training.resume_check import check_data, check_sources, fingerprint, missing_records
+from lmx.training.resume_check import check_data, check_records, check_sources, fingerprint
 from lmx.training.run_directory import CHECKPOINT_DIR, DISK_IS_FULL, finished_step, run_write_errors, write_run_files
 from lmx.training.run_lock import RunLock
 from lmx.training.state import TrainState, shardings_of
@@ -209,7 +210,7 @@ class Run:
     self._evaluated_at = -1
     self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
     compares = is_first_process() and x.objective.reports_bits_per_byte
-    self._baseline = xz_baseline(heldout_text(x.corpus)) if compares else None
+    self._baseline = xz_baseline(validation_text(x.corpus)) if compares else None
 
   def initialize(self) -> None:
     """Restores or initializes the state, and moves data, metrics and progress to its step."""
@@ -230,9 +231,10 @@ class Run:
       verdict = check_data(self._loader, self.step, start.extra["fingerprint"], accept_other=accept) + sources
     if self._writer is not None:
       self._writer.truncate_after(self.step)
-      verdict += missing_records(self._writer.records, start.extra, self.step)
     write_run_files(x.run_dir, x.config_json, x.tokenizer, x.labels, new_config=True)
     report_start(self._out, start, self.step, verdict)
+    if self._writer is not None and start.extra is not None:
+      report_warning(self._out, check_records(self._writer, start.extra, self.step))
     self.bar: Reporter = reporter(self._out, "step", x.cadence.total, self.step, "compiling")
 
   # ---------------------------------------------------------------- the loop's verbs
@@ -338,6 +340,7 @@ class Run:
       "data": self._data,
       "window": self._steps.meter.saved(),
       "records": 0 if self._writer is None else self._writer.records,
+      "records_digest": None if self._writer is None else self._writer.digest,
     }
     fresh = self._evaluated if self._evaluated_at == self.step else None
     loss = fresh.loss if fresh is not None and math.isfinite(fresh.loss) else None

@@ -113,6 +113,12 @@ def report_start(out: Console, start: InitialState, step: int, verdict: str) -> 
     out.print(note, markup=False)
 
 
+def report_warning(out: Console, text: str) -> None:
+  """Prints a line unless it is empty."""
+  if text:
+    out.print(text, markup=False)
+
+
 def progress_note(values: Mapping[str, float]) -> str:
   """The numbers next to the progress bar."""
   parts = []

@@ -33,6 +33,7 @@ from lmx.training.checkpoint_choice import (
   find_checkpoint,
   fix_of_disk,
   is_of_disk,
+  silence_repeated_disk_errors,
 )
 from lmx.training.checkpoint_digests import write_digests
 from lmx.training.checkpoint_reading import FORMAT, read_extra, read_parts
@@ -110,6 +111,7 @@ class Checkpointer:
     self._background = background
     self._writing: int | None = None
     self._needed = 0  # Bytes that the last save takes on disk.
+    silence_repeated_disk_errors()
     with self._errors():
       self._manager = self._open()
       self._empty_trash()

@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Choice of a checkpoint in a folder: only committed ones count, and a damaged one is never used silently."""
 
+import logging
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +13,7 @@ from lmx.units import human_bytes
 
 DAMAGED = "damaged_checkpoints"  # In a run's folder: checkpoints that a resume passed over.
 _OF_DISK = ("No space left", "quota", "Read-only file", "Permission denied", "File too large", "No such file",
-            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND")  # fmt: skip
+            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND", "No ArrayMetadata found")  # fmt: skip
 
 
 class CheckpointWriteError(WriteError):
@@ -23,6 +24,22 @@ def is_of_disk(error: BaseException) -> bool:
   """Whether an error comes from the file system: TensorStore raises a ValueError with the system's words."""
   chain = [error, error.__cause__, error.__context__]
   return any(isinstance(one, OSError) or any(text in str(one) for text in _OF_DISK) for one in chain if one)
+
+
+class _DiskErrors(logging.Filter):
+  """Drops asyncio's tracebacks of failed writes: Orbax awaits the first that fails, and lmx reports that one."""
+
+  def filter(self, record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not is_of_disk(error)
+
+
+_DISK_ERRORS = _DiskErrors()
+
+
+def silence_repeated_disk_errors() -> None:
+  """Keeps asyncio from printing every failed write of a checkpoint after the first. May be called again."""
+  logging.getLogger("asyncio").addFilter(_DISK_ERRORS)
 
 
 def fix_of_disk(directory: Path) -> str:

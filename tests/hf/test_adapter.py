@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""PEFT's adapters: merged into the base when it is read, and never left out; and files that lmx doesn't read."""
+"""Import of PEFT adapters, which are merged into the base as it is read, and of formats that lmx doesn't read."""
 
 import numpy as np
 import pytest
@@ -36,10 +36,10 @@ def merged(base, folder, added: np.ndarray):
   return folder
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_an_adapter_is_merged_beside_its_base_or_elsewhere(tmp_path, beside):
+@pytest.mark.parametrize("same_folder", [True, False])
+def test_an_adapter_is_merged_from_its_bases_folder_or_another(tmp_path, same_folder):
   base = copy(LLAMA, tmp_path / "base")
-  folder = base if beside else tmp_path / "adapter"
+  folder = base if same_folder else tmp_path / "adapter"
   added = write_adapter(folder, LLAMA, base_model_name_or_path=str(base))
   found, expected = import_hf(folder), import_hf(merged(LLAMA, tmp_path / "merged", added))
   plain = import_hf(LLAMA)
@@ -50,7 +50,7 @@ def test_an_adapter_is_merged_beside_its_base_or_elsewhere(tmp_path, beside):
 
 
 @pytest.mark.parametrize(
-  ("changes", "said"),
+  ("changes", "pattern"),
   [
     ({"peft_type": "IA3"}, r"peft_type: got 'IA3'"),
     ({"use_dora": True}, r"use_dora: got True"),
@@ -66,14 +66,14 @@ def test_an_adapter_is_merged_beside_its_base_or_elsewhere(tmp_path, beside):
     ({"base_model_name_or_path": "no/such/other"}, r"base_model_name_or_path: got 'no/such/other'"),
   ],
 )
-def test_what_is_no_plain_lora_is_refused_by_its_key(tmp_path, changes, said):
+def test_anything_but_plain_lora_is_refused_by_its_key(tmp_path, changes, pattern):
   copy(LLAMA, tmp_path / "base")
   write_adapter(tmp_path / "adapter", LLAMA, **{"base_model_name_or_path": str(tmp_path / "base"), **changes})
-  with pytest.raises(LmxError, match=said):
+  with pytest.raises(LmxError, match=pattern):
     import_hf(tmp_path / "adapter")
 
 
-def test_ranks_and_factors_of_single_modules_count(tmp_path):
+def test_rank_pattern_and_alpha_pattern_are_applied(tmp_path):
   base = copy(LLAMA, tmp_path / "base")
   patterns = {"r": 5, "lora_alpha": 1, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 6}}
   added = write_adapter(tmp_path / "adapter", LLAMA, base_model_name_or_path=str(base), **patterns)
@@ -95,7 +95,7 @@ def test_an_embedding_that_was_trained_apart_from_its_output_table_is_refused(tm
     import_hf(tmp_path / "adapter")
 
 
-def test_a_gguf_says_what_to_do(tmp_path):
+def test_a_gguf_file_is_refused_with_a_fix(tmp_path):
   (tmp_path / "model.gguf").write_bytes(b"GGUF")
   for path in (tmp_path / "model.gguf", tmp_path):
     with pytest.raises(LmxError, match=r"gguf.*fetch the model that it was made from"):

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""LoRA runs as adapters of PEFT: what the folder holds, read back by lmx, and what is refused."""
+"""Export of LoRA runs as PEFT adapters: the folder, the import of it, and runs that are refused."""
 
 import dataclasses
 import json
@@ -57,13 +57,13 @@ def test_an_adapter_read_back_on_its_base_is_the_merged_run(tmp_path, name, head
   assert any(np.abs(expected[name] - np.asarray(plain[name])).max() > 0.01 for name in expected if "kernel" in name)
 
 
-def test_layers_that_share_a_matrix_share_an_adapter_of_their_ranks_together(tmp_path):
+def test_layers_that_share_a_matrix_share_an_adapter_of_the_sum_of_their_ranks(tmp_path):
   base = base_of("gpt2-language-6", tmp_path / "base")
   lmx.to_hf(adapted(base, targets=".*(query|key|value|up)"), tmp_path / "adapter", adapter=True, base=base)
-  said = config(tmp_path / "adapter")
-  assert (said["r"], said["lora_alpha"], said["fan_in_fan_out"]) == (2, 3, True)
-  assert (said["rank_pattern"], said["alpha_pattern"]) == ({"c_attn": 6}, {"c_attn": 9})
-  assert said["target_modules"] == ["c_attn", "c_fc"]
+  written = config(tmp_path / "adapter")
+  assert (written["r"], written["lora_alpha"], written["fan_in_fan_out"]) == (2, 3, True)
+  assert (written["rank_pattern"], written["alpha_pattern"]) == ({"c_attn": 6}, {"c_attn": 9})
+  assert written["target_modules"] == ["c_attn", "c_fc"]
   tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
   b_OR = tensors["base_model.model.transformer.h.0.attn.c_attn.lora_B.weight"]
   width = len(b_OR) // 3
@@ -80,33 +80,33 @@ def test_layers_that_share_a_matrix_share_an_adapter_of_their_ranks_together(tmp
     np.testing.assert_allclose(found[name], array, atol=1e-5, err_msg=name)
 
 
-def test_what_was_trained_next_to_the_adapters_is_saved_whole(tmp_path):
+def test_modules_trained_together_with_the_adapters_are_saved_fully(tmp_path):
   base = base_of("llama-language-7", tmp_path / "base", tie_word_embeddings=False)
   also = ".*norm.*|layers.attention.query.kernel|token_embedding.*"
   run = adapted(base, targets=ALL, train_also=also, changed=also)
   lmx.to_hf(run, tmp_path / "adapter", adapter=True, base=base)
-  said = config(tmp_path / "adapter")
+  written = config(tmp_path / "adapter")
   assert {"model.norm", "model.layers.0.input_layernorm", "model.layers.0.self_attn.q_proj"} <= set(
-    said["modules_to_save"]
+    written["modules_to_save"]
   )
-  assert "q_proj" not in said["target_modules"]
+  assert "q_proj" not in written["target_modules"]
   found, expected = import_hf(tmp_path / "adapter").parameters, arrays(run.merged())
   for name, array in expected.items():
     rows = slice(run.model.spec.vocab_size if name == "token_embedding.embedding" else None)  # The rest is padding.
     np.testing.assert_allclose(found[name][rows], array[rows], atol=1e-5, err_msg=name)
 
 
-def test_a_classifier_trained_with_adapters_goes_out_by_the_command_line_and_comes_back(tmp_path, capsys):
+def test_a_classifier_trained_with_adapters_is_exported_and_imported_by_commands(tmp_path, capsys):
   base = base_of("roberta-masked-8", tmp_path / "model")
   assert main(["import", str(base), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
   trained = lmx.load(
     fine_tuned(tmp_path / "run", tmp_path, "classify.py", "--config.lora.rank=2", "--config.compute.dtype=float32")
   )
   assert main(["export", str(trained.folder), f"--output={tmp_path / 'out'}", "--adapter"]) == 0
-  said = " ".join(capsys.readouterr().out.split())
+  printed = " ".join(capsys.readouterr().out.split())
   assert (
     f'PeftModel.from_pretrained(transformers.RobertaForSequenceClassification.from_pretrained("{base}", num_labels=2)'
-    in said
+    in printed
   )
   assert (config(tmp_path / "out")["task_type"], config(tmp_path / "out")["modules_to_save"]) == (
     "SEQ_CLS",
@@ -115,13 +115,13 @@ def test_a_classifier_trained_with_adapters_goes_out_by_the_command_line_and_com
   again = lmx.from_hf(tmp_path / "out", head="classification", labels=trained.labels)
   for one, other in zip(again.classify(["w1 w2", "w7"]), trained.classify(["w1 w2", "w7"]), strict=True):
     assert one == pytest.approx(other, abs=1e-5)
-  # Without a head asked for, the adapter's task says it: lmx asks for the labels instead of leaving the head out.
+  # Without `head`, the adapter's task decides: lmx requires the labels instead of dropping the head.
   with pytest.raises(LmxError, match=r"labels of a classification head"):
     lmx.from_hf(tmp_path / "out")
 
 
-def refused(run: LoadedRun, tmp_path: Path, said: str, base: Path | None) -> None:
-  with pytest.raises(LmxError, match=said):
+def refused(run: LoadedRun, tmp_path: Path, pattern: str, base: Path | None) -> None:
+  with pytest.raises(LmxError, match=pattern):
     lmx.to_hf(run, tmp_path / "out", adapter=True, base=base)
   assert not (tmp_path / "out").exists()
 
@@ -132,7 +132,7 @@ def test_a_run_without_adapters_is_refused(tmp_path):
   refused(adapted(base).merged(), tmp_path, r"config\.lora\.rank: got 0", base)
 
 
-def test_another_base_than_the_runs_is_refused_with_the_parameter_or_key(tmp_path):
+def test_a_base_that_the_run_was_not_trained_on_is_refused_with_the_parameter_or_key(tmp_path):
   base = base_of("llama-language-7", tmp_path / "base", tie_word_embeddings=False)
   run = adapted(base)
   refused(run, tmp_path, r"base of the adapter: got None.*--base=FOLDER", None)
@@ -155,35 +155,35 @@ def test_another_base_than_the_runs_is_refused_with_the_parameter_or_key(tmp_pat
 
 
 @pytest.mark.parametrize(
-  ("name", "lora", "said"),
+  ("name", "lora", "pattern"),
   [
     ("mamba2-language-1", {"targets": ALL}, r"not layers\.attention\.out, which is .*\.mixer\.out_proj"),
     ("mixtral-language-2", {"targets": ".*router"}, r"not layers\.mlp\.router, which is .*block_sparse_moe\.gate"),
     ("qwen3_moe-language-4", {"targets": ALL, "train_also": ".*router.*"}, r"mlp\.gate is no plain module"),
     ("mixtral-language-2", {"targets": ALL, "train_also": ".*experts.*"}, r"no plain module"),
-    ("marian-language-3", {"targets": ALL}, r"final_logits_bias is no module of its own.*train_also=''"),
+    ("marian-language-3", {"targets": ALL}, r"final_logits_bias isn't the weight or bias of a module.*train_also=''"),
     ("mamba2-language-1", {"targets": ".*value", "train_also": ".*skip.scale"}, r"mixer\.D is"),
     ("gpt2-language-6", {"targets": ALL, "train_also": "token_emb.*"}, r"it is the output table as well"),
     ("t5-language-6", {"targets": ALL, "train_also": "token_emb.*"}, r"the same tensor|the output table as well"),
-    ("gpt2-language-6", {"targets": ".*up", "train_also": ".*up.kernel"}, r"trained as a whole"),
+    ("gpt2-language-6", {"targets": ".*up", "train_also": ".*up.kernel"}, r"also trained fully"),
   ],
 )  # fmt: skip
-def test_what_peft_has_no_place_for_is_refused_by_name(tmp_path, name, lora, said):
+def test_layers_that_peft_cannot_adapt_or_save_are_refused_by_name(tmp_path, name, lora, pattern):
   base = base_of(name, tmp_path / "base")
-  refused(adapted(base, changed=lora.get("train_also", "head.*"), **lora), tmp_path, said, base)
+  refused(adapted(base, changed=lora.get("train_also", "head.*"), **lora), tmp_path, pattern, base)
 
 
-def test_options_of_whole_models_are_refused_for_an_adapter_and_the_other_way_round(tmp_path, capsys):
+def test_options_of_full_exports_are_refused_for_an_adapter_and_vice_versa(tmp_path, capsys):
   base = base_of("llama-language-7", tmp_path / "model")
   assert main(["import", str(base), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
   out = f"--output={tmp_path / 'out'}"
-  for flags, said in {("--adapter", "--family=llama"): "--family: got 'llama'", ("--base=x",): "base: got 'x'",
+  for flags, pattern in {("--adapter", "--family=llama"): "--family: got 'llama'", ("--base=x",): "base: got 'x'",
                       ("--adapter", "--max-shard-size=1GB"): "--max-shard-size: got '1GB'"}.items():  # fmt: skip
     assert main(["export", str(tmp_path / "run"), out, *flags]) != 0
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert pattern in " ".join(capsys.readouterr().err.split())
 
 
-def test_an_average_that_rounds_frozen_weights_is_still_the_base(tmp_path):
+def test_an_average_that_rounds_frozen_weights_still_matches_the_base(tmp_path):
   base = base_of("llama-language-7", tmp_path / "base")
   run = adapted(base)
   plan, found = abstract_model_of(run.model), abstract_model_of(run.model).split(run.model)

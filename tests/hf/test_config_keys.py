@@ -94,7 +94,7 @@ def test_a_window_of_no_tokens_is_refused(tmp_path):
   assert off.model["window"] is None
 
 
-def test_a_base_of_rope_parameters_beside_a_rope_scaling_without_one_is_refused(tmp_path):
+def test_a_rope_theta_that_transformers_would_drop_is_refused(tmp_path):
   both = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3},
           "rope_scaling": {"rope_type": "linear", "factor": 2.0}}  # fmt: skip
   values = {key: value for key, value in golden("llama").items() if key != "rope_theta"} | both

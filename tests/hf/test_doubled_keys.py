@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A config.json that says something twice: read as transformers 5 reads it, or refused where the two disagree."""
+"""A config.json with the same setting under two keys: read as transformers 5 reads it, or refused if they disagree."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_rotary_keys_are_read_as_transformers_reads_them(tmp_path, keys, expecte
   assert (found["rope_theta"], found["rope_scaling"], found.get("rope_factor")) == expected
 
 
-def test_llama3_scaling_without_its_original_length_has_the_models(tmp_path):
+def test_llama3_scaling_without_its_original_context_uses_the_models(tmp_path):
   assert model_of("llama", tmp_path, ROPE, rope_scaling=LLAMA3)["rope_original_context"] == model_of(
     "llama", tmp_path)["context"]  # fmt: skip
   outside = model_of("llama", tmp_path, ROPE, rope_scaling=LLAMA3, original_max_position_embeddings=12)
@@ -55,7 +55,7 @@ def test_llama3_scaling_without_its_original_length_has_the_models(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("name", "keys", "said"),
+  ("name", "keys", "pattern"),
   [
     ("llama", {"rope_parameters": {"rope_theta": 5e5}, "rope_theta": 1e4}, r"rope_theta: got 10000\.0.*500000\.0"),
     ("llama", {"rope_parameters": {"rope_theta": 5e5}, "rope_scaling": LINEAR, "rope_theta": 1e4}, r"500000\.0"),
@@ -96,9 +96,9 @@ def test_llama3_scaling_without_its_original_length_has_the_models(tmp_path):
     ("bert", {"id2label": {"0": "a", "2": "b"}}, r"id2label: got"),
   ],
 )  # fmt: skip
-def test_what_disagrees_or_has_another_kind_is_refused_by_its_key(tmp_path, name, keys, said):
+def test_contradictions_and_wrong_types_are_refused_by_their_key(tmp_path, name, keys, pattern):
   without = ROPE if any("rope" in key or "rotary" in key for key in keys) else ()
-  with pytest.raises(LmxError, match=said):
+  with pytest.raises(LmxError, match=pattern):
     model_of(name, tmp_path, without, **keys)
 
 
@@ -109,6 +109,6 @@ def test_one_key_given_twice_with_two_values_is_refused(tmp_path):
     describe(tmp_path)
 
 
-def test_another_name_of_a_key_is_read_alone(tmp_path):
+def test_an_alias_is_read_where_the_key_is_missing(tmp_path):
   size = model_of("gpt2", tmp_path)["width"]
   assert model_of("gpt2", tmp_path, ("n_embd",), hidden_size=size)["width"] == size

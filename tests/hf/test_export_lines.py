@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a run says at its start about its export: every stock config, each of its sizes, and what starts from them."""
+"""The line about the export in a run's report: every stock config, each of its sizes, and fine-tuned runs of them."""
 
 import importlib.util
 import inspect
@@ -47,7 +47,7 @@ def starts() -> list[tuple[str, str]]:
 
 
 def check_line(line: str, name: str, given: Sequence[str] = ()) -> None:
-  """A line names the format; or keys that, changed as it says, give one; or it says that none will and what to do."""
+  """A line names the format, or keys whose change makes the model exportable, or states that none exists with a fix."""
   if re.fullmatch(r"as \w+, \w+", line):
     return
   if 'lmx.load("runs/' in line:
@@ -66,14 +66,14 @@ def test_every_stock_config_is_among_the_cases():
 
 
 @pytest.mark.parametrize("name", STOCK)
-def test_a_stock_config_says_what_it_is_exported_as_or_what_to_do_instead(name):
+def test_a_stock_config_reports_its_export_format_or_what_to_do_instead(name):
   line = export_as(configs.load(name))
   check_line(line, name)
   assert line.startswith("no Hugging Face format" if "lstm" in name else "as "), line
 
 
 @pytest.mark.parametrize(("name", "base"), starts())
-def test_what_is_fine_tuned_from_a_stock_config_is_exported_or_says_what_to_change(name, base, tmp_path):
+def test_a_fine_tuned_stock_config_is_exportable_or_reports_what_to_change(name, base, tmp_path):
   (tmp_path / "config.json").write_text(configs.to_json(configs.load(base)))
   line = export_as(configs.load(f"{name}:{tmp_path}"))
   check_line(line, f"{name}:{tmp_path}")
@@ -100,13 +100,13 @@ def test_the_keys_that_a_line_names_make_a_model_exportable(case):
   check_line(line, name, changes)
 
 
-def test_the_check_notices_a_line_that_names_no_way_out():
+def test_the_check_notices_a_line_without_a_fix():
   line = "no Hugging Face format of lmx holds a model of config.model.family=lstm"
   assert_law_catches(check_line, line, "configs/lstm.py")
   line = "no Hugging Face format of lmx holds this model exactly; Fix: --config.model.layers=3"
   assert_law_catches(check_line, line, "configs/llama.py", ["model.activation=gelu"])
 
 
-def test_an_lstm_that_is_exported_anyway_says_the_same():
+def test_exporting_an_lstm_raises_the_same_message():
   with pytest.raises(LmxError, match=r"model\.family=lstm, whatever its other keys are.*lmx\.load\("):
     choose_family({"family": "lstm"}, None, None)

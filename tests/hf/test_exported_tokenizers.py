@@ -14,7 +14,7 @@ import lmx
 from lmx.api.tasks import text_prompts
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, SentencePieceTokenizer, train_sentencepiece
 from lmx.errors import LmxError
-from lmx.hf.tokenizer_files import Reading
+from lmx.hf.tokenizer_files import TextInputs
 
 KINDS = ("bytes", "sentencepiece", "sentencepiece+3", "char", "unigram", "t5", "byte pairs", "word pieces")
 
@@ -81,7 +81,7 @@ def test_a_unigram_model_with_pieces_like_the_begin_of_a_special_name_has_a_toke
     assert other.encode(text, add_special_tokens=False).ids == reader.encode(text).tolist()
 
 
-# ---------------------------------------------------------------- whole exports
+# ---------------------------------------------------------------- complete exports
 
 
 def export(name: str, kind: str, folder, **settings) -> lmx.api.loaded_run.LoadedRun:
@@ -110,7 +110,7 @@ def test_an_export_read_again_has_the_same_ids_and_the_same_tokens_around_texts(
   assert again.tokenizer.vocab_size == run.tokenizer.vocab_size
   for text in TEXTS:
     assert again.tokenizer.encode(text).tolist() == run.tokenizer.encode(text).tolist()
-  reading = Reading.of(run.tokenizer, run.model.spec, run.setting.architecture, run.setting.framing)
+  reading = TextInputs.of(run.tokenizer, run.model.spec, run.setting.architecture, run.setting.framing)
   assert again.tokenizer.own_framing == reading.framing
   prompts = [text_prompts(TEXTS, one.setting, one.config.objective.name).ids for one in (run, again)]
   if name.startswith(("gpt2", "qwen2", "t5")):
@@ -139,7 +139,7 @@ def test_padding_is_a_token_that_no_text_ends_with(name, kind, pad, tmp_path):
   assert stated["padding_side"] == ("left" if name.startswith("gpt2") else "right")
 
 
-def test_a_family_that_would_read_the_tokenizer_otherwise_is_refused(tmp_path):
+def test_a_family_that_would_change_the_tokenizer_is_refused(tmp_path):
   with pytest.raises(LmxError, match=r"every qwen2 model as Qwen2Tokenizer.*--family"):
     export("qwen2-language-4", "sentencepiece", tmp_path / "qwen")
   with pytest.raises(LmxError, match=r"id 1 for padding.*'<s>'.*--family=bert"):

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From a Hugging Face directory to a run and back, by function and by command, and what is refused on the way."""
+"""From a Hugging Face directory to a run and back, by function and by command, and inputs that are refused."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ from lmx.training.initialize import NEW_PARTS
 LLAMA, BERT, T5 = GOLDEN / "llama-language-7", GOLDEN / "bert-masked-8", GOLDEN / "t5-language-6"
 
 
-# ---------------------------------------------------------------- the way in and back, as a person types it
+# ---------------------------------------------------------------- import and export by command
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def run(tmp_path_factory) -> Path:
   return folder / "run"
 
 
-def test_an_imported_run_loads_and_generates_and_says_what_to_do_next(tmp_path, capsys):
+def test_an_imported_run_loads_and_generates_and_prints_the_next_commands(tmp_path, capsys):
   model = copy(LLAMA, tmp_path / "model")
   assert main.main(["import", str(model), f"--workdir={tmp_path / 'run'}"]) == 0
   printed = capsys.readouterr().out
@@ -58,14 +58,14 @@ def test_an_imported_run_loads_and_generates_and_says_what_to_do_next(tmp_path, 
 
 
 def test_a_run_can_start_from_an_imported_one_with_another_head(run):
-  template = import_hf(LLAMA, head="classification", labels=("a", "b")).plan
+  template = import_hf(LLAMA, head="classification", labels=("a", "b")).abstract
   shapes = {name: leaf for name, leaf in template.shapes.items()}
   found, new = restore_shared(run / "checkpoints", shapes, NEW_PARTS)
   assert set(new) == {"head.out.kernel"}
   assert found.keys() == shapes.keys() - set(new)
 
 
-def test_an_imported_run_has_no_training_to_go_on_with(run):
+def test_an_imported_run_has_no_optimizer_state_to_resume(run):
   with (
     Checkpointer(run / "checkpoints") as checkpoints,
     pytest.raises(LmxError, match=r"parameters alone.*--config\.checkpoint\.start_from="),
@@ -73,7 +73,7 @@ def test_an_imported_run_has_no_training_to_go_on_with(run):
     checkpoints.restore(None)
 
 
-def test_export_gives_back_every_file_of_the_model(run, tmp_path, capsys):
+def test_export_restores_every_file_of_the_model(run, tmp_path, capsys):
   output = tmp_path / "again"
   assert main.main(["export", str(run), f"--output={output}", "--max-shard-size=6KB"]) == 0
   assert "LlamaForCausalLM" in capsys.readouterr().out
@@ -88,14 +88,14 @@ def test_export_gives_back_every_file_of_the_model(run, tmp_path, capsys):
   assert again.description.model == import_hf(LLAMA).description.model
 
 
-def test_labels_and_their_names_survive(tmp_path):
+def test_labels_survive_a_round_trip(tmp_path):
   imported = import_hf(GOLDEN / "bert-classification-8")
   assert imported.settings["objective.labels"] == ("L0", "L1", "L2")
   export_hf(imported.parameters, imported.spec, imported.description.model, tmp_path / "out", labels=("x", "y", "z"))
   assert import_hf(tmp_path / "out").description.labels == ("x", "y", "z")
 
 
-def test_a_new_head_takes_what_the_files_have_and_draws_the_rest_from_the_seed():
+def test_a_new_head_reads_the_parameters_that_exist_and_initializes_the_rest_from_the_seed():
   labels = ("a", "b", "c")
   first, again, other = (import_hf(BERT, head="classification", labels=labels, seed=seed) for seed in (0, 0, 1))
   assert set(first.fresh) == {f"head.{part}.{kind}" for part in ("pooler", "out") for kind in ("kernel", "bias")}
@@ -170,13 +170,13 @@ def test_a_shard_reads_no_more_than_its_part(monkeypatch):
   monkeypatch.setattr(WeightFiles, "read", spy)
   mesh = make_mesh({"fsdp": 2, "tensor": 2}, jax.devices()[:4])
   imported = import_hf(LLAMA, mesh=mesh)
-  whole = imported.plan.shapes["layers.mlp.up.kernel"]
+  stacked = imported.abstract.shapes["layers.mlp.up.kernel"]
   sizes = [size for name, size in read if "layers.0.mlp.up_proj" in name]
   assert sizes
-  assert max(sizes) == whole.size // whole.shape[0] // 4
+  assert max(sizes) == stacked.size // stacked.shape[0] // 4
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- refused inputs
 
 
 def test_a_missing_tensor_is_named(tmp_path):
@@ -186,7 +186,7 @@ def test_a_missing_tensor_is_named(tmp_path):
     import_hf(model)
 
 
-def test_a_tensor_without_a_place_is_named(tmp_path):
+def test_an_unknown_tensor_is_named(tmp_path):
   model = copy(LLAMA, tmp_path / "model")
   change_weights(model, lambda arrays: arrays | {"model.layers.0.adapter.weight": arrays["model.norm.weight"]})
   with pytest.raises(LmxError, match=r"1 tensors have no place.*'model\.layers\.0\.adapter\.weight'"):
@@ -207,7 +207,7 @@ def test_a_tensor_of_another_shape_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("source", "change", "said"),
+  ("source", "change", "pattern"),
   [
     (LLAMA, {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, r"rope_type: got 'yarn'.*llama3"),
     (LLAMA, {"hidden_act": "relu"}, r"hidden_act: got 'relu'.*silu"),
@@ -224,8 +224,8 @@ def test_a_tensor_of_another_shape_is_named(tmp_path):
   ],
   ids=lambda value: str(value)[-40:],
 )
-def test_a_setting_that_lmx_lacks_is_refused_with_its_key_and_value(tmp_path, source, change, said):
-  with pytest.raises(LmxError, match=said):
+def test_a_setting_that_lmx_lacks_is_refused_with_its_key_and_value(tmp_path, source, change, pattern):
+  with pytest.raises(LmxError, match=pattern):
     import_hf(copy(source, tmp_path / "model", **change))
 
 
@@ -245,7 +245,7 @@ def test_weights_of_another_family_are_refused(tmp_path):
     import_hf(model)
 
 
-def test_a_name_without_a_directory_or_network_says_so(monkeypatch):
+def test_a_hub_name_without_a_network_is_one_message(monkeypatch):
   monkeypatch.setenv("HF_HUB_OFFLINE", "1")
   with pytest.raises(LmxError, match=r"no/such-model"):
     import_hf("no/such-model")
@@ -273,7 +273,7 @@ def test_the_output_bias_of_marian_is_a_parameter_and_zero_where_a_file_lacks_it
   assert not np.asarray(import_hf(model).parameters["head.bias"]).any()
 
 
-def test_an_untied_output_bias_counts_and_a_copy_that_is_none_is_refused(tmp_path):
+def test_an_untied_output_bias_is_read_and_a_copy_that_differs_is_refused(tmp_path):
   model = copy(BERT, tmp_path / "model", tie_word_embeddings=False)
   own = "cls.predictions.decoder.bias"
   table = load_file(model / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
@@ -310,7 +310,7 @@ def test_a_model_without_a_tokenizer_needs_one(tmp_path, capsys):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_model_that_no_family_has_says_why_for_each():
+def test_a_model_that_no_family_can_express_lists_the_reason_for_each():
   imported = import_hf(LLAMA)
   model = imported.description.model
   spec = dataclasses.replace(imported.spec, norm="layernorm", activation="relu")
@@ -322,7 +322,7 @@ def test_a_model_that_no_family_has_says_why_for_each():
   assert "llama: config.model.activation: got 'relu'. Allowed: swiglu" in str(caught.value)
 
 
-def test_a_head_bias_that_llama_has_no_place_for_is_refused(tmp_path):
+def test_a_head_bias_that_llama_lacks_is_refused(tmp_path):
   imported = import_hf(GOLDEN / "llama-classification-7")
   parameters = dict(imported.parameters)
   parameters["head.out.bias"] = np.ones(imported.spec.outputs, np.float32)

@@ -101,7 +101,7 @@ def test_a_byte_level_gpt2_without_an_unknown_token_is_opened(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["t5-language-0", "t5-language-6"])
-def test_a_t5_writes_what_lmx_writes(name, tmp_path):
+def test_a_t5_generates_what_lmx_generates(name, tmp_path):
   run = exported_run(name, tokenizer("t5"))
   theirs, texts = converted(run, tmp_path, "Translator"), ["The quick brown fox", "dog jumps", "it was"]
   reader = auto_tokenizer(tmp_path)

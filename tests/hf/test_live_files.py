@@ -23,9 +23,9 @@ TOKENS = np.random.default_rng(0).integers(4, 34, (2, 12)).astype(np.int32)
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 FORMS = {
-  "default beside linear": {"rope_parameters": {"rope_type": "default"}, "rope_scaling": LINEAR, "rope_theta": 1e4},
-  "older alone": {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 5e3, "rope_parameters": None},
-  "newer alone": {"rope_parameters": LINEAR | {"rope_theta": 5e3}},
+  "default and linear": {"rope_parameters": {"rope_type": "default"}, "rope_scaling": LINEAR, "rope_theta": 1e4},
+  "older only": {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 5e3, "rope_parameters": None},
+  "newer only": {"rope_parameters": LINEAR | {"rope_theta": 5e3}},
   "theta twice": {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3}, "rope_theta": 5e3},
   "llama3 without its length": {"rope_parameters": None, "rope_scaling": LLAMA3, "rope_theta": 1e4},
 }
@@ -39,7 +39,7 @@ def as_float32(folder: Path) -> Path:
 def ours(folder: Path) -> np.ndarray:
   """Logits of lmx."""
   imported = import_hf(folder, dtype="float32")
-  return np.asarray(jax.jit(lambda p: imported.plan.join(p)(TOKENS).logits())(imported.parameters))[..., :34]
+  return np.asarray(jax.jit(lambda p: imported.abstract.join(p)(TOKENS).logits())(imported.parameters))[..., :34]
 
 
 def theirs(model) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_every_form_of_rotary_keys_gives_the_logits_of_transformers(tmp_path, fo
   np.testing.assert_allclose(ours(folder), theirs(load(folder, "LlamaForCausalLM")), atol=1e-4)
 
 
-def test_the_output_bias_of_an_untied_bert_counts(tmp_path):
+def test_the_output_bias_of_an_untied_bert_is_read(tmp_path):
   folder = as_float32(copy(BERT, tmp_path / "model", tie_word_embeddings=False))
   table = load_file(folder / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
   own = {"cls.predictions.decoder.bias": np.linspace(-1, 1, len(table)).astype(np.float32),

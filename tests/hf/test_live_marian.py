@@ -92,7 +92,7 @@ def theirs(folder: Path, **options) -> tuple[list[list[int]], list[str]]:
   return tokenizer(TEXTS)["input_ids"], [tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
 
 
-def test_a_published_folder_writes_what_transformers_writes_there_and_back(tmp_path):
+def test_a_published_folder_and_its_export_generate_what_transformers_generates(tmp_path):
   folder = published(tmp_path / "model")
   run = lmx.from_hf(folder)
   ids, searched = theirs(folder)
@@ -109,7 +109,7 @@ def test_a_published_folder_writes_what_transformers_writes_there_and_back(tmp_p
 
 
 @pytest.mark.parametrize("changes", [{"length_penalty": 0.3, "num_beams": 2}, {"early_stopping": True}])
-def test_other_beams_and_penalties_are_followed(tmp_path, changes):
+def test_other_beams_and_penalties_give_the_outputs_of_transformers(tmp_path, changes):
   folder = published(tmp_path / "model")
   values = json.loads((folder / "generation_config.json").read_text())
   write(folder, "generation_config.json", values | changes)

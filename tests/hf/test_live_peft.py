@@ -42,7 +42,7 @@ LABELS = {"classification": ("a", "b", "c"), "tagging": ("a", "b", "c")}
 
 
 def scores(model, head: str) -> np.ndarray:
-  """What a model of lmx says of the tokens."""
+  """Logits or scores of a model of lmx for the tokens."""
   tokens = {"tokens": TOKENS}
   if hasattr(model.spec, "encoder_layers"):
     tokens = {"encoder_tokens": TOKENS, "tokens": TOKENS}
@@ -52,20 +52,20 @@ def scores(model, head: str) -> np.ndarray:
 
 
 def theirs(folder: Path, base: Path, architecture: str, labels: int) -> tuple[np.ndarray, list[str]]:
-  """What PEFT's model says of the same tokens, and what it warned of."""
+  """Logits or scores of PEFT's model for the same tokens, and its warnings."""
   peft, torch, library = (importlib.import_module(name) for name in ("peft", "torch", "transformers"))
   options = {"num_labels": labels} if labels else {}
-  with warnings.catch_warnings(record=True) as said, torch.no_grad():
+  with warnings.catch_warnings(record=True) as caught, torch.no_grad():
     warnings.simplefilter("always")
     model = getattr(library, architecture).from_pretrained(
       base, attn_implementation="eager", dtype="float32", **options
     )
-    found = len(said)
+    found = len(caught)
     model = peft.PeftModel.from_pretrained(model, folder).eval()
     ids = torch.from_numpy(TOKENS).long()
     output = model(input_ids=ids, **({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}))
   logits = output.logits if hasattr(output, "logits") else torch.stack([output.start_logits, output.end_logits], -1)
-  return logits.numpy(), [str(one.message) for one in said[found:]]
+  return logits.numpy(), [str(one.message) for one in caught[found:]]
 
 
 def check(run: LoadedRun, folder: Path, base: Path, *, tokenizer: bool = True) -> None:
@@ -74,12 +74,12 @@ def check(run: LoadedRun, folder: Path, base: Path, *, tokenizer: bool = True) -
   reader = run.tokenizer if tokenizer else None  # A qwen2 model's is of one kind in transformers, and this one isn't.
   exported = lmx.to_hf(dataclasses.replace(run, tokenizer=reader), folder, adapter=True, base=base)
   outputs = run.model.spec.outputs if head in ("classification", "regression", "tagging") else 0
-  found, said = theirs(folder, base, exported.architecture, outputs)
+  found, warned = theirs(folder, base, exported.architecture, outputs)
   expected = scores(run.merged().model, head)
   if head in ("language", "masked"):
     found = found[..., :34]
   np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=LIMIT * max(1, np.abs(expected).max()))
-  assert not [line for line in said if "missing" in line.lower() or "fan_in_fan_out" in line], said
+  assert not [line for line in warned if "missing" in line.lower() or "fan_in_fan_out" in line], warned
   again = lmx.from_hf(folder, head=None if head in ("language", "masked") else head, labels=run.labels)
   np.testing.assert_allclose(scores(again.model, head), expected, atol=LIMIT * max(1, np.abs(expected).max()))
   plain = scores(lmx.from_hf(base, head=head, labels=run.labels).model, head)
@@ -98,7 +98,7 @@ def test_an_exported_adapter_gives_peft_the_logits_of_the_run(tmp_path, name):
    ("gpt2-language-6", ".*norm.*|layers.mlp.up.bias"), ("bert-masked-8", "head.*"), ("roberta-masked-8", "head.*"),
    ("t5-language-6", ".*norm.*"), ("qwen2_moe-language-1", ".*norm.*|.*shared_gate.*")],
 )  # fmt: skip
-def test_what_was_trained_next_to_the_adapters_is_saved_with_them(tmp_path, name, also):
+def test_modules_trained_together_with_the_adapters_are_saved_with_them(tmp_path, name, also):
   base = base_of(name, tmp_path / "base")
   check(adapted(base, targets=ALL, train_also=also, changed=also), tmp_path / "adapter", base)
 

@@ -30,7 +30,7 @@ LIMIT = 1e-5
 
 
 def theirs(folder: Path, texts: list[str], **options) -> np.ndarray:
-  """What sentence-transformers makes of texts."""
+  """Vectors of sentence-transformers."""
   library = importlib.import_module("sentence_transformers")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -105,7 +105,7 @@ def test_an_adapter_of_an_embedding_model_is_opened_on_its_base(tmp_path):
 
 
 @pytest.mark.skipif(minilm() is None, reason="MiniLM is not here: set LMX_MINILM to its directory")
-def test_the_real_minilm_there_and_back_and_after_training(tmp_path):
+def test_the_real_minilm_survives_a_round_trip_and_training(tmp_path):
   folder = minilm()
   assert folder is not None
   expected = theirs(folder, SENTENCES)

@@ -20,7 +20,7 @@ from lmx.api.tasks import open_text
 from lmx.errors import LmxError
 from lmx.hf.families import FAMILIES as FAMILY_NAMES
 from lmx.hf.importing import read_tokenizer
-from lmx.hf.tokenizer_files import Reading
+from lmx.hf.tokenizer_files import TextInputs
 from tools.reference.cases import draw_case
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
@@ -45,7 +45,7 @@ def auto_tokenizer(folder: Path):
 def test_an_exports_tokenizer_gives_lmxs_ids_in_every_family(name, kind, tmp_path):
   reader = tokenizer(kind)
   if name.startswith("roberta") and kind != "roberta":
-    with pytest.raises(LmxError, match=r"takes id 1 for padding"):
+    with pytest.raises(LmxError, match=r"uses id 1 for padding"):
       export(name, kind, tmp_path / "out")
     return
   if name.startswith("qwen2-"):
@@ -55,7 +55,7 @@ def test_an_exports_tokenizer_gives_lmxs_ids_in_every_family(name, kind, tmp_pat
   run = export(name, kind, tmp_path / "out")
   theirs = auto_tokenizer(tmp_path / "out")
   setting = run.setting
-  framing = Reading.of(reader, run.model.spec, setting.architecture, setting.framing).framing
+  framing = TextInputs.of(reader, run.model.spec, setting.architecture, setting.framing).framing
   assert len(theirs) == reader.vocab_size
   for text in TEXTS:
     ids = reader.encode(text)

@@ -17,7 +17,7 @@ from lmx.hf.importing import import_hf
 
 MASKED, CLASSES = GOLDEN / "modernbert-masked-27", GOLDEN / "modernbert-classification-27"
 NEWER = ("layer_types", "rope_parameters")
-# As ModernBERT-base's config.json has them beside the sizes.
+# As ModernBERT-base's config.json has them, without the sizes.
 PUBLISHED = {
   "global_rope_theta": 50.0, "local_rope_theta": 10.0, "global_attn_every_n_layers": 2, "layer_norm_eps": 1e-5,
   "position_embedding_type": "absolute", "reference_compile": None, "repad_logits_with_grad": False,
@@ -78,15 +78,18 @@ def test_another_head_starts_from_the_transform_of_the_masked_model():
     ({"layer_norm_eps": 1e-6}, r"layer_norm_eps.*norm_eps"),
     ({"decoder_bias": False}, "decoder_bias"),
     ({"global_attn_every_n_layers": 0}, r"global_attn_every_n_layers.*positive"),
-    ({"layer_types": ["full_attention"] * 4}, r"layer_types.*in every 2\. from the first on"),
-    ({"layer_types": ["sliding_attention"] * 4, "global_attn_every_n_layers": None}, r"layer_types.*from the first on"),
+    ({"layer_types": ["full_attention"] * 4}, r"layer_types.*in layer 0 and every 2 layers after it"),
+    (
+      {"layer_types": ["sliding_attention"] * 4, "global_attn_every_n_layers": None},
+      r"layer_types.*in layer 0 and every",
+    ),
     ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, r"rope_scaling.*rope_parameters"),
     ({"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 7.0}}}, r"global_rope_theta.*7\.0"),
     ({"local_attention": -2}, "local_attention"),
     ({"sliding_window": 9}, "sliding_window"),
   ],
 )
-def test_what_lmx_cannot_compute_or_two_keys_say_otherwise_is_refused_by_its_key(tmp_path, changes, pattern):
+def test_unsupported_values_and_contradicting_keys_are_refused_by_name(tmp_path, changes, pattern):
   with pytest.raises(LmxError, match=pattern):
     import_hf(published(tmp_path / "model", **changes))
 
@@ -103,7 +106,7 @@ HEADS = {
 
 @pytest.mark.parametrize("objective", HEADS)
 @pytest.mark.parametrize("size", ["modern", "small"])
-def test_what_is_trained_from_the_modern_configs_is_exported_as_modernbert(size, objective):
+def test_runs_of_the_modern_configs_are_exported_as_modernbert(size, objective):
   config = configs.load(f"configs/bert.py:{size}", [f"objective.name={objective}"])
   assert export_as(config) == f"as modernbert, ModernBert{HEADS[objective]}"
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The files of sentence-transformers: read, refused by name where lmx lacks what they ask for, and written again."""
+"""The files of sentence-transformers: read, refused by name if lmx doesn't support a setting, and written again."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def model(tmp_path) -> Path:
   return folder
 
 
-def test_the_older_and_the_newer_layout_say_the_same(model):
+def test_the_older_and_the_newer_layout_are_read_alike(model):
   older = read_sentence_model(model, WIDTH)
   assert older == SentenceModel("mean", True, 24)
   write_sentence_files(model, "Transformer", "Pooling", "Normalize", package="base.modules.x")
@@ -46,12 +46,12 @@ def test_the_older_and_the_newer_layout_say_the_same(model):
 
 
 @pytest.mark.parametrize(
-  ("file", "change", "said"),
+  ("file", "change", "pattern"),
   [
     ("1_Pooling/config.json", {"pooling_mode": "max"}, r"pooling_mode: got \['max'\]"),
     ("1_Pooling/config.json", {"pooling_mode": ["mean", "cls"]}, r"pooling_mode: got \['mean', 'cls'\]"),
     ("1_Pooling/config.json", {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": False}, r"got \['max'\]"),
-    ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode": "cls"}, r"as the older keys say"),
+    ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode": "cls"}, r"as in the older keys"),
     ("1_Pooling/config.json", {"pooling_mode_mean_tokens": "yes"}, r"pooling_mode_mean_tokens: got 'yes'"),
     ("1_Pooling/config.json", {"include_prompt": False}, r"include_prompt: got False"),
     ("1_Pooling/config.json", {"embedding_dimension": 7}, r"embedding_dimension: got 7"),
@@ -66,9 +66,9 @@ def test_the_older_and_the_newer_layout_say_the_same(model):
     ("modules.json", {"type": "x"}, r"modules\.json is not a list"),
   ],
 )  # fmt: skip
-def test_what_lmx_lacks_is_refused_with_file_and_key(model, file, change, said):
+def test_unsupported_settings_are_refused_with_file_and_key(model, file, change, pattern):
   write(model, file, change)
-  with pytest.raises(LmxError, match=said):
+  with pytest.raises(LmxError, match=pattern):
     describe(model)
 
 
@@ -79,7 +79,7 @@ def test_other_modules_are_refused_by_their_type(model, kinds):
     describe(model)
 
 
-def test_texts_are_cut_to_the_files_length_and_an_export_says_it(model, tmp_path):
+def test_texts_are_truncated_to_the_files_length_which_an_export_keeps(model, tmp_path):
   run = lmx.from_hf(model)
   assert run.config.data.length == 24
   assert run.config.model.pooling == "mean"
@@ -96,7 +96,7 @@ def test_an_export_normalizes_only_where_the_import_did(model, tmp_path):
   assert read_sentence_model(tmp_path / "out", WIDTH) == SentenceModel("mean", False, 24)
 
 
-def test_a_decoder_pools_what_its_file_says_or_else_its_last_token(tmp_path):
+def test_a_decoder_pools_as_its_file_has_it_or_else_its_last_token(tmp_path):
   plain = copy(LLAMA, tmp_path / "plain")
   run = lmx.from_hf(plain)
   assert run.model.spec.head == "language"
@@ -114,7 +114,7 @@ def test_a_decoder_pools_what_its_file_says_or_else_its_last_token(tmp_path):
 
 
 @pytest.mark.parametrize(("family", "folder"), FAMILIES)
-def test_every_family_can_end_in_an_embedding_and_be_written_so(family, folder, tmp_path):
+def test_every_family_can_have_an_embedding_head_and_be_exported_with_it(family, folder, tmp_path):
   imported = import_hf(folder, head="embedding")
   assert imported.fresh == ()
   run = lmx.from_hf(copy(folder, tmp_path / "model"), head="embedding")

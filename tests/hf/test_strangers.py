@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Folders from strangers: what they take is bounded by the size of their files; one line says what is wrong."""
+"""Untrusted folders: memory is bounded by the size of the files, and every fault is a one-line error."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ def config_of(source: Path) -> dict:
   ("hidden_size", 2**30, "config.model.width: got 1073741824"),
   ("intermediate_size", 2**30, "config.model.mlp_width: got 1073741824"),
 ])  # fmt: skip
-def test_numbers_that_the_tensors_cant_have_are_refused_before_a_model_is_made(
+def test_sizes_that_the_tensors_cant_have_are_refused_before_a_model_is_built(
   tmp_path, monkeypatch, key, value, expected
 ):
   folder = copy(LLAMA, tmp_path / "model", **{key: value})
@@ -48,7 +48,7 @@ def test_numbers_that_the_tensors_cant_have_are_refused_before_a_model_is_made(
     import_hf(folder)
 
 
-def test_a_tensor_without_numbers_is_no_measure_of_sizes(tmp_path):
+def test_an_empty_tensor_does_not_bound_sizes(tmp_path):
   folder = copy(LLAMA, tmp_path / "model", vocab_size=10**6)
   change_weights(folder, lambda arrays: arrays | {"empty": np.zeros((0, 10**7), np.float32)})
   with pytest.raises(LmxError, match=r"config.model.vocab_size"):
@@ -75,7 +75,7 @@ def spoil(name: str, count: int, value: float):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_weights_that_are_not_finite_are_counted_and_refused_unless_told(tmp_path, value):
+def test_non_finite_weights_are_counted_and_refused_by_default(tmp_path, value):
   folder = copy(LLAMA, tmp_path / "model")
   name = "model.layers.1.mlp.up_proj.weight"
   change_weights(folder, spoil(name, 3, value))
@@ -147,7 +147,7 @@ def test_a_tensor_in_two_files_is_refused(tmp_path):
 @pytest.mark.parametrize("length", [0, 2**20, 2**40, 2**64 - 1])
 def test_a_header_longer_than_its_file_is_an_error(tmp_path, length):
   (tmp_path / SINGLE).write_bytes(struct.pack("<Q", length) + b"{}      ")
-  with pytest.raises(LmxError, match="not a whole safetensors file"):
+  with pytest.raises(LmxError, match="not a complete safetensors file"):
     WeightFiles(tmp_path)
 
 
@@ -174,7 +174,7 @@ def test_a_file_over_the_limit_of_size_is_not_read(tmp_path, monkeypatch, name):
 
 @pytest.mark.parametrize("key", sorted(config_of(LLAMA)))
 @pytest.mark.parametrize("value", [[], {}, [1], {"1": 2}, 7, "x", None, 1e308, -1, True], ids=repr)
-def test_a_value_of_another_kind_never_ends_in_a_traceback(tmp_path, key, value):
+def test_a_value_of_the_wrong_type_never_ends_in_a_traceback(tmp_path, key, value):
   folder = copy(LLAMA, tmp_path / "model", **{key: value})
   with contextlib.suppress(LmxError):
     importing.describe(folder)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a model is imported with travels with every run started from it: its family, its ids, how it generates."""
+"""Family, token ids and generation settings of an imported model are kept by every run that starts from it."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def test_a_fine_tuned_mistral_is_exported_as_one_with_every_stop_id(tmp_path, ca
   assert generation == FILE | {"eos_token_id": [2, 7]} | {key: generation[key] for key in generation.keys() - FILE}
 
 
-def test_a_fine_tuned_roberta_stays_one(tmp_path):
+def test_a_fine_tuned_roberta_is_exported_as_one(tmp_path):
   model = copy(GOLDEN / "roberta-masked-8", tmp_path / "model", pad=1)
   assert main(["import", str(model), f"--workdir={tmp_path / 'run'}", "--dtype=float32"]) == 0
   lmx.to_hf(start(tmp_path / "run", tmp_path, "classify.py"), tmp_path / "out")
@@ -42,7 +42,7 @@ def test_a_fine_tuned_roberta_stays_one(tmp_path):
   assert not (tmp_path / "out" / "modules.json").exists()
 
 
-def test_generation_follows_the_file_unless_it_is_told_otherwise(tmp_path, capsys):
+def test_generation_follows_the_file_unless_overridden(tmp_path, capsys):
   model = copy(GOLDEN / "llama-language-7", tmp_path / "model")
   write(model, "generation_config.json", {"do_sample": False, "eos_token_id": 2, "max_new_tokens": 5})
   run = lmx.from_hf(model)
@@ -58,7 +58,7 @@ def test_generation_follows_the_file_unless_it_is_told_otherwise(tmp_path, capsy
   assert "generation_config" not in capsys.readouterr().err
 
 
-def test_suppressed_ids_are_never_written(tmp_path):
+def test_suppressed_ids_are_never_generated(tmp_path):
   model = copy(GOLDEN / "llama-language-7", tmp_path / "model")
   write(model, "generation_config.json", {"do_sample": False})
   (first,) = lmx.from_hf(model).continuations(["w1 w2"], seed=0, max_new_tokens=3, temperature=0.0)[0]
@@ -82,7 +82,7 @@ def test_suppressed_ids_are_never_written(tmp_path):
      {"beams": 4, "forced_end": True, "renormalize": True}),
   ],
 )  # fmt: skip
-def test_the_files_words_become_arguments_as_transformers_means_them(tmp_path, values, expected):
+def test_keys_of_the_file_become_arguments_as_transformers_means_them(tmp_path, values, expected):
   write(tmp_path, "generation_config.json", values)
   found = vars(read_generation(tmp_path))
   usual = vars(GenerationDefaults()) | {key: found[key] for key in ("length_penalty", "ranking")}
@@ -93,7 +93,7 @@ def test_the_files_words_become_arguments_as_transformers_means_them(tmp_path, v
   "values", [{"temperature": "hot"}, {"top_p": 1.5}, {"eos_token_id": [None]}, {"max_new_tokens": 0},
              {"do_sample": 1}, {"bad_words_ids": [3]}, {"early_stopping": "maybe"}],
 )  # fmt: skip
-def test_a_value_of_another_kind_is_refused_by_its_key(tmp_path, values):
+def test_a_value_of_the_wrong_type_is_refused_by_its_key(tmp_path, values):
   write(tmp_path, "generation_config.json", values)
   with pytest.raises(LmxError, match=rf"generation_config\.json: {next(iter(values))}: got"):
     read_generation(tmp_path)
@@ -121,10 +121,10 @@ def test_a_run_of_a_stock_encoder_decoder_is_exported_and_read_back(config, fami
   np.testing.assert_array_equal(mine.tokens, theirs.tokens)
 
 
-def test_a_key_of_generation_that_nobody_knows_is_said(tmp_path):
+def test_an_unknown_key_of_generation_config_is_reported(tmp_path):
   write(tmp_path, "generation_config.json", {"do_sample": True, "tempratur": 0.3, "use_cache": True, "max_time": 1})
   found = read_generation(tmp_path)
   assert found.temperature == 1.0
-  assert found.not_applied == ("tempratur 0.3, which is no key that lmx knows",)
+  assert found.not_applied == ("tempratur 0.3, which is not a known key",)
   write(tmp_path, "generation_config.json", {"token_healing": True, "eos_token_id": 2, "num_beams": 2})
   assert read_generation(tmp_path).not_applied == ("token_healing True",)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Patterns of dimensions: what is written can be read again, any rectangle of it, and nothing else is touched."""
+"""Patterns of dimensions: any rectangle of a written parameter can be read again, from no more than its part."""
 
 import numpy as np
 import pytest
@@ -23,9 +23,9 @@ def check_read(view: View, written: View, shape, real, start) -> None:
   generator = np.random.default_rng(0)
   sizes = written.sizes(shape, real)
   array = generator.standard_normal(shape).astype(np.float32)
-  whole = list(written.part_shape(sizes))
-  whole[written.along or 0] += start
-  theirs = np.full(whole, np.nan, np.float32)
+  shape_of_theirs = list(written.part_shape(sizes))
+  shape_of_theirs[written.along or 0] += start
+  theirs = np.full(shape_of_theirs, np.nan, np.float32)
   written.write(array, theirs, sizes, start)
   for _ in range(60):
     limits = [sizes[letter] for letter in written.ours]
@@ -47,7 +47,7 @@ def test_the_check_notices_a_pattern_that_swaps_two_dimensions():
   assert_law_catches(check_read, View("(k h) d -> d h k"), written, (6, 4, 4), {}, 0)
 
 
-def test_no_more_is_read_than_the_heads_that_are_asked_for():
+def test_only_the_requested_heads_are_read():
   asked = []
 
   def read(index):
@@ -59,7 +59,7 @@ def test_no_more_is_read_than_the_heads_that_are_asked_for():
   assert asked == [(slice(8, 12), slice(8, 16))]
 
 
-def test_parts_of_one_tensor_lie_one_after_another():
+def test_parts_of_one_tensor_are_concatenated_in_order():
   view = View("d (h k) -> d h k", along=1)
   into = np.zeros((3, 12), np.float32)
   parts = [np.full((3, 2, 2), value, np.float32) for value in (1, 2, 3)]

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Safetensors files: streamed out one tensor at a time, read by slices, never pickled."""
+"""Safetensors files: written one tensor at a time, read by slices, never pickled."""
 
 import json
 
@@ -17,7 +17,7 @@ PLANNED = [Planned(name, array.shape) for name, array in ARRAYS.items()]
 
 
 @pytest.mark.parametrize(("most", "files"), [(10**6, 1), (150, 3), (1, 5)])
-def test_files_written_by_the_tensor_are_read_by_the_library(tmp_path, most, files):
+def test_files_written_tensor_by_tensor_are_read_by_the_library(tmp_path, most, files):
   groups = shards(PLANNED, "float32", most)
   written = write_weights(tmp_path, groups, iter(ARRAYS.items()), "float32")
   assert len(written) == files
@@ -49,10 +49,18 @@ def test_one_tensor_is_alive_at_a_time(tmp_path):
       del array
 
   write_weights(tmp_path, [PLANNED], arrays(), "float32")
-  assert most[0] <= 2  # The one being written, and the one that is asked for next.
+  assert most[0] <= 2  # The one being written, and the next.
 
 
-def test_bfloat16_is_kept_as_it_is(tmp_path):
+@pytest.mark.parametrize("order", [np.asfortranarray, lambda array: array.T.copy().T], ids=["Fortran", "transposed"])
+def test_arrays_of_another_memory_order_are_written_with_their_numbers(tmp_path, order):
+  write_weights(tmp_path, [PLANNED], ((name, order(array)) for name, array in ARRAYS.items()), "float32")
+  with WeightFiles(tmp_path) as weights:
+    for name, array in ARRAYS.items():
+      np.testing.assert_array_equal(weights.read(name), array, err_msg=name)
+
+
+def test_bfloat16_is_kept(tmp_path):
   write_weights(tmp_path, [PLANNED], iter(ARRAYS.items()), "bfloat16")
   with WeightFiles(tmp_path) as weights:
     assert weights.kinds == {"BF16"}
@@ -62,7 +70,7 @@ def test_bfloat16_is_kept_as_it_is(tmp_path):
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
 def test_pickled_weights_are_refused_with_the_reason(tmp_path, name):
   (tmp_path / name).write_bytes(b"\x80\x04")
-  with pytest.raises(LmxError, match=rf"{name}.*can run any program.*safetensors"):
+  with pytest.raises(LmxError, match=rf"{name}.*can run any code.*safetensors"):
     WeightFiles(tmp_path)
 
 
@@ -75,11 +83,11 @@ def test_an_index_that_names_a_missing_file_is_an_error(tmp_path):
     WeightFiles(tmp_path)
 
 
-def test_a_cut_file_is_an_error(tmp_path):
+def test_a_truncated_file_is_an_error(tmp_path):
   save_file(ARRAYS, tmp_path / SINGLE)
-  whole = (tmp_path / SINGLE).read_bytes()
-  (tmp_path / SINGLE).write_bytes(whole[:-10])
-  with pytest.raises(LmxError, match="not a whole safetensors file"):
+  complete = (tmp_path / SINGLE).read_bytes()
+  (tmp_path / SINGLE).write_bytes(complete[:-10])
+  with pytest.raises(LmxError, match="not a complete safetensors file"):
     WeightFiles(tmp_path)
 
 

@@ -1,7 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Laws 6 and 7: resumed equals uninterrupted, bit for bit; restored anywhere equals saved. And what is kept."""
 
+import asyncio
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -15,7 +17,7 @@ from tiny_training import Program, assert_same, host, make_batch, make_model, op
 from lmx.errors import LmxError, LmxWarning
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.training.checkpoint import Checkpointer
-from lmx.training.checkpoint_choice import committed_steps, find_checkpoint
+from lmx.training.checkpoint_choice import committed_steps, find_checkpoint, is_of_disk
 from lmx.training.checkpoint_digests import DIGESTS
 from lmx.training.checkpoint_reading import best_step, read_extra, restore_model
 from lmx.training.initialize import initialize
@@ -243,3 +245,27 @@ def test_a_run_starts_from_its_own_checkpoint_then_from_another_run_then_fresh(s
 def test_keeping_no_checkpoint_is_an_error(tmp_path):
   with pytest.raises(LmxError, match=r"config\.checkpoint\.keep_last: got 0"):
     Checkpointer(tmp_path, keep_last=0)
+
+
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [
+    (OSError(28, "No space left on device"), False),
+    (ValueError('RESOURCE_EXHAUSTED: Error writing "step/.zarray": No space left on device'), False),
+    (ValueError("a fault of lmx"), True),
+  ],
+)
+def test_failed_writes_that_orbax_leaves_to_asyncio_are_not_printed_as_tracebacks(tmp_path, caplog, error, said):
+  Checkpointer(tmp_path / "checkpoints").close()
+  loop = asyncio.new_event_loop()
+  future = loop.create_future()
+  future.set_exception(error)
+  del future
+  gc.collect()
+  loop.close()
+  assert ("never retrieved" in caplog.text) == said
+
+
+def test_a_folder_that_is_removed_while_orbax_writes_into_it_is_a_fault_of_the_disk():
+  assert is_of_disk(ValueError("No ArrayMetadata found for process_index=0 in the checkpoint directory: runs/x"))
+  assert not is_of_disk(ValueError("shapes differ"))

@@ -27,7 +27,7 @@ def read(directory: Path, **options: Any) -> Imported:
 
 def answers(imported: Imported, batch: dict[str, np.ndarray]) -> Answers:
   """Outputs of the imported model, under the names of `theirs.answers`."""
-  plan = imported.plan
+  plan = imported.abstract
   given = {name: batch[name] for name in MODELS[imported.description.model["family"]].build.inputs if name in batch}
 
   def run(parameters):
@@ -61,7 +61,7 @@ def _loss(
 
 def gradients(imported: Imported, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
   """Of the mean loss, by our names. A mixture of experts adds losses of its own; compare only models without."""
-  plan = imported.plan
+  plan = imported.abstract
   return jax.jit(jax.grad(lambda p: _loss(plan, p, batch, differentiated=True)), compiler_options=_QUICK)(
     imported.parameters
   )
@@ -70,10 +70,10 @@ def gradients(imported: Imported, batch: dict[str, np.ndarray]) -> dict[str, jax
 def their_gradients(imported: Imported, folder: Path) -> dict[str, jax.Array]:
   """Gradients that were saved under the names of the weights, read as weights are."""
   with WeightFiles(folder) as files:
-    matching = match(imported.description, imported.plan, files)
+    matching = match(imported.description, imported.abstract, files)
     for name, one in matching.bound.items():  # What isn't used has no gradient.
       matching.bound[name] = dataclasses.replace(one, rule=dataclasses.replace(one.rule, unused=0.0))
-    return load_tensors(files, matching, imported.plan, imported.layout)
+    return load_tensors(files, matching, imported.abstract, imported.layout)
 
 
 def error(ours: np.ndarray, theirs: np.ndarray, where: np.ndarray | None = None) -> float:

@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The table of families: model_type of a config.json -> how such models are read and written.
+"""The table of families: model_type of a config.json -> the family.
 
-A run is exported as the first family here that can say everything about it.
+A run is exported as the first family of this table that can express it exactly.
 """
 
 from lmx.hf.families.bert import BERT, ROBERTA

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""BERT and RoBERTa: encoders with norms after each sum, and a head for each kind of task."""
+"""BERT and RoBERTa: post-norm encoders, with a head for each kind of task."""
 
 from lmx.hf.families.common import BUFFERS
 from lmx.hf.family import Family, HeadMap, Rule, linear, norm, tensor
@@ -17,7 +17,7 @@ def _attention() -> tuple[Rule, ...]:
 
 
 def _backbone(before: int) -> tuple[Rule, ...]:
-  """Names without the prefix; `before` rows of the position table are never used."""
+  """Rows without the prefix; the first `before` rows of their position table are unused, and ours lacks them."""
   return (
     *tensor("token_embedding.embedding", "embeddings.word_embeddings.weight", "v d -> v d"),
     *tensor("position_embedding.embedding", "embeddings.position_embeddings.weight", "p d -> p d", before=before),
@@ -82,7 +82,7 @@ BERT = Family(
   },
   copies={"cls.predictions.decoder.bias": "cls.predictions.bias"},
   output_bias="cls.predictions.decoder.bias",
-  # BertForPreTraining's guess whether two sentences follow each other; a pooler that only heads for rows read.
+  # The head for next-sentence prediction of BertForPreTraining; the pooler, which only sequence-level heads use.
   ignored=(
     *BUFFERS,
     r"cls\.seq_relationship\..*",
@@ -102,7 +102,7 @@ _ROBERTA_SCORES = HeadMap(
 
 
 class _OffsetContext:
-  """Positions begin at pad_token_id + 1 = 2, so that the table has two rows more than the context."""
+  """max_position_embeddings: positions begin at pad_token_id + 1, so the table has two rows more than the context."""
 
   def read(self, theirs, ours) -> None:
     ours["context"] = theirs.take("max_position_embeddings", 512, int, nullable=False) - _PAD - 1
@@ -128,7 +128,7 @@ ROBERTA = Family(
         *tensor("head.bias", "lm_head.bias", "v -> v"),
         *tensor("unembedding.kernel", "lm_head.decoder.weight", "v d -> v d"),
       ),
-      needs={"activation": "gelu"},  # RobertaLMHead has it whatever the config says.
+      needs={"activation": "gelu"},  # RobertaLMHead always uses GELU.
     ),
     "classification": _ROBERTA_SCORES,
     "regression": _ROBERTA_SCORES,

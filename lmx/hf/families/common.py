@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What the families that follow Llama share: names of layers, the gated MLP, and most settings."""
+"""Rows and settings that families modelled on Llama share: layer names, the gated MLP, most settings."""
 
 from lmx.hf.family import HeadMap, Rule, linear, norm, tensor
 from lmx.hf.settings import Also, Always, Line, Only, Same
@@ -16,7 +16,12 @@ _LAYER = "layers.{layer}."
 
 
 def attention(ours: str, theirs: str, *, out: str = "o_proj") -> tuple[Rule, ...]:
-  """Projections of an attention layer, as torch's Linear stores them: rows are outputs."""
+  """Rows of an attention layer's projections in the layout of torch's Linear: (outputs, inputs).
+
+  Args:
+    ours, theirs: names of the layer; theirs may have {layer}.
+    out: name of their output projection.
+  """
   rows: tuple[Rule, ...] = ()
   for name, heads in (("query", "h"), ("key", "g"), ("value", "g")):
     kernel, bias = f"({heads} k) d -> d {heads} k", f"({heads} k) -> {heads} k"
@@ -25,7 +30,13 @@ def attention(ours: str, theirs: str, *, out: str = "o_proj") -> tuple[Rule, ...
 
 
 def mlp(ours: str, theirs: str, *, gate: str, up: str, down: str) -> tuple[Rule, ...]:
-  """An MLP, gated where the model has the gate."""
+  """Rows of an MLP.
+
+  Args:
+    ours: name of the layer.
+    theirs: beginning of their names, up to and including the dot.
+    gate, up, down: names of their linear layers; gate "": the family has no gated MLPs.
+  """
   rows = linear(f"{ours}.up", f"{theirs}{up}", "f d -> d f", "f -> f")
   rows += linear(f"{ours}.gate", f"{theirs}{gate}", "f d -> d f", "f -> f") if gate else ()
   return rows + linear(f"{ours}.down", f"{theirs}{down}", "d f -> f d", "d -> d")
@@ -49,7 +60,7 @@ DECODER = (*TABLES, *ATTENTION, *MLP, *PRE_NORMS)
 
 
 def scores_head(name: str) -> HeadMap:
-  """Scores of the last token without a bias, as `transformers` builds them for decoders."""
+  """Classification or regression on the last token, without a bias, as `transformers` has it for decoders."""
   return HeadMap(
     (f"{name}ForSequenceClassification",),
     (*tensor("head.out.kernel", "score.weight", "c d -> d c"), *tensor("head.out.bias", None, "c -> c")),
@@ -57,13 +68,17 @@ def scores_head(name: str) -> HeadMap:
   )
 
 
-def decoder_heads(name: str) -> dict[str, HeadMap]:
-  """The language model, scores of the last token, and the model without a head, as `transformers` builds them."""
+def decoder_heads(name: str, bare: str | None = None) -> dict[str, HeadMap]:
+  """The heads that `transformers` has for every decoder: language model, scores of the last token, and none.
+
+  Args:
+    name: what the names of the family's classes begin with.
+    bare: class of the model without a head; None: {name}Model.
+  """
   scores = scores_head(name)
   language = HeadMap((f"{name}ForCausalLM",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d"))
-  bare = "Gemma3TextModel" if name == "Gemma3" else f"{name}Model"
   return {"language": language, "classification": scores, "regression": scores,
-          "embedding": HeadMap((bare,), bare=True)}  # fmt: skip
+          "embedding": HeadMap((bare or f"{name}Model",), bare=True)}  # fmt: skip
 
 
 SIZES: tuple[Line, ...] = (

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Gemma 2 and 3 (text): norms before and after each part, soft-caps, windows in most layers, scaled embeddings."""
+"""Gemma 2 and 3 (text): norms before and after each sub-layer, soft-caps, windows in most layers, scaled embeddings."""
 
 import math
 from collections.abc import Mapping
@@ -66,13 +66,13 @@ GEMMA3 = Family(
   lines=(
     *_SHARED,
     Always({"qk_norm": "head", "attention_softcap": None}),
-    Only("attn_logit_softcapping", (None,)),  # No model has one, and transformers 5 leaves it out of the computation.
+    Only("attn_logit_softcapping", (None,)),  # No published model sets it, and transformers 5 ignores it.
     Same("final_logit_softcapping", "logits_softcap", None),
     Windows(layered=True, every=6, pattern="sliding_window_pattern", window=4096),
     TwoRopes("rope_theta", "rope_local_base_freq", 1_000_000.0),
   ),
   prefix="model.",
   backbone=(*TABLES, *ATTENTION, *MLP, *_NORMS),
-  heads=decoder_heads("Gemma3"),
+  heads=decoder_heads("Gemma3", bare="Gemma3TextModel"),
   ignored=BUFFERS,
 )

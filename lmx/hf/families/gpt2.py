@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""GPT-2: linear maps stored (in, out), and one matrix for queries, keys and values."""
+"""GPT-2: linear layers stored as (inputs, outputs), and one matrix for queries, keys and values."""
 
 from lmx.hf.families.common import BUFFERS, scores_head
 from lmx.hf.family import Family, HeadMap, linear, norm, tensor

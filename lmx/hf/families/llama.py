@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Llama 2 and 3, and Mistral, which is one with a window."""
+"""Llama 2 and 3, and Mistral, which is a Llama with a sliding window."""
 
 from lmx.hf.families.common import BUFFERS, DECODER, DECODER_LINES, SILU, decoder_heads
 from lmx.hf.family import Family

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Mamba-2: blocks of a mixer alone, whose input projection and convolution hold several of our parameters each."""
+"""Mamba-2: blocks without an MLP, whose input projection and convolution each hold several of our parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from lmx.hf.settings import Also, Always, HFConfig, Keys, Only, Same
 
 _MIXER, _OURS = "layers.{layer}.mixer.", "layers.attention."
 _IN, _CONV = _MIXER + "in_proj.weight", _MIXER + "conv1d."
-_TRAINED = 2048  # Tokens of the rows that the published models saw; the model itself has no limit.
+_TRAINED = 2048  # Sequence length that the published models were trained with; the model itself has no limit.
 
 
 class _Inner:
-  """Heads times their width is the inner width."""
+  """num_heads: heads times head width must be the inner width."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     heads, inner = theirs.take("num_heads", 128, int, nullable=False), ours["mamba_expand"] * ours["width"]
@@ -25,7 +25,7 @@ class _Inner:
 
 
 class _StepLimit:
-  """time_step_limit: steps aren't limited; infinity has had two spellings in JSON."""
+  """time_step_limit: lmx has no limit, which files write as infinity in either of two JSON spellings."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     given = theirs.take("time_step_limit", None)
@@ -34,7 +34,7 @@ class _StepLimit:
       raise theirs.refuse("time_step_limit", given, "[0.0, Infinity]")
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
-    pass  # Theirs by default.
+    pass  # It is their default.
 
 
 MAMBA2 = Family(
@@ -84,6 +84,6 @@ MAMBA2 = Family(
     "language": HeadMap(("Mamba2ForCausalLM",), tensor("unembedding.kernel", "lm_head.weight", "v d -> v d")),
     "embedding": HeadMap(("Mamba2Model",), bare=True),
   },
-  unadapted=(r".*\.mixer\.(out_proj|conv1d)",),  # Its kernels read these weights past the module.
+  unadapted=(r".*\.mixer\.(out_proj|conv1d)",),  # Fused kernels read these weights without calling the module.
   renamed=((r"^backbone\.embedding\.weight$", "backbone.embeddings.weight"),),
 )  # fmt: skip

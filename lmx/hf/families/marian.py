@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Marian, the first Transformer as the OPUS translation models have it: norms after each sum, sinusoidal positions."""
+"""Marian, the architecture of the OPUS translation models: the post-norm Transformer with sinusoidal positions."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def _stack(side: str) -> tuple[Rule, ...]:
 
 
 class _EmbeddingScale:
-  """scale_embedding: embeddings times sqrt(width)."""
+  """scale_embedding: whether embeddings are multiplied by sqrt(width)."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours["embedding_scale"] = (
@@ -35,7 +35,7 @@ class _EmbeddingScale:
 
 
 class _OneVocabulary:
-  """decoder_vocab_size: both sides share the table."""
+  """decoder_vocab_size: must equal vocab_size, since both sides share one table."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     size, other = theirs.take("vocab_size", None), theirs.take("decoder_vocab_size", None, int)
@@ -43,11 +43,11 @@ class _OneVocabulary:
       raise theirs.refuse("decoder_vocab_size", other, f"{size!r}, the vocab_size")
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
-    pass  # Theirs by default.
+    pass  # It is their default.
 
 
 class _BothSides:
-  """A key that the encoder and the decoder have each, and that must be the same for both."""
+  """A key that the encoder and the decoder have separately, and that lmx has once: both must be equal."""
 
   def __init__(self, theirs: str, ours: str):
     self.theirs, self.ours = theirs, ours

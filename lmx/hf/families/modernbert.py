@@ -1,6 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""ModernBERT (https://arxiv.org/abs/2412.13663): an encoder with rotary positions, windows in most layers, GeGLU, and
-norms before each sub-layer, of which the first is left out because the embeddings' norm was just there."""
+"""ModernBERT (https://arxiv.org/abs/2412.13663): a pre-norm encoder with RoPE, GeGLU and windows in most layers.
+
+The first layer has no attention norm, since the embeddings have just been normalized.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +18,13 @@ _ACTIVATIONS = {"gelu": "geglu_exact", "gelu_pytorch_tanh": "geglu", "gelu_new":
 
 
 def _shared(names: tuple[tuple[str, str], ...], theirs: str, of_head: str = "") -> tuple[Rule, ...]:
-  """Maps that share a matrix, one after another along its rows; each name with its output's letter."""
+  """Rows of linear layers that are concatenated along the outputs of one matrix.
+
+  Args:
+    names: (our layer, the letter of its outputs), in order.
+    theirs: name of the shared layer.
+    of_head: "k" for outputs of (heads, head width), "" for outputs of one dimension.
+  """
   rows: tuple[Rule, ...] = ()
   for name, letter in names:
     out, ours = (f"({letter} k)", f"{letter} k") if of_head else (letter, letter)
@@ -25,7 +33,7 @@ def _shared(names: tuple[tuple[str, str], ...], theirs: str, of_head: str = "") 
 
 
 def _after_first(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-  """The rows of a norm that the first layer is without."""
+  """The rows of a norm that the first layer lacks: ours is the identity there."""
   return tuple(dataclasses.replace(rule, first=1, unused=float(rule.ours.endswith(".scale"))) for rule in rules)
 
 
@@ -49,17 +57,17 @@ _ROWS = HeadMap(("ModernBertForSequenceClassification",), _SCORES, ours={"pooler
 
 
 class _Layers:
-  """Attention to the whole text in every n-th layer from the first on, to a window in the others.
+  """Global attention in every n-th layer, starting with the first; sliding windows in the others.
 
-  `local_attention` counts both sides of the window, without the token itself: half of it on either side. Files before
-  transformers 5 say `global_attn_every_n_layers`, newer ones `layer_types`.
+  `local_attention` counts the tokens on both sides of the window without the token itself, so half of it is on either
+  side. Files of transformers 4 have `global_attn_every_n_layers`, newer ones `layer_types`.
   """
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     size = theirs.take("local_attention", 128, int, nullable=False)
     if size < 0:
       raise theirs.refuse("local_attention", size, "a whole number of at least 0")
-    half = theirs.take("sliding_window", None, int)  # transformers 5 sets local_attention to twice of it.
+    half = theirs.take("sliding_window", None, int)  # transformers 5 sets local_attention to twice this.
     if half is not None and half != size // 2:
       raise theirs.refuse("sliding_window", half, f"none, or half of local_attention = {size}")
     kinds, layers = theirs.take("layer_types", None, list), ours["layers"]
@@ -69,8 +77,8 @@ class _Layers:
     if kinds is not None:
       every = _period(kinds) if every is None else every
       if kinds != _kinds(every, layers):
-        raise theirs.refuse("layer_types", kinds, f"{layers} layers, {FULL} in every {every}. from the first on and "
-                            f"{SLIDING} in the others")  # fmt: skip
+        allowed = f"{FULL} in layer 0 and every {every} layers after it, {SLIDING} in the others ({layers} layers)"
+        raise theirs.refuse("layer_types", kinds, allowed)
     every = 3 if every is None else every
     local = SLIDING in _kinds(every, layers)
     ours |= {"window": size // 2 + 1 if local else None, "global_every": every if local else None,
@@ -83,17 +91,17 @@ class _Layers:
 
 
 def _kinds(every: int, layers: int) -> list[str]:
-  """layer_types with full attention in the first of every n layers."""
+  """layer_types with full attention in the first of every `every` layers."""
   return [SLIDING if layer % every else FULL for layer in range(layers)]
 
 
 def _period(kinds: list[Any]) -> int:
-  """Layers from the first with full attention to the next, or to the end."""
+  """Number of layers from the first with full attention to the second, or to the end."""
   return kinds.index(FULL, 1) if FULL in kinds[1:] else max(1, len(kinds))
 
 
 class _Activation:
-  """The gate's function, and the heads': lmx has one for both."""
+  """hidden_activation of the gate and classifier_activation of the heads: lmx has one key for both."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     Same("hidden_activation", "activation", "gelu", _ACTIVATIONS).read(theirs, ours)
@@ -108,7 +116,7 @@ class _Activation:
 
 
 class _Pooling:
-  """What a row's scores are made of; a name of another pooling isn't written, and then found to differ."""
+  """classifier_pooling; other poolings are written as cls, which `write_settings` then refuses as a difference."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     Same("classifier_pooling", "pooling", "cls", {"cls": "cls", "mean": "mean"}).read(theirs, ours)
@@ -118,14 +126,18 @@ class _Pooling:
 
 
 class _Leftovers:
-  """Keys of published files that change nothing; and token ids, whose defaults are beyond a small vocabulary."""
+  """Keys that change no output; token ids are written as null, since the defaults exceed small vocabularies."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     for key in ("position_embedding_type", "reference_compile", "repad_logits_with_grad", "sparse_prediction",
                 "sparse_pred_ignore_index", "deterministic_flash_attn"):  # fmt: skip
       theirs.take(key, None)
     if not same(other := theirs.take("layer_norm_eps", ours["norm_eps"]), ours["norm_eps"]):
-      raise theirs.refuse("layer_norm_eps", other, f"{ours['norm_eps']!r}, the norm_eps, which is the one that counts")
+      raise theirs.refuse(
+        "layer_norm_eps",
+        other,
+        f"{ours['norm_eps']!r}, the value of norm_eps, which is the key that transformers reads",
+      )
 
   def write(self, ours: Mapping[str, Any], theirs: Keys) -> None:
     theirs |= dict.fromkeys(f"{role}_token_id" for role in ("pad", "bos", "eos", "cls", "sep"))

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""OLMo 2: norms on what each part gives, and over all queries and all keys of a token at once."""
+"""OLMo 2: norms on each sub-layer's output, and QK norms over all heads of a token at once."""
 
 from lmx.hf.families.common import ATTENTION, BUFFERS, DECODER_LINES, MLP, SILU, TABLES, decoder_heads
 from lmx.hf.family import Family, norm

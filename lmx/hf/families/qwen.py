@@ -15,7 +15,7 @@ _QKV_BIAS = Always({"attention_bias": True, "attention_out_bias": False})
 
 
 def _experts(theirs: str, gate: str, up: str, down: str) -> tuple[Rule, ...]:
-  """The router, and one matrix for each expert and layer, which ours has stacked."""
+  """Rows of the router and the experts: they have one matrix per layer and expert, ours are stacked."""
   return (
     *linear("layers.mlp.router", f"{theirs}.gate", "e d -> d e", "e -> e"),
     *tensor("layers.mlp.experts.gate.kernel", f"{theirs}.experts.{{expert}}.{gate}.weight", "f d -> d f"),
@@ -24,7 +24,9 @@ def _experts(theirs: str, gate: str, up: str, down: str) -> tuple[Rule, ...]:
   )
 
 
-_EXPERT_MODULES = (r".*\.mlp\.(gate|experts\..*)",)  # One array for all experts, and a router of its own kind.
+_EXPERT_MODULES = (
+  r".*\.mlp\.(gate|experts\..*)",
+)  # transformers has one array for all experts, and a router that is no Linear.
 _QWEN_EXPERTS = _experts(_LAYER + "mlp", "gate_proj", "up_proj", "down_proj")
 _SHARED = (
   *tensor("layers.mlp.shared.gate.kernel", _LAYER + "mlp.shared_expert.gate_proj.weight", "f d -> d f"),

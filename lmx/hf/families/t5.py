@@ -23,7 +23,7 @@ def _attention(ours: str, theirs: str) -> tuple[Rule, ...]:
 
 
 def _stack(side: str, parts: int) -> tuple[Rule, ...]:
-  """One side's names; the MLP is the last of the parts of a layer."""
+  """The rows of one side; a layer has `parts` sub-layers, and the MLP is the last of them."""
   ours, layer = f"{side}.layers", f"{side}.block.{{layer}}.layer."
   mlp = f"{layer}{parts - 1}.DenseReluDense"
   table = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
@@ -31,7 +31,7 @@ def _stack(side: str, parts: int) -> tuple[Rule, ...]:
     *_attention(f"{ours}.attention", f"{layer}0.SelfAttention"),
     *norm(f"{ours}.attention_norm", f"{layer}0.layer_norm"),
     *tensor(f"{ours}.mlp.gate.kernel", f"{mlp}.wi_0.weight", "f d -> d f"),
-    *tensor(f"{ours}.mlp.up.kernel", f"{mlp}.wi_1.weight", "f d -> d f", beside=f"{ours}.mlp.gate.kernel"),
+    *tensor(f"{ours}.mlp.up.kernel", f"{mlp}.wi_1.weight", "f d -> d f", requires=f"{ours}.mlp.gate.kernel"),
     *tensor(f"{ours}.mlp.up.kernel", f"{mlp}.wi.weight", "f d -> d f"),
     *tensor(f"{ours}.mlp.down.kernel", f"{mlp}.wo.weight", "d f -> f d"),
     *norm(f"{ours}.mlp_norm", f"{layer}{parts - 1}.layer_norm"),
@@ -50,7 +50,7 @@ _BACKBONE = (
 
 
 class _Output:
-  """A tied table's logits are scaled by 1 / sqrt(width); v1.1 has a table of its own, unscaled."""
+  """Logits of a tied table are scaled by 1 / sqrt(width); v1.1 has a separate output table, and doesn't scale."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     ours["tied"] = theirs.take("tie_word_embeddings", True, bool, nullable=False)
@@ -63,7 +63,7 @@ class _Output:
 
 
 class _Layers:
-  """The decoder has as many as the encoder where it doesn't say."""
+  """num_layers and num_decoder_layers; the second defaults to the first."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     Same("num_layers", "encoder_layers", 6).read(theirs, ours)
@@ -76,7 +76,7 @@ class _Layers:
 
 
 class _Activation:
-  """feed_forward_proj says it; newer files repeat it as dense_act_fn and is_gated_act, which say the same."""
+  """feed_forward_proj; newer files repeat it as dense_act_fn and is_gated_act, which must agree with it."""
 
   def read(self, theirs: HFConfig, ours: Keys) -> None:
     Same("feed_forward_proj", "activation", "relu", _ACTIVATIONS).read(theirs, ours)
@@ -120,6 +120,6 @@ T5 = Family(
   aliases={"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
            "head_dim": "d_kv"},
   copies={"encoder.embed_tokens.weight": "shared.weight", "decoder.embed_tokens.weight": "shared.weight"},
-  # A table that v1.1's first files have for attention to the encoder, which reads none.
+  # The first files of v1.1 have this table, which cross-attention doesn't use.
   ignored=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
 )  # fmt: skip

@@ -21,14 +21,14 @@ def look_up(table: jax.Array, ids: jax.Array, axis: str) -> jax.Array:
   return jnp.take(table, ids, axis=0, mode="fill")
 
 
-def _look_up_forward(table, ids, axis):
+def _look_up_forward(table: jax.Array, ids: jax.Array, axis: str) -> tuple[Any, Any]:
   return look_up(table, ids, axis), (table, ids)
 
 
-def _look_up_backward(axis, saved, dy):
+def _look_up_backward(axis: str, saved: Any, dy: jax.Array) -> tuple[Any, Any]:
   table, ids = saved
 
-  def scatter(dy, ids):
+  def scatter(dy: jax.Array, ids: jax.Array) -> jax.Array:
     """Ids beyond the table are dropped; negative ones count from its end, as they do in the lookup."""
     return jnp.zeros(table.shape, table.dtype).at[ids].add(dy.astype(table.dtype), mode="drop")
 
@@ -73,7 +73,7 @@ class RelativeEmbedding(nnx.Module):
     Args:
       heads: H.
       buckets, limit, both_ways: see `relative_buckets`.
-      scheme: the initialisation.
+      scheme: the initializer.
       rngs: the `params` stream is drawn from.
     """
     self.buckets = buckets

@@ -34,7 +34,7 @@ class LayerNorm(nnx.Module):
     return y.astype(self.dtype).reshape(shape)
 
 
-def _normalised(x, mean, inverse):
+def _normalised(x: jax.Array, mean: jax.Array, inverse: jax.Array) -> jax.Array:
   return (x.astype(jnp.float32) - mean) * inverse
 
 
@@ -48,7 +48,9 @@ def fused_layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps
   return _layer_norm_forward(x, scale, bias, eps, dtype)[0]
 
 
-def _layer_norm_forward(x, scale, bias, eps, dtype):
+def _layer_norm_forward(
+  x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: float, dtype: Any
+) -> tuple[Any, Any]:
   wide = x.astype(jnp.float32)
   mean, square = (jnp.mean(part, axis=-1, keepdims=True) for part in (wide, jnp.square(wide)))
   inverse = jax.lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + eps)
@@ -57,7 +59,7 @@ def _layer_norm_forward(x, scale, bias, eps, dtype):
   return y.astype(dtype), (x, mean, inverse, scale, bias)
 
 
-def _layer_norm_backward(eps, dtype, saved, dy):
+def _layer_norm_backward(eps: float, dtype: Any, saved: Any, dy: jax.Array) -> tuple[Any, Any, Any]:
   x, mean, inverse, scale, bias = saved
   mean, inverse = jax.lax.optimization_barrier((mean, inverse))
   rows = tuple(range(x.ndim - 1))
