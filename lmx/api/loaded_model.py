@@ -16,7 +16,7 @@ from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.errors import choose
 from lmx.evaluation.heldout import HeldOut, evaluate
 from lmx.experiment.build import data_needs, data_spec
-from lmx.experiment.train_setup import load_reference, lora_spec, make_objective, make_setting, model_maker
+from lmx.experiment.train_setup import load_reference, lora_spec, make_context, make_objective, model_maker
 from lmx.hf.generation import GenerationDefaults, read_generation
 from lmx.nn.layers.lora import merge_lora
 from lmx.objectives.base import ObjectiveContext
@@ -69,7 +69,7 @@ class LoadedModel:
   @property
   def setting(self) -> ObjectiveContext:
     """The tokenizer, labels and lengths with which the objective frames texts."""
-    return make_setting(self.config, self.tokenizer, self.labels)
+    return make_context(self.config, self.tokenizer, self.labels)
 
   def merged(self) -> Self:
     """The run with its LoRA adapters merged into the weights; itself where it has none.

@@ -258,7 +258,9 @@ class Key:
   def described(self) -> str:
     """Its meaning, allowed values and the values of other keys with which it is read, in a line for people."""
     conditions = " and ".join(reader.described() for reader in self.readers if not reader.by_row)
-    parts = [self.meaning, f"Allowed: {self.allowed.phrase}." if self.allowed.phrase else "",
+    allowed = self.text if re.search(r"[<>|]", self.text) else self.allowed.phrase
+    allowed += " or None" if allowed and self.optional else ""
+    parts = [self.meaning, f"Allowed: {allowed}." if allowed else "",
              f"Read with {conditions}." if conditions else ""]  # fmt: skip
     return " ".join(part for part in parts if part)
 

@@ -28,15 +28,16 @@ from lmx.data.corpus import (
   make_tokenizer,
   prepare_corpus,
 )
-from lmx.data.tokenizers.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, Tokenizer, TokenizerSpec, load_tokenizer
 from lmx.errors import ConfigError, LmxError, Problems, message
+from lmx.experiment.experiment import Experiment, Intervals, Policy, RowShape, Samples, Saving
 from lmx.experiment.train_setup import (
   TrainSetup,
   check_optimizer,
   check_start,
   make_layout,
-  make_network,
   make_objective,
+  make_train_setup,
   model_spec,
   objective_spec,
 )
@@ -51,102 +52,10 @@ from lmx.parallel.sharding import Layout
 from lmx.training.state import AbstractModel
 from lmx.units import StepSizes, duration_steps, human_bytes
 
-
-@dataclasses.dataclass(frozen=True)
-class Intervals:
-  """In steps: how long the run is, and how often it logs, evaluates and saves. `keep` is None where nothing is kept."""
-
-  total: int
-  log: int
-  evaluate: int
-  save: int
-  keep: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class RowShape:
-  """Sizes of rows and batches.
-
-  Attributes:
-    length: L, tokens of a row.
-    batch_size: rows in a step, over all devices.
-    eval_batch_size: rows at once in an evaluation.
-    eval_rows: rows of the validation set to evaluate; None: all.
-    epoch: of the training text.
-  """
-
-  length: int
-  batch_size: int
-  eval_batch_size: int
-  eval_rows: int | None
-  epoch: EpochStats
-
-
-@dataclasses.dataclass(frozen=True)
-class Samples:
-  """Samples that are generated at the end of a run."""
-
-  prompts: tuple[str, ...]
-  tokens: int
-  temperature: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Saving:
-  """Which checkpoints to keep as well as the last ones, and a run to start from."""
-
-  keep_last: int
-  keep_best: bool
-  start_from: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Policy:
-  """Handling of non-finite losses and changed data, and writers of metrics other than metrics.jsonl."""
-
-  nonfinite: str
-  max_skipped: int
-  accept_other_data: bool
-  tensorboard: bool
-  wandb_project: str | None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Experiment:
-  """Everything that the training loop needs; nothing below it reads a config.
-
-  Attributes:
-    command: how the run was started, without its folder; it is repeated in hints.
-    labels: names of the scores of a head for labels, in order; () for other heads.
-    needs: the objective's requirements on the data.
-    export: the format that `lmx export` can write the model in.
-  """
-
-  name: str
-  command: str
-  seed: int
-  run_dir: Path
-  config_json: str
-  flat_config: dict[str, Any]
-  compilation_cache: str
-  tokenizer: Tokenizer
-  corpus: Corpus
-  objective: Objective
-  labels: tuple[str, ...]
-  needs: DataRequirements
-  export: str
-  network: TrainSetup
-  rows: RowShape
-  cadence: Intervals
-  samples: Samples
-  saving: Saving
-  policy: Policy
-
-
 # ---------------------------------------------------------------- parts
 
 
-def make_cadence(config: ConfigDict, pace: StepSizes) -> Intervals:
+def make_intervals(config: ConfigDict, pace: StepSizes) -> Intervals:
   """Every duration of the config in steps; `pace` knows the total."""
   total = pace.total_steps or 0
 
@@ -157,7 +66,7 @@ def make_cadence(config: ConfigDict, pace: StepSizes) -> Intervals:
   return Intervals(total, steps("log.every"), steps("evaluation.every"), steps("checkpoint.every"), keep)
 
 
-def make_pace(config: ConfigDict, rows_per_epoch: int | None) -> StepSizes:
+def make_step_sizes(config: ConfigDict, rows_per_epoch: int | None) -> StepSizes:
   """What durations are converted by, the length of the run included."""
   rows = config.train.batch_size
   epoch = None if rows_per_epoch is None else rows_per_epoch / rows
@@ -201,8 +110,13 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochStats) -> RowShape
 
 def check(config: ConfigDict) -> list[str]:
   """What is wrong with a config on the devices here: model, mesh, shardings, rules. Reads no data, compiles nothing."""
-  problems = Problems()
-  vocab_size, labels = assumed_sizes(config)
+  return _checked(config, assumed_sizes(config))[0]
+
+
+def _checked(config: ConfigDict, sizes: tuple[int, int]) -> tuple[list[str], TrainSetup | None]:
+  """`check` with a vocabulary and a number of labels, and what was made for it where nothing is wrong."""
+  problems, made = Problems(), None
+  vocab_size, labels = sizes
   with problems.collect():
     objective_spec(config)
   with problems.collect():
@@ -211,12 +125,13 @@ def check(config: ConfigDict) -> list[str]:
     spec = model_spec(config, vocab_size, labels)
     spec.kernel(jax.default_backend())
     if not problems.messages:
-      make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000))
+      made = make_train_setup(config, spec, _no_loss, make_step_sizes(config, rows_per_epoch=1_000_000))
   with problems.collect():
     check_optimizer(config)
-  with problems.collect():
-    make_layout(config)
-  return list(dict.fromkeys(problems.messages))
+  if made is None:
+    with problems.collect():
+      make_layout(config)
+  return list(dict.fromkeys(problems.messages)), made
 
 
 def export_as(config: ConfigDict, spec: Any | None = None) -> str:
@@ -238,6 +153,14 @@ def assumed_sizes(config: ConfigDict) -> tuple[int, int]:
   A tokenizer from a file may have another size, and the data other labels; what depends on them is checked later.
   """
   return config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
+
+
+def _known_sizes(config: ConfigDict) -> tuple[int, int]:
+  """`assumed_sizes`, but for bytes, whose tokenizer is known before any data is read."""
+  vocab_size, labels = assumed_sizes(config)
+  if config.tokenizer.kind == "bytes" and config.model.vocab_size is None and config.tokenizer.extra_ids >= 0:
+    vocab_size = ByteTokenizer().extended(config.tokenizer.extra_ids).vocab_size
+  return vocab_size, labels
 
 
 def _no_loss(*arguments: Any) -> Any:
@@ -269,7 +192,9 @@ def abstract_setup(
   else:
     mesh = abstract_mesh(sizes, devices) if isinstance(devices, int) else make_mesh(sizes, devices)
     layout = make_layout(config, mesh)
-  network = make_network(config, spec, loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout, plan=plan)
+  network = make_train_setup(
+    config, spec, loss, make_step_sizes(config, rows_per_epoch=1_000_000), layout=layout, plan=plan
+  )
   rows, length = config.train.batch_size // config.train.micro_batches, config.data.length
   return network, {"rows": rows, "length": length, "encoder_length": config.data.encoder_length or length}
 
@@ -353,8 +278,8 @@ def build(
   """
   flags = {"--workdir": str(run_dir.absolute()), "--accept-changes": str(accept_other_data)}
   check_same("config and code", config_values(flatten(config)) | flags | code_values())
-  problems = check(config)
-  if problems:
+  problems, checked = _checked(config, _known_sizes(config))
+  if problems or checked is None:
     raise ConfigError(problems)
   out = console(quiet=not is_first_process())
   tokenizer = first_process_first(lambda: run_tokenizer(config, run_dir, out))
@@ -365,7 +290,9 @@ def build(
   spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
   corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
   epoch = epoch_stats(corpus, needs, batch_size=config.train.batch_size)
-  network = make_network(config, spec, objective.loss, pace := make_pace(config, epoch.rows), tokenizer)
+  pace = make_step_sizes(config, epoch.rows)
+  same = checked.plan if checked.spec == spec else None  # Else the tokenizer or the data has other sizes than assumed.
+  network = make_train_setup(config, spec, objective.loss, pace, tokenizer, layout=checked.layout, plan=same)
   evaluation, saving = config.evaluation, config.checkpoint
   return Experiment(
     name=config.name,
@@ -383,7 +310,7 @@ def build(
     export=export_as(config, spec),
     network=network,
     rows=make_rows(config, network.layout, epoch),
-    cadence=make_cadence(config, pace),
+    cadence=make_intervals(config, pace),
     samples=Samples(evaluation.prompts, evaluation.sample_tokens, evaluation.temperature),
     saving=Saving(saving.keep_last, saving.keep_best, saving.start_from),
     policy=Policy(

@@ -100,10 +100,10 @@ def objective_spec(config: ConfigDict) -> ObjectiveSpec:
 
 def make_objective(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> Objective:
   """The config's objective."""
-  return objective_spec(config).build(make_setting(config, tokenizer, labels), config.objective)
+  return objective_spec(config).build(make_context(config, tokenizer, labels), config.objective)
 
 
-def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> ObjectiveContext:
+def make_context(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> ObjectiveContext:
   """The context of the config's objective, which inference uses as well."""
   documents = choose("config.objective.name", config.objective.name, OBJECTIVES).reads_documents
   return ObjectiveContext(
@@ -157,7 +157,7 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
     "stage_micro_batches": config.compute.stage_micro_batches,
     "loss_chunks": config.compute.loss_chunks,
     "head": row.head,
-    "outputs": max(labels, 1),
+    "outputs": max(labels, 1) if row.labelled else 1,
   }
   return family.make_spec(given)
 
@@ -225,7 +225,7 @@ def check_optimizer(config: ConfigDict) -> None:
   problems.raise_if_any()
 
 
-def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
+def make_config_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
   """The optimizer with its schedule over `total_steps` and its rules for each parameter."""
   chosen = config.optimizer
   steps = {key: duration_steps(chosen[key], pace, f"config.optimizer.{key}") for key in ("warmup", "decay")}
@@ -289,7 +289,7 @@ def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
   problems.raise_if_any()
 
 
-def make_network(
+def make_train_setup(
   config: ConfigDict,
   spec: Any,
   loss: Callable[..., Any],
@@ -314,7 +314,7 @@ def make_network(
   if isinstance(layout.mesh, jax.sharding.Mesh):  # For abstract devices the caller checks it.
     check_quantization(config.compute.quantization, layout.mesh.devices.flat[0].device_kind)
   plan = plan or abstract_model(make)
-  optimizer = make_the_optimizer(config, plan, pace.total_steps or 0, pace)
+  optimizer = make_config_optimizer(config, plan, pace.total_steps or 0, pace)
   options = StepOptions(
     micro_batches=config.train.micro_batches,
     clip_norm=config.optimizer.clip_norm,

@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The LSTM language model: embedding, a stack of LSTM layers, output table; and the record that describes it.
 
-Source: https://arxiv.org/abs/1409.2329 (Zaremba et al.: dropout on what goes between layers, never on what goes from
-token to token).
+Source: https://arxiv.org/abs/1409.2329 (Zaremba et al.: dropout between layers, never from token to
+token).
 """
 
 import dataclasses
@@ -84,7 +84,7 @@ class LSTMSpec:
     return "none"
 
   def check_attention(self, platform: str) -> str:
-    """A sentence for the run's introduction, where other models say which attention kernel was checked."""
+    """A sentence for the run's introduction, where other models name the attention kernel that was checked."""
     return "none: an LSTM remembers in its state"
 
   def check_kernels(self, platform: str) -> dict[str, str]:
@@ -103,7 +103,7 @@ class LSTMSpec:
 
   @property
   def head_shape(self) -> HeadShape:
-    """What its head is made from."""
+    """Sizes and choices of its output head."""
     norm = functools.partial(LayerNorm, "embed", self.width, eps=1e-5, bias=True, dtype=self.dtype)
     return HeadShape(
       width=self.width,
@@ -121,7 +121,7 @@ class LSTMSpec:
     )
 
   def carry_shapes(self, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """What `Outputs.carry` holds for a batch of so many rows: {name: shape and dtype}; it begins as zeros."""
+    """What `Outputs.carry` holds for a batch of `batch` rows: {name: shape and dtype}; it starts as zeros."""
     shape = (batch, self.layers, self.width)
     return {"h": jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype)), "c": jax.ShapeDtypeStruct(shape, jnp.float32)}
 
@@ -144,7 +144,7 @@ class LSTMSpec:
 class LSTM(nnx.Module):
   """An LSTM language model. Parameters are float32; products are in `spec.dtype`.
 
-  It is trained on truncated sequences where `carry` goes from batch to batch, and on whole documents where not.
+  Where `carry` goes from batch to batch, it is trained by truncated backpropagation; otherwise on complete documents.
   """
 
   inputs: ClassVar[tuple[str, ...]] = ("tokens", "segment_ids", "positions", "carry")
@@ -197,7 +197,7 @@ class LSTM(nnx.Module):
     real_BL = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
     starts_BL = jnp.zeros(tokens.shape, bool)
     if cache is None:
-      starts_BL = _starts(segment_ids, positions, goes_on=carry is not None, shape=tokens.shape) & real_BL
+      starts_BL = _starts(segment_ids, positions, continues=carry is not None, shape=tokens.shape) & real_BL
     states = self._first_states(tokens.shape[0], carry, cache)
     x_BLD = dropout(self.token_embedding(tokens), spec.dropout, fold(dropout_key, 0))
     kept, after = [x_BLD], []
@@ -237,7 +237,7 @@ class LSTM(nnx.Module):
 
 
 def _starts(
-  segment_ids: jax.Array | None, positions: jax.Array | None, *, goes_on: bool, shape: tuple[int, ...]
+  segment_ids: jax.Array | None, positions: jax.Array | None, *, continues: bool, shape: tuple[int, ...]
 ) -> jax.Array:
   """Where a document starts, (B, L) bool."""
   if positions is not None:
@@ -245,4 +245,4 @@ def _starts(
   if segment_ids is None:
     return jnp.zeros(shape, bool)
   starts_BL = segment_positions(segment_ids) == 0
-  return starts_BL.at[:, 0].set(False) if goes_on else starts_BL
+  return starts_BL.at[:, 0].set(False) if continues else starts_BL

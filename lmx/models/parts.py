@@ -19,7 +19,6 @@ from lmx.nn.layers.initializers import Initializer, make_scheme
 from lmx.nn.layers.mlp import MLP
 from lmx.nn.layers.norm import NORMS, Norm
 from lmx.nn.losses import Head
-from lmx.nn.mixers import MIXERS as MIXERS  # Also found here.
 from lmx.nn.moe.layer import MixtureOfExperts, MixtureShape
 from lmx.nn.outputs import Outputs
 

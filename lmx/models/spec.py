@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a model is, in one frozen record per family that is checked before anything is allocated.
+"""Model specs: one frozen record of sizes and choices per family, checked before anything is allocated.
 
 Fields are the keys of `config.model` that the family reads (their meaning is in configs/base.py), then those that
 `StackSpec` lists.
@@ -26,17 +26,17 @@ _MUP_HEAD_WIDTH = 64  # Where muP's scale of scores, 8 / K, meets the usual 1 / 
 
 @dataclasses.dataclass(frozen=True)
 class StackSpec:
-  """What all Transformers have. Fields are keys of `config.model`, then:
+  """The record that all Transformers share. Fields are keys of `config.model`, then:
 
   Attributes:
     vocab_size: the tokenizer's; tables are padded up to a multiple of vocab_multiple, and padding has no probability.
     dtype: compute dtype; parameters, softmax, norms and loss are float32.
-    quantization: a key of `QUANTIZATIONS`: what the products of attention's projections and MLPs round operands to.
+    quantization: a key of `QUANTIZATIONS`: the format of operands in the products of attention's projections and MLPs.
     attention: a row of `KERNELS`, or auto.
     layer_loop: auto | scanned | unrolled.
     remat, remat_keep: see `lmx.nn.stack.Remat`.
     stage_rounds: runs of layers that each stage of a pipeline has: see lmx/nn/pipeline.py.
-    stage_micro_batches: parts of a batch in a pipeline; None: as many as stages.
+    stage_micro_batches: parts of a batch in a pipeline; None: one per stage.
     loss_chunks: parts that the loss over the vocabulary is computed in: see `lmx.nn.losses.Head`.
     head: a row of `HEADS`.
     outputs: scores of a row or token (labels), for heads that have them.
@@ -164,7 +164,7 @@ class StackSpec:
 
   @property
   def extras(self) -> Extras:
-    """What self-attention asks of a kernel beyond the plain function.
+    """The options of self-attention that its kernel must have.
 
     Under muP scores are scaled by 8 / K: in proportion to 1 / K (https://arxiv.org/abs/2203.03466, definition 4.1), and
     as usual for heads of width 64 (https://github.com/microsoft/mup).
@@ -186,7 +186,7 @@ class StackSpec:
 
   @property
   def layer_period(self) -> int:
-    """Every so many layers the kinds of layers repeat: those with a window, and those without."""
+    """The number of layers after which their kinds repeat: those with a window, and those without."""
     return self.global_every or 1
 
   @property
@@ -218,7 +218,7 @@ class StackSpec:
     return self.mixing.check_kernel(self, platform)
 
   def check_kernels(self, platform: str) -> dict[str, str]:
-    """Compares what is computed by kernels with references: what -> a sentence for the run's introduction.
+    """Compares kernels with their references: part -> a sentence for the run's introduction.
 
     Raises:
       LmxError: one can't run here, or differs.
@@ -255,7 +255,7 @@ class StackSpec:
 
   @property
   def rematerialization(self) -> Remat:
-    """What the backward pass computes again."""
+    """Rematerialization of the layers."""
     return Remat(self.remat, self.remat_keep)
 
   def flops_per_token(self, length: int) -> StepFlops:
@@ -312,7 +312,7 @@ class EncoderSpec(StackSpec):
 
 @dataclasses.dataclass(frozen=True)
 class EncoderDecoderSpec(StackSpec):
-  """An encoder, and a decoder that reads what it gives; fields as in `StackSpec`. `layers` are the decoder's."""
+  """An encoder, and a decoder that attends to its output; fields as in `StackSpec`. `layers` are the decoder's."""
 
   name: ClassVar[str] = "Encoder-decoder"
   usual_pooling: ClassVar[str] = "mean"
@@ -344,6 +344,6 @@ class EncoderDecoderSpec(StackSpec):
 
     Args:
       length: L, tokens in a decoder's row.
-      encoder_length: M, tokens in an encoder's row; None: as many.
+      encoder_length: M, tokens in an encoder's row; None: the same.
     """
     return counts.encoder_decoder_flops(self, length, length if encoder_length is None else encoder_length)

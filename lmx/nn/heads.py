@@ -162,7 +162,7 @@ class SpanHead(TokenHead):
 
 
 class EmbeddingHead(nnx.Module):
-  """A vector for each row, (B, D), not normalised; no parameters."""
+  """A vector for each row, (B, D), not normalized; no parameters."""
 
   vocabulary: ClassVar[bool] = False
 
@@ -177,7 +177,7 @@ class EmbeddingHead(nnx.Module):
 def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) -> jax.Array:
   """One vector for each row, (B, D) float32: its first token, the mean of its real tokens, or the last of them.
 
-  A row of nothing but padding gives zeros under mean.
+  Under mean, a row of only padding gives zeros.
   """
   x_BLD = hidden_BLD.astype(jnp.float32)
   if pooling == "cls":

@@ -23,7 +23,7 @@ class CrossEntropy:
   """Sums over tokens, float32 scalars; only `total` carries a gradient.
 
   Attributes:
-    total: weighted sum of the negative log-likelihood (nats), smoothed, plus the z-loss; what is minimised.
+    total: weighted sum of the negative log-likelihood (nats), smoothed, plus the z-loss; what is minimized.
     weight: sum of the weights.
     nll: the likelihood part of total.
     correct: weighted number of targets that have the largest logit.

@@ -24,7 +24,7 @@ class Outputs:
     head: real vocabulary size, soft-cap and scale of the logits.
     bias: (V,) float32, added to the logits; None where there is none.
     scores: the output of a task's head, float32: (B, C) for classification, (B,) for regression, (B, L, 2) for the
-      start and end of spans, (B, L, C) for tagging, (B, D) for embeddings (not normalised); None for a vocabulary.
+      start and end of spans, (B, L, C) for tagging, (B, D) for embeddings (not normalized); None for a vocabulary.
     auxiliary: name -> (weighted sum over tokens, number of tokens): losses of the model's own parts, which objectives
       add to theirs (a mixture of experts balances its load so). Float32 scalars.
     layers: (N + 1, B, L, D): the input of the first block, then each block's output; None unless requested.

@@ -5,7 +5,7 @@ All stages compute at the same time, each for another micro-batch, and pass thei
 stage has R runs of layers, S runs apart in the model, and a micro-batch passes it R times: the schedule is circular,
 and stages are idle for only (S - 1) of the M R + S - 1 turns. Sources: https://arxiv.org/abs/1811.06965 (micro-batches
 in a pipeline), https://arxiv.org/abs/2104.04473, section 2.2 (several runs of layers on a stage),
-https://arxiv.org/abs/2105.04663, section 3.3 (a pipeline as one vectorised program).
+https://arxiv.org/abs/2105.04663, section 3.3 (a pipeline as one vectorized program).
 """
 
 import dataclasses

@@ -22,7 +22,7 @@ from lmx.data.batches.rows import Segment
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.experiment.build import abstract_setup, data_needs
-from lmx.experiment.train_setup import TrainSetup, make_setting, objective_spec
+from lmx.experiment.train_setup import TrainSetup, make_context, objective_spec
 from lmx.objectives.base import Objective
 from lmx.parallel.compilation_cache import without_compilation_cache
 from lmx.parallel.mesh import batch_sharding
@@ -142,7 +142,7 @@ def batch_shapes(config: ConfigDict, network: TrainSetup) -> dict[str, jax.Shape
 def abstract_objective(config: ConfigDict) -> Objective:
   """A config's objective over bytes: its loss and the shapes that it makes don't depend on the tokenizer."""
   row, labels = objective_spec(config), tuple(config.objective.labels) or _LABELS
-  setting = make_setting(config, ByteTokenizer().extended(config.tokenizer.extra_ids), labels)
+  setting = make_context(config, ByteTokenizer().extended(config.tokenizer.extra_ids), labels)
   return row.build(setting, config.objective)
 
 

@@ -12,7 +12,7 @@ from lmx.api.tasks import text_prompts
 from lmx.config import loading as configs
 from lmx.config.run_config import start_from
 from lmx.errors import LmxError
-from lmx.experiment.train_setup import make_setting
+from lmx.experiment.train_setup import make_context
 
 TEXT = "The quick brown fox"
 
@@ -55,7 +55,7 @@ def test_auto_is_a_document_for_objectives_that_read_documents_and_the_tokenizer
   kinds = {}
   for name in ("causal", "masked", "prefix", "classification", "chat", "contrastive", "seq2seq", "span"):
     config.objective.name = name
-    kinds[name] = make_setting(config, tokenizer("bytes")).framing
+    kinds[name] = make_context(config, tokenizer("bytes")).framing
   assert kinds == dict.fromkeys(("causal", "masked", "prefix"), "document") | dict.fromkeys(
     ("classification", "chat", "contrastive", "seq2seq", "span"), "own"
   )

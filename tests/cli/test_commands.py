@@ -95,7 +95,7 @@ def test_a_config_is_shown_with_what_its_keys_mean(capsys):
   shown = {line[2:].partition(" = ")[0]: line for line in lines if " = " in line}
   assert set(shown) == set(configs.flatten(configs.load("configs/base.py")))
   assert all("  # " in line for line in shown.values())
-  assert shown["model.rope_theta"].endswith("Allowed: a number above 0. Read with model.position = rotary.")
+  assert shown["model.rope_theta"].endswith("Allowed: > 0. Read with model.position = rotary.")
   assert shown["train.batch_size"].startswith("* train.batch_size = 512  ")
   assert shown["model.width"].startswith("  model.width = 768  ")
   assert main.main(["config", "show", "--changed"]) == 0

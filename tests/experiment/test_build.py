@@ -9,10 +9,11 @@ import pytest
 from tiny_runs import ROOT, experiment, overrides
 
 import lmx.experiment.build
+import lmx.experiment.train_setup
 from lmx.config.loading import load, to_json
 from lmx.errors import ConfigError, LmxError
-from lmx.experiment.build import build, check, make_cadence, make_pace
-from lmx.experiment.train_setup import make_network, model_spec
+from lmx.experiment.build import build, check, make_intervals, make_step_sizes
+from lmx.experiment.train_setup import make_train_setup, model_spec
 from lmx.parallel.mesh import make_mesh, padded_batch_size
 from lmx.training.run_directory import write_run_files
 from lmx.trees import count
@@ -97,12 +98,12 @@ def test_durations_become_steps(tmp_path):
     tmp_path, train__duration="1000 tokens", log__every="24 examples", evaluation__every="50%",
     checkpoint__every="0.5 epochs", checkpoint__keep_every="0.001 epochs",
   )  # fmt: skip
-  pace = make_pace(config, rows_per_epoch=80)
+  pace = make_step_sizes(config, rows_per_epoch=80)
   assert pace == StepSizes(examples_per_step=8, tokens_per_step=256, steps_per_epoch=10.0, total_steps=4)
-  cadence = make_cadence(config, pace)
+  cadence = make_intervals(config, pace)
   assert (cadence.total, cadence.log, cadence.evaluate, cadence.save, cadence.keep) == (4, 3, 2, 5, 1)
   config.checkpoint.keep_every = None
-  assert make_cadence(config, pace).keep is None
+  assert make_intervals(config, pace).keep is None
 
 
 def test_batches_for_evaluation_are_rounded_up_to_what_the_mesh_divides(tiny_text, tmp_path):
@@ -114,7 +115,7 @@ def test_batches_for_evaluation_are_rounded_up_to_what_the_mesh_divides(tiny_tex
 def test_a_network_is_planned_without_allocating_it(tmp_path, no_data):
   """70 billion parameters and their optimizer, as shapes."""
   config = tiny_config(tmp_path, model__layers=80, model__width=8192, model__heads=64, mesh__fsdp=8, mesh__data=1)
-  network = make_network(config, model_spec(config, 128_000), lambda *given: None, make_pace(config, 1000))
+  network = make_train_setup(config, model_spec(config, 128_000), lambda *given: None, make_step_sizes(config, 1000))
   assert network.plan.parameters > 60e9
   assert count(network.abstract.params) == network.plan.parameters
   assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(network.abstract))
@@ -150,6 +151,17 @@ def test_a_run_is_not_resumed_under_a_config_of_another_tokenizer(tiny_text, tmp
     experiment(tiny_text, tmp_path / "trained", tokenizer__kind="sentencepiece", tokenizer__vocab_size=310)
   moved = {"tokenizer__path": str(tmp_path / "trained" / "tokenizer"), **other}
   assert experiment(tiny_text, tmp_path / "trained", **moved).tokenizer.fingerprint == trained.tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
+def test_a_build_makes_and_checks_the_model_once(tiny_text, tmp_path, monkeypatch, kind):
+  made = []
+  real = lmx.experiment.train_setup.abstract_model
+  monkeypatch.setattr(lmx.experiment.train_setup, "abstract_model", lambda make: made.append(make) or real(make))
+  experiment(tiny_text, tmp_path / "run", tokenizer__kind=kind, tokenizer__vocab_size=300)
+  assert len(made) == 1
+  experiment(tiny_text, tmp_path / "padded", tokenizer__kind=kind, tokenizer__vocab_size=300, model__vocab_size=400)
+  assert len(made) == 2
 
 
 def test_an_experiment_is_frozen(tiny_text, tmp_path):

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 20 for optimizers and objectives: what docs/playbooks.md says is enough to add one, and it trains.
+"""Law 20 for optimizers, mixers and objectives: what docs/playbooks.md says is enough to add one, and it trains.
 
 Each toy is one function or class and one row, plus one line in configs/base.py for a key that is new.
 """
@@ -16,6 +16,7 @@ import optax
 import pytest
 import tiny_runs
 from laws import assert_law_catches
+from toy_mixer import row_of
 
 import lmx.config.loading
 import lmx.config.table
@@ -24,6 +25,7 @@ from lmx.config.table import config_dir, keys
 from lmx.data.cache.encoding import Encoded
 from lmx.data.document import RequiredColumns
 from lmx.experiment.readers import readers_of, rows, unread_keys
+from lmx.nn.mixers import MIXERS
 from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.columns import number_of, text_of
@@ -94,6 +96,31 @@ def test_a_toy_optimizers_key_is_checked_documented_and_left_to_it(toy_optimizer
   (unread,) = unread_keys(load("configs/base.py", ["optimizer.toy_sign=0.1"]), *rows())
   assert "config.optimizer.name=adamw, which doesn't read it" in unread
   assert "--config.optimizer.name=toy" in unread
+
+
+# ---------------------------------------------------------------- a sequence mixer with a key of its own
+
+
+def test_a_mixer_with_a_key_is_one_class_and_one_row(tiny_text, tmp_path, monkeypatch):
+  monkeypatch.setitem(MIXERS, "toy", row_of("toy_horizon", horizon=lambda spec: spec.option("toy_horizon")))
+  line = 'model.toy_horizon = key(4, ">= 1", read_by="mixer")  # Tokens after which the sum has forgotten most.'
+  base_with(tmp_path / "configs", monkeypatch, "model.mamba_conv = ", line)
+
+  def trained(folder: str, **changes: Any) -> list[float]:
+    given = {"model__mixer": "toy", "log__every": "1 steps", **SHORT, **changes}
+    assert loop.train(tiny_runs.experiment(tiny_text, tmp_path / folder, **given)).finished
+    return losses(tmp_path / folder)
+
+  def differ(other: list[float]) -> None:
+    assert four != other, "the key does nothing"
+
+  four = trained("four")
+  assert four[-1] < four[0]
+  differ(trained("two", model__toy_horizon=2))
+  assert_law_catches(differ, four)
+  assert readers_of("model.toy_horizon") == "toy (model.mixer)"
+  (unread,) = unread_keys(load("configs/base.py", ["model.toy_horizon=2"]), *rows())
+  assert "config.model.mixer=attention, which doesn't read it" in unread
 
 
 # ---------------------------------------------------------------- an objective with a new column and batch fields

@@ -4,21 +4,18 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from laws import assert_law_catches
 from specimens import BASE, build, quick_jit
+from toy_mixer import Forgetful, row_of
 
 from lmx.config import loading as configs
 from lmx.errors import LmxError
 from lmx.experiment.build import abstract_setup
 from lmx.inference.generate import generate
 from lmx.models import MODELS
-from lmx.nn.layers.linear import Linear
-from lmx.nn.layers.positions import segment_positions
-from lmx.nn.mixer import MixerSpec
 from lmx.nn.mixers import MIXERS
 from lmx.plan.compile_step import abstract_objective, batch_shapes
 from lmx.plan.gpu import make_gpu_plan
@@ -29,51 +26,6 @@ PROMPTS = [np.array([3, 1, 4, 1, 5]), np.array([9])]
 TINY = ("model.layers=1", "model.width=16", "model.heads=2", "model.context=16", "data.length=16", "mesh.data=1",
         "train.batch_size=2", "train.duration=20 steps", "optimizer.warmup=0 steps", "optimizer.peak_lr=0.01",
         "model.mixer=toy", "model.mamba_conv=3", "tokenizer.vocab_size=300")  # fmt: skip
-
-
-class Decaying(nnx.Module):
-  """y_t = W (x_t + (1 - 1 / horizon) (x_{t-1} + ...)): a sum that forgets, within a segment."""
-
-  def __init__(self, spec, scheme, rngs, horizon):
-    width = spec.width
-    self.decay = 1 - 1 / horizon
-    self.out = Linear(
-      (("embed", width),), (("embed_out", width),), bias=False, scheme=scheme, dtype=spec.dtype, rngs=rngs
-    )
-
-  def __call__(self, x_BLD, context, cache, layer, key):
-    segments = jnp.ones(x_BLD.shape[:2], jnp.int32) if context.segment_ids is None else context.segment_ids
-    real = segments > 0
-    starts = (segment_positions(segments) == 0) & (cache is None)
-    before = jnp.zeros_like(x_BLD[:, 0]) if cache is None else cache[layer]
-
-    def step(state, token):
-      x, starts, real = token
-      new = jnp.where(starts[:, None], 0, self.decay * state) + x
-      new = jnp.where(real[:, None], new, state)
-      return new.astype(state.dtype), new
-
-    after, sums = jax.lax.scan(step, before, (x_BLD.swapaxes(0, 1), starts.T, real.T))
-    return self.out(sums.swapaxes(0, 1)), self.remember(cache, layer, after)
-
-  def remember(self, cache, layer, state):
-    return None if cache is None else cache.at[layer].set(state)
-
-
-class Forgetful(Decaying):
-  """The broken twin: its state never changes."""
-
-  def remember(self, cache, layer, state):
-    return cache
-
-
-def row_of(kind=Decaying, key="mamba_conv", horizon=lambda spec: spec.mamba_conv) -> MixerSpec:
-  return MixerSpec(
-    make=lambda spec, scheme, rngs: kind(spec, scheme, rngs, horizon(spec)),
-    empty=lambda spec, layers, batch, slots: jnp.zeros((layers, batch, spec.width), spec.dtype),
-    matmul_parameters=lambda spec: spec.width**2,
-    keys=(key,),
-  )
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +76,7 @@ def check_generation(model) -> None:
 
 def test_it_generates_with_its_cache(monkeypatch):
   check_generation(quick_jit(lambda: build(spec(), nnx.Rngs(0)))())
-  monkeypatch.setitem(MIXERS, "toy", row_of(Forgetful))
+  monkeypatch.setitem(MIXERS, "toy", row_of(kind=Forgetful))
   assert_law_catches(check_generation, quick_jit(lambda: build(spec(), nnx.Rngs(0)))())
 
 
@@ -137,7 +89,7 @@ def test_it_is_planned_with_its_flops():
 
 
 def test_a_key_of_its_own_reaches_it_without_a_field_in_the_spec(monkeypatch):
-  monkeypatch.setitem(MIXERS, "toy", row_of(key="toy_horizon", horizon=lambda spec: spec.option("toy_horizon")))
+  monkeypatch.setitem(MIXERS, "toy", row_of("toy_horizon", horizon=lambda spec: spec.option("toy_horizon")))
   given = {field.name: getattr(BASE, field.name) for field in dataclasses.fields(BASE)}
   made = MODELS["transformer"].make_spec({**given, "mixer": "toy", "toy_horizon": 4})
   assert made.mixer_options == (("toy_horizon", 4),)

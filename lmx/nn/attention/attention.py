@@ -47,7 +47,7 @@ class AttentionShape:
 class Attention(nnx.Module):
   """Multi-head attention; with fewer key-value heads than query heads, grouped- or multi-query.
 
-  Sources: https://arxiv.org/abs/1706.03762, https://arxiv.org/abs/2305.13245 (grouped), and for the normalised
+  Sources: https://arxiv.org/abs/1706.03762, https://arxiv.org/abs/2305.13245 (grouped), and for the normalized
   queries and keys https://arxiv.org/abs/2302.05442. Projections compute in `dtype`, the softmax in float32.
   """
 
@@ -89,7 +89,7 @@ class Attention(nnx.Module):
     """Mixes tokens along the length.
 
     Args:
-      x_BLD: normalised residual stream.
+      x_BLD: normalized residual stream.
       context: segments, rotary tables, cache slots and so on.
       cache: keys and values of all layers; the new ones are written to it, and all of it is attended to.
       layer: this layer's number in the cache.
@@ -115,15 +115,15 @@ class Attention(nnx.Module):
     return self._output(_named(attn_out_BLHK, kernel)), cache
 
   def queries(self, x_BLD: jax.Array) -> jax.Array:
-    """(B, L, H, K) queries, normalised but not rotated."""
+    """(B, L, H, K) queries, normalized but not rotated."""
     q_BLHK = constrain(self.query(x_BLD), "batch", "length", "heads", "head_width")
-    return q_BLHK if self.query_norm is None else _normalised(self.query_norm, q_BLHK)
+    return q_BLHK if self.query_norm is None else _normalized(self.query_norm, q_BLHK)
 
   def keys_and_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(B, S, G, K) keys, normalised but not rotated, and values."""
+    """(B, S, G, K) keys, normalized but not rotated, and values."""
     k_BSGK = constrain(self.key(x_BSD), "batch", "length", "kv_heads", "head_width")
     v_BSGK = constrain(self.value(x_BSD), "batch", "length", "kv_heads", "head_width")
-    return k_BSGK if self.key_norm is None else _normalised(self.key_norm, k_BSGK), v_BSGK
+    return k_BSGK if self.key_norm is None else _normalized(self.key_norm, k_BSGK), v_BSGK
 
   def _output(self, attn_out_BLHK: jax.Array) -> jax.Array:
     return self.out(constrain(attn_out_BLHK, "batch", "length", "heads", "head_width"))
@@ -159,7 +159,7 @@ class CrossAttention(Attention):
     """Attends to the encoder's memory, (B, L, D).
 
     Args:
-      x_BLD: normalised residual stream of the decoder.
+      x_BLD: normalized residual stream of the decoder.
       context: its `memory` holds the encoder's hidden states, and who sees which.
       cache: keys and values of the memory for all layers, from `keys_and_values`; None: they are computed here.
       layer: this layer's number in the cache.
@@ -215,7 +215,7 @@ def _query_gain(shape: AttentionShape) -> float:
   return 1.0 if shape.extras.scale is None else 1 / (shape.extras.scale * math.sqrt(shape.head_width))
 
 
-def _normalised(norm: Norm, x_BLHK: jax.Array) -> jax.Array:
+def _normalized(norm: Norm, x_BLHK: jax.Array) -> jax.Array:
   """Normalizes each head by itself, or all heads of a token together where the norm is that wide."""
   if norm.width == x_BLHK.shape[-1]:
     return norm(x_BLHK)

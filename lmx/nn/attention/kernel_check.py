@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The proof, before a run begins, that a kernel computes on this machine what the reference does."""
+"""The check, before a run starts, that a kernel gives the reference's results on this machine."""
 
 from typing import Any
 
@@ -121,7 +121,7 @@ def check_kernel(
   A kernel that goes another way for rows of one segment is compared on those, too.
 
   Args:
-    name: a row of `KERNELS`, as `resolve_kernel` gave it.
+    name: a row of `KERNELS`, from `resolve_kernel`.
     heads, kv_heads, head_width, dtype, window, extras, causal: the model's.
 
   Returns:

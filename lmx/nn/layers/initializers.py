@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Weight initialization: the published schemes, chosen by name.
 
-A scheme is asked for the standard deviation of one matrix, so that stacked, sharded and folded shapes (D, H, K) don't
-matter. Biases begin at zero and norm scales at one, in every scheme.
+A scheme gives the standard deviation of one matrix, so that stacked, sharded and folded shapes (D, H, K) don't
+matter. Biases start at zero and norm scales at one, in every scheme.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Fan:
 
 @dataclasses.dataclass(frozen=True)
 class Initializer:
-  """An initialisation.
+  """An initialization.
 
   Attributes:
     matrix_std: standard deviation of a matrix.
@@ -91,7 +91,7 @@ INITS: dict[str, Callable[[float, int], Callable[[Fan], float]]] = {
 _DRAWS: dict[str, Callable[[float], Callable[..., jax.Array]]] = {"uniform": _symmetric}  # The others draw normally.
 
 
-# Those whose matrices begin alike at any width, which muP makes smaller as it grows; those of the others are already.
+# Schemes whose standard deviation doesn't depend on the width: muP scales it down as the width grows. The others do so.
 _SAME_AT_ANY_WIDTH = ("gpt2", "normal", "uniform")
 
 

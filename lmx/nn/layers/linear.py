@@ -20,7 +20,7 @@ Dimension = tuple[str, int]  # A logical axis and its size: ("heads", 12).
 def _matmul_2d(x: jax.Array, kernel: jax.Array, dtype: Any) -> jax.Array:
   """(T, I) @ (I, O), whose weight gradient is written `x.T @ dy`.
 
-  JAX's own rule gives the gradient as (O, I) and transposes it; XLA's CPU backend then materialises the transposed
+  JAX's own rule gives the gradient as (O, I) and transposes it; XLA's CPU backend then materializes the transposed
   `dy` together with whatever is fused into it, which costs more than the product. The weight gradient is float32.
   """
   return jnp.dot(x, kernel.astype(dtype))

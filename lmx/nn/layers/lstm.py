@@ -113,7 +113,7 @@ class LSTMLayer(nnx.Module):
   """One layer, as wide as its input. Products are in `dtype`; gates, their sums and c are float32."""
 
   def __init__(self, width: int, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
-    """Makes the weights; biases begin at zero, the forget gate's at `FORGET_BIAS`."""
+    """Makes the weights; biases start at zero, the forget gate's at `FORGET_BIAS`."""
     self.dtype = jnp.dtype(dtype)
     gates = (("gates", 4), ("mlp", width))
     self.input = Linear((("embed", width),), gates, bias=True, scheme=scheme, dtype=dtype, rngs=rngs)

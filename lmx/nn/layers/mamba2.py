@@ -155,8 +155,8 @@ class GatedNorm(nnx.Module):
   def __call__(self, y_BLHP: jax.Array, gate_BLHP: jax.Array) -> jax.Array:
     y = y_BLHP.astype(jnp.float32) * silu(gate_BLHP.astype(jnp.float32))
     grouped = y.reshape(*y.shape[:2], self.groups, -1)
-    normalised = grouped * jax.lax.rsqrt(jnp.mean(jnp.square(grouped), axis=-1, keepdims=True) + self.eps)
-    return (normalised.reshape(y.shape) * self.scale[...][None, None]).astype(self.dtype)
+    normalized = grouped * jax.lax.rsqrt(jnp.mean(jnp.square(grouped), axis=-1, keepdims=True) + self.eps)
+    return (normalized.reshape(y.shape) * self.scale[...][None, None]).astype(self.dtype)
 
 
 class Mamba2(nnx.Module):

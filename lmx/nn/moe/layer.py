@@ -104,7 +104,7 @@ class MixtureOfExperts(nnx.Module):
     """(B, L, D) to (B, L, D), and this layer's losses: name -> (weighted sum over tokens, number of tokens).
 
     Args:
-      x_BLD: normalised residual stream.
+      x_BLD: normalized residual stream.
       context: tokens of its segment 0 are padding and count in no loss.
     """
     B, L, _ = x_BLD.shape
