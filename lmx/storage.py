@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Errors of disks as one message: full, read-only, over a quota, or without what was on them. Imports no jax."""
+"""Errors of disks as one message: full, read-only, over a quota, or files lost. Imports no jax."""
 
 import asyncio
 import contextlib
