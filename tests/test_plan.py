@@ -112,7 +112,7 @@ def test_what_is_computed_again_and_idle_stages_take_time_and_save_memory_on_gpu
   config.mesh.data, config.mesh.stage = 2, 2
   staged = make_gpu_plan(config, "h100", 4)
   assert staged.parts[0][2].likely == pytest.approx(3 / 2 * none.parts[0][2].likely)  # Two micro-batches, three turns.
-  assert "50 % more of them" in staged.parts[0][1]
+  assert "plus 50 % for recomputation, idle stages and micro-batches" in staged.parts[0][1]
 
 
 def test_gpus_of_several_hosts_share_a_network():
@@ -302,7 +302,7 @@ def test_moments_in_the_hosts_memory_free_the_devices_and_take_time():
     ("Unable to find libtpu", "pip install 'lmx[tpu]'"),  # jax 0.10
     ("JAX TPU support not installed; cannot generate TPU topology.", "pip install 'lmx[tpu]'"),  # jax 0.12
     ("The TPU is already in use: /tmp/libtpu_lockfile", "in use by another process"),
-    ("Unknown topology", "libtpu knows no slice v5e:2x2"),
+    ("Unknown topology", "libtpu has no slice v5e:2x2"),
   ],
 )
 def test_what_jax_says_of_a_topology_becomes_what_to_do(said, told, monkeypatch, capsys):
