@@ -88,7 +88,7 @@ def test_the_roofline_of_quantized_products_is_lower_and_the_mfu_stays_that_of_b
   assert (plain.peaks, quantized.peaks.count("8-bit")) == ("the bf16 peak", 1)
   flags = [f"--config.{override}" for override in [*TINY, "compute.quantization=int8"]]
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8"]) == 0
-  assert "from all the gain of int8 to none" in capsys.readouterr().out
+  assert "from the full gain of int8 to none" in capsys.readouterr().out
 
 
 def test_quantized_products_that_a_chip_has_no_units_for_are_refused(with_qwix):
