@@ -3,7 +3,7 @@
 rotary positions, GeGLU and no biases (https://arxiv.org/abs/2412.13663) of base's size, and small, a 2M one like it;
 these two, and what is fine-tuned from them, are exported as ModernBERT.
 
-Masked-token prediction alone, without the next-sentence task (https://arxiv.org/abs/1907.11692 found it useless), over
+Masked-token prediction only, without the next-sentence task (https://arxiv.org/abs/1907.11692 found it useless), over
 packed rows. The original vocabulary needs its vocab.txt: --config.tokenizer.kind=huggingface
 --config.tokenizer.path=bert/vocab.txt --config.tokenizer.extra_ids=0. Without it a SentencePiece of the same size is
 trained on the sources, and its last id is the mask.

@@ -4,7 +4,7 @@
 Command:   lmx train
 Hardware:  two CPU cores, about 1 GB of memory
 Time:      2m25s of training
-Expected:  1.72 bits per byte held out, below the 1.80 of xz on the same text (Python 3.11)
+Expected:  1.72 bits per byte of validation loss, below the 1.80 of xz on the same text (Python 3.11)
 """
 
 from ml_collections.config_dict import ConfigDict

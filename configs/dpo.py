@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Preference tuning by DPO (https://arxiv.org/abs/2305.18290) on a table with the columns prompt, chosen and rejected.
 
-Without a prompt, chosen and rejected are whole chats, and what they begin with alike is the prompt.
+Without a prompt, chosen and rejected are complete chats, and their common beginning is the prompt.
 The reference is the model that the run starts from; it is kept frozen in the checkpoints.
 
 Command:   lmx train --config=configs/dpo.py:runs/sft --config.data.sources=preferences.jsonl

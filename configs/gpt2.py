@@ -2,14 +2,14 @@
 """GPT-2 (Radford et al., 2019): small 124M, medium 350M, large 774M, xl 1.56B parameters.
 
 The shapes are the paper's; batch, learning rate and schedule are those of GPT-3 (table 2.1) for the same sizes, as
-the GPT-2 paper does not give its own. The original vocabulary, 50,257 pieces, needs its tokenizer.json:
+the GPT-2 paper does not give its own. The original vocabulary, 50,257 tokens, needs its tokenizer.json:
 --config.tokenizer.kind=huggingface --config.tokenizer.path=gpt2/tokenizer.json. Without it a SentencePiece of the same
 size is trained on the sources, which takes a few hundred megabytes of text.
 
 Command:   lmx train --config=configs/gpt2.py:small --config.data.sources="openwebtext/*.jsonl"
 Hardware:  small: 8 GPUs of 80 GB or 8 TPU v5p; xl: 32 of them
 Time:      not measured
-Expected:  not measured (nanoGPT reports a held-out loss of 2.85 on OpenWebText for small, after 300B tokens)
+Expected:  not measured (nanoGPT reports a validation loss of 2.85 on OpenWebText for small, after 300B tokens)
 """
 
 from ml_collections.config_dict import ConfigDict

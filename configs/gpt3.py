@@ -4,7 +4,7 @@
 Optimizer and durations are the paper's appendix B: Adam (0.9, 0.95), decay 0.1, clipping at 1, warm-up over 375M
 tokens, 300B tokens in all. Known differences: attention is dense in every layer (the paper alternates it with a banded
 sparse one), the batch is not ramped up, and the cosine ends at 300B tokens, not at 260B. The original vocabulary,
-50,257 pieces, needs its tokenizer.json: --config.tokenizer.kind=huggingface
+50,257 tokens, needs its tokenizer.json: --config.tokenizer.kind=huggingface
 --config.tokenizer.path=gpt2/tokenizer.json. Without it a SentencePiece of the same size is trained on the sources.
 
 Command:   lmx train --config=configs/gpt3.py:125m --config.data.sources="corpus/*.jsonl"

@@ -2,7 +2,7 @@
 """Llama-style decoders: rotary positions, RMSNorm, SwiGLU, no biases. 125m is lmx's; 1b and 8b have the shapes of
 Llama-3.2-1B and Llama-3.1-8B, with their rotary scaling to 131,072 tokens, so their weights fit.
 
-The original vocabulary of 1b and 8b, 128,256 pieces, needs its tokenizer.json: --config.tokenizer.kind=huggingface
+The original vocabulary of 1b and 8b, 128,256 tokens, needs its tokenizer.json: --config.tokenizer.kind=huggingface
 --config.tokenizer.path=llama3/tokenizer.json. Without it a SentencePiece of the same size is trained on the sources.
 Batch, learning rate and rows of 8,192 tokens of 8b follow https://arxiv.org/abs/2407.21783 (table 3 and section 3.4).
 

@@ -3,13 +3,13 @@
 
 medium is that of https://arxiv.org/abs/1409.2329: two layers of 650, dropout 0.5, plain SGD with a clipped gradient,
 truncated backpropagation over 35 tokens with the state carried from batch to batch. The paper lowers the learning rate
-by 1.2 each epoch from the sixth on; here it falls when the held-out loss stalls. small has as many parameters as
+by 1.2 each epoch from the sixth on; here it falls when the validation loss stalls. small has the parameter count of
 configs/shakespeare_char.py with a context of 128, and AdamW.
 
 Command:   lmx train --config=configs/lstm.py:small --config.data.sources=input.txt
 Hardware:  medium: one GPU, or a few CPU cores for a day; small: two CPU cores
 Time:      small: ten minutes on one core
-Expected:  small on tinyshakespeare: 1.753 nats per character held out (experiments/lstm_transformer)
+Expected:  small on tinyshakespeare: 1.753 nats per character of validation loss (experiments/lstm_transformer)
 """
 
 from ml_collections.config_dict import ConfigDict
@@ -33,8 +33,8 @@ def _medium(config: ConfigDict) -> None:
 
 def _small(config: ConfigDict) -> None:
   config.model.width = 222  # 818,736 parameters; configs/shakespeare_char.py has 820,352 with a context of 128.
-  # Rows begin at zero, as a Transformer's do. A state carried through a text without document starts, and without
-  # dropout, drifts: cells reach 20,000, and where a state begins at zero, 0.6 nats are lost (2,000 steps).
+  # Rows start from a zero state, as a Transformer's do. A state carried through a text without document starts, and
+  # without dropout, drifts: cells reach 20,000, and with a zero state at the start, 0.6 nats are lost (2,000 steps).
   config.model.context = config.data.length = 128
   config.data.packing = "concatenated"
   config.model.init = "xavier"  # With a standard deviation of 0.02 it was 0.2 nats behind after 250 steps.

@@ -5,7 +5,7 @@ A chat is in the column messages (with tools, if any), in ShareGPT's conversatio
 output, or in prompt and completion. It is rendered by the template of the tokenizer, else by ChatML; one that rewrites
 earlier turns gets an example for each answer. With low-rank adapters, everything else is frozen:
 add --config.lora.rank=16 --config.optimizer.peak_lr=2e-4; `lmx export` merges them into the weights, or with
---adapter writes them alone, for PEFT.
+--adapter writes only the adapters, for PEFT.
 
 Command:   lmx train --config=configs/sft.py:runs/llama --config.data.sources=chats.jsonl
 Hardware:  1B parameters: one GPU of 80 GB

@@ -2,12 +2,12 @@
 """A character model of Shakespeare in nanoGPT's laptop setting: 4 layers, width 128, context 64, 2,000 updates.
 
 The text is the 1.1 MB input.txt of https://github.com/karpathy/char-rnn/tree/master/data/tinyshakespeare, or any
-other single file; its last 10 % are held out. Loss is in nats per character.
+other single file; its last 10 % are the validation set. Loss is in nats per character.
 
 Command:   lmx train --config=configs/shakespeare_char.py:input.txt
 Hardware:  two CPU cores
 Time:      about 3 minutes of training
-Expected:  held-out loss 1.78 (measured 1.7811; nanoGPT's README reports 1.88 for this setting)
+Expected:  validation loss 1.78 (measured 1.7811; nanoGPT's README reports 1.88 for this setting)
 """
 
 from ml_collections.config_dict import ConfigDict

@@ -4,7 +4,7 @@
 Command:   lmx train --config=configs/shakespeare_char_gpu.py:input.txt
 Hardware:  one GPU
 Time:      not measured (nanoGPT's README says about 3 minutes on an A100)
-Expected:  not measured (nanoGPT's README reports a held-out loss of 1.4697 nats per character)
+Expected:  not measured (nanoGPT's README reports a validation loss of 1.4697 nats per character)
 """
 
 from ml_collections.config_dict import ConfigDict

@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """T5 (https://arxiv.org/abs/1910.10683): small 60M and base 220M parameters, and v1_1_small (gated GELU, untied).
 
-Span corruption over packed rows of 512 tokens. The original vocabulary, 32,000 pieces and 100 sentinels, needs its
+Span corruption over packed rows of 512 tokens. The original vocabulary, 32,000 tokens and 100 sentinels, needs its
 SentencePiece model: --config.tokenizer.path=t5/spiece.model. Without it one of the same size is trained.
 
 Command:   lmx train --config=configs/t5.py:small --config.data.sources="corpus/*.jsonl"
@@ -45,7 +45,7 @@ def get_config(size: str = "small") -> ConfigDict:
   model.family, model.position = "encoder_decoder", "relative"
   model.norm, model.norm_eps, model.norm_bias = "rmsnorm", 1e-6, False
   model.attention_bias = model.mlp_bias = False
-  model.attention_scale = 1.0  # T5 leaves the scores unscaled; queries begin smaller by 1 / sqrt(head_width).
+  model.attention_scale = 1.0  # T5 leaves the scores unscaled; queries are initialized smaller by 1 / sqrt(head_width).
   model.init, model.init_std = "lecun", 1.0
   model.context = config.data.encoder_length = 512
   config.data.length = 256  # Room for what is taken out of many short documents in one row.

@@ -1,11 +1,11 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Seconds of an optimizer step, lmx beside Hugging Face `Trainer`: short runs of both, one after the other, in turns.
+"""Seconds per optimizer step of lmx and of Hugging Face `Trainer`: short runs of both, taking turns.
 
   python experiments/time_steps.py --lmx "lmx train --config=..." --peer "python experiments/trainer_peer.py ..."
 
-Each turn is a whole run of some steps; the time of a step is the median of its steps, or of its windows of five, with
-the batch's making in it and compiling left out. The ratio is taken within a round, since what else a machine does
-changes from minute to minute. Prints one line of JSON.
+Each turn is a complete run of a few steps. The time is the median over steps, or over windows of five steps, including
+the making of batches and excluding compilation. Ratios are taken within a round, since the load of a machine changes
+from minute to minute. Prints one line of JSON.
 """
 
 import argparse
@@ -20,7 +20,7 @@ WINDOW = 5  # Steps between two lines of lmx's metrics.
 
 
 def run(command: str, *more: str) -> str:
-  """What a command printed, which must have succeeded."""
+  """The output of a command, which must succeed."""
   done = subprocess.run([*shlex.split(command), *more], capture_output=True, text=True, check=False)
   if done.returncode:
     raise SystemExit(f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")

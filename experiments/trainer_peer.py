@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The other side of the fine-tuning studies: Hugging Face `Trainer` on torch, on the same weights and the same files.
+"""Hugging Face `Trainer` on torch, for comparison in the fine-tuning studies: the same weights and the same files.
 
 It prints one line of JSON with the scores on the test file and the times. `Trainer`'s own defaults are kept: AdamW with
-betas of 0.9 and 0.999, a linear fall of the learning rate, clipping at 1, no decay of biases and norms, padding to the
-longest text of a batch. It needs torch, transformers, accelerate and scipy, and nothing of lmx but the study's scorer.
+betas of 0.9 and 0.999, linear decay of the learning rate, clipping at 1, no decay of biases and norms, padding to the
+longest text of a batch. It needs torch, transformers, accelerate and scipy, and nothing from lmx.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import transformers
 from scipy import stats
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
-SKIPPED = 5  # First steps, which are slower; they don't count in the time of a step.
+SKIPPED = 5  # The first steps are slower and don't count.
 
 
 class StepTimes(TrainerCallback):
-  """Seconds of each optimizer step, from the start of one to the start of the next: the data's time is within."""
+  """Seconds of each optimizer step, from the start of one to the start of the next, loading of data included."""
 
   def __init__(self):
     self.starts: list[float] = []
@@ -37,14 +37,14 @@ class StepTimes(TrainerCallback):
 
 
 def read_rows(path: Path, columns: dict[str, int]) -> list[dict[str, str]]:
-  """Rows of a table between tabs, without quoting and header; columns count from 1."""
+  """Rows of a tab-separated table without quoting and header; columns count from 1."""
   with path.open(newline="", encoding="utf-8") as file:
     rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-    return [{name: row[place - 1] for name, place in columns.items()} for row in rows]
+    return [{name: row[number - 1] for name, number in columns.items()} for row in rows]
 
 
 def encode(rows: list[dict[str, str]], tokenizer, labels: list[str] | None, length: int) -> list[dict]:
-  """What the model reads. Labels are places among `labels`, or numbers where there are none."""
+  """Encoded examples. Labels are indices into `labels`, or numbers where there are none."""
   texts = [[row[name] for name in ("text", "text_b") if name in row] for row in rows]
   encoded = tokenizer(*map(list, zip(*texts, strict=True)), truncation=True, max_length=length)
   targets = [labels.index(row["label"]) if labels else float(row["label"]) for row in rows]
@@ -65,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
   parser.add_argument("--model", required=True, help="folder with config.json, model.safetensors, tokenizer.json")
   parser.add_argument("--train", type=Path, required=True)
   parser.add_argument("--test", type=Path, required=True)
-  parser.add_argument("--columns", type=json.loads, required=True, help='{"text": 1, "text_b": 2, "label": 3}')
+  parser.add_argument("--columns", nargs="+", required=True, metavar="NAME=NUMBER", help="text=1 text_b=2 label=3")
   parser.add_argument("--epochs", type=float, default=3)
   parser.add_argument("--max-steps", type=int, default=-1, help="stop there and score nothing: to time the steps")
   parser.add_argument("--warmup", type=int, default=500, help="steps")
@@ -73,14 +73,16 @@ def parse_arguments() -> argparse.Namespace:
   parser.add_argument("--length", type=int, default=128, help="tokens")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--threads", type=int, default=2)
-  parser.add_argument("--scratch", default="runs/trainer_peer", help="a folder for what Trainer writes")
-  return parser.parse_args()
+  parser.add_argument("--scratch", default="runs/trainer_peer", help="Trainer's output folder")
+  args = parser.parse_args()
+  args.columns = {name: int(number) for name, _, number in (column.partition("=") for column in args.columns)}
+  return args
 
 
 def main() -> None:
   args = parse_arguments()
   torch.set_num_threads(args.threads)
-  transformers.set_seed(args.seed)  # The new head's first numbers.
+  transformers.set_seed(args.seed)  # Initializes the new head.
   rows = {name: read_rows(path, args.columns) for name, path in (("train", args.train), ("test", args.test))}
   classes = args.task == "classification"
   labels = sorted({row["label"] for row in rows["train"]}) if classes else None

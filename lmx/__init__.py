@@ -17,7 +17,7 @@ __version__ = "0.2.0"
 __all__ = ["from_hf", "load", "to_hf"]
 
 # Attribute -> the module that has it, imported on first use.
-_LAZY = {"load": "lmx.api.loaded_run", "from_hf": "lmx.api.exchange", "to_hf": "lmx.api.exchange"}
+_LAZY = {"load": "lmx.api.loading", "from_hf": "lmx.api.exchange", "to_hf": "lmx.api.exchange"}
 _problem = "; ".join(version_problems())
 if _problem:
   warnings.warn(f"lmx: {_problem}. Fix: {FIX}", RuntimeWarning, stacklevel=2)

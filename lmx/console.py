@@ -23,7 +23,7 @@ def console(*, quiet: bool = False) -> Console:
   return Console(highlight=False, soft_wrap=True, no_color=not sys.stdout.isatty(), quiet=quiet)
 
 
-def facts(out: Console, title: str, rows: Mapping[str, str]) -> None:
+def print_table(out: Console, title: str, rows: Mapping[str, str]) -> None:
   """Prints a title and aligned name-value lines."""
   out.print(f"[bold]{escape(title)}[/bold]")
   width = max(map(len, rows), default=0)

@@ -2,6 +2,7 @@
 """Messages a person can act on: what was passed, what is allowed, the nearest match, the fix."""
 
 import difflib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 
 class LmxError(Exception):
   """A mistake in the user's input. The command line prints its message without a traceback."""
+
+
+class LmxWarning(UserWarning):
+  """Something that doesn't stop lmx and that its user should know. The command line prints its message in one line."""
 
 
 class LostProcessError(LmxError):
@@ -31,6 +36,22 @@ class ConfigError(LmxError):
     count = len(self.problems)
     head = "" if count == 1 else f"{count} problems:\n"
     super().__init__(head + "\n".join(f"- {p}" if count > 1 else p for p in self.problems))
+
+
+def show_warnings_in_one_line() -> None:
+  """Makes Python show an `LmxWarning` as "warning: TEXT", without a file, a line number and a line of source."""
+  warnings.formatwarning = _format_warning
+
+
+def _format_warning(
+  message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+  if issubclass(category, LmxWarning):
+    return f"warning: {message}\n"
+  return _default_format(message, category, filename, lineno, line)
+
+
+_default_format = warnings.formatwarning
 
 
 def nearest(name: object, allowed: Iterable[object]) -> str | None:

@@ -5,14 +5,14 @@ import asyncio
 import contextlib
 import logging
 import re
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lmx.errors import LmxError, StorageError
 from lmx.exits import safe
 from lmx.units import human_bytes
-from lmx.writing import free_bytes
 
 # OSErrors of networks, other processes and pipes, which say nothing about a disk.
 _ELSEWHERE = (ConnectionError, TimeoutError, ChildProcessError, ProcessLookupError, InterruptedError)
@@ -22,15 +22,65 @@ _DETAILS = re.compile(r" \[(tensorstore_spec|source locations)=.*", re.DOTALL)
 _FIX = "Fix: free some space there, or bring back what was there; the same command then resumes the run."
 
 
+class WriteError(StorageError):
+  """A file could not be written: the disk or a quota is full, or the folder is read-only or gone."""
+
+
+def free_bytes(path: Path) -> tuple[int, Path]:
+  """(bytes free, the nearest folder above `path` that exists)."""
+  there = next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.is_dir())
+  return shutil.disk_usage(there).free, there
+
+
+def cannot_write(path: Path, error: BaseException, *, subject: str = "", after: str = "", fix: str = "") -> str:
+  """The message of an error of the file system while writing.
+
+  Args:
+    path: the file or folder, where the error doesn't name one.
+    error: an OSError, or the error that a library raised for one.
+    subject: the config key or flag that chose the path.
+    after: what is safe nevertheless, as sentences.
+    fix: what to type or do.
+  """
+  name = getattr(error, "filename", None) or path
+  reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0][:300] or type(error).__name__
+  free, there = free_bytes(path)
+  head = f"{subject}: " if subject else ""
+  parts = [f"{head}{name} can't be written: {reason} ({human_bytes(free)} free in {there}).", after]
+  return " ".join(part for part in [*parts, f"Fix: {fix}" if fix else ""] if part)
+
+
+@contextlib.contextmanager
+def write_errors(
+  path: Path, *, subject: str = "", after: Callable[[], str] = str, fix: Callable[[], str] = str,
+  kind: type[WriteError] = WriteError,
+) -> Iterator[None]:  # fmt: skip
+  """Turns an OSError of the block into a `WriteError`.
+
+  Args:
+    path, subject, after, fix: as in `cannot_write`; the last two are called only when there is an error.
+    kind: the class to raise.
+
+  Raises:
+    WriteError: of the class `kind`.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise kind(cannot_write(path, error, subject=subject, after=after(), fix=fix())) from error
+
+
 @contextlib.contextmanager
 def naming_disk_errors(folder: Path) -> Iterator[None]:
-  """Turns an error of the disk into one message: what failed, how much is free, up to which step the run is safe.
+  """Turns any error of a disk in the block into one message: what failed, free space, up to which step the run is safe.
+
+  It is the outermost net of a command, for errors that no `write_errors` further in has turned into a message.
 
   Args:
     folder: the run's, which need not exist.
 
   Raises:
-    StorageError: what was written or read could not be.
+    StorageError: a file could not be read or written.
   """
   try:
     yield
@@ -39,12 +89,12 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
     if what is None:
       raise
     free, there = free_bytes(folder)
-    said = f"{what} ({human_bytes(free)} free in {there})."
-    raise StorageError(" ".join(filter(None, (said, safe(), _FIX)))) from error
+    text = f"{what} ({human_bytes(free)} free in {there})."
+    raise StorageError(" ".join(filter(None, (text, safe(), _FIX)))) from error
 
 
 def disk_problem(error: BaseException | None) -> str | None:
-  """What an error, or the first of those that it followed, says about a disk; None where it is another's fault."""
+  """The disk's part in an error or its causes, such as "/run/x: No space left on device"; None where there is none."""
   found = None
   if isinstance(error, LmxError):
     return None
@@ -58,19 +108,19 @@ def disk_problem(error: BaseException | None) -> str | None:
 
 
 def quiet_background() -> None:
-  """Leaves errors of background saves to the thread that waits for them: it raises them again, once.
+  """Silences the tracebacks of failed background saves; the thread that waits for a save raises its error again.
 
-  Without this, one failed save of Orbax prints dozens of tracebacks of its own before lmx says what happened.
+  Without this, one failed save of Orbax prints dozens of tracebacks before lmx's own message.
   """
   logger = logging.getLogger("absl")
-  for place in (logger, *logger.handlers):
-    place.addFilter(lambda record: not record.exc_info)
+  for target in (logger, *logger.handlers):
+    target.addFilter(lambda record: not record.exc_info)
   before = sys.unraisablehook
 
-  def say(unraisable: "sys.UnraisableHookArgs") -> None:
-    # TensorStore's C++ reports here that the event loop of a save that failed is closed; no Python code called it.
+  def report(unraisable: "sys.UnraisableHookArgs") -> None:
+    # TensorStore's C++ reports here that the event loop of a failed save is closed; no Python code called it.
     trace = unraisable.exc_traceback
     if trace is None or trace.tb_frame.f_code is not asyncio.BaseEventLoop.call_soon_threadsafe.__code__:
       before(unraisable)
 
-  sys.unraisablehook = say
+  sys.unraisablehook = report

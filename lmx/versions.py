@@ -21,7 +21,7 @@ LOWER_BOUNDS = {
 }
 # (package, from this version on, other package, needs at least): pairs that were tried and found broken below it.
 PAIRS = (("jax", "0.12", "flax", "0.12.10"),)
-# jax -> the libtpu that every kind of TPU was compiled for with it, by tests/test_tpu.py. docs/tpu.md lists them.
+# jax -> the libtpu that every kind of TPU was compiled for with it, by tests/plan/test_tpu.py. docs/tpu.md lists them.
 TESTED_LIBTPU = {"0.10.2": "0.0.42.1", "0.12.0.1": "0.0.50.1"}
 FIX = 'pip install -U -c constraints.txt "jax" "flax" "orbax-checkpoint" (constraints.txt is a set known to work)'
 

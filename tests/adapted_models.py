@@ -16,7 +16,7 @@ from lmx.api.loaded_run import LoadedRun
 from lmx.config.loading import from_json, to_json
 from lmx.experiment.train_setup import model_maker
 from lmx.nn.layers.lora import NAMES
-from lmx.training.state import abstract_model, blueprint_of
+from lmx.training.state import abstract_model, abstract_model_of
 
 
 def base_of(name: str, folder: Path, **changes: Any) -> Path:
@@ -42,7 +42,7 @@ def adapted(
   for key, value in {"rank": 2, "alpha": 3.0, **lora}.items():
     config.lora[key] = value
   plan = abstract_model(model_maker(config, run.model.spec))
-  random, arrays = np.random.default_rng(0), blueprint_of(run.model).split(run.model)
+  random, arrays = np.random.default_rng(0), abstract_model_of(run.model).split(run.model)
   for name, shape in plan.shapes.items():
     noise = jnp.asarray(random.normal(0, 0.3, shape.shape), jnp.float32)
     if NAMES.fullmatch(name):

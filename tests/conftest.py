@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Every test runs strict: eight simulated devices, no silent broadcasting between ranks, warnings are errors.
 
-Warnings become errors in pyproject.toml, beside the few exceptions and their reasons.
+Warnings become errors in pyproject.toml, next to the few exceptions and their reasons.
 """
 
 import importlib.util
@@ -48,5 +48,5 @@ def with_qwix(monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-  """The text of the runs in tiny_runs.py, and beside it the cache of its tokens."""
+  """The text of the runs in tiny_runs.py, next to the cache of its tokens."""
   return tiny_runs.write_text(tmp_path_factory.mktemp("tiny_text"))

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Tiny models of every family with what `transformers` computes from them; tools/make_golden.py wrote them."""
+"""Tiny models of every family with the outputs of `transformers`, written by tools/make_golden.py."""
 
 from pathlib import Path
 

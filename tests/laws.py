@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Helpers for tests of laws. A law is a function that raises AssertionError when what it is given breaks it.
+"""Helpers for tests of laws. A law is a function that raises AssertionError when its argument breaks it.
 
-Each law is run on the real thing, and once on a twin broken on purpose: a check that cannot fail proves nothing.
+Each law is run on the real thing, and once on a deliberately broken twin: a check that cannot fail proves nothing.
 """
 
 from collections.abc import Callable, Collection, Iterable

@@ -92,8 +92,9 @@ def parts():
   plan = abstract_model(make_model)
   rules = ((".*", 0.0),)
   schedule = make_schedule("cosine", peak_lr=1e-2, total_steps=20, warmup_steps=2)
-  return plan, make_optimizer("adamw", schedule=schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0,
-                              decay_rules=rules, axes=plan.axes, shapes=plan.dimensions)  # fmt: skip
+  moments = {"b1": 0.9, "b2": 0.95, "eps": 1e-8}
+  return plan, make_optimizer("adamw", schedule=schedule, hyperparameters=moments, weight_decay=0.0, decay_rules=rules,
+                               axes=plan.axes, shapes=plan.dimensions)  # fmt: skip
 
 
 def summed_loss(model: Any, batch: Any, key: Any, reference: Any) -> Loss:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""One of several processes that train on one mesh, save, and go on on another: see test_mesh_processes.py.
+"""One of several processes that train on one mesh, save, and resume on another: see parallel/test_mesh_processes.py.
 
 python tests/mesh_worker.py COORDINATOR COUNT INDEX FOLDER MESH OTHER_MESH [scattered]
 """

@@ -120,7 +120,7 @@ def build(spec: Any, rngs: nnx.Rngs) -> Any:
 
 @functools.cache
 def model_of(name: str) -> Any:
-  """A specimen with its first parameters. Shared: don't change it (`nnx.clone` gives a copy)."""
+  """A specimen with its first parameters. Shared: don't change it (`nnx.clone` copies)."""
   return quick_jit(lambda: build(SPECIMENS[name], nnx.Rngs(0)))()
 
 

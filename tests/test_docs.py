@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from laws import assert_law_catches
 
+from lmx import exits
 from lmx.cli import main
 from lmx.config import loading as configs
 from lmx.errors import LmxError
+from lmx.parallel.compiler_options import TPU_OPTIONS, VMEM
+from lmx.versions import TESTED_LIBTPU
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -21,8 +24,8 @@ COMMAND = re.compile(r"(?:^|&& |\| )(?:\S*/bin/)?(lmx [a-z][^&|]*)")
 
 
 def commands_in(text: str) -> list[str]:
-  """Every `lmx ...` command of a text: in bash blocks, after "Command:", or alone on an indented line."""
-  blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+  """Every `lmx ...` command of a text: in bash blocks, after "Command:", or as the only thing on an indented line."""
+  blocks = [block.replace("\\\n", " ") for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
   lines = [line for block in blocks for line in block.splitlines()]
   lines += re.findall(r"^Command: +(.*)$", text, re.MULTILINE)
   names = "|".join(main.COMMANDS)
@@ -41,6 +44,8 @@ RUNS = {
   "bert_small": "configs/bert.py:small",
   "llama": "configs/llama.py:125m",
   "minilm": "configs/bert.py:base",
+  "minilm_classification": "configs/bert.py:base",
+  "minilm_regression": "configs/bert.py:base",
   "pretrained": "configs/gpt2.py:small",
   "sft": "configs/llama.py:125m",
 }
@@ -79,9 +84,12 @@ def test_a_command_in_the_documentation_parses(path, command):
 
 def test_commands_are_found_and_wrong_ones_noticed():
   found = commands_in(
-    "```bash\n.venv/bin/lmx train\n```\nCommand:   lmx plot a\n  cat x | lmx data show\nlmx is good\n"
+    "```bash\n.venv/bin/lmx train\nlmx plot a \\\n  b\n```\n"
+    "Command:   lmx plot a\n  cat x | lmx data show\nlmx is good\n"
   )
-  assert found == ["lmx train", "lmx plot a", "lmx data show"]
+  assert [command.split() for command in found] == [
+    ["lmx", "train"], ["lmx", "plot", "a", "b"], ["lmx", "plot", "a"], ["lmx", "data", "show"],
+  ]  # fmt: skip
   assert {str(path) for path, _ in COMMANDS} >= {"README.md", *(f"configs/{p.name}" for p in CONFIG_FILES)}
   for command in (
     "lmx trian",
@@ -136,63 +144,6 @@ def test_a_config_says_how_it_is_run_and_what_to_expect(path):
   assert_law_catches(says, text.replace("Command:", "Try:"))
 
 
-# ---------------------------------------------------------------- every key is read
-
-
-def names_read(source: str) -> set[str]:
-  """Attributes that are read and strings in a source."""
-  tree = ast.parse(source)
-  attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
-  return attributes | {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-
-
-def record_fields(source: str) -> set[str]:
-  """Fields of the frozen records that take a whole section of the config: `class ...Spec`."""
-  classes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name.endswith("Spec")]
-  return {
-    n.target.id for c in classes for n in c.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
-  }
-
-
-_ABOVE = (
-  "lmx",
-  "config",
-  "parallel",
-  "experiment",
-  "plan",
-  "run",
-  "api",
-)  # Rooms whose reading of a key alone doesn't count.
-
-
-def unread(keys: list[str]) -> list[str]:
-  """Keys that lmx/experiment does not read itself, and does not hand over in a record whose field is read below."""
-  sources = {path: path.read_text() for path in sorted((ROOT / "lmx").rglob("*.py"))}
-  here = set().union(*(names_read(text) for path, text in sources.items() if path.parent.name == "experiment"))
-  objectives = set().union(*(names_read(text) for path, text in sources.items() if path.parent.name == "objectives"))
-  below = set().union(*(names_read(text) for path, text in sources.items() if path.parent.name not in _ABOVE))
-  fields = set().union(*(record_fields(text) for text in sources.values())) & below
-  mesh = names_read(sources[ROOT / "lmx" / "parallel" / "mesh.py"]) | names_read(sources[ROOT / "lmx" / "shapes.py"])
-  launched = names_read(sources[ROOT / "lmx" / "cli" / "train.py"])  # Before anything can be built.
-  known = {"mesh": here | mesh, "objective": objectives, "processes": launched}
-
-  def is_read(key: str) -> bool:
-    section, _, last = key.rpartition(".")
-    return key in here or last in known.get(section, here | fields)
-
-  return [key for key in keys if not is_read(key)]
-
-
-def test_every_key_of_base_is_read():
-  keys = [key for key in configs.flatten(configs.load("configs/base.py")) if not key.startswith("data.columns.")]
-
-  def all_read(more: list[str]) -> None:
-    assert unread([*keys, "data.columns", *more]) == []
-
-  all_read([])
-  assert_law_catches(all_read, ["model.nobody_reads_this"])
-
-
 # ---------------------------------------------------------------- links and commands of the README
 
 
@@ -207,10 +158,22 @@ def test_links_lead_somewhere(path):
   assert dead_links(path, "[a](nowhere.md)") == ["nowhere.md"]
 
 
-def test_files_named_in_the_readme_exist():
-  named = re.findall(r"`((?:lmx|configs|tests|tools|experiments)/[\w/.]+)`", (ROOT / "README.md").read_text())
-  assert named
-  assert [name for name in named if not (ROOT / name).exists()] == []
+def absent_files(text: str) -> list[str]:
+  """Files of the repository that a text names and that don't exist."""
+  named = re.findall(r"`((?:lmx|configs|tests|tools|experiments|docs|findings)/[\w/.]*)`", text)
+  return [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("path", [p for p in documents() if p.suffix == ".md" and p.name != "CHANGELOG.md"], ids=str)
+def test_files_named_in_a_document_exist(path):
+  assert absent_files(path.read_text()) == []
+  assert absent_files("`lmx/nn/` and `lmx/nowhere.py`") == ["lmx/nowhere.py"]
+
+
+def test_the_quick_start_has_the_command_of_the_readme():
+  command = re.search(r"<!-- run: train -->\n```bash\n(.+)\n", (ROOT / "README.md").read_text())
+  assert command
+  assert command[1] in (ROOT / "docs" / "quickstart.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
@@ -220,3 +183,28 @@ def test_the_two_commands_at_the_top_are_what_continuous_integration_runs(name):
   assert match, f"README.md lacks the marked command {name}"
   assert match.start() < text.index("\n## "), "it stands at the top"
   assert f"readme {name})" in (ROOT / ".ci" / "run").read_text()
+
+
+# ---------------------------------------------------------------- numbers that the code has too
+
+
+def cells(page: str, first: str) -> list[str]:
+  """The cells after the first one in the row of a page's table that starts with it."""
+  row = re.search(rf"^\| {re.escape(first)}.*$", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+  assert row, f"docs/{page} has no row {first!r}"
+  return [cell.strip() for cell in row[0].strip("|").split("|")][1:]
+
+
+def test_the_table_of_exit_codes_has_every_code():
+  table = (ROOT / "docs" / "checkpoints.md").read_text().partition("| code | meaning |")[2].partition("\n\n")[0]
+  found = {int(code) for row in table.splitlines()[2:] for code in re.findall(r"\d+", row.split("|")[1])}
+  codes = {exits.DONE, exits.FAILED, exits.MISTAKE, exits.STORAGE, exits.LOST_PROCESS, exits.DIFFERENT_PROCESSES}
+  assert found == codes | {exits.INTERRUPTED, exits.SIGNALLED + 15}
+
+
+def test_the_page_of_tpus_has_the_tested_versions_and_the_vector_memory_of_the_options():
+  text = (ROOT / "docs" / "tpu.md").read_text()
+  assert [pair for pair in TESTED_LIBTPU.items() if "| {} | {} |".format(*pair) not in text] == []
+  memory = cells("tpu.md", "vector memory of one operation")[-5:]
+  options = [table[VMEM].value // 1024 if VMEM in table else "libtpu's" for table in TPU_OPTIONS.values()]
+  assert memory == [str(option) for option in options]

@@ -9,6 +9,7 @@ import tomllib
 import pytest
 from laws import assert_law_catches
 
+import lmx
 from lmx.versions import LOWER_BOUNDS, TESTED_LIBTPU, libtpu_warning, parse, version_problems
 
 GOOD = {**LOWER_BOUNDS, "jaxlib": "0.10.2"}
@@ -71,6 +72,10 @@ def test_the_bounds_are_those_of_pyproject(repository):
   project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
   bounds = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", line).groups() for line in project["dependencies"])
   assert {name: bounds[name] for name in LOWER_BOUNDS} == LOWER_BOUNDS
+
+
+def test_the_version_is_that_of_pyproject(repository):
+  assert tomllib.loads((repository / "pyproject.toml").read_text())["project"]["version"] == lmx.__version__
 
 
 def test_the_known_good_set_satisfies_the_bounds(repository):

@@ -58,7 +58,7 @@ def lay_out(rows: Sequence[Sequence[Document]]) -> Batch:
 
 
 def packed_and_apart(spec: Any) -> tuple[Batch, Batch]:
-  """Two documents in one row with a padding token (beside an empty row), and each in a row of its own."""
+  """Two documents in one row with a padding token (next to an empty row), and each in a separate row."""
   two = [document(spec, 6, 4, seed=1), document(spec, 9, 7, seed=2)]
   apart = lay_out([[one] for one in two])
   packed = {name: np.concatenate([row, np.zeros_like(row)]) for name, row in lay_out([two]).items()}

@@ -85,7 +85,7 @@ def free_address() -> str:
 
 
 def start(text: Path, run_dir: Path, *flags: str, devices: int = 1, **changes: Any) -> subprocess.Popen:
-  """`lmx train` of the tiny config in a process of its own, which can be killed."""
+  """`lmx train` of the tiny config in a separate process, which can be killed."""
   settings = overrides(text, **({"compute__compilation_cache": str(COMPILED / "processes")} | changes))
   command = [sys.executable, "-m", "lmx", "train", f"--config={ROOT / 'configs' / 'base.py'}", f"--workdir={run_dir}"]
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}
@@ -113,12 +113,12 @@ def heldout_losses(run_dir: Path) -> dict[int, float]:
 
 
 def saved(x: Experiment, run_dir: Path | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-  """(every array of the newest checkpoint by name, what was saved beside them without times)."""
+  """(every array of the newest checkpoint by name, what was saved with them, without times)."""
   with Checkpointer((run_dir or x.run_dir) / CHECKPOINT_DIR) as checkpoints:
     state, extra = checkpoints.restore(x.network.abstract)
   arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
   extra = json.loads(json.dumps(extra))
-  del extra["window"]["seconds"]
+  del extra["window"]["seconds"], extra["records_digest"]  # Of times.
   return arrays, extra
 
 
@@ -135,7 +135,7 @@ def assert_same_run(x: Experiment, run_dir: Path, reference: Path) -> None:
 
 
 def once(make: Any) -> Any:
-  """`make` that gives the same answer for the same arguments, so that many runs share one compiled step."""
+  """`make`, cached by its arguments, so that many runs share one compiled step."""
   memo: dict[tuple[int, ...], tuple[Any, tuple]] = {}
 
   @functools.wraps(make)

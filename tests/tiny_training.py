@@ -114,10 +114,8 @@ def optimizer(name: str = "adamw") -> Optimizer:
   return make_optimizer(
     name,
     schedule=make_schedule("cosine", peak_lr=1e-2, total_steps=20, warmup_steps=2),
-    b1=0.9,
-    b2=0.95,
-    eps=1e-8,
-    weight_decay=0.1 if "weight_decay" in OPTIMIZERS[name].reads else 0.0,
+    hyperparameters={"b1": 0.9, "b2": 0.95, "eps": 1e-8},
+    weight_decay=0.1 if OPTIMIZERS[name].decay else 0.0,
     decay_rules=RULES,
     axes=plan().axes,
     shapes=plan().dimensions,

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Folders with tokenizers in the layouts that people have published models in."""
+"""Folders with tokenizers in the layouts of published models."""
 
 import functools
 import io

@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Writes instructions with their answers as chats, train.jsonl and test.jsonl: {"messages": [user, assistant]} a line.
+"""Writes instructions and answers as chats, train.jsonl and test.jsonl: {"messages": [user, assistant]} per line.
 
   python experiments/chat/messages.py OUT DATA/alpaca_en_demo.json DATA/instruction-data.json DATA/seed_tasks.jsonl
 
 It reads two formats: Alpaca's (a JSON list of instruction, input, output) and the seed tasks of Self-Instruct (JSONL of
-an instruction with instances of input and output, of which the first is taken).
+an instruction with instances of input and output, of which the first is used).
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("out", type=Path)
   parser.add_argument("files", type=Path, nargs="+")
-  parser.add_argument("--test", type=float, default=0.1, help="share of the chats that is held out")
+  parser.add_argument("--test", type=float, default=0.1, help="share of the chats for validation")
   parser.add_argument("--seed", type=int, default=0)
   args = parser.parse_args()
   found = sorted({pair for file in args.files for pair in pairs(file)})

@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Held-out loss on the answers of chats, of several runs, and their answers to some questions.
+"""Validation loss of several runs on the answers of chats, and their answers to questions.
 
 python experiments/chat/score.py OUT/test.jsonl runs/pretrained runs/full runs/lora --ask "Name three colors."
 
-A run that was not trained on chats reads them as configs/sft.py writes them.
+A run that was not trained on chats gets them in the format of configs/sft.py.
 """
 
 import argparse
@@ -23,12 +23,12 @@ def as_chat(run: LoadedRun, length: int) -> LoadedRun:
     return run
   config = run.config.copy_and_resolve_references()
   config.objective.name, config.data.length, config.data.packing = "chat", length, "packed"
-  config.data.bad_documents = "skip"  # Chats without an answer within a row, as in the training of the others.
+  config.data.bad_documents = "skip"  # Chats without an answer within a row, as in the training of the other runs.
   return dataclasses.replace(run, config=config)
 
 
 def trained_parameters(run: LoadedRun) -> int:
-  """All of them, or those of the adapters where there are any."""
+  """The number of all parameters, or of the adapters' if there are adapters."""
   sizes = {name: array.size for name, array in blueprint_of(run.model).split(run.model).items()}
   adapters = {name: size for name, size in sizes.items() if re.search(r"\.lora_[ab]$", name)}
   return sum((adapters or sizes).values())

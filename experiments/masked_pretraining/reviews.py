@@ -1,11 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Writes reviews of IMDb as unlabelled text in the form of SST-2: lower case, spaces around punctuation, a line each.
+"""Writes reviews of IMDb as unlabelled text in the form of SST-2: lower case, spaces around punctuation, one per line.
 
   python experiments/masked_pretraining/reviews.py DATA/aclImdb OUT/reviews.jsonl
 
-It reads the training split of the folder that https://ai.stanford.edu/~amaas/data/sentiment/ gives
-(train/pos/0_9.txt, ..., and train/unsup where it is there), or its train.jsonl.gz with a text a line. Labels are left
-out.
+It reads the training split of the folder of https://ai.stanford.edu/~amaas/data/sentiment/
+(train/pos/0_9.txt, ..., and train/unsup if it exists), or a train.jsonl.gz with one text per line. Labels are dropped.
 """
 
 import argparse
@@ -24,7 +23,7 @@ def reviews(folder: Path) -> list[str]:
 
 
 def as_sst2(text: str) -> str:
-  """Lower case, hyphens and HTML left out, punctuation and the ends of contractions alone: as SST-2 has its words."""
+  """The form of SST-2: lower case, no hyphens or HTML, punctuation and the ends of contractions as separate words."""
   text = re.sub(r"<br\s*/?>|[^\w\s'.,!?]", " ", text.lower())
   text = re.sub(r"(n't|'(?:s|re|ve|ll|d|m))\b", r" \1", text)
   return " ".join(re.sub(r"([^\w\s'])", r" \1 ", text).split())

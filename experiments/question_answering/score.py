@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Exact match and F1 of answers, as SQuAD defines them, on a JSONL file of to_jsonl.py.
 
-  python experiments/question_answering/score.py test.jsonl runs/span/answers/test.json
+  python experiments/question_answering/score.py test.jsonl answers.json
 
-It also prints them for no answer at all, and for those questions alone that have an answer.
+It also prints them for never answering, and for only the questions that have an answer.
 """
 
 import argparse

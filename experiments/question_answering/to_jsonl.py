@@ -4,8 +4,8 @@
   python experiments/question_answering/to_jsonl.py DATA/SubjQA/electronics/splits/train.csv train.jsonl
   python experiments/question_answering/to_jsonl.py DATA/xquad.en.json xquad.jsonl
 
-It reads SubjQA's CSV (https://github.com/megagonlabs/SubjQA) and JSON as SQuAD has it (1.1 and 2.0). Rows whose answer
-does not stand where they say are left out and counted. An empty answer means that the text has none.
+It reads SubjQA's CSV (https://github.com/megagonlabs/SubjQA) and SQuAD's JSON (1.1 and 2.0). Rows whose answer isn't
+at the stated position are skipped and counted. An empty answer means that the text has none.
 """
 
 import argparse

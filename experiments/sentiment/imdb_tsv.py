@@ -3,8 +3,8 @@
 
   python experiments/sentiment/imdb_tsv.py DATA/aclImdb OUT --rows 2000
 
-It reads the folder that https://ai.stanford.edu/~amaas/data/sentiment/ gives (`train/pos/0_9.txt`, ...), or
-`train.jsonl.gz` and `test.jsonl.gz` with a `label` and a `text` a line. Line breaks of the HTML and tabs become spaces.
+It reads the folder of https://ai.stanford.edu/~amaas/data/sentiment/ (`train/pos/0_9.txt`, ...), or
+`train.jsonl.gz` and `test.jsonl.gz` with a `label` and a `text` per line. HTML line breaks and tabs become spaces.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("folder", type=Path, help="aclImdb, or the folder of the two .jsonl.gz")
   parser.add_argument("out", type=Path)
-  parser.add_argument("--rows", type=int, help="so many of each split, half of each label, drawn with --seed")
+  parser.add_argument("--rows", type=int, help="number per split, half of each label, sampled with --seed")
   parser.add_argument("--seed", type=int, default=0)
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ def main() -> None:
   parser.add_argument("--beams", type=int, nargs="+", default=[1, 4], help="1 is greedy")
   parser.add_argument("--length-penalty", type=float, default=0.6)
   parser.add_argument("--max-new-tokens", type=int, default=100)
-  parser.add_argument("--rows", type=int, help="only the first so many")
+  parser.add_argument("--rows", type=int, help="only the first N rows")
   parser.add_argument("--out", type=Path, help="write the translations there, one a line; {beams} is replaced")
   args = parser.parse_args()
   pairs = [line.split("\t") for line in args.table.read_text(encoding="utf-8").split("\n")[1:] if line][: args.rows]

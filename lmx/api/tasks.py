@@ -1,7 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a trained model is used for: labels, numbers, tags, answers, chats, translations, vectors.
+"""Predictions of a model from text: labels, numbers, tags, answers, prompts of chats and translations, embeddings.
 
-Each function frames its input exactly as the objective that the model was trained with does.
+Each function frames its input exactly as the objective that the model was trained with does. In their arguments, `rows`
+are dictionaries of columns, and `setting` has the tokenizer, labels and lengths of that objective.
 """
 
 import dataclasses
@@ -34,11 +35,11 @@ Row = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What a text says to a question.
+  """The answer to a question about a text.
 
   Attributes:
-    text: the span of the context; "" where the model finds no answer.
-    score: its logits less those of no answer; over 0: there is an answer.
+    text: a span of the context; "" if the model finds no answer.
+    score: sum of the logits of its ends minus that of "no answer"; positive if there is an answer.
   """
 
   text: str
@@ -46,20 +47,20 @@ class Answer:
 
 
 def framed(rows: Sequence[Row], setting: ObjectiveContext) -> tuple[list[np.ndarray], dict[str, Any]]:
-  """(ids, {"token_types": ...} for models that have them) of rows with `text`, maybe `text_b`; cut to fit."""
+  """Token ids and, for models with token types, {"token_types": ...} of rows with `text` and maybe `text_b`."""
   frame = Frame.of(setting)
   fields = [frame(*setting.tokenizer.encode_batch(texts_of(row))).fields for row in rows]
-  beside = {"token_types": [one["token_types"] for one in fields]} if frame.token_types else {}
-  return [one["tokens"] for one in fields], beside
+  aligned = {"token_types": [one["token_types"] for one in fields]} if frame.token_types else {}
+  return [one["tokens"] for one in fields], aligned
 
 
 def classify(
   model: Any, rows: Sequence[Row], setting: ObjectiveContext, *, multi_label: bool
 ) -> list[dict[str, float]]:
-  """For each row the probability of each label, the likeliest first."""
-  ids, beside = framed(rows, setting)
+  """For each row {label: probability}, the likeliest label first; with `multi_label`, labels are independent."""
+  ids, aligned = framed(rows, setting)
   found = []
-  for probabilities in predict.classify(model, ids, multi_label=multi_label, **beside):
+  for probabilities in predict.classify(model, ids, multi_label=multi_label, **aligned):
     order = np.argsort(-probabilities, kind="stable")
     found.append({setting.labels[i]: float(probabilities[i]) for i in order})
   return found
@@ -67,28 +68,25 @@ def classify(
 
 def regress(model: Any, rows: Sequence[Row], setting: ObjectiveContext) -> list[float]:
   """A number for each row."""
-  ids, beside = framed(rows, setting)
-  return [float(value) for value in predict.regress(model, ids, **beside)]
+  ids, aligned = framed(rows, setting)
+  return [float(value) for value in predict.regress(model, ids, **aligned)]
 
 
 def vectors(
   model: Any, texts: Sequence[str], setting: ObjectiveContext, *, normalize: bool, pooling: str | None = None
 ) -> np.ndarray:
   """(n, D) float32 embeddings; see `lmx.inference.embed.embed`."""
-  ids, beside = framed([{"text": text} for text in texts], setting)
-  return embed(model, ids, normalize=normalize, pooling=pooling, **beside)
+  ids, aligned = framed([{"text": text} for text in texts], setting)
+  return embed(model, ids, normalize=normalize, pooling=pooling, **aligned)
 
 
 def tag(model: Any, rows: Sequence[Row], setting: ObjectiveContext) -> list[list[str]]:
-  """For each row (`tokens`: words, or words with spaces between) a tag for each word.
-
-  A word that the row had no room for gets "".
-  """
+  """For each row (`tokens`: a list of words, or a string with spaces) a tag per word; "" for truncated words."""
   frame, ids, firsts = Frame.of(setting), [], []
   for row in rows:
     words = words_of(row, "tokens")
-    pieces, offsets = setting.tokenizer.encode_with_offsets(" ".join(words))
-    framed_row = frame(pieces)
+    tokens, offsets = setting.tokenizer.encode_with_offsets(" ".join(words))
+    framed_row = frame(tokens)
     ids.append(framed_row.fields["tokens"])
     firsts.append((len(words), framed_row.places[0], *first_tokens(offsets, np.array([len(word) for word in words]))))
   tags = []
@@ -102,7 +100,7 @@ def tag(model: Any, rows: Sequence[Row], setting: ObjectiveContext) -> list[list
 
 
 def answer(model: Any, rows: Sequence[Row], setting: ObjectiveContext) -> list[Answer]:
-  """For each row (`question`, `context`) the best span of the whole context, read in windows where it is long."""
+  """For each row (`question`, `context`) the best span of the context; a long one is read in windows."""
   questions = Questions(setting)
   windows = [(number, one) for number, row in enumerate(rows)
              for one in questions.windows(text_of(row, "question"), text_of(row, "context"))]  # fmt: skip
@@ -118,17 +116,17 @@ def answer(model: Any, rows: Sequence[Row], setting: ObjectiveContext) -> list[A
 
 
 def rows_of(text: str | Sequence[str], text_b: str | Sequence[str] | None) -> list[dict[str, str]]:
-  """Texts, or pairs of them, as rows of columns.
+  """Texts, or pairs of texts, as rows of columns.
 
   Raises:
-    LmxError: not as many second texts as first ones.
+    LmxError: `text` and `text_b` have different lengths.
   """
   first = [text] if isinstance(text, str) else list(text)
   if text_b is None:
     return [{"text": one} for one in first]
   second = [text_b] if isinstance(text_b, str) else list(text_b)
   if len(first) != len(second):
-    raise LmxError(message("text_b", got=f"{len(second)} texts", allowed=f"as many as text: {len(first)}"))
+    raise LmxError(message("text_b", got=f"{len(second)} texts", allowed=f"one per text: {len(first)}"))
   return [{"text": one, "text_b": other} for one, other in zip(first, second, strict=True)]
 
 
@@ -137,13 +135,13 @@ def rows_of(text: str | Sequence[str], text_b: str | Sequence[str] | None) -> li
 
 @dataclasses.dataclass(frozen=True)
 class TextPrompts:
-  """What generation starts from.
+  """Prompts of generation as token ids.
 
   Attributes:
-    ids: of each prompt; an encoder's input for a model that has one.
+    ids: (n,) per prompt; the encoder's input for a model with an encoder.
     stops: ids that end a continuation.
-    start_ids: what a decoder with an encoder begins with; None without one.
-    prefix: the tokens of a prompt see each other both ways.
+    start_ids: first token ids of the decoder of a model with an encoder; None without one.
+    prefix: bidirectional attention within a prompt.
   """
 
   ids: list[np.ndarray]
@@ -152,22 +150,27 @@ class TextPrompts:
   prefix: bool = False
 
   def settings(self) -> dict[str, Any]:
-    """The arguments of `generate` and `beam_search` that follow from it."""
+    """As arguments of `generate` and `beam_search`."""
     return {"eos_id": self.stops, "start_ids": self.start_ids, "prefix": self.prefix}
 
 
 def text_prompts(texts: Sequence[str], setting: ObjectiveContext, objective: str) -> TextPrompts:
-  """Texts to be continued, or sources to be answered, framed as `objective` frames them.
+  """Texts to continue, or sources to answer, framed as `objective` frames them.
 
-  An open text has the special tokens that `setting` says, without the end of a document. One that would be empty is
-  the start of a document.
+  A text to continue gets the special tokens of `setting`, without the end of a document. An empty one becomes the start
+  of a document.
+
+  Args:
+    texts: the texts.
+    setting: how the objective frames texts.
+    objective: its name.
   """
   tokenizer = setting.tokenizer
   ids = tokenizer.encode_batch(list(texts))
   bos, sep, eos = tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id
-  whole = find_framing(tokenizer, setting.architecture, setting.framing).single
+  template = find_framing(tokenizer, setting.architecture, setting.framing).single
   if setting.architecture == "encoder_decoder":
-    return TextPrompts([whole.fill(one)[0] for one in ids], (eos,), (tokenizer.pad_id,))
+    return TextPrompts([template.fill(one)[0] for one in ids], (eos,), (tokenizer.pad_id,))
   if objective == "seq2seq":
     return TextPrompts([np.concatenate([[bos], one, [sep]]).astype(np.int32) for one in ids], (eos,))
   framed_ids = [open_text(one, setting) for one in ids]
@@ -175,7 +178,7 @@ def text_prompts(texts: Sequence[str], setting: ObjectiveContext, objective: str
 
 
 def open_text(ids: np.ndarray, setting: ObjectiveContext) -> np.ndarray:
-  """The ids of a text to be continued, with special tokens; see `text_prompts`."""
+  """The ids of a text to continue, with special tokens; see `text_prompts`."""
   tokenizer = setting.tokenizer
   if setting.framing == "own" and tokenizer.own_framing is not None:
     ids = tokenizer.own_framing.single.fill(ids)[0]
@@ -185,12 +188,12 @@ def open_text(ids: np.ndarray, setting: ObjectiveContext) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class TextLoss:
-  """How likely a model finds a text.
+  """The negative log-likelihood of a text under a model.
 
   Attributes:
-    nats: of all predicted tokens.
-    tokens: how many there are: all but the first, a document's start and end among them.
-    bytes: of the text that they stand for, in UTF-8.
+    nats: total of all predicted tokens.
+    tokens: number of predicted tokens: all but the first, with the end of the document.
+    bytes: UTF-8 bytes of the text that the predicted tokens stand for.
   """
 
   nats: float
@@ -212,37 +215,47 @@ class TextLoss:
 
 
 def text_loss(model: Any, text: str, setting: ObjectiveContext) -> TextLoss:
-  """How likely a model finds a text: a whole document, or what the tokenizer's own framing makes of the text.
+  """The negative log-likelihood of a text as a complete document, or with the tokenizer's own special tokens.
 
   A text longer than the context is read in consecutive windows, each without the ones before it.
 
+  Args:
+    model: a causal model.
+    text: at least one character.
+    setting: how texts are framed.
+
   Raises:
-    LmxError: nothing to predict: the text is empty, or one token with none before it.
+    LmxError: nothing to predict: the text is empty, or a single token with none before it.
   """
   if not text:
     raise LmxError(message("text", got=text, allowed="at least one character"))
   tokenizer = setting.tokenizer
   ids, offsets = tokenizer.encode_with_offsets(text)
   document = np.concatenate([[tokenizer.bos_id], ids, [tokenizer.eos_id]])
-  unread = 0  # Characters of the text that nothing stands before.
+  skipped = 0  # Characters of the first token, if no special token precedes it: it isn't predicted.
   if setting.framing == "own" and tokenizer.own_framing is not None:
     template = tokenizer.own_framing.single
     document = template.fill(ids)[0]
-    unread = 0 if template.before(FIRST) or not len(ids) else int(offsets[0, 1])
+    skipped = 0 if template.before(FIRST) or not len(ids) else int(offsets[0, 1])
   if len(document) < 2:
-    fix = 'framing="document" puts the start of a document before it (lmx: --config.tokenizer.framing=document)'
+    fix = 'framing="document" adds the start of a document (lmx: --config.tokenizer.framing=document)'
     raise LmxError(message("text, tokens", got=len(document), allowed="at least 2: the first isn't predicted", fix=fix))
   length = model.spec.context
   windows = [document[i : i + length + 1] for i in range(0, len(document) - 1, length)]
   nats = -sum(float(np.sum(row, dtype=np.float64)) for row in score(model, windows))
-  return TextLoss(nats, len(document) - 1, len(text[unread:].encode()))
+  return TextLoss(nats, len(document) - 1, len(text[skipped:].encode()))
 
 
 def chat_prompt(chat: Chat, template: ChatTemplate, tokenizer: Tokenizer) -> TextPrompts:
-  """A chat up to where the assistant's next answer begins.
+  """A chat up to the start of the assistant's next message, and the ids that end that message.
+
+  Args:
+    chat: the messages, and tools if any.
+    template: writes them as text.
+    tokenizer: encodes the text.
 
   Raises:
-    LmxError: the template refuses the chat, or leaves a part of it out.
+    LmxError: the template refuses the chat, or omits a part of it.
   """
   messages = fitted(template, chat.messages, chat.tools)
   end = answer_end(template, messages, chat.tools)
@@ -251,7 +264,7 @@ def chat_prompt(chat: Chat, template: ChatTemplate, tokenizer: Tokenizer) -> Tex
 
 
 def unanswered(row: Row) -> Chat:
-  """The chat of a row, without the answer that ends it, if one does.
+  """The chat of a row, without the assistant messages at its end.
 
   Raises:
     LmxError: the row has no chat.
@@ -264,10 +277,10 @@ def unanswered(row: Row) -> Chat:
 
 
 def check_room(prompts: TextPrompts, spec: Any) -> None:
-  """Whether a model can read each prompt, and add to it where it has no encoder.
+  """Checks that a model can read each prompt, and without an encoder has room for at least one new token.
 
   Raises:
-    BadExampleError: one is too long.
+    BadExampleError: a prompt is too long.
   """
   longest = spec.context - (prompts.start_ids is None)
   most = max(map(len, prompts.ids), default=0)
@@ -275,7 +288,7 @@ def check_room(prompts: TextPrompts, spec: Any) -> None:
     raise BadExampleError("too long", f"{most} tokens, the model reads at most {longest}")
 
 
-# ---------------------------------------------------------------- whatever the model was trained for
+# ---------------------------------------------------------------- predictions of rows, by objective
 
 Predict = Callable[[Any, Sequence[Row], ObjectiveContext], list[dict[str, Any]]]
 
@@ -303,9 +316,9 @@ def _answers(model: Any, rows: Sequence[Row], setting: ObjectiveContext) -> list
 
 
 def for_each(predict_all: Callable[[Sequence[Row]], list[dict[str, Any]]], rows: Sequence[Row]) -> list[dict[str, Any]]:
-  """What is predicted of each row, {"error": why} for those that cannot be used.
+  """The prediction of each row, {"error": reason} for rows that can't be used.
 
-  Rows are predicted together; only where that fails are they parted, until the bad ones are alone.
+  Rows are predicted in one batch; if that fails, the batch is halved until the bad rows are separate.
   """
   try:
     return predict_all(rows)
@@ -330,7 +343,7 @@ PREDICTIONS: dict[str, Predict] = {
   "contrastive": _vectors,
 }
 _TEXTS = RequiredColumns(("text",), ("text_b",))
-# What of a row each kind of prediction reads; the last two are written by the model.
+# Objective -> the columns that its predictions read; the last two objectives generate text.
 COLUMNS: dict[str, RequiredColumns] = {
   "classification": _TEXTS,
   "multi_label": _TEXTS,
@@ -347,7 +360,7 @@ def wanted_columns(objective: str) -> RequiredColumns:
   """The columns that predictions of a run with this objective read.
 
   Raises:
-    LmxError: such runs predict nothing of rows.
+    LmxError: runs with this objective can't predict rows.
   """
   if objective not in COLUMNS:
     raise LmxError(message("the run's objective", got=objective, allowed=COLUMNS, fix="lmx generate continues text"))

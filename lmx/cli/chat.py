@@ -1,29 +1,39 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Chat with a fine-tuned run: one line in, one answer out.
-
-lmx chat runs/sft
-echo "Name three colours." | lmx chat runs/sft --temperature 0
-"""
+"""`lmx chat`: chat with a fine-tuned run, one line in, one answer out."""
 
 import argparse
-import importlib
+import sys
 
-from lmx.cli.arguments import add_run
-from lmx.errors import LmxError, message
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  add_run(parser)
-  parser.add_argument("--system", metavar="TEXT", help="what the assistant is told before the chat")
-  parser.add_argument("--max-new-tokens", type=int, help="of an answer, at most (default: the model's, else 200)")
-  parser.add_argument("--temperature", type=float, help="0 takes the likeliest token (default: the model's, else 0.8)")
-  parser.add_argument("--plain", action="store_true", help="without the defaults of the model's generation_config.json")
-  parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answers (default: 0)")
+from lmx.api.loading import load
+from lmx.cli.generate import show_defaults
+from lmx.data.cache.encoding import BadExampleError
 
 
 def run(args: argparse.Namespace) -> int:
-  if args.max_new_tokens is not None and args.max_new_tokens < 1:
-    raise LmxError(message("--max-new-tokens", got=args.max_new_tokens, allowed="at least 1"))
-  if args.temperature is not None and args.temperature < 0:
-    raise LmxError(message("--temperature", got=args.temperature, allowed="0 or more"))
-  return importlib.import_module("lmx.cli.predict_rows").chat(args)
+  """Answers lines of standard input until it ends."""
+  loaded = load(args.run, step=args.step)
+  show_defaults(loaded, plain=args.plain)
+  system = [{"role": "system", "content": args.system}] if args.system else []
+  messages: list[dict[str, str]] = list(system)
+  interactive = sys.stdin.isatty()
+  if interactive:
+    print("An empty line starts a new chat; Ctrl-D ends.")
+  seed = args.seed
+  while True:
+    try:
+      text = input("> " if interactive else "")
+    except EOFError:
+      return 0
+    if not text.strip():
+      messages = list(system)
+      continue
+    asked = [*messages, {"role": "user", "content": text}]
+    try:
+      answer = loaded.chat(asked, max_new_tokens=args.max_new_tokens, temperature=args.temperature, seed=seed,
+                           plain=args.plain)  # fmt: skip
+    except BadExampleError as error:  # The chat is too long, or the template refuses it; the next message may be fine.
+      print(f"error: {error}. An empty line starts a new chat.", file=sys.stderr, flush=True)
+      continue
+    messages = [*asked, {"role": "assistant", "content": answer}]
+    seed += 1
+    print(answer, flush=True)

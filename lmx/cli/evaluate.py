@@ -1,40 +1,27 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Held-out loss and bits per byte of a run: on its own held-out text, or on any other.
-
-lmx evaluate runs/cpu
-lmx evaluate runs/cpu --sources "mytext/*.txt" --json
-"""
+"""`lmx evaluate`: validation loss and bits per byte of a run."""
 
 import argparse
 import dataclasses
-import importlib
 
-from lmx.cli.arguments import add_run
-from lmx.errors import LmxError, message
+from ml_collections.config_dict import ConfigDict
+
+from lmx.api.loading import load
+from lmx.config.run_config import read_run_config
+from lmx.errors import LmxError
+from lmx.evaluation.heldout import HeldOut
+from lmx.parallel.mesh import make_mesh
 from lmx.training.metrics import json_line
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  add_run(parser)
-  parser.add_argument("--sources", nargs="+", metavar="SOURCE", help="evaluate on all of this text instead")
-  parser.add_argument(
-    "--max-rows", type=int, help="rows of text, spread evenly over it (default: all of SOURCE, or as the config says)"
-  )
-  parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
-
-
 def run(args: argparse.Namespace) -> int:
-  if args.max_rows is not None and args.max_rows < 1:
-    raise LmxError(message("--max-rows", got=args.max_rows, allowed="at least 1"))
-  sources = tuple(args.sources or ())
-  step, result = importlib.import_module("lmx.cli.evaluate_run").evaluate_run(
-    args.run, args.step, sources, args.max_rows
-  )
+  """Evaluates the run and prints the result as text or JSON."""
+  step, result = _evaluate(args)
   values = {"run": str(args.run), "step": step, **dataclasses.asdict(result), "perplexity": result.perplexity}
   if args.json:
     print(json_line(values))
     return 0
-  print(f"{args.run}, step {step}, on {', '.join(sources) or 'what it held out'}")
+  print(f"{args.run}, step {step}, on {', '.join(args.sources or ()) or 'its validation split'}")
   if result.bits_per_byte is not None:
     print(f"  bits per byte  {result.bits_per_byte:.4f}")
   perplexity = f" (perplexity {result.perplexity:.2f})" if "nll" in result.metrics else ""
@@ -43,3 +30,24 @@ def run(args: argparse.Namespace) -> int:
   for name, value in result.metrics.items():
     print(f"  {name:14} {value:.4f}")
   return 0
+
+
+def _evaluate(args: argparse.Namespace) -> tuple[int, HeldOut]:
+  """The step of the checkpoint, and its evaluation."""
+  config = read_run_config(args.run)
+  loaded = load(args.run, args.step, mesh=_mesh_sizes(config))
+  result = loaded.evaluate(
+    sources=tuple(args.sources or ()),
+    max_rows=args.max_rows or (None if args.sources else config.evaluation.max_rows),
+    batch_size=config.evaluation.batch_size or config.train.batch_size,
+  )
+  return loaded.step, result
+
+
+def _mesh_sizes(config: ConfigDict) -> dict[str, int]:
+  """The run's mesh if the devices of this machine allow it, else data parallelism over all of them."""
+  try:
+    make_mesh(dict(config.mesh))
+    return dict(config.mesh)
+  except LmxError:
+    return {"data": -1}

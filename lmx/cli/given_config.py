@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From the flags to a checked config, and from a config to its run directory."""
+"""The config of a command line, and the run directory of a config. Imports no jax."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from lmx.errors import ConfigError, LmxError, message
 from lmx.training.run_lock import LOCK_FILE
 
 PARTIAL = ".partial"  # Left by a process that was killed while it wrote the first file of a run.
-# Keys, or sections with a dot at the end, that a resumed run may change freely: they don't change what is learnt.
+# Keys, or sections (with a dot at the end), that a resumed run may change freely: they don't change what is learned.
 FREE = (
   "name",
   "mesh.",
@@ -34,32 +34,34 @@ FREE = (
 )
 
 
-def config_and_problems(args: argparse.Namespace) -> tuple[ConfigDict, list[str]]:
-  """The config of --config with its overrides, and everything that is wrong with it short of needing jax."""
-  config, problems = try_load(args.config, args.overrides)
-  return config, list(dict.fromkeys([*problems, *check(config), *check_files(config)]))
+def read_config(args: argparse.Namespace) -> None:
+  """Sets `args.config_values` to the config of --config with its overrides, and `args.config_problems` to its problems.
 
-
-def checked_config(args: argparse.Namespace) -> ConfigDict:
-  """The config of --config with its overrides.
+  Args:
+    args: the flags of a command with `add_config`.
 
   Raises:
-    ConfigError: with everything that is wrong with it.
+    ConfigError: everything that is wrong with the config and can be found without jax, unless the command reports it.
   """
-  config, problems = config_and_problems(args)
-  if problems:
-    raise ConfigError(problems)
-  return config
+  args.config_values, problems = try_load(args.config, args.overrides)
+  args.config_problems = list(dict.fromkeys([*problems, *check(args.config_values), *check_files(args.config_values)]))
+  if args.config_problems and not args.reports_problems:
+    raise ConfigError(args.config_problems)
 
 
 def working_directory(config: ConfigDict, workdir: str | None, *, accept_changes: bool) -> tuple[Path, str]:
-  """Where the run lives, and a sentence saying whether it is new, continued, or continued with changes.
+  """The folder of the run, and a sentence that says whether it is new, resumed, or resumed with changes.
 
-  A folder is never emptied. An existing run goes on when its config is the same, but for keys that don't change what
-  is learnt; any other difference needs a decision.
+  A folder is never emptied. An existing run resumes when its config is the same, except for keys that don't change what
+  is learned; any other difference needs `accept_changes`.
+
+  Args:
+    config: of the run.
+    workdir: --workdir; None: runs/<config.name>.
+    accept_changes: resume although the config differs.
 
   Raises:
-    LmxError: the folder holds another run or something that is no run.
+    LmxError: the folder contains another run, or files that are not a run.
   """
   path = Path(workdir).expanduser() if workdir else Path("runs") / config.name
   if path.exists() and not path.is_dir():
@@ -72,10 +74,10 @@ def working_directory(config: ConfigDict, workdir: str | None, *, accept_changes
   changes = diff(read_run_config(path), config)
   kept = [change for change in changes if not any(f"{change[0]}." == k or change[0].startswith(k) for k in FREE)]
   if kept and not accept_changes:
-    lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, old, new in kept)
+    lines = "\n".join(f"  {key}: {old!r} in the run, {new!r} now" for key, old, new in kept)
     raise LmxError(
-      f"--workdir: {path} holds a run with another config:\n{lines}\nFix: --workdir=runs/<new name> for a new run, or "
-      f"--accept-changes to go on with that run under the config of now."
+      f"--workdir: {path} contains a run with another config:\n{lines}\nFix: --workdir=runs/<new name> for a new run, "
+      f"or --accept-changes to resume that run with this config."
     )
   note = ", ".join(f"{key} {old!r} -> {new!r}" for key, old, new in changes)
-  return path, f"going on in {path}" + (f" with changes: {note}" if note else "")
+  return path, f"resuming in {path}" + (f" with changes: {note}" if note else "")

@@ -1,63 +1,53 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The command `lmx`: picks a command's module from a table, reads its flags, and turns mistakes into short messages.
+"""The command `lmx`: parses the flags with argparse, then imports the module of one command and runs it.
 
-Only the chosen command's module is imported, and a command's module imports what is heavy when it runs, so that help
-and mistyped flags answer at once.
+Help, mistyped flags and mistyped config keys are answered before jax is imported.
 """
 
 import argparse
+import contextlib
 import importlib
+import inspect
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
-from types import ModuleType
 
 import lmx
 from lmx.cli.allocator import keep_freed_memory
 from lmx.cli.arguments import Parser, split_overrides
-from lmx.errors import LmxError, LostProcessError, StorageError, message
-from lmx.exits import DONE, INTERRUPTED, MISTAKE, code_of, leave
+from lmx.cli.flags import COMMANDS, Command
+from lmx.errors import LmxError, LostProcessError, StorageError, message, show_warnings_in_one_line
+from lmx.exits import DONE, INTERRUPTED, MISTAKE, SIGNALLED, code_of, leave, safe
+from lmx.parallel.signals import StopSignals, say_stopping
 from lmx.versions import FIX, version_problems
 
-# Command -> (module with add_arguments(parser) and run(args) -> exit code, one line of help).
-COMMANDS = {
-  "train": ("lmx.cli.train", "train a model, or resume a run"),
-  "evaluate": ("lmx.cli.evaluate", "validation loss and bits per byte of a run"),
-  "generate": ("lmx.cli.generate", "generate text with a run"),
-  "predict": ("lmx.cli.predict", "run a fine-tuned model over a file"),
-  "chat": ("lmx.cli.chat", "chat with a fine-tuned run"),
-  "import": ("lmx.cli.import_hf", "import a Hugging Face model as a run"),
-  "export": ("lmx.cli.export_hf", "export a run as a Hugging Face model"),
-  "tokenizer": ("lmx.cli.tokenizer", "train a tokenizer; show how it tokenizes a text"),
-  "data": ("lmx.cli.data", "show batches as the model sees them; count tokens"),
-  "config": ("lmx.cli.config", "show, compare and check configs"),
-  "plan": ("lmx.cli.plan", "estimate memory, step time and cost on hardware you don't have"),
-  "plot": ("lmx.cli.plot", "plot the loss curves of one or several runs"),
-  "doctor": ("lmx.cli.doctor", "diagnose the installation"),
-}
-# Commands that work when the installed packages don't fit each other.
-_WITHOUT_JAX = ("config", "plot", "doctor")
+NOTHING_SAVED = "Nothing had started."
 
 
 def usage() -> str:
-  lines = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+  """What `lmx --help` prints."""
+  lines = [f"  {name:10} {command.help}" for name, command in COMMANDS.items()]
   return "\n".join(
     [
       "usage: lmx <command> [flags]",
       "",
       *lines,
       "",
-      "lmx train                                                  the default model, on this machine",
-      "lmx train --config=configs/gpt2.py:small --workdir=runs/a  a config file, with an argument after the colon",
-      "lmx train --config.optimizer.peak_lr=3e-4                  any key of the config, changed",
-      "lmx <command> --help                                       the flags of a command",
+      "lmx train                                                  train the default model, on this machine",
+      "lmx train --config=configs/gpt2.py:small --workdir=runs/a  use a config file, with an argument after the colon",
+      "lmx train --config.optimizer.peak_lr=3e-4                  override any key of the config",
+      "lmx <command> --help                                       list the flags of a command",
+      "",
+      "exit codes: 0 success, 2 a mistake in the input; `lmx train --help` and docs/api.md list the others",
     ]
   )
 
 
-def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
-  """The module of a command line's command, and its flags.
+def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
+  """The command of a command line, and its flags.
+
+  Args:
+    argv: the words after `lmx`, of which there is at least one.
 
   Raises:
     LmxError: an unknown command or flag, or installed packages that don't fit.
@@ -65,14 +55,15 @@ def parse(argv: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
   name = argv[0]
   if name not in COMMANDS:
     raise LmxError(message("command", got=name, allowed=COMMANDS, fix="lmx --help"))
-  problems = [] if name in _WITHOUT_JAX else version_problems()
+  command = COMMANDS[name]
+  problems = version_problems() if command.needs_jax else []
   if problems:
     raise LmxError(f"{'; '.join(problems)}. Fix: {FIX}")
-  module = importlib.import_module(COMMANDS[name][0])
-  parser = Parser(prog=f"lmx {name}", description=textwrap.dedent(module.__doc__ or ""))
-  module.add_arguments(parser)
+  parser = Parser(prog=f"lmx {name}", description=inspect.getdoc(command.flags))
+  parser.set_defaults(module=command.module)
+  command.flags(parser)
   rest, overrides = split_overrides(argv[1:])
-  return module, parser.parse(rest, overrides)
+  return command, parser.parse(rest, overrides)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -83,14 +74,33 @@ def run(argv: Sequence[str]) -> int:
   if argv[0] in ("--version", "-V"):
     print(f"lmx {lmx.__version__}")
     return DONE
-  module, args = parse(argv)
-  if argv[0] not in _WITHOUT_JAX:
-    keep_freed_memory()  # Before anything starts threads.
-  return module.run(args)
+  command, args = parse(argv)
+  with contextlib.ExitStack() as stack:
+    if command.needs_jax:
+      keep_freed_memory()  # Before anything starts threads.
+    if getattr(args, "coordinator", None) is not None:
+      # C++ would log that a process is lost before lmx reports it. jax reads the variable when it is imported.
+      os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if command.saves_on_signals:
+      args.stop = stack.enter_context(StopSignals(say_stopping, stop_at_once))
+    if "config" in args:
+      importlib.import_module("lmx.cli.given_config").read_config(args)
+    return importlib.import_module(f"lmx.cli.{args.module}").run(args)
+
+
+def stop_at_once(number: int, name: str) -> None:
+  """Ends the process after a signal when there is nothing to save, or after a second signal.
+
+  Args:
+    number: of the signal.
+    name: of the signal, such as "SIGTERM".
+  """
+  leave(SIGNALLED + number, f"{name}: stopped at once. {safe() or NOTHING_SAVED}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """The console script; its exit codes are those of `lmx.exits`."""
+  show_warnings_in_one_line()
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):  # A terminal that can't show a character gets a "?", not a crash.
       stream.reconfigure(errors="replace")
@@ -99,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
     return code
   except (LostProcessError, StorageError) as error:
-    leave(code_of(error), f"error: {error}")  # What runs at exit would wait for a process or a disk that is gone.
+    leave(code_of(error), f"error: {error}")  # Exit handlers would wait for a process or a disk that is gone.
   except LmxError as error:
     print(f"error: {error}", file=sys.stderr)
     return code_of(error)

@@ -1,33 +1,76 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Run a fine-tuned model over a file: labels, numbers, tags, answers, translations, chat turns, vectors.
-
-One JSON object a row, in the file's order, to standard output or --output; {"error": why} for a row that can't be used.
-The file has the columns that the run was trained on, under the same names, without what is to be predicted.
-
-lmx predict runs/classify reviews.tsv --output=labels.jsonl
-lmx predict runs/translation test.tsv --beams=4
-echo '{"text": "a moving film"}' > one.jsonl && lmx predict runs/classify one.jsonl
-"""
+"""`lmx predict`: run a fine-tuned model over a file."""
 
 import argparse
-import importlib
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
 
-from lmx.cli.arguments import add_run
+from lmx.api.loaded_run import LoadedRun
+from lmx.api.loading import load
+from lmx.api.tasks import wanted_columns
+from lmx.data.document import BadDocuments
+from lmx.data.sources.sources import open_source
 from lmx.errors import LmxError, message
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  add_run(parser)
-  parser.add_argument("source", metavar="SOURCE", help="a file, folder or glob, as in config.data.sources")
-  parser.add_argument("--output", metavar="FILE", help="write there instead of to standard output; must be new")
-  parser.add_argument(
-    "--beams", type=int, default=1, help="hypotheses of beam search, for runs that write (default: 1)"
-  )
-  parser.add_argument("--batch-rows", type=int, default=256, help="rows taken in at once (default: 256)")
+from lmx.experiment.build import data_spec
+from lmx.training.metrics import json_line
 
 
 def run(args: argparse.Namespace) -> int:
-  for flag, value in (("--beams", args.beams), ("--batch-rows", args.batch_rows)):
-    if value < 1:
-      raise LmxError(message(flag, got=value, allowed="at least 1"))
-  return importlib.import_module("lmx.cli.predict_rows").predict_rows(args)
+  """Predicts the rows in batches and writes one JSON object for each, {"error": reason} for an unusable one."""
+  if args.output and Path(args.output).exists():
+    raise LmxError(message("--output", got=args.output, allowed="a file that does not exist yet"))
+  loaded = load(args.run, step=args.step)
+  rows = _rows(loaded, args.source)
+  if not args.output:
+    bad = _write(loaded, rows, args, sys.stdout)
+  else:
+    partial = Path(f"{args.output}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+      bad = _write(loaded, rows, args, file)
+    partial.replace(args.output)
+  if bad:
+    print(f'{bad:,} row{"s" * (bad != 1)} could not be used; their lines say why: {{"error": ...}}', file=sys.stderr)
+  return 0
+
+
+class _Problems(BadDocuments):
+  """Collects what is wrong with rows, in order."""
+
+  def __init__(self) -> None:
+    super().__init__("skip")
+    self.problems: list[str] = []
+
+  def add(self, where: str, reason: str, detail: str = "") -> None:
+    self.problems.append(f"{where}: {reason}" + (f" ({detail})" if detail else ""))
+
+  def taken(self) -> list[str]:
+    """The problems since the last call."""
+    problems, self.problems = self.problems, []
+    return problems
+
+
+def _rows(loaded: LoadedRun, source: str) -> Iterator[dict[str, Any] | str]:
+  """The rows of a source; for a row that can't be read, a string that says why."""
+  objective = loaded.config.objective
+  columns = wanted_columns("multi_label" if objective.multi_label else objective.name)
+  spec, bad = data_spec(loaded.config), _Problems()
+  for record in open_source(source, spec.read_options).records(columns, bad):
+    yield from bad.taken()
+    yield dict(record.values)
+  yield from bad.taken()
+
+
+def _write(loaded: LoadedRun, rows: Iterator[dict[str, Any] | str], args: argparse.Namespace, file: TextIO) -> int:
+  """Writes the predictions; returns how many rows could not be used."""
+  bad = 0
+  while batch := list(itertools.islice(rows, args.batch_rows)):
+    predictions = iter(loaded.predict([row for row in batch if not isinstance(row, str)], beams=args.beams))
+    for row in batch:
+      prediction = {"error": row} if isinstance(row, str) else next(predictions)
+      bad += "error" in prediction
+      print(json_line(prediction), file=file)
+    file.flush()
+  return bad

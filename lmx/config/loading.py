@@ -14,21 +14,22 @@ a short difference from it:
 """
 
 import ast
-import importlib.util
 import inspect
 import json
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from ml_collections.config_dict import ConfigDict, FieldReference
+from ml_collections.config_dict import ConfigDict
 
 from lmx.config import checks as config_check
-from lmx.config.checks import CHARACTERS, TUPLE_ITEMS, check_files
-from lmx.config.keys import other_name, unread
+from lmx.config.checks import check_files
+from lmx.config.key import Key
+from lmx.config.other_names import other_name
+from lmx.config.table import config_dir, import_file, keys
+from lmx.config.unread import unread
 from lmx.errors import ConfigError, LmxError, Problems, message, nearest
 from lmx.limits import raise_over
 
@@ -47,14 +48,8 @@ __all__ = [
 ]
 
 
-def config_dir() -> Path:
-  """The folder of lmx's own configs: inside an installed package, or at the root of a clone."""
-  package = Path(__file__).resolve().parents[1]
-  return next((d for d in (package / "configs", package.parent / "configs") if (d / "base.py").exists()), package)
-
-
 def _fresh_base() -> ConfigDict:
-  return _import_file(config_dir() / "base.py").get_config().lock()
+  return import_file(config_dir() / "base.py").get_config().lock()
 
 
 def base_config() -> ConfigDict:
@@ -73,7 +68,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     overrides: "optimizer.peak_lr=3e-4", in order.
 
   Raises:
-    ConfigError: with every unknown key, wrong type and bad file found. Values are judged by `check`, not here.
+    ConfigError: with every unknown key, wrong type and bad file found. `check` checks values, not this.
   """
   config, problems = try_load(path, overrides)
   if problems:
@@ -96,21 +91,11 @@ def try_load(path: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, list
 
 
 def check(config: ConfigDict) -> list[str]:
-  """Everything that is wrong with the values of a well-typed config, by themselves; an empty list when nothing is."""
+  """Everything that is wrong with the values of a well-typed config, without jax; [] when nothing is."""
   return [*config_check.check(config), *unread(flatten(config), flatten(_fresh_base()))]
 
 
 # ---------------------------------------------------------------- config files
-
-
-def _import_file(path: Path) -> ModuleType:
-  """Imports a config file under a name of its own."""
-  spec = importlib.util.spec_from_file_location(f"lmx_config_{path.stem}", path)
-  if spec is None or spec.loader is None:
-    raise LmxError(message("--config", got=str(path), allowed="a Python file that defines get_config()"))
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 def _find(name: str) -> Path:
@@ -129,7 +114,7 @@ def _config_of_file(path: str) -> ConfigDict:
   if file.suffix != ".py":
     raise LmxError(message("--config", got=path, allowed="a Python file that defines get_config()"))
   try:
-    module = _import_file(file)
+    module = import_file(file)
     if not inspect.isfunction(vars(module).get("get_config")):
       raise LmxError(message("--config", got=path, allowed="a file that defines get_config()"))
     parameters = inspect.signature(module.get_config).parameters
@@ -157,7 +142,7 @@ def _is_section(value: Any) -> bool:
 
 
 def _leaves(config: Any, base: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-  """(dotted key, value) of everything in `config`; goes into what is a section here or in the base."""
+  """(dotted key, value) of everything in `config`; descends into sections of it or of the base."""
   for name, value in config.items():
     known = base[name] if _is_section(base) and name in base else None
     if _is_section(value) and (known is None or _is_section(known)):
@@ -173,11 +158,11 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 def _nearest_key(config: ConfigDict, key: str) -> str:
   """ " Did you mean ...?": another program's name for a key, else the nearest key, section or last part; or ""."""
-  keys = list(flatten(config))
-  close = other_name(key, flatten(config)) or nearest(key, [*keys, *{k.partition(".")[0] for k in keys}])
+  known = list(flatten(config))
+  close = other_name(key, flatten(config)) or nearest(key, [*known, *{k.partition(".")[0] for k in known}])
   if close is None:
-    last = nearest(key.rpartition(".")[2], {k.rpartition(".")[2] for k in keys})
-    close = next((k for k in keys if last and k.endswith(f".{last}")), None)
+    last = nearest(key.rpartition(".")[2], {k.rpartition(".")[2] for k in known})
+    close = next((k for k in known if last and k.endswith(f".{last}")), None)
   return f" Did you mean config.{close}?" if close else ""
 
 
@@ -199,26 +184,20 @@ def _section_of(config: ConfigDict, key: str, subject: str) -> tuple[ConfigDict,
 def _assign(config: ConfigDict, key: str, value: Any, subject: str) -> None:
   """Sets a Python value after checking it against the type that base.py gives the key."""
   section, name = _section_of(config, key, subject)
-  section[name] = _typed(value, section, name, key, subject)
+  section[name] = _typed(value, keys()[key], subject)
 
 
-def _typed(value: Any, section: ConfigDict, name: str, key: str, subject: str) -> Any:
-  kind = section.get_type(name)
-  if value is None and _optional(section, name):
+def _typed(value: Any, key: Key, subject: str) -> Any:
+  kind = key.kind
+  if value is None and key.optional:
     return None
   if kind is tuple and isinstance(value, list | tuple):
-    return tuple(_typed_item(item, TUPLE_ITEMS[key], subject) for item in value)
+    return tuple(_typed_item(item, key.items, subject) for item in value)
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
   if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
     return value
-  raise LmxError(message(subject, got=value, allowed=_describe(key, kind, _optional(section, name))))
-
-
-def _optional(section: ConfigDict, name: str) -> bool:
-  """Whether base.py made the key a placeholder, which may be None."""
-  fields = dict(section.items(preserve_field_references=True))
-  return isinstance(fields[name], FieldReference)
+  raise LmxError(message(subject, got=value, allowed=_describe(key)))
 
 
 def _typed_item(item: Any, kind: str, subject: str) -> Any:
@@ -244,9 +223,9 @@ _ITEMS = {
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def _describe(key: str, kind: type, optional: bool) -> str:
-  text = f"a list whose items are {_ITEMS[TUPLE_ITEMS[key]]}" if kind is tuple else _KINDS[kind]
-  return f"{text}, or none" if optional else text
+def _describe(key: Key) -> str:
+  text = f"a list whose items are {_ITEMS[key.items]}" if key.kind is tuple else _KINDS[key.kind]
+  return f"{text}, or none" if key.optional else text
 
 
 # ---------------------------------------------------------------- overrides, as typed in a shell
@@ -256,18 +235,16 @@ def _override(config: ConfigDict, override: str) -> None:
   key, equals, text = override.partition("=")
   subject = f"config.{key}"
   section, name = _section_of(config, key, subject)
-  kind = section.get_type(name)
+  known = keys()[key]
   if not equals:
-    raise LmxError(
-      f"{subject}: no value. Allowed: {_describe(key, kind, _optional(section, name))}. Fix: --{subject}=..."
-    )
-  if _optional(section, name) and text in ("none", "None"):
+    raise LmxError(f"{subject}: no value. Allowed: {_describe(known)}. Fix: --{subject}=...")
+  if known.optional and text in ("none", "None"):
     section[name] = None
     return
-  if key in CHARACTERS and not _is_literal(text, kind):
+  if known.escapes and not _is_literal(text, known.kind):
     text = unescaped(text, subject)
-  value = _parse_tuple(text, TUPLE_ITEMS[key]) if kind is tuple else _parse(text, kind)
-  section[name] = _typed(value, section, name, key, subject)
+  value = _parse_tuple(text, known.items) if known.kind is tuple else _parse(text, known.kind)
+  section[name] = _typed(value, known, subject)
 
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
@@ -299,7 +276,7 @@ def _is_literal(text: str, kind: type) -> bool:
 
 
 def _parse(text: str, kind: type) -> Any:
-  """The value a piece of text stands for, or the text itself when it is not of that kind (then `_typed` complains)."""
+  """The value that a text stands for, or the text itself when it is not of that kind (then `_typed` raises)."""
   if kind is str:
     return text
   if kind is bool:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The config of a run directory: read back, or taken over by a config that starts from that run. Imports no jax."""
+"""The config of a run directory, read back or copied into a config that starts from that run. Imports no jax."""
 
 import json
 import os
@@ -17,7 +17,7 @@ IMPORTED_DIR = "huggingface"  # The small files of the model that a run was impo
 
 
 def read_written(file: Path, *keys: str) -> Any:
-  """What lmx wrote into a small JSON file.
+  """The contents of a small JSON file that lmx wrote.
 
   Args:
     file: where.
@@ -107,7 +107,7 @@ def fine_tuning(run: str, family: str) -> ConfigDict:
 def modern_encoder(config: ConfigDict) -> ConfigDict:
   """Gives a config the parts of ModernBERT (https://arxiv.org/abs/2412.13663), whose format its exports have.
 
-  Sizes stay as they are, and every layer sees the whole row. Returns the config.
+  Sizes stay as they are, and every layer attends to the full row. Returns the config.
   """
   model = config.model
   model.family, model.position, model.activation = "encoder", "rotary", "geglu_exact"
@@ -122,7 +122,7 @@ def labels_of(run: str, objective: str) -> tuple[str, ...]:
 
   Args:
     run: the run's folder; "": none.
-    objective: classification | tagging; the labels of a run with another stand for something else.
+    objective: classification | tagging; the labels of a run with another mean something else.
   """
   if not run:
     return ()

@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The data room's front door: from `config.data` and `config.tokenizer` to a tokenizer, a corpus and batches.
+"""Entry point of the data room: from `config.data` and `config.tokenizer` to a tokenizer, a corpus and batches.
 
 tokenizer = make_tokenizer(tokenizer_spec, data_spec)
-needs = Needs(prepare, lookahead=1)
-corpus = prepare_corpus(data_spec, tokenizer, encoder=needs.encoder)
-loader = make_loader(corpus, needs, batch_size=32, seed=0)
+requirements = DataRequirements(prepare, lookahead=1)
+corpus = prepare_corpus(data_spec, tokenizer, encoder=requirements.encoder)
+loader = make_loader(corpus, requirements, batch_size=32, seed=0)
 batch = next(loader)
 """
 
@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from lmx.data.batches.example_rows import make_example_rows
 from lmx.data.batches.pipeline import BatchShape, EvalBatches, Loader
 from lmx.data.batches.rows import Rows, make_rows
-from lmx.data.batches.streams import StreamRows
+from lmx.data.batches.stateful import StatefulRows
 from lmx.data.cache.content import CUT, CUT_TOKENS, UNKNOWN
 from lmx.data.cache.encoding import DataRequirements, ExampleEncoder
-from lmx.data.cache.prepare import HELDOUT, TRAIN, PreparedSource, Progress, Split, prepare_source
+from lmx.data.cache.prepare import TRAIN, VALIDATION, PreparedSource, Progress, Split, prepare_source
 from lmx.data.cache.stats import EpochStats, Origin, SourceNotes, SourceStats, describe
 from lmx.data.cache.store import ExampleStore, Store, TokenStore
 from lmx.data.columns import column_values
@@ -37,61 +37,59 @@ __all__ = [
   "TokenizerSpec",
   "check_same_tokenizer",
   "column_values",
-  "epoch_facts",
-  "heldout_text",
+  "epoch_stats",
   "make_eval_batches",
   "make_loader",
   "make_tokenizer",
   "prepare_corpus",
+  "validation_text",
 ]
-
-STREAMS = "streams"
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """Tokenized text or encoded examples: one store per source for training, and what is held out.
+  """Tokenized text or encoded examples: the stores of the training and the validation set.
 
   Attributes:
-    spec: what it was made by.
-    tokenizer: its ids are those of the stores.
-    train, heldout: stores, in the order of the sources; heldout may be ().
-    train_facts, heldout_facts: one for each of them.
-    train_origins, heldout_origins: one for each of them, too.
-    notes: one for each source, held-out ones last.
+    spec: the `config.data` that it was prepared from.
+    tokenizer: of the stores' ids.
+    train, validation: one store per source, in the order of the sources; validation may be ().
+    train_stats, validation_stats: one per store.
+    train_origins, validation_origins: one per store.
+    notes: one per source, those of config.data.heldout_sources last.
   """
 
   spec: DataSpec
   tokenizer: Tokenizer
   train: tuple[Store, ...]
-  heldout: tuple[Store, ...]
-  train_facts: tuple[SourceStats, ...]
-  heldout_facts: tuple[SourceStats, ...]
+  validation: tuple[Store, ...]
+  train_stats: tuple[SourceStats, ...]
+  validation_stats: tuple[SourceStats, ...]
   train_origins: tuple[Origin, ...]
-  heldout_origins: tuple[Origin, ...]
+  validation_origins: tuple[Origin, ...]
   notes: tuple[SourceNotes, ...]
 
   def describe(self) -> str:
-    """One line for the start of a run: the sources, their sizes, what is held out, and what was left out or cut."""
-    return describe(self.train_facts, self.heldout_facts, self.notes)
+    """One line for the start of a run: the sources, their sizes, and what was skipped or truncated."""
+    return describe(self.train_stats, self.validation_stats, self.notes)
 
 
 def prepare_corpus(
   spec: DataSpec, tokenizer: Tokenizer, progress: Progress | None = None, encoder: ExampleEncoder | None = None
 ) -> Corpus:
-  """Tokenizes or encodes every source that is not in the cache yet, and opens all of them.
+  """Tokenizes or encodes every source that isn't cached yet, and opens all of them.
 
-  Safe to call from several processes at once; on a shared disk, calling it in one of them first saves the others'
+  Safe to call from several processes at once. On a shared disk, call it in one process first to save the others the
   work.
 
   Args:
-    spec: the sources.
-    tokenizer: of the text.
-    progress: called after each few megabytes.
-    encoder: makes examples of rows of columns; None: documents.
+    spec: the sources and options.
+    tokenizer: for the text.
+    progress: called every few megabytes.
+    encoder: turns rows of columns into examples; None: documents.
 
   Raises:
-    LmxError: a source that is not there or yields nothing, a bad document, a damaged cache.
+    LmxError: a source that doesn't exist or is empty, a bad document, a damaged cache.
   """
   names = [*spec.sources, *spec.heldout_sources]
   splits = [spec.split] * len(spec.sources) + [Split()] * len(spec.heldout_sources)
@@ -113,31 +111,31 @@ def prepare_corpus(
     prepared.append(one)
   train = prepared[: len(spec.sources)]
   if spec.heldout_sources:
-    heldout = [(one, one.train, TRAIN) for one in prepared[len(spec.sources) :]]
+    validation = [(one, one.train, TRAIN) for one in prepared[len(spec.sources) :]]
   else:
-    heldout = [(one, one.heldout, HELDOUT) for one in train if one.heldout is not None]
+    validation = [(one, one.validation, VALIDATION) for one in train if one.validation is not None]
   return Corpus(
     spec=spec,
     tokenizer=tokenizer,
     train=tuple(one.train for one in train),
-    heldout=tuple(store for _, store, _ in heldout),
-    train_facts=tuple(_facts(one.name, one.train) for one in train),
-    heldout_facts=tuple(_facts(one.name, store) for one, store, _ in heldout),
+    validation=tuple(store for _, store, _ in validation),
+    train_stats=tuple(_stats(one.name, one.train) for one in train),
+    validation_stats=tuple(_stats(one.name, store) for one, store, _ in validation),
     train_origins=tuple(Origin(one.files, one.digests[TRAIN]) for one in train),
-    heldout_origins=tuple(Origin(one.files, one.digests[part]) for one, _, part in heldout),
+    validation_origins=tuple(Origin(one.files, one.digests[part]) for one, _, part in validation),
     notes=tuple(_notes(one) for one in prepared),
   )
 
 
 def _check_parts(one: PreparedSource, split: Split) -> None:
-  """A source that yields nothing is an error, never a silently lighter mixture."""
-  documents = one.train.documents + (one.heldout.documents if one.heldout else 0)
+  """Refuses an empty source, which would silently change the mixture, and an empty training or validation set."""
+  documents = one.train.documents + (one.validation.documents if one.validation else 0)
   if not documents:
-    why = "; ".join(one.examples.values()) or "there is no text in it"
+    why = "; ".join(one.examples.values()) or "it contains no text"
     unit = "examples" if isinstance(one.train, ExampleStore) else "documents"
     raise LmxError(f"config.data.sources: {one.name!r} has no {unit}: {why}.")
-  if one.heldout is not None and not (one.train.documents and one.heldout.documents):
-    side = "training" if not one.train.documents else "held-out"
+  if one.validation is not None and not (one.train.documents and one.validation.documents):
+    side = "training" if not one.train.documents else "validation"
     other = "tail" if split.kind == "document" else "document"
     raise LmxError(
       f"config.data.heldout_fraction={split.fraction} leaves no {side} text of {one.name!r}, which has {documents} "
@@ -146,7 +144,11 @@ def _check_parts(one: PreparedSource, split: Split) -> None:
     )
 
 
-def _facts(name: str, store: Store) -> SourceStats:
+def _is_stateful(spec: DataSpec) -> bool:
+  return spec.packing == "streams"
+
+
+def _stats(name: str, store: Store) -> SourceStats:
   unit = "example" if isinstance(store, ExampleStore) else "document"
   return SourceStats(name, store.documents, store.tokens, store.text_bytes, unit)
 
@@ -168,55 +170,55 @@ def _notes(one: PreparedSource) -> SourceNotes:
 def _rows(
   stores: Sequence[Store],
   spec: DataSpec,
-  needs: DataRequirements,
+  requirements: DataRequirements,
   shape: BatchShape,
-  packing: str,
   *,
-  whole: bool = False,
+  drop_remainder: bool = True,
 ) -> list[Rows]:
-  """The rows of each store, or of all of them together where they are streams.
+  """The rows of each store; with stateful batching, one sequence of rows over all stores.
 
   Args:
     stores: tokenized documents or examples.
     spec: of the data.
-    needs: what the objective asks for.
+    requirements: of the objective.
     shape: of the batches.
-    packing: how rows are filled.
-    whole: streams drop nothing.
+    drop_remainder: whether stateful rows drop the end of the text that doesn't fill a batch.
 
   Raises:
-    LmxError: a packing that does not go with the objective, or a row that cannot be made.
+    LmxError: a packing that doesn't fit the objective, or a row that can't be made.
   """
-  if needs.per_row and packing != "padded":
-    allowed = f"padded: the objective has values for a whole row ({', '.join(needs.per_row)})"
+  packing = spec.packing
+  if requirements.per_row and packing != "padded":
+    allowed = f"padded: the objective has one value per row ({', '.join(requirements.per_row)})"
     raise LmxError(message("config.data.packing", got=packing, allowed=allowed, fix="--config.data.packing=padded"))
   examples = [store for store in stores if isinstance(store, ExampleStore)]
   texts = [store for store in stores if isinstance(store, TokenStore)]
-  length = needs.window_length or shape.length
-  if packing != STREAMS or examples:
+  length = requirements.window_length or shape.length
+  if not _is_stateful(spec) or examples:
     return [
       *(make_example_rows(store, packing=packing, lengths=shape.lengths) for store in examples),
-      *(make_rows(store, packing=packing, length=length, lookahead=needs.lookahead) for store in texts),
+      *(make_rows(store, packing=packing, length=length, lookahead=requirements.lookahead) for store in texts),
     ]
   if spec.weights:
     allowed = "() with config.data.packing='streams', which reads the sources one after another"
     raise LmxError(message("config.data.weights", got=spec.weights, allowed=allowed))
-  return [StreamRows(texts, batch_size=shape.batch_size, length=length, lookahead=needs.lookahead, whole=whole)]
+  options = {"batch_size": shape.batch_size, "length": length, "lookahead": requirements.lookahead}
+  return [StatefulRows(texts, **options, drop_remainder=drop_remainder)]
 
 
-def epoch_facts(
-  corpus: Corpus, needs: DataRequirements, *, batch_size: int = 1, length: int | None = None, packing: str | None = None
-) -> EpochStats:
-  """Rows and targets of one pass, and bytes per target as the mixture draws.
+def epoch_stats(corpus: Corpus, requirements: DataRequirements, *, batch_size: int) -> EpochStats:
+  """Rows and targets of one epoch, and bytes per target with the mixture's weights.
 
   Args:
-    corpus: see `prepare_corpus`.
-    needs: what the objective asks for.
-    batch_size: rows over all processes; it matters for streams only, which drop what does not fill a batch.
-    length, packing: those of the corpus's spec unless given.
+    corpus: of `prepare_corpus`.
+    requirements: of the objective.
+    batch_size: rows over all processes; matters only for stateful batching, which drops what doesn't fill a batch.
+
+  Raises:
+    LmxError: as `make_loader`.
   """
-  shape = _shape(corpus, batch_size, ALL_ROWS, length)
-  sources = _rows(corpus.train, corpus.spec, needs, shape, packing or corpus.spec.packing)
+  shape = _shape(corpus, batch_size, ALL_ROWS)
+  sources = _rows(corpus.train, corpus.spec, requirements, shape)
   rows, targets = sum(map(len, sources)), sum(source.targets for source in sources)
   weights = corpus.spec.weights or [len(source) for source in sources]
   drawn_bytes = sum(w * source.bytes / len(source) for w, source in zip(weights, sources, strict=True))
@@ -224,76 +226,77 @@ def epoch_facts(
   return EpochStats(
     rows=rows,
     targets=targets,
-    fill=targets / (rows * (needs.window_length or shape.length)),
+    fill=targets / (rows * (requirements.window_length or shape.length)),
     bytes_per_target=drawn_bytes / drawn_targets if drawn_bytes else None,
   )
 
 
-def heldout_text(corpus: Corpus) -> bytes:
-  """The held-out documents in UTF-8, one after another: what `xz` is compared on. Examples have none."""
-  return b"".join(store.text() for store in corpus.heldout)
+def validation_text(corpus: Corpus) -> bytes:
+  """The documents of the validation set in UTF-8, concatenated, for the baseline of `xz`; b"" for examples."""
+  return b"".join(store.text() for store in corpus.validation)
 
 
 def make_loader(
   corpus: Corpus,
-  needs: DataRequirements,
+  requirements: DataRequirements,
   *,
   batch_size: int,
   seed: int,
   share: RowShare = ALL_ROWS,
-  length: int | None = None,
-  packing: str | None = None,
 ) -> Loader:
-  """Training batches; `length` and `packing` are those of the corpus's spec unless given.
+  """An infinite, resumable iterator of training batches.
 
   Args:
-    corpus: see `prepare_corpus`.
-    needs: what the objective asks for.
-    batch_size: rows over all processes.
-    seed: order of rows, and the objective's random choices.
-    share: which rows of every batch this process gets; the default: all.
-    length: L, places of a row.
-    packing: how rows are filled.
+    corpus: of `prepare_corpus`.
+    requirements: of the objective.
+    batch_size: B, rows over all processes.
+    seed: of the order of the rows and of the objective's random choices.
+    share: the rows of each batch that this process makes; by default all.
 
   Raises:
-    LmxError: batch_size does not divide into the share's parts, a source is too short for one row, or an example is too
+    LmxError: batch_size isn't a multiple of the share's parts, a source is too short for one row, or an example is too
       long for one.
   """
-  shape, packing = _shape(corpus, batch_size, share, length), packing or corpus.spec.packing
-  rows = _rows(corpus.train, corpus.spec, needs, shape, packing)
-  return Loader(rows, needs, shape, seed=seed, weights=corpus.spec.weights, shuffle=packing != STREAMS)
+  shape = _shape(corpus, batch_size, share)
+  rows = _rows(corpus.train, corpus.spec, requirements, shape)
+  return Loader(
+    rows, requirements, shape, seed=seed, weights=corpus.spec.weights, shuffle=not _is_stateful(corpus.spec)
+  )
 
 
 def make_eval_batches(
   corpus: Corpus,
-  needs: DataRequirements,
+  requirements: DataRequirements,
   *,
   batch_size: int,
   max_rows: int | None = None,
   share: RowShare = ALL_ROWS,
-  length: int | None = None,
-  packing: str | None = None,
 ) -> EvalBatches:
-  """The held-out text in batches, once each time it is iterated; the arguments are those of `make_loader`.
+  """Batches of the validation set: every iteration yields all of them once.
+
+  Args:
+    corpus: of `prepare_corpus`.
+    requirements: of the objective.
+    batch_size: B, rows over all processes.
+    max_rows: evaluate at most this many rows, spread evenly over all; None: all.
+    share: the rows of each batch that this process makes; by default all.
 
   Raises:
-    LmxError: nothing is held out.
+    LmxError: there is no validation set, or as `make_loader`.
   """
-  if not corpus.heldout:
+  if not corpus.validation:
     raise LmxError(
-      "Nothing is held out for evaluation. "
-      "Fix: --config.data.heldout_fraction=0.05, or --config.data.heldout_sources=PATH"
+      "There is no validation set. Fix: --config.data.heldout_fraction=0.05, or --config.data.heldout_sources=PATH"
     )
-  shape, packing = _shape(corpus, batch_size, share, length), packing or corpus.spec.packing
-  rows = _rows(corpus.heldout, corpus.spec, needs, shape, packing, whole=True)
-  return EvalBatches(rows, needs, shape, max_rows=max_rows, in_order=packing == STREAMS)
+  shape = _shape(corpus, batch_size, share)
+  rows = _rows(corpus.validation, corpus.spec, requirements, shape, drop_remainder=False)
+  return EvalBatches(rows, requirements, shape, max_rows=max_rows, in_order=_is_stateful(corpus.spec))
 
 
-def _shape(corpus: Corpus, batch_size: int, share: RowShare, length: int | None) -> BatchShape:
-  length = length or corpus.spec.length
+def _shape(corpus: Corpus, batch_size: int, share: RowShare) -> BatchShape:
   return BatchShape(
-    length=length,
-    encoder_length=corpus.spec.encoder_length or length,
+    length=corpus.spec.length,
+    encoder_length=corpus.spec.encoder_length or corpus.spec.length,
     batch_size=batch_size,
     share=share,
     pad_id=corpus.tokenizer.pad_id,

@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Digests: what proves that the files of a cache, and those it was made from, are still the ones that were written.
+"""Digests that detect changes to the files of a cache, and to the files that it was made from.
 
 A cache folder has two files next to its data. `digests.json` holds the SHA-256 of every file in the folder, computed
 while it was written, and of every source file. `stamps.json` holds what is compared on every start: size, times and a
-digest of samples. A file that has its stamp is taken for unchanged; one that hasn't is read whole. Changing what is in
-a file always changes its ctime, which neither `cp -p` nor `tar` can set.
+digest of samples. A file that matches its stamp is assumed to be unchanged; one that doesn't is read completely.
+Changing the contents of a file always changes its ctime, which neither `cp -p` nor `tar` can set.
 """
 
 import dataclasses
@@ -18,23 +18,23 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lmx import writing
+from lmx import storage
 from lmx.errors import LmxError
 
 DIGESTS, STAMPS = "digests.json", "stamps.json"
-SAMPLES, SAMPLE_BYTES = 16, 4096  # Of a file: its head, its tail, and places between, evenly spread.
-_DIGITS = 32  # Hexadecimal digits of a SHA-256 that are kept: 128 bits.
+SAMPLES, SAMPLE_BYTES = 16, 4096  # Samples of a file, evenly spaced from its head to its tail.
+_DIGITS = 32  # Hexadecimal digits of a SHA-256 that are stored: 128 bits.
 _BLOCK = 1 << 20
 
 
-class CacheWriteError(writing.WriteError):
-  """A cache could not be written: the disk is full, or the folder may only be read."""
+class CacheWriteError(storage.WriteError):
+  """A cache can't be written: the disk is full, or the folder is read-only."""
 
 
 def write_errors(path: Path) -> AbstractContextManager[None]:
-  """Makes an OSError of the block a `CacheWriteError` that says where, why and how much is free."""
-  return writing.write_errors(
-    path, subject="config.data.cache_dir", after=lambda: "Nothing half-written is kept.",
+  """Turns an OSError of the block into a `CacheWriteError` with the path, the reason and the free space."""
+  return storage.write_errors(
+    path, subject="config.data.cache_dir", after=lambda: "Nothing incomplete is left behind.",
     fix=lambda: "free some space, or --config.data.cache_dir=PATH elsewhere.", kind=CacheWriteError,
   )  # fmt: skip
 
@@ -46,13 +46,13 @@ def digest_of(*parts: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-  """The digest of a whole file; about half a second for each GB."""
+  """The digest of a complete file; about half a second per GB."""
   with path.open("rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
 
 
 def sample_digest(path: Path) -> str:
-  """The digest of `SAMPLES` places of a file; of all of it where it is no larger than they are."""
+  """The digest of `SAMPLES` samples of a file; of the complete file if it isn't larger than they are."""
   size = path.stat().st_size
   last = max(0, size - SAMPLE_BYTES)
   starts = range(0, size, SAMPLE_BYTES) if size <= SAMPLES * SAMPLE_BYTES else np.linspace(0, last, SAMPLES).astype(int)
@@ -64,7 +64,7 @@ def sample_digest(path: Path) -> str:
 
 
 def stamp_of(path: Path) -> list[Any]:
-  """[bytes, mtime, ctime, digest of samples]: what is compared on every start."""
+  """[bytes, mtime in ns, ctime in ns, digest of samples]: compared on every start."""
   stat = path.stat()
   return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, sample_digest(path)]
 
@@ -73,7 +73,7 @@ class DigestFile:
   """A new file whose digest is computed while it is written.
 
   Raises:
-    CacheWriteError: the disk is full, or the folder may only be read.
+    CacheWriteError: the disk is full, or the folder is read-only.
   """
 
   def __init__(self, path: Path):
@@ -89,16 +89,16 @@ class DigestFile:
       return self._file.write(data)
 
   def close(self) -> str:
-    """Waits until the file is on the disk; returns the digest of what was to be written."""
+    """Flushes the file to the disk; returns the digest of the data that was passed to `write`."""
     with write_errors(self.path), self._file:
       self._file.flush()
       os.fsync(self._file.fileno())
-      if hasattr(os, "posix_fadvise"):  # So that reading it again reads the disk.
+      if hasattr(os, "posix_fadvise"):  # So that reading it back reads the disk and not the page cache.
         os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return self._state.hexdigest()[:_DIGITS]
 
   def abandon(self) -> None:
-    """Closes the file without caring for what is in it."""
+    """Closes the file, ignoring errors, because its contents won't be used."""
     with suppress(OSError):
       self._file.close()
 
@@ -127,23 +127,23 @@ def save_text(path: Path, text: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sources:
-  """The files that something is made from, as they were before they were read.
+class SourceSnapshot:
+  """The state of source files before they are read.
 
   Attributes:
-    digests: path -> [bytes, digest of the whole file].
-    stamps: path -> `stamp_of` it.
+    digests: path -> [bytes, digest of the complete file].
+    stamps: path -> its `stamp_of`.
   """
 
   digests: dict[str, list[Any]]
   stamps: dict[str, list[Any]]
 
   @classmethod
-  def of(cls, paths: Iterable[Path]) -> "Sources":
+  def of(cls, paths: Iterable[Path]) -> "SourceSnapshot":
     """Reads every file once.
 
     Raises:
-      LmxError: one can't be read.
+      LmxError: a file can't be read.
     """
     digests, stamps = {}, {}
     for path in dict.fromkeys(map(_resolved, paths)):
@@ -153,15 +153,15 @@ class Sources:
     return cls(digests, stamps)
 
   def check_unchanged(self) -> None:
-    """Whether the files are what they were.
+    """Compares the files with the snapshot.
 
     Raises:
-      LmxError: one was written to while it was read.
+      LmxError: a file changed since then.
     """
     for path, stamp in self.stamps.items():
       with _read_errors(path):
         if stamp_of(Path(path)) != stamp:
-          raise LmxError(f"{path} changed while it was read. Fix: start again when nothing writes to it any more.")
+          raise LmxError(f"{path} changed while it was read. Fix: start again once nothing writes to it anymore.")
 
 
 def _resolved(path: Path) -> str:
@@ -169,12 +169,12 @@ def _resolved(path: Path) -> str:
 
 
 @contextmanager
-def _read_errors(path: str, *meant: type[OSError]) -> Iterator[None]:
-  """Makes an OSError of the block an `LmxError`, but for those that are meant."""
+def _read_errors(path: str, *excepted: type[OSError]) -> Iterator[None]:
+  """Turns an OSError of the block into an `LmxError`, except for the given types."""
   try:
     yield
   except OSError as error:
-    if isinstance(error, meant):
+    if isinstance(error, excepted):
       raise
     raise LmxError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -182,16 +182,16 @@ def _read_errors(path: str, *meant: type[OSError]) -> Iterator[None]:
 # ---------------------------------------------------------------- folders
 
 
-def seal(folder: Path, sources: Sources, written: Mapping[str, str]) -> None:
-  """Records the digests of a folder that is complete, after reading it back from the disk.
+def seal(folder: Path, sources: SourceSnapshot, written: Mapping[str, str]) -> None:
+  """Records the digests of a complete folder, after reading it back from the disk.
 
   Args:
-    folder: no file in it will change.
-    sources: what it was made from.
-    written: name -> digest of the files that were written by `DigestFile`; those of others are computed now.
+    folder: whose files won't change anymore.
+    sources: the files that it was made from.
+    written: name -> digest of the files that were written by `DigestFile`; the digests of others are computed now.
 
   Raises:
-    LmxError: what is on the disk is not what was written, or a source changed while it was read.
+    LmxError: the contents on disk differ from what was written, or a source changed while it was read.
   """
   sources.check_unchanged()
   files = {}
@@ -200,7 +200,9 @@ def seal(folder: Path, sources: Sources, written: Mapping[str, str]) -> None:
     with write_errors(path):
       files[name] = [path.stat().st_size, file_digest(path)]
     if files[name][1] != written.get(name, files[name][1]):
-      raise LmxError(f"{path}: what was read back is not what was written. Fix: another disk, --config.data.cache_dir.")
+      raise LmxError(
+        f"{path}: what was read back is not what was written. Fix: another disk, --config.data.cache_dir=PATH"
+      )
   record = {"files": files, "sources": sources.digests}
   save_text(folder / DIGESTS, json.dumps({"digest": digest_of(record), **record}))
   save_text(folder / STAMPS, json.dumps({**sources.stamps, **{name: stamp_of(folder / name) for name in files}}))
@@ -214,8 +216,8 @@ def read_record(folder: Path) -> dict[str, Any]:
   """{"files": {name: [bytes, digest]}, "sources": {path: [bytes, digest]}} of a folder.
 
   Raises:
-    DamageError: it is not there, or not as it was written.
-    LmxError: it is there and can't be read.
+    DamageError: the record is missing or damaged.
+    LmxError: it exists and can't be read.
   """
   try:
     with _read_errors(str(folder / DIGESTS), FileNotFoundError):
@@ -224,32 +226,33 @@ def read_record(folder: Path) -> dict[str, Any]:
   except (FileNotFoundError, ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
     raise DamageError(f"{DIGESTS} cannot be read ({type(error).__name__})") from error
   if kept != digest_of(record):
-    raise DamageError(f"{DIGESTS} is not what was written")
+    raise DamageError(f"{DIGESTS} is damaged: it doesn't match its own digest")
   return record
 
 
 class DamageError(Exception):
-  """Why a cache folder can't be used: what is wrong with which file."""
+  """A cache folder can't be used; the message names the file and the reason."""
 
 
-def check_folder(folder: Path, *, whole: bool = False, with_sources: bool = True) -> int:
+def check_folder(folder: Path, *, full: bool = False, with_sources: bool = True) -> int:
   """Compares a folder and the files it was made from with their digests; returns the bytes of the folder's files.
 
-  A file whose stamp fits is believed, one without is read whole; if it is as it was, its new stamp is kept.
+  A file that matches its stamp is trusted. Any other is read completely; if its contents are unchanged, its new stamp
+  is saved.
 
   Args:
-    folder: sealed.
-    whole: read every file of the folder, whatever its stamp.
-    with_sources: look at the files it was made from too.
+    folder: that `seal` recorded.
+    full: read every file of the folder completely, even if it matches its stamp.
+    with_sources: also check the files that the folder was made from.
 
   Raises:
     DamageError: the first file that differs.
-    LmxError: a file is there and can't be read.
+    LmxError: a file exists and can't be read.
   """
   record, stamps = read_record(folder), _read_stamps(folder)
   fresh = dict(stamps)
   for name, kept in record["files"].items():
-    fresh[name] = _check_file(folder / name, kept, None if whole else stamps.get(name), "is damaged")
+    fresh[name] = _check_file(folder / name, kept, None if full else stamps.get(name), "is damaged")
   for name, kept in record["sources"].items() if with_sources else ():
     fresh[name] = _check_file(Path(name), kept, stamps.get(name), "changed")
   if fresh != stamps:
@@ -258,14 +261,24 @@ def check_folder(folder: Path, *, whole: bool = False, with_sources: bool = True
 
 
 def _check_file(path: Path, kept: list[Any], stamp: list[Any] | None, what: str) -> list[Any]:
-  """The stamp of a file that is as it was; it is read whole unless it has the stamp that is given."""
+  """The stamp of an unchanged file, which is read completely unless it matches the given stamp.
+
+  Args:
+    path: of the file.
+    kept: [bytes, digest], as recorded.
+    stamp: as recorded; None: read the file in any case.
+    what: the file's state if it differs, for the message ("is damaged").
+
+  Raises:
+    DamageError: the file is missing or its contents differ.
+  """
   size, digest = kept
   if not path.is_file():
-    raise DamageError(f"{path} {what}: it is not there")
-  with _read_errors(str(path)):  # A disk or network that fails is no reason to remove anything.
+    raise DamageError(f"{path} {what}: it is missing")
+  with _read_errors(str(path)):  # A failing disk or network isn't damage: nothing is removed.
     found = stamp_of(path)
     if found[0] != size:
-      raise DamageError(f"{path} {what}: it has {found[0]:,} bytes, and had {size:,}")
+      raise DamageError(f"{path} {what}: it has {found[0]:,} bytes instead of {size:,}")
     if found != stamp and file_digest(path) != digest:
       raise DamageError(f"{path} {what}: its size is the same and its contents are not")
   return found
@@ -275,7 +288,7 @@ def _read_stamps(folder: Path) -> dict[str, Any]:
   try:
     stamps = json.loads((folder / STAMPS).read_text())
   except (OSError, ValueError):
-    return {}  # Everything is read then.
+    return {}  # Then every file is read.
   return stamps if isinstance(stamps, dict) else {}
 
 
@@ -285,4 +298,4 @@ def _keep_stamps(folder: Path, stamps: Mapping[str, Any]) -> None:
     partial.write_text(json.dumps(stamps))
     partial.replace(folder / STAMPS)
   except OSError:
-    partial.unlink(missing_ok=True)  # A cache that may only be read is read whole the next time too.
+    partial.unlink(missing_ok=True)  # A read-only cache is read completely the next time too.

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Documents and records: how sources read them, and what happens to one that is bad."""
+"""Documents and records: the interface of sources, and the policy for bad documents."""
 
 import collections
 import dataclasses
@@ -8,17 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmx.errors import LmxError, choose, nearest
+from lmx.config.table import default
+from lmx.errors import LmxError, nearest
 
 POLICIES = ("error", "skip")
-# Control characters that no text has many of: tabs, line ends, form feeds, backspaces and terminal escapes aside.
+# Control characters that are rare in text; tabs, line ends, form feeds, backspaces and terminal escapes are not.
 _CONTROLS = bytes({*range(32), 127} - {*b"\b\t\n\v\f\r\x1b"})
-_MOST_CONTROLS = 0.02  # Their share of a document; one NUL is enough.
+_MAX_CONTROLS = 0.02  # Their share of a document; a single NUL makes it binary data.
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-  """One text, and where it was found, as "folder/file.txt" or "rows.jsonl:17"."""
+  """One text, and its location ("folder/file.txt" or "rows.jsonl:17")."""
 
   text: str
   where: str
@@ -26,11 +27,11 @@ class Document:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-  """One row of columns, and where it was found.
+  """One row of columns, and its location.
 
   Attributes:
-    values: our name of a column -> its value: a string from TSV, CSV and text, any JSON value from JSONL.
-    where: "rows.jsonl:17".
+    values: lmx's name of a column -> its value: a string from TSV, CSV and text, any JSON value from other formats.
+    where: file and line, as "rows.jsonl:17".
   """
 
   values: dict[str, Any]
@@ -38,31 +39,31 @@ class Record:
 
 
 def is_missing(value: Any) -> bool:
-  """Whether a cell has no value: null, or the NaN that JSON and tables of numbers have in its place."""
+  """Whether a cell has no value: null, or the NaN that JSON and tables of numbers use for it."""
   return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 @dataclasses.dataclass(frozen=True)
 class RequiredColumns:
-  """Which columns to read, by our names (keys of config.data.columns): `optional` ones where a table has them."""
+  """Columns to read, by lmx's names (keys of config.data.columns); `optional` ones are read if a table has them."""
 
   required: tuple[str, ...]
   optional: tuple[str, ...] = ()
 
 
 TEXT = RequiredColumns(("text",))
-NO_COLUMN = "none"  # As the name of a column: there is none.
+NO_COLUMN = "none"  # The value of config.data.columns.NAME for a column that doesn't exist.
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-  """Our name -> the table's, for the columns that must be there and for those that may be."""
+  """lmx's name -> the table's name, of the required and the optional columns."""
 
   required: dict[str, str]
   optional: dict[str, str]
 
   def must_exist(self, ours: str) -> bool:
-    """Whether it is a mistake that a table lacks a column: it is needed, or its name was given on purpose."""
+    """Whether a table without this column is an error: it is required, or the config gives it another name."""
     return ours in self.required or self.optional[ours] != ours
 
 
@@ -71,30 +72,30 @@ class ReadOptions:
   """How sources are read; the fields are keys of `config.data`."""
 
   columns: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"text": "text"})
-  separator: str | None = None
-  max_document_bytes: int = 50_000_000
-  tfds_split: str = "train"
-  tfds_dir: str | None = None
+  separator: str | None = default("data.separator")
+  max_document_bytes: int = default("data.max_document_bytes")
+  tfds_split: str = default("data.tfds_split")
+  tfds_dir: str | None = default("data.tfds_dir")
 
   def resolve(self, wanted: RequiredColumns) -> Columns:
-    """The table's names of the wanted columns.
+    """The table's names of the wanted columns; one that config.data.columns doesn't have is called as we call it.
 
     Raises:
-      LmxError: a required column is said not to exist.
+      LmxError: the config says that a required column doesn't exist.
     """
-    required = {name: choose("config.data.columns", name, dict(self.columns)) for name in wanted.required}
+    required = {name: self.columns.get(name, name) for name in wanted.required}
     for name, column in required.items():
       if column == NO_COLUMN:
         raise LmxError(f"config.data.columns.{name}: got {NO_COLUMN!r}, but the objective needs this column.")
-    found = {name: self.columns[name] for name in wanted.optional if name in self.columns}
+    found = {name: self.columns.get(name, name) for name in wanted.optional}
     return Columns(required, {name: column for name, column in found.items() if column != NO_COLUMN})
 
 
 class BadDocuments:
-  """What to do with a document that cannot be used: stop with its file and line, or skip it and count.
+  """Policy for documents that can't be used: raise an error with file and line, or skip and count them.
 
   Attributes:
-    counts: documents skipped, by reason.
+    counts: number of skipped documents, by reason.
     examples: the first skipped document of each reason, for the report.
   """
 
@@ -108,6 +109,11 @@ class BadDocuments:
   def add(self, where: str, reason: str, detail: str = "") -> None:
     """Reports one bad document.
 
+    Args:
+      where: its file and line.
+      reason: short, the same for all such documents, which are counted by it.
+      detail: specific to this document.
+
     Raises:
       LmxError: the policy is "error".
     """
@@ -118,7 +124,7 @@ class BadDocuments:
     self.examples.setdefault(reason, text)
 
   def check_text(self, text: str, where: str) -> bool:
-    """Whether a text can be a document: not empty, and free of lone surrogates, which UTF-8 cannot spell."""
+    """Whether a text can be a document: not empty, and without lone surrogates, which UTF-8 can't encode."""
     if not text:
       self.add(where, "empty document")
       return False
@@ -130,12 +136,12 @@ class BadDocuments:
     return True
 
   def decode(self, data: bytes, where: str, line: int | None = None) -> str | None:
-    """UTF-8 bytes as text, or None after reporting what is wrong.
+    """UTF-8 bytes as text, or None after reporting the first bad byte.
 
     Args:
       data: the bytes.
       where: the file.
-      line: the line on which the bytes start, counted from 1; the report names the line of the first bad byte.
+      line: the line on which the bytes start, from 1.
     """
     try:
       text = data.decode()
@@ -143,7 +149,7 @@ class BadDocuments:
       reason, offset = "not UTF-8", error.start
     else:
       offset = data.find(b"\0")
-      if offset < 0 and len(data) - len(data.translate(None, _CONTROLS)) > _MOST_CONTROLS * len(data):
+      if offset < 0 and len(data) - len(data.translate(None, _CONTROLS)) > _MAX_CONTROLS * len(data):
         offset = next(i for i, byte in enumerate(data) if byte in _CONTROLS)
       if offset < 0:
         return text
@@ -154,13 +160,15 @@ class BadDocuments:
 
 
 def columns_hint(ours: str, column: str, present: Iterable[str], columns: Columns | None = None) -> str:
-  """What a table has, and what to type, for a column that is not there: never one that another key reads.
+  """The columns of a table and the flag to type, for the message about a column that doesn't exist.
+
+  A column that another key already reads is never suggested.
 
   Args:
-    ours: our name of it.
+    ours: lmx's name of the missing column.
     column: the name that was looked for.
-    present: the table's names.
-    columns: all that is read of the table.
+    present: the table's columns.
+    columns: all columns that are read from the table.
   """
   present = list(present)
   read = {} if columns is None else {**columns.optional, **columns.required}
@@ -171,7 +179,13 @@ def columns_hint(ours: str, column: str, present: Iterable[str], columns: Column
 
 
 def texts_of(records: Iterable[Record], column: str, bad: BadDocuments) -> Iterator[Document]:
-  """The documents in the column "text" of records; `column` is the table's name of it, for messages."""
+  """The documents in the column "text" of records.
+
+  Args:
+    records: each with the column.
+    column: the table's name of it, for messages.
+    bad: receives values that aren't text.
+  """
   for record in records:
     text = record.values["text"]
     if not isinstance(text, str):
@@ -181,17 +195,21 @@ def texts_of(records: Iterable[Record], column: str, bad: BadDocuments) -> Itera
 
 
 def only_text(wanted: RequiredColumns, where: str) -> None:
-  """Raises an `LmxError` when more than text is wanted of something that has nothing else."""
+  """Checks that only text is read from a source of plain text.
+
+  Raises:
+    LmxError: other columns are required.
+  """
   missing = [name for name in wanted.required if name != "text"]
   if missing:
     raise LmxError(
       f"{where} is plain text, but the objective reads the columns {', '.join(wanted.required)}. "
-      "Fix: a .tsv, .csv or .jsonl file; tsv:PATH, csv:PATH or jsonl:PATH reads a file of another name as one."
+      "Fix: a .tsv, .csv or .jsonl file; tsv:PATH, csv:PATH or jsonl:PATH reads a file with another suffix."
     )
 
 
 class Source(Protocol):
-  """Where documents come from."""
+  """A source of documents: files, a TFDS data set, token shards, or the standard library."""
 
   @property
   def name(self) -> str:
@@ -199,11 +217,11 @@ class Source(Protocol):
 
   @property
   def total_bytes(self) -> int | None:
-    """A guess for progress bars, or None."""
+    """An estimate for progress bars, or None."""
 
   @property
   def files(self) -> list[Path]:
-    """The files whose contents the rows are made from; none where `fingerprint` holds a digest of all of them."""
+    """The files that the rows are read from; [] if `fingerprint` contains a digest of all contents."""
 
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     """The documents, always in the same order."""
@@ -212,8 +230,8 @@ class Source(Protocol):
     """The rows, always in the same order. A value may be empty or of any type.
 
     Raises:
-      LmxError: a column is not there.
+      LmxError: a column doesn't exist.
     """
 
   def fingerprint(self, wanted: RequiredColumns = TEXT) -> dict:
-    """What the rows are made from; a cache made from another fingerprint is not used."""
+    """JSON values that change whenever the rows could; part of a cache's name."""

@@ -1,34 +1,33 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a run's batches are made of, as a record that a checkpoint keeps and a resumed run compares with its own."""
+"""Identity of a run's data: a record saved in checkpoints, which a resumed run compares with its own."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from lmx.data.cache.encoding import DataRequirements
-from lmx.data.cache.stats import SourceStats
+from lmx.data.cache.stats import Origin, SourceStats
 from lmx.data.corpus import Corpus
 from lmx.data.digests import digest_of
 
 FORMAT = 1
-_MOST_FILES = 2000  # Of a source, named one by one in a checkpoint; of more than that only the source is named.
-_MOST_NAMED = 10  # Differences in a message.
+_MAX_FILES = 2000  # Files of a source that a checkpoint lists; of a source with more, it lists none.
+_MAX_NAMED = 10  # Differences listed in a message.
 
 
-def data_record(corpus: Corpus, needs: DataRequirements, *, batch_size: int, seed: int) -> dict[str, Any]:
-  """All that the batches of a run depend on, as JSON values.
+def data_record(corpus: Corpus, requirements: DataRequirements, *, batch_size: int, seed: int) -> dict[str, Any]:
+  """Everything that the batches of a run depend on, as JSON values.
 
-  Where files lie and when they were written is no part of `digest`: the same text in another place gives the same
-  batches.
+  Paths and times of files aren't part of `digest`, because the same text in another folder yields the same batches.
 
   Args:
     corpus: of the run.
-    needs: what the objective asks for.
+    requirements: of the objective.
     batch_size: rows over all processes.
-    seed: order of the rows, and the objective's random choices.
+    seed: of the order of the rows and of the objective's random choices.
 
   Returns:
-    {"format", "digest": 32 digits, the same for equal batches and equal validation sets, "settings": {name: value},
+    {"format", "digest": 32 digits, equal if all batches and the validation set are equal, "settings": {name: value},
     "sources": [{"name", "role": "training" | "validation", "files": [[path, bytes, digest], ...], "documents",
     "tokens", "bytes", "digest"}, ...]}.
   """
@@ -36,7 +35,10 @@ def data_record(corpus: Corpus, needs: DataRequirements, *, batch_size: int, see
   settings = {
     "tokenizer": f"{corpus.tokenizer.name}, fingerprint {corpus.tokenizer.fingerprint}",
     "objective": digest_of(
-      needs.lookahead, needs.window_length, needs.per_row, needs.encoder and needs.encoder.fingerprint
+      requirements.lookahead,
+      requirements.window_length,
+      requirements.per_row,
+      requirements.encoder and requirements.encoder.fingerprint,
     ),
     "seed": seed,
     "train.batch_size": batch_size,
@@ -46,28 +48,28 @@ def data_record(corpus: Corpus, needs: DataRequirements, *, batch_size: int, see
     "data.pad_multiple": spec.pad_multiple,
     "data.weights": spec.weights,
   }
-  parts = [("training", *one) for one in zip(corpus.train_facts, corpus.train_origins, strict=True)]
-  parts += [("validation", *one) for one in zip(corpus.heldout_facts, corpus.heldout_origins, strict=True)]
-  sources = [_source(role, facts, origin) for role, facts, origin in parts]
+  parts = [("training", *one) for one in zip(corpus.train_stats, corpus.train_origins, strict=True)]
+  parts += [("validation", *one) for one in zip(corpus.validation_stats, corpus.validation_origins, strict=True)]
+  sources = [_source(role, stats, origin) for role, stats, origin in parts]
   digest = digest_of(settings, [(source["role"], source["digest"]) for source in sources])
   record = {"format": FORMAT, "digest": digest, "settings": settings, "sources": sources}
   return json.loads(json.dumps(record))  # As it will be read back: tuples become lists.
 
 
-def _source(role: str, facts: SourceStats, origin: Any) -> dict[str, Any]:
+def _source(role: str, stats: SourceStats, origin: Origin) -> dict[str, Any]:
   return {
-    "name": facts.name,
+    "name": stats.name,
     "role": role,
-    "files": origin.files if len(origin.files) <= _MOST_FILES else [],
-    "documents": facts.documents,
-    "tokens": facts.tokens,
-    "bytes": facts.bytes,
+    "files": origin.files if len(origin.files) <= _MAX_FILES else [],
+    "documents": stats.documents,
+    "tokens": stats.tokens,
+    "bytes": stats.bytes,
     "digest": origin.digest,
   }
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-  """What is not as it was, a sentence each; [] where the digests are the same.
+  """The differences between two records, a sentence each; [] if the digests are equal.
 
   Args:
     saved: the record of a checkpoint.
@@ -83,9 +85,9 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
   for role in ("training", "validation"):
     before, after = ([one for one in record["sources"] if one["role"] == role] for record in (saved, now))
     found += _source_differences(role, before, after)
-  found = list(dict.fromkeys(found))  # A source's file is one of both of its parts.
-  more = len(found) - _MOST_NAMED
-  return [*found[:_MOST_NAMED], *([f"{more:,} more"] if more > 0 else [])]
+  found = list(dict.fromkeys(found))  # A changed file is found twice, in the training and the validation part.
+  more = len(found) - _MAX_NAMED
+  return [*found[:_MAX_NAMED], *([f"{more:,} more"] if more > 0 else [])]
 
 
 def _source_differences(role: str, before: Sequence[dict], after: Sequence[dict]) -> list[str]:
@@ -104,7 +106,7 @@ def _source_differences(role: str, before: Sequence[dict], after: Sequence[dict]
 
 
 def _file_differences(before: Sequence[Sequence], after: Sequence[Sequence]) -> list[str]:
-  """Files of a source that were added, removed or changed, or that come in another order."""
+  """Files of a source that were added, removed, changed or reordered."""
   old, new = ({path: (size, digest) for path, size, digest in files} for files in (before, after))
   if not old or not new:
     return []
@@ -113,4 +115,4 @@ def _file_differences(before: Sequence[Sequence], after: Sequence[Sequence]) -> 
   for path, (size, digest) in new.items():
     if path in old and old[path] != (size, digest):
       found.append(f"{path} changed ({size:,} bytes, {old[path][0]:,} before)")
-  return found or (["its files come in another order"] if list(old) != list(new) else [])
+  return found or (["its files are in another order"] if list(old) != list(new) else [])

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Loss and scores over a whole held-out split, exact whatever the batch size, the padding and the number of devices."""
+"""Loss and metrics of a complete validation split, independent of batch size, padding and number of devices."""
 
 import dataclasses
 import math
@@ -20,14 +20,14 @@ Score = Callable[[dict[str, np.ndarray]], dict[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-  """Means over a split.
+  """The result of an evaluation: means over a validation split.
 
   Attributes:
-    loss: per target: nats per token for language models (a target is a text token, or the end of a document).
-    bits_per_byte: bits over the UTF-8 bytes of the text, the unit that does not depend on the tokenizer; None where the
-      loss is not a code of the whole text.
-    targets: how many targets were counted.
-    metrics: the objective's other metrics.
+    loss: nats per target; for language models, per token of the text or end of a document.
+    bits_per_byte: bits per UTF-8 byte of the text, which does not depend on the tokenizer; None if the loss is not the
+      code length of the complete text.
+    targets: number of targets.
+    metrics: the objective's other metrics, by name.
   """
 
   loss: float
@@ -37,13 +37,13 @@ class HeldOut:
 
   @property
   def perplexity(self) -> float:
-    """exp of the nats per target, without what else the loss has; infinite where the exponential overflows."""
+    """exp of the nats per target, without regularization terms of the loss; infinite if the exponential overflows."""
     nll = self.metrics.get("nll", self.loss)
     return math.exp(nll) if nll < 700 else math.inf
 
 
 def bits_per_byte(nats_per_target: float, bytes_per_target: float) -> float:
-  """nats / ln 2 / bytes: the length of the code in bits, over the length of the text in bytes."""
+  """Converts a loss: nats per target / ln 2 / UTF-8 bytes per target."""
   return nats_per_target / math.log(2) / bytes_per_target
 
 
@@ -58,26 +58,29 @@ def evaluate(
   mesh: Mesh,
   carry: Mapping[str, jax.ShapeDtypeStruct] | None = None,
 ) -> HeldOut:
-  """Runs `eval_step` over every batch and divides once, at the end.
+  """Evaluates a model: runs `eval_step` over every batch and divides sums by weights once, at the end.
 
   Args:
     eval_step: (model, reference, batch) -> ({name: (sum, weight)}, {name: (B, ...) predictions}, carry) on the device;
       the sums are float32 scalars and have "loss".
     model: the parameters, on the mesh.
-    reference: those of the frozen second model, or None.
+    reference: the parameters of the frozen reference model or teacher, or None.
     batches: this process's rows of each batch; padding rows carry zero `loss_weights`.
-    bytes_per_target: UTF-8 bytes of the split over its targets; None where bits per byte mean nothing.
-    score: metrics of all predictions together; None: there are only means.
-    mesh: the mesh that the batches are put on.
-    carry: {name: shape and dtype, (B, ...)} of what a recurrent model hands from batch to batch, as in training: it
-      begins at zero. The result then depends a little on the batch size, which is the number of such beginnings.
+    bytes_per_target: UTF-8 bytes of the split per target; None if bits per byte are not defined.
+    score: computes metrics from all predictions together; None: there are only means.
+    mesh: the mesh that batches are sharded over.
+    carry: {name: shape and dtype, (B, ...)} of the state that a recurrent model passes from batch to batch, as in
+      training; it starts at zero. The result then depends slightly on the batch size, the number of such starts.
 
-  Numerics: sums within a batch are float32, sums over batches exact.
+  Returns:
+    The means over the split.
+
+  Numerics: sums within a batch are float32; sums over batches are exact.
 
   Raises:
     LmxError: the split is empty.
   """
-  # A few float32 scalars a batch stay on the device until the end, so no batch waits for the one before it; they are
+  # A few float32 scalars a batch stay on the device until the end, so no batch waits for the previous one; they are
   # added exactly on the host, so the number of batches doesn't limit the precision.
   parts = []
   state = (
@@ -88,7 +91,7 @@ def evaluate(
     *found, state = eval_step(model, reference, arrays if state is None else {**arrays, "carry": state})
     parts.append(found)
   if not parts:
-    raise LmxError("The held-out split has no rows. Fix: raise --config.data.heldout_fraction, or name "
+    raise LmxError("The validation split has no rows. Fix: raise --config.data.heldout_fraction, or set "
                    "--config.data.heldout_sources.")  # fmt: skip
   host = jax.device_get(parts)
   sums = {
@@ -104,7 +107,7 @@ def evaluate(
 
 
 def gathered(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """The predictions of all batches as one, without the rows that only fill a batch: those of zero weight."""
-  whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-  real = whole["weights"] > 0
-  return {name: values[real] for name, values in whole.items()}
+  """The predictions of all batches concatenated, without padding rows (those of zero weight)."""
+  joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  real = joined["weights"] > 0
+  return {name: values[real] for name, values in joined.items()}

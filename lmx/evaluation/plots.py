@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The loss curve of one run, or of many on one picture, from their metrics.jsonl."""
+"""Plots: loss curves of one or several runs, and the candidates of a plan search."""
 
 import dataclasses
 import itertools
@@ -10,13 +10,13 @@ from typing import Any, TypeGuard
 
 from lmx.errors import LmxError, choose
 
-# What the horizontal axis can show: (label, the key in a metrics line).
+# Horizontal axis: name -> (label, key of a metrics line).
 HORIZONTAL = {
   "steps": ("optimizer steps", "step"),
   "tokens": ("training tokens", "tokens"),
   "time": ("seconds of training", "seconds"),
 }
-# What the vertical axis can show: (label, key of training lines, key of held-out lines, the corner that stays free).
+# Vertical axis: name -> (label, key of training lines, key of validation lines, corner of the legend).
 VERTICAL = {
   "bits_per_byte": ("bits per byte", "bits_per_byte", "heldout_bits_per_byte", "upper right"),
   "loss": ("loss, nats per token", "loss", "heldout_loss", "upper right"),
@@ -33,7 +33,12 @@ class Curve:
 
 
 def curve(lines: Sequence[Mapping[str, Any]], x_key: str, y_key: str) -> Curve:
-  """The (x, y) pairs of the metrics lines where both are finite; metrics.jsonl has null for what isn't."""
+  """The (x, y) pairs of the metrics lines where both are finite; metrics.jsonl has null for non-finite numbers.
+
+  Args:
+    lines: of metrics.jsonl.
+    x_key, y_key: keys of the lines.
+  """
   pairs = [(line.get(x_key), line.get(y_key)) for line in lines]
   points = [(float(x), float(y)) for x, y in pairs if is_number(x) and is_number(y)]
   return Curve([p[0] for p in points], [p[1] for p in points])
@@ -44,7 +49,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-  """The mean over a fiftieth of the curve around each point, narrower at the ends, so that it never lags behind."""
+  """The mean over a centered window of a fiftieth of the curve, narrower at the ends, so that it never lags."""
   total = [0.0, *itertools.accumulate(values)]
   reach = len(values) // 100
   out = []
@@ -62,14 +67,17 @@ def draw(
   y: str = "bits_per_byte",
   baselines: Mapping[str, float] | None = None,
 ) -> Path:
-  """Draws training (thin, smoothed over its faint raw values) and held-out values (dots) and writes a PNG.
+  """Plots training (a smoothed line over faint raw values) and validation values (dots), and writes a PNG.
 
   Args:
     runs: name of each run -> its metrics lines.
-    path: where the PNG goes.
-    x: "steps", "tokens" or "time".
-    y: "bits_per_byte" or "loss".
-    baselines: name -> value, drawn as dashed horizontal lines (xz, for one).
+    path: of the PNG.
+    x: "steps", "tokens" or "time" (seconds).
+    y: "bits_per_byte", "loss" (nats per token) or "accuracy".
+    baselines: name -> value, drawn as dashed horizontal lines (xz, for example).
+
+  Returns:
+    The path.
 
   Raises:
     LmxError: no run has the quantity, or `x` or `y` is unknown.
@@ -93,20 +101,20 @@ def draw(
       axes.plot(train.x, smooth(train.y), color=color, linewidth=1.4, label=f"{name}, training")
     if heldout.x:
       axes.plot(heldout.x, heldout.y, "o-", color=color, markersize=4, linewidth=0.8, markeredgecolor="black",
-                label=f"{name}, held out ({heldout.y[-1]:.3f})")  # fmt: skip
+                label=f"{name}, validation ({heldout.y[-1]:.3f})")  # fmt: skip
   for index, (name, value) in enumerate(baselines.items()):
     axes.axhline(value, color="0.4", linestyle=("--", ":", "-.")[index % 3], linewidth=1, label=f"{name} ({value:.3f})")
   _frame(axes, [c for pair in curves.values() for c in pair], baselines)
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
-  axes.legend(fontsize="small", loc=corner)  # "best" searches all points, and warns when that is slow.
+  axes.legend(fontsize="small", loc=corner)  # "best" searches all points and warns if that is slow.
   figure.savefig(path)
   plt.close(figure)
   return Path(path)
 
 
 def _frame(axes: Any, curves: Sequence[Curve], baselines: Mapping[str, float]) -> None:
-  """Limits the vertical axis so that the first, tall values don't flatten the rest."""
+  """Limits the vertical axis so that the high values at the start don't flatten the rest."""
   settled = [value for c in curves for value in c.y[len(c.y) // 10 :]] + list(baselines.values())
   low, high = min(settled), max(settled)
   margin = 0.05 * (high - low) or 0.1
@@ -117,13 +125,16 @@ def _frame(axes: Any, curves: Sequence[Curve], baselines: Mapping[str, float]) -
 
 
 def draw_candidates(every: Sequence[Any], best: Sequence[Any], chip: Any, path: str | Path) -> Path:
-  """Draws the memory and the time of candidates of a search, and writes a PNG; its path is returned.
+  """Plots memory and step time of the candidates of a plan search, and writes a PNG.
 
   Args:
-    every: with `bytes`, `step.likely` (seconds) and `problem`, by a count.
-    best: the same, the compiled ones, the fastest first.
+    every: all candidates, with estimated `bytes` per device and `step.likely` (seconds).
+    best: the most promising ones, compiled where possible, the fastest first.
     chip: its memory is drawn as a line.
-    path: of the picture.
+    path: of the PNG.
+
+  Returns:
+    The path.
   """
   from matplotlib.figure import Figure
   from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
@@ -131,17 +142,19 @@ def draw_candidates(every: Sequence[Any], best: Sequence[Any], chip: Any, path: 
   figure = Figure(figsize=(7, 4.5), layout="constrained")
   axes = figure.subplots()
   points = lambda of: ([one.bytes / 2**30 for one in of], [1000 * one.step.likely for one in of])  # noqa: E731
-  axes.scatter(*points(every), s=12, color="0.75", label="counted")
+  axes.scatter(*points(every), s=12, color="0.75", label="estimated")
   compiled = [one for one in best if one.compiled and not one.problem]
   if compiled:
     axes.scatter(*points(compiled), s=30, color="tab:blue", label="compiled")
-  axes.scatter(*points(best[:1]), s=90, facecolors="none", edgecolors="tab:red", label="the fastest")
+  axes.scatter(*points(best[:1]), s=90, facecolors="none", edgecolors="tab:red", label="fastest")
   axes.axvline(chip.hbm_bytes / 2**30, color="0.4", linestyle="--", linewidth=1, label=f"memory of one {chip.name}")
-  axes.set(xlabel="GiB of a device", ylabel="ms a step, estimated", yscale="log")
+  axes.set(xlabel="GiB per device", ylabel="ms/step, estimated", yscale="log")
   axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7)))
   axes.yaxis.set_major_formatter(ScalarFormatter())
   axes.yaxis.set_minor_formatter(NullFormatter())
-  figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="small")  # There may be points anywhere.
+  figure.legend(
+    loc="outside upper center", ncols=4, frameon=False, fontsize="small"
+  )  # Points may be anywhere on the axes.
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=150)
   return Path(path)

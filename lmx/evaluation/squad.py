@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The official scores of extractive question answering: exact match and F1 of the answers' words.
+"""The official scores of SQuAD: exact match and word-level F1 of answers.
 
 Source: https://arxiv.org/abs/1606.05250, section 6.1. Both ignore case, punctuation, articles and extra spaces, and
-take the best of several right answers.
+take the best of several reference answers.
 """
 
 import collections
@@ -22,12 +22,12 @@ def normalized(answer: str) -> str:
 
 
 def exact_match(given: str, right: str) -> float:
-  """1 where the two are the same text once normalized."""
+  """1 if the two texts are the same after normalization, else 0."""
   return float(normalized(given) == normalized(right))
 
 
 def f1(given: str, right: str) -> float:
-  """The F1 of the words of the two, each counted as often as it is there; two empty answers are the same."""
+  """F1 of the two bags of words after normalization; 1 if both are empty."""
   words, wanted = normalized(given).split(), normalized(right).split()
   if not words or not wanted:
     return float(words == wanted)
@@ -36,21 +36,29 @@ def f1(given: str, right: str) -> float:
 
 
 def squad_scores(given: Mapping[str, str], right: Mapping[str, Sequence[str]]) -> dict[str, float]:
-  """`exact_match` and `f1` in percent, over all questions that have right answers.
+  """Computes `exact_match` and `f1` in percent, averaged over all questions in `right`.
 
   Args:
-    given: question's id -> the answer; "": none.
-    right: question's id -> the right answers; none or only "" where the context has none.
+    given: id of a question -> predicted answer; "" for no answer.
+    right: id of a question -> reference answers; () or only "" if it has no answer.
+
+  Returns:
+    {"exact_match": ..., "f1": ...}, 0 to 100.
 
   Raises:
-    LmxError: a question without an answer, or no question.
+    LmxError: a question without a prediction, or no question at all.
+
+  Examples:
+    >>> from lmx.evaluation.squad import squad_scores
+    >>> squad_scores({"q1": "the Thames", "q2": ""}, {"q1": ["Thames", "River Thames"], "q2": [""]})
+    {'exact_match': 100.0, 'f1': 100.0}
   """
   missing = [name for name in right if name not in given]
   if missing or not right:
     raise LmxError(f'{len(missing)} of {len(right)} questions were not answered (give "" for none): {missing[:3]}')
   totals = [0.0, 0.0]
   for name, answers in right.items():
-    # Where no answer is right but "", only "" is: what normalizes to nothing else is no way to say so.
+    # Without a reference answer, only a prediction that normalizes to "" is right.
     allowed = [answer for answer in answers if normalized(answer)] or [""]
     for index, score in enumerate((exact_match, f1)):
       totals[index] += max(score(given[name], answer) for answer in allowed)

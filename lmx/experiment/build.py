@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From a config to a frozen experiment: the only place, with lmx/config/loading.py, that reads an experiment config.
+"""Building a frozen experiment from a config.
 
 `check` finds what is wrong with a config on these devices without data and without compiling; `build` makes everything
 that the loop needs. Both call the same `parts` below, so what passes one passes the other.
@@ -24,18 +24,20 @@ from lmx.data.corpus import (
   EpochStats,
   check_same_tokenizer,
   column_values,
-  epoch_facts,
+  epoch_stats,
   make_tokenizer,
   prepare_corpus,
 )
-from lmx.data.tokenizers.tokenizer import Tokenizer, TokenizerSpec, load_tokenizer
-from lmx.errors import ConfigError, LmxError, Problems, choose, message
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, Tokenizer, TokenizerSpec, load_tokenizer
+from lmx.errors import ConfigError, LmxError, Problems, message
+from lmx.experiment.experiment import Experiment, Intervals, Policy, RowShape, Samples, Saving
 from lmx.experiment.train_setup import (
   TrainSetup,
+  check_optimizer,
   check_start,
   make_layout,
-  make_network,
   make_objective,
+  make_train_setup,
   model_spec,
   objective_spec,
 )
@@ -43,110 +45,17 @@ from lmx.hf.carried import carried_family
 from lmx.hf.exporting import export_note
 from lmx.objectives.base import LossFunction, Objective
 from lmx.objectives.chat_template import find_template
-from lmx.optim.optimizers import OPTIMIZERS
-from lmx.parallel.agreement import check_same, code_facts, config_facts
-from lmx.parallel.mesh import abstract_mesh, make_mesh, whole_batch
+from lmx.parallel.agreement import check_same, code_values, config_values
+from lmx.parallel.mesh import abstract_mesh, make_mesh, padded_batch_size
 from lmx.parallel.processes import first_process_first, is_first_process
 from lmx.parallel.sharding import Layout
 from lmx.training.state import AbstractModel
 from lmx.units import StepSizes, duration_steps, human_bytes
 
-
-@dataclasses.dataclass(frozen=True)
-class Intervals:
-  """In steps: how long the run is, and how often it logs, evaluates and saves. `keep` is None where nothing is kept."""
-
-  total: int
-  log: int
-  evaluate: int
-  save: int
-  keep: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class RowShape:
-  """How text becomes batches.
-
-  Attributes:
-    length: L, tokens of a row.
-    batch_size: rows in a step, over all devices.
-    eval_batch_size: rows at once in an evaluation.
-    eval_rows: held-out rows to evaluate; None: all.
-    epoch: of the training text.
-  """
-
-  length: int
-  batch_size: int
-  eval_batch_size: int
-  eval_rows: int | None
-  epoch: EpochStats
-
-
-@dataclasses.dataclass(frozen=True)
-class Samples:
-  """What to write at the end for a person to read."""
-
-  prompts: tuple[str, ...]
-  tokens: int
-  temperature: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Saving:
-  """Which checkpoints to keep beside the last ones, and a run to start from."""
-
-  keep_last: int
-  keep_best: bool
-  start_from: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Policy:
-  """What to do about losses that are not finite or data that changed, and where metrics go beside metrics.jsonl."""
-
-  nonfinite: str
-  max_skipped: int
-  accept_other_data: bool
-  tensorboard: bool
-  wandb_project: str | None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Experiment:
-  """All that the loop needs; nothing below it reads a config.
-
-  Attributes:
-    command: how the run was started, without its folder; it is repeated in hints.
-    labels: what the scores of a head for labels stand for, in order; () for the others.
-    needs: what the objective asks of the data.
-    export: what the model can be written as for others.
-  """
-
-  name: str
-  command: str
-  seed: int
-  run_dir: Path
-  config_json: str
-  flat_config: dict[str, Any]
-  compilation_cache: str
-  tokenizer: Tokenizer
-  corpus: Corpus
-  objective: Objective
-  labels: tuple[str, ...]
-  needs: DataRequirements
-  export: str
-  network: TrainSetup
-  rows: RowShape
-  cadence: Intervals
-  samples: Samples
-  saving: Saving
-  policy: Policy
-
-
 # ---------------------------------------------------------------- parts
 
 
-def make_cadence(config: ConfigDict, pace: StepSizes) -> Intervals:
+def make_intervals(config: ConfigDict, pace: StepSizes) -> Intervals:
   """Every duration of the config in steps; `pace` knows the total."""
   total = pace.total_steps or 0
 
@@ -157,7 +66,7 @@ def make_cadence(config: ConfigDict, pace: StepSizes) -> Intervals:
   return Intervals(total, steps("log.every"), steps("evaluation.every"), steps("checkpoint.every"), keep)
 
 
-def make_pace(config: ConfigDict, rows_per_epoch: int | None) -> StepSizes:
+def make_step_sizes(config: ConfigDict, rows_per_epoch: int | None) -> StepSizes:
   """What durations are converted by, the length of the run included."""
   rows = config.train.batch_size
   epoch = None if rows_per_epoch is None else rows_per_epoch / rows
@@ -166,7 +75,7 @@ def make_pace(config: ConfigDict, rows_per_epoch: int | None) -> StepSizes:
 
 
 def data_needs(objective: Objective) -> DataRequirements:
-  """What an objective asks of the data room."""
+  """An objective's requirements on the data."""
   return DataRequirements(
     prepare=objective.prepare,
     lookahead=objective.lookahead,
@@ -190,7 +99,7 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochStats) -> RowShape
   return RowShape(
     length=config.data.length,
     batch_size=config.train.batch_size,
-    eval_batch_size=whole_batch(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
+    eval_batch_size=padded_batch_size(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
     eval_rows=config.evaluation.max_rows,
     epoch=epoch,
   )
@@ -201,8 +110,13 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochStats) -> RowShape
 
 def check(config: ConfigDict) -> list[str]:
   """What is wrong with a config on the devices here: model, mesh, shardings, rules. Reads no data, compiles nothing."""
-  problems = Problems()
-  vocab_size, labels = assumed_sizes(config)
+  return _checked(config, assumed_sizes(config))[0]
+
+
+def _checked(config: ConfigDict, sizes: tuple[int, int]) -> tuple[list[str], TrainSetup | None]:
+  """`check` with a vocabulary and a number of labels, and what was made for it where nothing is wrong."""
+  problems, made = Problems(), None
+  vocab_size, labels = sizes
   with problems.collect():
     objective_spec(config)
   with problems.collect():
@@ -211,16 +125,17 @@ def check(config: ConfigDict) -> list[str]:
     spec = model_spec(config, vocab_size, labels)
     spec.kernel(jax.default_backend())
     if not problems.messages:
-      make_network(config, spec, _no_loss, make_pace(config, rows_per_epoch=1_000_000))
+      made = make_train_setup(config, spec, _no_loss, make_step_sizes(config, rows_per_epoch=1_000_000))
   with problems.collect():
-    choose("config.optimizer.name", config.optimizer.name, OPTIMIZERS)
-  with problems.collect():
-    make_layout(config)
-  return list(dict.fromkeys(problems.messages))
+    check_optimizer(config)
+  if made is None:
+    with problems.collect():
+      make_layout(config)
+  return list(dict.fromkeys(problems.messages)), made
 
 
 def export_as(config: ConfigDict, spec: Any | None = None) -> str:
-  """What `lmx export` will write the config's model as, or why it can't, and what to change.
+  """The format in which `lmx export` will write the config's model, or why it can't, and what to change.
 
   Args:
     config: checked.
@@ -240,6 +155,14 @@ def assumed_sizes(config: ConfigDict) -> tuple[int, int]:
   return config.model.vocab_size or config.tokenizer.vocab_size, max(2, len(config.objective.labels))
 
 
+def _known_sizes(config: ConfigDict) -> tuple[int, int]:
+  """`assumed_sizes`, but for bytes, whose tokenizer is known before any data is read."""
+  vocab_size, labels = assumed_sizes(config)
+  if config.tokenizer.kind == "bytes" and config.model.vocab_size is None and config.tokenizer.extra_ids >= 0:
+    vocab_size = ByteTokenizer().extended(config.tokenizer.extra_ids).vocab_size
+  return vocab_size, labels
+
+
 def _no_loss(*arguments: Any) -> Any:
   raise AssertionError("a config is checked without running anything")
 
@@ -250,13 +173,13 @@ def abstract_setup(
   loss: LossFunction = _no_loss,
   plan: AbstractModel | None = None,
 ) -> tuple[TrainSetup, dict[str, int]]:
-  """The network of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
+  """The train setup of a config without data, and the shapes of a micro-batch: {"rows", "length", "encoder_length"}.
 
   Args:
     config: checked.
-    devices: so many that need not exist, or devices to compile for; None: those here.
+    devices: a number of devices that need not exist, or devices to compile for; None: those here.
     loss: of the objective, for those who run the step.
-    plan: the model's blueprint, where it is known already.
+    plan: the abstract model, where it is known already.
 
   Raises:
     LmxError: what does not fit.
@@ -269,13 +192,15 @@ def abstract_setup(
   else:
     mesh = abstract_mesh(sizes, devices) if isinstance(devices, int) else make_mesh(sizes, devices)
     layout = make_layout(config, mesh)
-  network = make_network(config, spec, loss, make_pace(config, rows_per_epoch=1_000_000), layout=layout, plan=plan)
+  network = make_train_setup(
+    config, spec, loss, make_step_sizes(config, rows_per_epoch=1_000_000), layout=layout, plan=plan
+  )
   rows, length = config.train.batch_size // config.train.micro_batches, config.data.length
   return network, {"rows": rows, "length": length, "encoder_length": config.data.encoder_length or length}
 
 
 def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ...]:
-  """The labels that scores stand for: the run's own, the config's, or those found in the training data."""
+  """The labels of the scores: the run's own, the config's, or those found in the training data."""
   row = objective_spec(config)
   if not row.labelled:
     return ()
@@ -283,13 +208,13 @@ def run_labels(config: ConfigDict, run_dir: Path, out: Console) -> tuple[str, ..
   if known:
     return tuple(known)
   column = "tags" if row.head == "tagging" else "label"
-  found = tuple(column_values(data_spec(config), column, several=config.objective.multi_label))
+  found = tuple(column_values(data_spec(config), column, multi_label=config.objective.multi_label))
   out.print(f"labels: {', '.join(found[:20])}{' ...' if len(found) > 20 else ''}", markup=False)
   return found
 
 
 def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
-  """The run's own tokenizer where it has one, since a resumed run must read as it did; else the config's.
+  """The run's own tokenizer where it has one, since a resumed run must tokenize as before; else the config's.
 
   Raises:
     LmxError: the config asks for another one than the run has.
@@ -301,7 +226,7 @@ def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
       check_same_tokenizer(own, saved, tokenizer_spec(config), data_spec(config), str(run_dir))
     return own
   if tokenizer_spec(config).needs_training:
-    out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} pieces, unless it is in {config.data.cache_dir}")
+    out.print(f"tokenizer: training {config.tokenizer.vocab_size:,} tokens, unless it is in {config.data.cache_dir}")
   tokenizer = make_tokenizer(tokenizer_spec(config), data_spec(config), objective_spec(config).texts)
   if "chat_template" in objective_spec(config).options:  # Kept with the tokenizer, whatever it was taken from.
     tokenizer.chat_template = find_template(tokenizer, config.objective.chat_template).source
@@ -309,7 +234,7 @@ def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
 
 
 def read_data(config: ConfigDict, tokenizer: Tokenizer, needs: DataRequirements, out: Console) -> Corpus:
-  """The tokenized text or examples, from the cache or made now with a line for each few megabytes."""
+  """The tokenized text or examples, from the cache or tokenized now, with a progress line every few megabytes."""
 
   def progress(name: str, done: int, total: int | None) -> None:
     # Rows of a table are counted with the names of their columns, so they may come to more than the file.
@@ -320,7 +245,11 @@ def read_data(config: ConfigDict, tokenizer: Tokenizer, needs: DataRequirements,
 
 
 def check_prompts(prompts: tuple[str, ...], tokenizer: Tokenizer, context: int) -> None:
-  """Says before the training, and not at its end, that a prompt leaves no room for an answer."""
+  """Checks before the training that every prompt leaves room for an answer.
+
+  Raises:
+    LmxError: a prompt doesn't.
+  """
   for prompt in prompts:
     length = 1 + len(tokenizer.encode(prompt))
     if length >= context:
@@ -333,14 +262,14 @@ def check_prompts(prompts: tuple[str, ...], tokenizer: Tokenizer, context: int) 
 def build(
   config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False, command: str = "lmx train"
 ) -> Experiment:
-  """Everything the loop needs, from a config that `lmx.config.loading.check` has nothing against.
+  """Everything the loop needs, from a config that passes `lmx.config.loading.check`.
 
   Reads and tokenizes the text on the first call (later ones find it in the cache), and may train the tokenizer.
 
   Args:
     config: checked.
     run_dir: the run directory; it need not exist.
-    accept_other_data: a resumed run may go on with other batches than it would have drawn (its data config changed).
+    accept_other_data: a resumed run may continue with other batches than it would have drawn (its data config changed).
     command: how the run was started, for hints.
 
   Raises:
@@ -348,9 +277,9 @@ def build(
     DifferentProcessesError: other processes of the run have another config, folder or code.
   """
   flags = {"--workdir": str(run_dir.absolute()), "--accept-changes": str(accept_other_data)}
-  check_same("config and code", config_facts(flatten(config)) | flags | code_facts())
-  problems = check(config)
-  if problems:
+  check_same("config and code", config_values(flatten(config)) | flags | code_values())
+  problems, checked = _checked(config, _known_sizes(config))
+  if problems or checked is None:
     raise ConfigError(problems)
   out = console(quiet=not is_first_process())
   tokenizer = first_process_first(lambda: run_tokenizer(config, run_dir, out))
@@ -360,8 +289,10 @@ def build(
     check_prompts(config.evaluation.prompts, tokenizer, config.model.context)
   spec, needs = model_spec(config, tokenizer.vocab_size, len(labels)), data_needs(objective)
   corpus = first_process_first(lambda: read_data(config, tokenizer, needs, out))
-  epoch = epoch_facts(corpus, needs, batch_size=config.train.batch_size)
-  network = make_network(config, spec, objective.loss, pace := make_pace(config, epoch.rows), tokenizer)
+  epoch = epoch_stats(corpus, needs, batch_size=config.train.batch_size)
+  pace = make_step_sizes(config, epoch.rows)
+  same = checked.plan if checked.spec == spec else None  # Else the tokenizer or the data has other sizes than assumed.
+  network = make_train_setup(config, spec, objective.loss, pace, tokenizer, layout=checked.layout, plan=same)
   evaluation, saving = config.evaluation, config.checkpoint
   return Experiment(
     name=config.name,
@@ -379,7 +310,7 @@ def build(
     export=export_as(config, spec),
     network=network,
     rows=make_rows(config, network.layout, epoch),
-    cadence=make_cadence(config, pace),
+    cadence=make_intervals(config, pace),
     samples=Samples(evaluation.prompts, evaluation.sample_tokens, evaluation.temperature),
     saving=Saving(saving.keep_last, saving.keep_best, saving.start_from),
     policy=Policy(

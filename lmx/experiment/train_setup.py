@@ -1,8 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From a config to a model on a mesh with its optimizer: everything of an experiment but text and numbers.
-
-With lmx/config/loading.py and lmx/experiment/build.py, this is where an experiment config is read.
-"""
+"""Building the model, mesh, optimizer and step options of an experiment from its config: all but data and weights."""
 
 import dataclasses
 import math
@@ -16,10 +13,10 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections.config_dict import ConfigDict
 
-from lmx.config.loading import base_config
 from lmx.config.run_config import read_run_config, read_vocab_size
 from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.errors import LmxError, Problems, choose, message, near_multiples
+from lmx.experiment.readers import spec_fields, unread_keys
 from lmx.models import MODELS
 from lmx.nn.layers.lora import NAMES as LORA_NAMES
 from lmx.nn.layers.lora import LoraSpec, add_lora
@@ -28,12 +25,12 @@ from lmx.nn.pipeline import check_stages
 from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Objective, ObjectiveContext, ObjectiveSpec
 from lmx.optim.mup import mup_rates
-from lmx.optim.optimizers import Optimizer, make_optimizer
+from lmx.optim.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 from lmx.optim.rules import rate_multipliers
 from lmx.optim.schedules import make_schedule
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
-from lmx.training.checkpoint import restore_model
+from lmx.training.checkpoint_reading import restore_model
 from lmx.training.initialize import MakeReference, copy_of_start
 from lmx.training.run_directory import CHECKPOINT_DIR
 from lmx.training.state import AbstractModel, Parts, TrainState, abstract_model, abstract_state
@@ -46,13 +43,13 @@ _NOT_IN_SPECS = ("family", "vocab_size")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainSetup:
-  """A model on a mesh, and how it is trained.
+  """A model on a mesh with its loss, optimizer and step options.
 
   Attributes:
     spec: its sizes and choices.
     make: key -> the module.
     plan: names, shapes and axes of its parameters.
-    task: the loss on the mesh.
+    task: the loss of the model on the mesh.
     optimizer, options: of the step.
     abstract: the training state's template.
     reference: makes the parameters of the frozen second model, or None.
@@ -96,21 +93,18 @@ def objective_spec(config: ConfigDict) -> ObjectiveSpec:
   if config.train.micro_batches > 1 and not row.splits:
     problems.add("config.train.micro_batches", got=config.train.micro_batches, allowed=f"1 with {name}: every row of a "
                  "batch is compared with all others")  # fmt: skip
-  read = {"name", *row.options, *(["labels"] if row.labelled else []), *(["teacher"] if row.reference else [])}
-  _check_read(config.objective, base_config().objective, read, "objective", name, problems)
+  problems.messages += unread_keys(config, "objective.name")
   problems.raise_if_any()
   return row
 
 
 def make_objective(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> Objective:
-  """The objective with everything it needs to read examples and score a model."""
-  row = objective_spec(config)
-  setting = make_setting(config, tokenizer, labels)
-  return row.make(setting, **{key: config.objective[key] for key in row.options})
+  """The config's objective."""
+  return objective_spec(config).build(make_context(config, tokenizer, labels), config.objective)
 
 
-def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> ObjectiveContext:
-  """What an objective, and whoever uses the model afterwards, frames texts by."""
+def make_context(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> ObjectiveContext:
+  """The context of the config's objective, which inference uses as well."""
   documents = choose("config.objective.name", config.objective.name, OBJECTIVES).reads_documents
   return ObjectiveContext(
     tokenizer=tokenizer,
@@ -123,14 +117,6 @@ def make_setting(config: ConfigDict, tokenizer: Tokenizer, labels: tuple[str, ..
   )
 
 
-def _check_read(section: Any, base: Any, read: Any, name: str, reader: str, problems: Problems) -> None:
-  """Reports keys that were changed and that nothing reads: their author believes that they do something."""
-  for key, value in section.items():
-    if key not in read and value != base[key]:
-      allowed = f"{base[key]!r}, since {reader} doesn't read it"
-      problems.add(f"config.{name}.{key}", got=value, allowed=allowed, fix=f"--config.{name}.{key}={base[key]}")
-
-
 # ---------------------------------------------------------------- model
 
 
@@ -140,16 +126,16 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
   Args:
     config: the experiment's.
     vocab_size: the tokenizer's.
-    labels: how many scores a head for labels gives.
+    labels: number of scores of a head for labels.
 
   Raises:
     LmxError: sizes that don't fit each other, or keys that the family doesn't read.
   """
   family = choose("config.model.family", config.model.family, MODELS)
   row = choose("config.objective.name", config.objective.name, OBJECTIVES)
-  fields = {field.name for field in dataclasses.fields(family.spec)}
+  fields = spec_fields(family.spec)
   problems = Problems()
-  _check_read(config.model, base_config().model, {*fields, *_NOT_IN_SPECS}, "model", config.model.family, problems)
+  problems.messages += unread_keys(config, "model.family", "model.mixer")
   if "quantization" not in fields and config.compute.quantization != "none":
     problems.add("config.compute.quantization", got=config.compute.quantization, allowed="none with "
                  f"config.model.family={config.model.family}", fix="--config.compute.quantization=none")  # fmt: skip
@@ -171,9 +157,9 @@ def model_spec(config: ConfigDict, vocab_size: int, labels: int = 2) -> Any:
     "stage_micro_batches": config.compute.stage_micro_batches,
     "loss_chunks": config.compute.loss_chunks,
     "head": row.head,
-    "outputs": max(labels, 1),
+    "outputs": max(labels, 1) if row.labelled else 1,
   }
-  return family.spec(**{key: value for key, value in given.items() if key in fields})
+  return family.make_spec(given)
 
 
 def lora_spec(config: ConfigDict) -> LoraSpec | None:
@@ -201,7 +187,7 @@ def check_start(config: ConfigDict) -> None:
   """
   run = config.checkpoint.start_from
   if run is None or not Path(run).expanduser().exists():
-    return  # A resumed run no longer needs its origin; one that starts heard from lmx/config what is missing.
+    return  # A resumed run no longer needs its origin; for a new one lmx/config reports what is missing.
   family = read_run_config(run).model.family
   if family != config.model.family:
     raise LmxError(message("config.checkpoint.start_from", got=f"{run}, whose model is of the family {family}",
@@ -226,7 +212,20 @@ def make_rates(config: ConfigDict, plan: AbstractModel) -> dict[str, float]:
   return rates
 
 
-def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
+def check_optimizer(config: ConfigDict) -> None:
+  """Checks the optimizer's name, and that it reads what was changed.
+
+  Raises:
+    ConfigError: with every key that it doesn't read.
+    LmxError: there is no such optimizer.
+  """
+  choose("config.optimizer.name", config.optimizer.name, OPTIMIZERS)
+  problems = Problems()
+  problems.messages += unread_keys(config, "optimizer.name")
+  problems.raise_if_any()
+
+
+def make_config_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
   """The optimizer with its schedule over `total_steps` and its rules for each parameter."""
   chosen = config.optimizer
   steps = {key: duration_steps(chosen[key], pace, f"config.optimizer.{key}") for key in ("warmup", "decay")}
@@ -238,12 +237,11 @@ def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int
     decay_steps=steps["decay"],
     final_lr_ratio=chosen.final_lr_ratio,
   )
+  row = choose("config.optimizer.name", chosen.name, OPTIMIZERS)
   return make_optimizer(
     chosen.name,
     schedule=schedule,
-    b1=chosen.b1,
-    b2=chosen.b2,
-    eps=chosen.eps,
+    hyperparameters={key: chosen[key] for key in row.hyperparameters},
     momentum_dtype=chosen.momentum_dtype,
     weight_decay=chosen.weight_decay,
     decay_rules=chosen.decay_rules,
@@ -257,13 +255,13 @@ def make_the_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int
 
 
 def make_layout(config: ConfigDict, mesh: Mesh | None = None) -> Layout:
-  """The mesh, None for that over every device of every process, and how arrays lie on it."""
+  """The mesh, None for that over every device of every process, and the sharding of arrays over it."""
   mesh = make_mesh(dict(config.mesh)) if mesh is None else mesh
   return Layout(mesh, zero1=config.compute.zero1, offload_optimizer=config.compute.offload_optimizer)
 
 
 def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
-  """Checks what the axes of the mesh split that is no dimension of a parameter: layers over stages, rows, heads.
+  """Checks that the mesh divides what is no dimension of a parameter: layers over stages, rows, heads.
 
   Raises:
     LmxError: with the key to change and the nearest values that would do.
@@ -291,7 +289,7 @@ def check_split(config: ConfigDict, spec: Any, layout: Layout) -> None:
   problems.raise_if_any()
 
 
-def make_network(
+def make_train_setup(
   config: ConfigDict,
   spec: Any,
   loss: Callable[..., Any],
@@ -300,7 +298,7 @@ def make_network(
   layout: Layout | None = None,
   plan: AbstractModel | None = None,
 ) -> TrainSetup:
-  """The model's blueprint on the mesh with its optimizer: everything but the numbers.
+  """The abstract model on the mesh with its optimizer: everything but the weights.
 
   Args:
     config: the experiment's.
@@ -309,14 +307,14 @@ def make_network(
     pace: with the run's total steps.
     tokenizer: a teacher must have the same; None: not checked.
     layout: None: the config's mesh over the devices here.
-    plan: the model's blueprint, where it is known already.
+    plan: the abstract model, where it is known already.
   """
   layout, make = layout or make_layout(config), model_maker(config, spec)
   check_split(config, spec, layout)
-  if isinstance(layout.mesh, jax.sharding.Mesh):  # Who imagines devices knows their kind, and checks it.
+  if isinstance(layout.mesh, jax.sharding.Mesh):  # For abstract devices the caller checks it.
     check_quantization(config.compute.quantization, layout.mesh.devices.flat[0].device_kind)
   plan = plan or abstract_model(make)
-  optimizer = make_the_optimizer(config, plan, pace.total_steps or 0, pace)
+  optimizer = make_config_optimizer(config, plan, pace.total_steps or 0, pace)
   options = StepOptions(
     micro_batches=config.train.micro_batches,
     clip_norm=config.optimizer.clip_norm,
@@ -346,7 +344,7 @@ def make_network(
 def _reference(
   config: ConfigDict, plan: AbstractModel, tokenizer: Tokenizer | None
 ) -> tuple[AbstractModel | None, MakeReference | None]:
-  """The blueprint of the objective's second model, and where its numbers come from."""
+  """The objective's second model as an `AbstractModel`, and the function that makes its parameters."""
   kind = objective_spec(config).reference
   if not kind:
     return None, None
@@ -374,7 +372,7 @@ def _reference(
 def load_reference(
   config: ConfigDict, plan: AbstractModel, layout: Layout, run_dir: Path | None, step: int
 ) -> tuple[AbstractModel | None, dict[str, Any] | None]:
-  """The second model of a run, as its checkpoint has it: (blueprint, parameters), or (None, None)."""
+  """The second model of a run, as its checkpoint has it: (abstract model, parameters), or (None, None)."""
   other, _ = _reference(config, plan, None)
   if other is None or run_dir is None:
     return None, None

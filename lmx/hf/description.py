@@ -217,7 +217,7 @@ def make_spec(model: Mapping[str, Any], *, vocab_size: int, head: str, outputs: 
   for key in set(model) - fields - {"family"}:
     if model[key] not in (None, False, 0, "none"):
       raise LmxError(f"config.model.{key} = {model[key]!r}: lmx's {model['family']} has no such setting.")
-  return row.spec(**{key: value for key, value in given.items() if key in fields})
+  return row.make_spec(given)
 
 
 def write_settings(family: Family, model: Mapping[str, Any], spec: Any) -> tuple[Keys, Any]:

@@ -226,7 +226,7 @@ def load_tensors(
       continue
     first = next((their_name for their_name, _ in bound.tensors()), None)
     dtype = files.dtype(matching.stored[first]) if as_stored and first is not None else np.dtype(np.float32)
-    sharding = layout.stored(name, bound.shape, abstract.axes[name])
+    sharding = layout.param_sharding(name, bound.shape, abstract.axes[name])
     read = functools.partial(read_shard, bound, files, matching.stored, dtype=dtype, found=found)
     loaded[name] = jax.make_array_from_callback(bound.shape, sharding, read, dtype=dtype)
   return loaded

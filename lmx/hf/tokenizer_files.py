@@ -15,7 +15,7 @@ from lmx.data.tokenizers.framing import FIRST, Framing, framing
 from lmx.data.tokenizers.huggingface_tokenizer import MODEL_FILE
 from lmx.data.tokenizers.special_tokens import CONFIG_FILE
 from lmx.data.tokenizers.tokenizer import Tokenizer
-from lmx.data.tokenizers.tokenizer_classes import OF_MODELS, QWEN_WORDS, READS_ALIKE
+from lmx.data.tokenizers.tokenizer_classes import IGNORES_STATED_CLASS, OF_MODELS, QWEN_WORDS
 from lmx.data.tokenizers.vocabulary import DESCRIPTION_FILE
 from lmx.errors import LmxError
 from lmx.objectives.examples import find_framing
@@ -130,7 +130,7 @@ def write_tokenizer(directory: Path, inputs: TextInputs, family: str) -> None:
   values = tokenizer.as_json()
   if inputs.framing is not tokenizer.own_framing:
     values["post_processor"] = inputs.framing.template_processing(tokenizer.piece)
-  if family in READS_ALIKE and not _as_qwen(values):
+  if family in IGNORES_STATED_CLASS and not _as_qwen(values):
     raise LmxError(
       f"transformers reads the tokenizer of every {family} model as {OF_MODELS[family]}, which gives other ids than "
       f"this run's {tokenizer.name}. Fix: export it as another family (lmx export --family=..., or another "
@@ -169,7 +169,7 @@ def _config(inputs: TextInputs, family: str) -> dict[str, Any]:
     "pad_token": None if pad is None else tokenizer.piece(pad),
     "model_input_names": arrays,
     "model_max_length": inputs.context,
-    "tokenizer_class": OF_MODELS[family] if family in READS_ALIKE else "PreTrainedTokenizerFast",
+    "tokenizer_class": OF_MODELS[family] if family in IGNORES_STATED_CLASS else "PreTrainedTokenizerFast",
   }
 
 

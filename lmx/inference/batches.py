@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A compiled function over ragged rows: batched by length, so that little is padding and few programs are compiled."""
+"""Runs a compiled function over ragged rows, batched by length: little padding, and few compilations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,32 +18,32 @@ def over_rows(
   rows: Ragged,
   *,
   batch_size: int,
-  beside: Mapping[str, Ragged] | None = None,
+  aligned: Mapping[str, Ragged] | None = None,
 ) -> list[Any]:
   """Runs `function` over all rows; a row's result doesn't depend on the others.
 
   Args:
-    function: compiled: (model, tokens (B, L), segment_ids (B, L), name=(B, L) of `beside`) -> (B, ...) arrays.
-    model: its spec says how long a row may be, and which ids there are.
-    rows: ids, (n,) each.
-    batch_size: rows at once; batches of fewer are filled up to a power of two.
-    beside: name -> integers as long as the rows.
+    function: compiled: (model, tokens (B, L), segment_ids (B, L), name=(B, L) of `aligned`) -> (B, ...) arrays.
+    model: its spec has the longest row and the vocabulary.
+    rows: token ids, (n,) int32 each.
+    batch_size: rows per batch; smaller batches are padded to a power of two.
+    aligned: name -> one integer per token of each row.
 
   Returns:
-    For each row, in the order they came, its part of the arrays, numpy. Arrays with a length are as long as the bucket.
+    For each row, in order, its part of the arrays, in numpy. Arrays with a length axis are as long as the bucket.
 
   Raises:
     LmxError: an empty row, one longer than the context, or an id outside the vocabulary.
-    ValueError: something beside a row that isn't as long as it.
+    ValueError: a row of `aligned` with another length than its row of ids.
   """
   spec = model.spec
   ids = [np.asarray(row, np.int32) for row in rows]
   for number, row in enumerate(ids):
     check_ids(spec, row, f"row {number}", longest=None if spec.unlimited else spec.context)
-  more = {name: [np.asarray(row, np.int32) for row in given] for name, given in (beside or {}).items()}
+  more = {name: [np.asarray(row, np.int32) for row in given] for name, given in (aligned or {}).items()}
   for name, given in more.items():
     if [len(row) for row in given] != [len(row) for row in ids]:
-      raise ValueError(f"{name}: one number for each token is needed")
+      raise ValueError(f"{name}: needs one number per token")
   results: list[Any] = [None] * len(ids)
   for chosen in _batches([len(row) for row in ids], batch_size):
     width = bucket(len(ids[chosen[0]]))
@@ -54,13 +54,13 @@ def over_rows(
     segments = (np.arange(width)[None] < lengths[:, None]).astype(np.int32)
     padded = {name: pad_rows([given[i] for i in filled], width)[0] for name, given in more.items()}
     result = jax.device_get(function(model, tokens, segments, **padded))
-    for place, number in enumerate(chosen):
-      results[number] = jax.tree.map(lambda x, place=place: x[place], result)
+    for index, number in enumerate(chosen):
+      results[number] = jax.tree.map(lambda x, index=index: x[index], result)
   return results
 
 
 def _batches(lengths: list[int], batch_size: int) -> list[list[int]]:
-  """Numbers of rows, batch by batch, the longest first; the rows of a batch are of one bucket."""
+  """Indices of the rows of each batch, the longest first; the rows of a batch share a bucket."""
   batches: list[list[int]] = []
   width = 0
   for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

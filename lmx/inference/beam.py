@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Beam search: the likeliest continuations, found in one compiled program.
+"""Beam search in one compiled program.
 
 Finished hypotheses are ranked by log p / ((5 + length) / 6)^alpha, the stop id counted in the length (GNMT,
-https://arxiv.org/abs/1609.08144, section 7, equation 14, without its coverage term), or as transformers does it.
+https://arxiv.org/abs/1609.08144, section 7, equation 14, without its coverage term), or by the formula of transformers.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from lmx.errors import LmxError, message
 from lmx.inference.prompts import NO_LIMITS, Limits, PromptBatch, make_prompts, read_prompts, stop_ids, why_it_ended
 from lmx.nn.attention.cache import Cache, WithMemory
 
-_NONE = -1e30  # The log-probability of a hypothesis that isn't there.
+_NONE = -1e30  # The log-probability of an empty slot.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Hypothesis:
 
   Attributes:
     tokens: (n,) int32, without the prompt and without the token that ended it.
-    score: what hypotheses are ranked by.
+    score: hypotheses are ranked by it.
     log_prob: log p(tokens | prompt) in nats, the ending token included where there is one.
-    stop: eos | length | context, as in `lmx.inference.generate.Sample`.
+    stop: eos | length | context, as in `lmx.inference.generate.Continuation`.
   """
 
   tokens: np.ndarray
@@ -43,16 +43,16 @@ class Ranking:
   """How finished hypotheses are compared, and when a prompt is done.
 
   Attributes:
-    gnmt: by GNMT's formula; False: by log p / length^alpha, as transformers.
+    gnmt: rank by GNMT's formula; False: by log p / length^alpha, as transformers does.
     patient: a prompt is done once no unfinished hypothesis would be ranked before the last of its finished ones, if
-      it ended now (transformers' early_stopping: false); False: once as many as the beams have ended.
+      it ended now (transformers' early_stopping: false); False: once `beams` hypotheses have ended.
   """
 
   gnmt: bool = True
   patient: bool = False
 
   def score(self, log_prob: jax.Array, length: jax.Array, alpha: jax.Array) -> jax.Array:
-    """The score by which a hypothesis of that many tokens, the stop id included, is ranked."""
+    """The score of hypotheses of `length` tokens, the stop id included; the arrays broadcast."""
     return log_prob / ((5 + length) / 6 if self.gnmt else length) ** alpha
 
 
@@ -65,7 +65,7 @@ class _Beams:
   """K hypotheses for each of B rows.
 
   Attributes:
-    tokens: (B, K, T) int32, -1 where there is none.
+    tokens: (B, K, T) int32, -1 after the end.
     log_prob, score: (B, K) float32; `_NONE` where there is no hypothesis.
   """
 
@@ -74,12 +74,12 @@ class _Beams:
   score: jax.Array
 
   def best(self, count: int) -> "_Beams":
-    """The `count` with the highest score, the best first; of equals, the earlier."""
+    """The `count` hypotheses with the highest score, the best first; ties keep their order."""
     _, index_BK = jax.lax.top_k(self.score, count)
     return self.pick(index_BK)
 
   def pick(self, index_BK: jax.Array) -> "_Beams":
-    """Those of these numbers."""
+    """The hypotheses with these indices, (B, K)."""
     take = functools.partial(jnp.take_along_axis, axis=1)
     return _Beams(take(self.tokens, index_BK[..., None]), take(self.log_prob, index_BK), take(self.score, index_BK))
 
@@ -87,7 +87,7 @@ class _Beams:
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=1), self, other)
 
   def only(self, kept_BK: jax.Array) -> "_Beams":
-    """Without the others."""
+    """Empties the slots outside the mask (B, K)."""
     hide = lambda x: jnp.where(kept_BK, x, _NONE)  # noqa: E731
     return _Beams(self.tokens, hide(self.log_prob), hide(self.score))
 
@@ -98,7 +98,7 @@ class _Beams:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Loop:
-  """After `step` tokens: hypotheses that go on, with their logits and decoding state, and the best that have ended."""
+  """After `step` tokens: live hypotheses with their logits and decoding state, and the best finished ones."""
 
   step: jax.Array
   live: _Beams
@@ -108,7 +108,7 @@ class _Loop:
 
 
 def _log_probs(logits_BKV: jax.Array, last_B: jax.Array, stops_S, limits: Limits) -> jax.Array:
-  """(B, K, V) float32: of the next token, after what the limits leave; `last_B`: rows with room for one token."""
+  """Log-probabilities of the next token with limits applied, (B, K, V) float32; `last_B`: rows at their last token."""
   logits_BKV = logits_BKV.astype(jnp.float32)
   if limits.renormalize:
     logits_BKV = limits.hide(logits_BKV)
@@ -122,10 +122,10 @@ def _log_probs(logits_BKV: jax.Array, last_B: jax.Array, stops_S, limits: Limits
 def _extend(
   loop: _Loop, logits_BKV: jax.Array, room_B, stops_S, alpha, ranking: Ranking, limits: Limits
 ) -> tuple[_Beams, _Beams, jax.Array, jax.Array]:
-  """One more token: hypotheses that go on, the best that have ended; parents and tokens of the former, (B, K) each."""
+  """Adds a token: returns live and best finished hypotheses, and the parents and tokens (B, K) of the live ones."""
   B, K, V = logits_BKV.shape
   totals = loop.live.log_prob[..., None] + _log_probs(logits_BKV, loop.step + 1 >= room_B, stops_S, limits)
-  # Enough candidates that K of them go on, however many end.
+  # Of K * (S + 1) candidates at most K * S end with one of the S stop ids, so at least K stay live.
   candidates, index = jax.lax.top_k(totals.reshape(B, K * V), min(K * (stops_S.size + 1), K * V))
   parent, token = index // V, (index % V).astype(jnp.int32)
   tokens = jnp.take_along_axis(loop.live.tokens, parent[..., None], axis=1)
@@ -134,7 +134,7 @@ def _extend(
   extended = _Beams(tokens, candidates, ranking.score(candidates, length, alpha))
 
   ended = jnp.any(token[..., None] == stops_S[None, None], axis=-1) | (loop.step + 1 >= room_B)[:, None]
-  leading = jnp.arange(ended.shape[1])[None] < K  # One that ends counts where it would have stayed in the beam.
+  leading = jnp.arange(ended.shape[1])[None] < K  # A hypothesis that ends counts if it is among the best K.
   finished = loop.finished.join(extended.only(ended & leading & extended.exist())).best(K)
   done = jnp.all(finished.exist(), axis=1, keepdims=True)
   going = extended.only(~ended)
@@ -148,7 +148,7 @@ def _extend(
 
 
 def _reorder(cache: Cache, rows: jax.Array) -> Cache:
-  """The decoding state of the chosen beams; an encoder's memory is the same in all beams of a row, and stays."""
+  """The decoding state of the chosen beams; an encoder's memory is the same for all beams of a row and isn't copied."""
   chosen = cache.select(rows)
   if not isinstance(cache.layers, WithMemory):
     return chosen
@@ -164,7 +164,9 @@ def _search(model, prompts: PromptBatch, stops_S, alpha, *, beams: int, ranking:
   nothing = _Beams(
     jnp.full((B, K, prompts.new_slots), -1, jnp.int32), *(jnp.full((B, K), _NONE, jnp.float32) for _ in range(2))
   )
-  empty = dataclasses.replace(nothing, log_prob=nothing.log_prob.at[:, 0].set(0.0))  # All K begin alike: one counts.
+  empty = dataclasses.replace(
+    nothing, log_prob=nothing.log_prob.at[:, 0].set(0.0)
+  )  # All K slots start equal: only one is live.
 
   def step(loop: _Loop) -> _Loop:
     live, finished, parent, token = _extend(loop, loop.logits, prompts.room, stops_S, alpha, ranking, limits)
@@ -178,38 +180,36 @@ def _search(model, prompts: PromptBatch, stops_S, alpha, *, beams: int, ranking:
 
 
 def beam_search(
-  model,
-  prompts: Sequence[np.ndarray],
-  *,
-  max_new_tokens: int,
-  beams: int = 4,
-  length_penalty: float = 0.6,
-  num_results: int = 1,
-  eos_id: int | Sequence[int] | None = None,
-  start_ids: Sequence[int] | None = None,
-  prefix: bool = False,
-  ranking: Ranking = GNMT,
-  limits: Limits = NO_LIMITS,
-) -> list[list[Hypothesis]]:
-  """The likeliest continuations of prompts, all prompts in one batch; with an encoder, the likeliest answers.
+  model: Any, prompts: Sequence[np.ndarray], *, max_new_tokens: int, beams: int = 4, length_penalty: float = 0.6,
+  num_results: int = 1, eos_id: int | Sequence[int] | None = None, start_ids: Sequence[int] | None = None,
+  prefix: bool = False, ranking: Ranking = GNMT, limits: Limits = NO_LIMITS,
+) -> list[list[Hypothesis]]:  # fmt: skip
+  """Finds the likeliest continuations of prompts, all prompts in one batch; with an encoder, the likeliest answers.
 
-  A hypothesis ends at a stop id, or where it has max_new_tokens or fills the context. A prompt is done when as many
-  as `beams` have ended. One beam is greedy decoding, and so many that nothing is left out find the best of all.
+  A hypothesis ends at a stop id, with max_new_tokens tokens, or where it fills the context. A prompt is done when
+  `beams` hypotheses have ended (see `Ranking.patient`). One beam is greedy decoding.
 
   Args:
     model: a causal model, or one with an encoder and a decoder.
     prompts, max_new_tokens, eos_id, start_ids, prefix: as in `lmx.inference.generate.generate`.
-    beams: K, hypotheses that are kept at each step.
-    length_penalty: alpha; 0 ranks by probability, more favours longer ones.
-    ranking: how finished hypotheses are compared, and when a prompt is done.
-    limits: what may be written.
-    num_results: hypotheses returned for each prompt, at most `beams`.
+    beams: K, hypotheses kept at each step.
+    length_penalty: alpha; 0 ranks by probability, more favours longer hypotheses.
+    num_results: hypotheses returned per prompt, at most `beams`.
+    ranking: how finished hypotheses are ranked, and when a prompt is done.
+    limits: restrictions on the generated tokens.
 
   Returns:
     For each prompt, its best hypotheses, the best first; fewer than num_results where no more were found.
 
   Raises:
     LmxError: as `generate`, or numbers out of range.
+
+  Examples:
+    >>> from lmx.inference.beam import beam_search
+    >>> run = lmx.load("runs/cpu")
+    >>> [[best, second]] = beam_search(run.model, [run.tokenizer.encode("The")], max_new_tokens=4, num_results=2)
+    >>> best.score >= second.score, best.log_prob < 0
+    (True, True)
   """
   if beams < 1:
     raise LmxError(message("beams", got=beams, allowed="a positive whole number"))

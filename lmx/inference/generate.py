@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Generation: one compiled program reads the prompts into a cache and draws tokens until every row has ended."""
+"""Text generation: one compiled program reads the prompts into a cache and samples tokens until every row has ended."""
 
 import dataclasses
 import functools
@@ -26,11 +26,11 @@ from lmx.inference.sampling import Sampling, sample
 
 @dataclasses.dataclass(frozen=True)
 class Continuation:
-  """One continuation.
+  """One continuation of a prompt.
 
   Attributes:
     tokens: (n,) int32, without the prompt and without the token that ended it.
-    stop: eos (the model ended it) | length (max_new_tokens) | context (the model's context is full).
+    stop: why it ended: eos (a stop token) | length (max_new_tokens) | context (the model's context is full).
   """
 
   tokens: np.ndarray
@@ -40,14 +40,14 @@ class Continuation:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Loop:
-  """What the decoding loop carries: everything of B rows after `step` new tokens.
+  """The state of the decoding loop for B rows.
 
   Attributes:
-    step: tokens drawn so far.
-    token: (B,) the last of them, which the model hasn't read yet.
+    step: () int32, tokens sampled so far.
+    token: (B,) int32, the last of them, which the model hasn't read yet.
     ended: (B,) bool.
-    written: (B, T) int32 new tokens, -1 where there is none.
-    cache: the decoding state.
+    written: (B, T) int32, new tokens, -1 where there is none.
+    cache: the key-value cache or recurrent state.
     seen: (B, slots) int32, the tokens that the model has read, in the slots of the cache.
   """
 
@@ -63,10 +63,10 @@ class _Loop:
 def _generate(
   model, prompts: PromptBatch, sampling: Sampling, stops_S, key, *, copies: int, slide: bool, limits: Limits
 ):
-  """Prompts (B, L) to new tokens (B * copies, new_slots), -1 where none was drawn."""
+  """Prompts (B, L) to new tokens (B * copies, new_slots), -1 after the end of a row."""
   logits_BV, cache = read_prompts(model, prompts)
   logits_BV, cache = jnp.repeat(logits_BV, copies, axis=0), cache.repeat(copies)
-  room_B = jnp.repeat(prompts.room, copies, axis=0) - int(limits.forced_end)  # The last one isn't written.
+  room_B = jnp.repeat(prompts.room, copies, axis=0) - int(limits.forced_end)  # The forced end token isn't written.
   rows = jnp.arange(logits_BV.shape[0], dtype=jnp.int32)
   row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
   seen = jnp.pad(prompts.tokens, ((0, 0), (0, prompts.slots - prompts.tokens.shape[1])))
@@ -104,12 +104,12 @@ def _generate(
 
 
 def _without_oldest_half(model, loop: _Loop, full_B: jax.Array, encodes: bool) -> _Loop:
-  """Full rows lose their oldest half; the rest is read again, at positions from 0 on. Other rows stay as they are."""
+  """Drops the oldest half of full rows and reads the rest again, at positions from 0; other rows are unchanged."""
   rows, slots = loop.seen.shape
   dropped = slots // 2
   seen = jnp.where(full_B[:, None], jnp.roll(loop.seen, -dropped, axis=1), loop.seen)
   lengths = jnp.where(full_B, slots - dropped, jnp.minimum(loop.cache.length, slots))
-  # An encoder's memory is in the cache, and stays; the decoder's stale slots are hidden until they are written again.
+  # The cache keeps an encoder's memory; the decoder's stale slots are masked until they are overwritten.
   empty = dataclasses.replace(loop.cache, length=jnp.zeros_like(lengths)) if encodes else model.init_cache(rows, slots)
   _, read = read_rows(model, seen, lengths, empty)
 
@@ -122,48 +122,50 @@ def _without_oldest_half(model, loop: _Loop, full_B: jax.Array, encodes: bool) -
 
 
 def generate(
-  model,
-  prompts: Sequence[np.ndarray],
-  *,
-  key: jax.Array,
-  max_new_tokens: int,
-  temperature: float = 1.0,
-  top_k: int | None = None,
-  top_p: float | None = None,
-  num_samples: int = 1,
-  eos_id: int | Sequence[int] | None = None,
-  start_ids: Sequence[int] | None = None,
-  prefix: bool = False,
-  slide: bool = False,
-  limits: Limits = NO_LIMITS,
-) -> list[list[Continuation]]:
-  """Continues prompts, all of them in one batch; with an encoder, answers them.
+  model: Any, prompts: Sequence[np.ndarray], *, key: jax.Array, max_new_tokens: int, temperature: float = 1.0,
+  top_k: int | None = None, top_p: float | None = None, num_samples: int = 1,
+  eos_id: int | Sequence[int] | None = None, start_ids: Sequence[int] | None = None, prefix: bool = False,
+  slide: bool = False, limits: Limits = NO_LIMITS,
+) -> list[list[Continuation]]:  # fmt: skip
+  """Continues prompts, all of them in one batch; a model with an encoder answers them.
 
   The program is compiled once for each (number of prompts, bucket of the longest prompt, bucket of max_new_tokens,
-  num_samples, number of stop ids). Padding ids of the vocabulary are never drawn. A row's draws depend on the key and
-  its place in the batch only. A row stops where prompt and continuation fill the model's context, and says so; LSTMs
-  and Mamba-2 without learned positions have no such limit, and `slide` lifts it.
+  num_samples, number of stop ids). Padding ids of the vocabulary are never sampled. The samples of a row depend only on
+  the key and the row's index in the batch. A row ends where prompt and continuation fill the model's context; LSTMs and
+  Mamba-2 without learned positions have no such limit, and `slide` lifts it.
 
   Args:
     model: a causal model, or one with an encoder and a decoder.
-    prompts: ids, (n,) each, at least one token; for the start of a document, that is the tokenizer's bos_id. A model
-      with an encoder reads them there.
-    key: randomness.
-    max_new_tokens: tokens to add to each prompt, at most.
-    temperature, top_k, top_p: see `Sampling`; temperature 0 always takes the most likely token.
-    num_samples: continuations of each prompt.
-    eos_id: the id that ends a continuation, or several; None: none does.
-    start_ids: what the decoder of a model with an encoder begins with.
-    prefix: the tokens of a prompt see each other both ways, as a prefix language model was trained.
-    limits: what may be written.
-    slide: a row that fills the context goes on: its oldest half is dropped and the rest read again, from position 0.
+    prompts: token ids, (n,) each, at least one (bos_id for the start of a document). The encoder reads them if the
+      model has one.
+    key: random key of the samples.
+    max_new_tokens: maximum number of new tokens per prompt.
+    temperature: divides the logits; 0 always takes the most likely token.
+    top_k: sample from the k most likely tokens; None: from all.
+    top_p: sample from the fewest tokens whose probabilities sum to at least top_p; None: from all.
+    num_samples: continuations per prompt.
+    eos_id: the id, or ids, that end a continuation; None: no id does.
+    start_ids: first token ids of the decoder, for a model with an encoder.
+    prefix: bidirectional attention within the prompt, for prefix language models.
+    slide: a row that fills the context continues: its oldest half is dropped, and the rest is read again from position
+      0.
+    limits: restrictions on the generated tokens.
 
   Returns:
-    For each prompt, `num_samples` samples.
+    For each prompt, `num_samples` continuations.
 
   Raises:
     LmxError: an empty prompt, one that fills the context, an id outside the vocabulary, numbers out of range, or
-      arguments that this model has no use for.
+      arguments that don't apply to this model.
+
+  Examples:
+    >>> import jax
+    >>> from lmx.inference.generate import generate
+    >>> run = lmx.load("runs/cpu")
+    >>> prompt = run.tokenizer.encode("The")
+    >>> [[one, other]] = generate(run.model, [prompt], key=jax.random.key(0), max_new_tokens=4, num_samples=2)
+    >>> one.tokens.shape, one.stop
+    ((4,), 'length')
   """
   sampling = Sampling.checked(temperature, top_k, top_p)
   if num_samples < 1:

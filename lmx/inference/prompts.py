@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From ragged prompts to a first distribution: what generation and beam search begin with."""
+"""Prompts of generation and beam search: checked, padded, and read into the cache."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ SMALLEST_BUCKET = 16
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What may be written.
+  """Restrictions on the generated tokens.
 
   Attributes:
-    suppressed: ids that are never written.
-    forced_end: the last token that a row has room for is the one that ends it.
-    renormalize: the probabilities of what is left add up to one, in beam search's scores, too.
+    suppressed: ids that are never generated.
+    forced_end: a row that reaches its maximum length ends with a stop id.
+    renormalize: beam search scores hypotheses by the probabilities among the allowed tokens.
   """
 
   suppressed: tuple[int, ...] = ()
@@ -29,7 +29,7 @@ class Limits:
   renormalize: bool = False
 
   def hide(self, scores_V: jax.Array) -> jax.Array:
-    """Logits or log-probabilities (..., V) without the suppressed ids."""
+    """Logits or log-probabilities (..., V), with those of the suppressed ids at -1e30."""
     if not self.suppressed:
       return scores_V
     return scores_V.at[..., np.array(self.suppressed, np.int32)].set(_HIDDEN, mode="drop")
@@ -58,17 +58,23 @@ def real_tokens(lengths_B: Any, width: int) -> Any:
 
 
 def check_ids(spec, ids: np.ndarray, subject: str, *, longest: int | None) -> None:
-  """Checks that a model can read one row of ids.
+  """Checks that a model can read one row of token ids.
+
+  Args:
+    spec: the model's.
+    ids: (n,) integers.
+    subject: how the row is named in the message.
+    longest: maximum number of tokens; None: no limit.
 
   Raises:
-    LmxError: not a row, empty, longer than `longest`, or an id outside the vocabulary.
+    LmxError: not one-dimensional, empty, longer than `longest`, or an id outside the vocabulary.
   """
   if ids.ndim != 1 or not len(ids):
     allowed = "one row of at least one token id (bos_id, for the start of a document)"
     raise LmxError(message(f"{subject}, shape", got=ids.shape, allowed=allowed))
   if longest is not None and len(ids) > longest:
     allowed = f"at most {longest} tokens (config.model.context is {spec.context})"
-    raise LmxError(message(f"{subject}, length", got=len(ids), allowed=allowed, fix="pass the end of the text only"))
+    raise LmxError(message(f"{subject}, length", got=len(ids), allowed=allowed, fix="pass only the end of the text"))
   if ids.min() < 0 or ids.max() >= spec.vocab_size:
     wrong = int(ids[(ids < 0) | (ids >= spec.vocab_size)][0])
     allowed = f"ids from 0 to {spec.vocab_size - 1}"
@@ -78,16 +84,16 @@ def check_ids(spec, ids: np.ndarray, subject: str, *, longest: int | None) -> No
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PromptBatch:
-  """Prompts as a compiled program takes them.
+  """Padded prompts, the input of the compiled programs.
 
   Attributes:
-    tokens: (B, L) int32, what the decoder reads first.
-    lengths: (B,) int32, real tokens of each.
-    room: (B,) int32, new tokens that each row may get.
+    tokens: (B, L) int32, the first tokens of the decoder.
+    lengths: (B,) int32, tokens of each row without padding.
+    room: (B,) int32, maximum number of new tokens of each row.
     memory: the encoder's tokens (B, M) and segments, by the names of `init_cache`; {} without an encoder.
-    prefix: whether the tokens of a prompt see each other both ways.
-    slots: tokens that a row may have in all.
-    new_slots: bucket of the new ones.
+    prefix: bidirectional attention within a prompt.
+    slots: slots of the cache: maximum number of tokens of a row, prompt included.
+    new_slots: max_new_tokens, rounded up to a bucket.
   """
 
   tokens: Any
@@ -111,12 +117,12 @@ def make_prompts(
   """Checks prompts and pads them.
 
   Args:
-    model: a model with a vocabulary at its end; one with an encoder gets the prompts there.
-    prompts: ids, (n,) each.
-    max_new_tokens: at most so many are added to each.
-    start_ids: what an encoder-decoder's decoder begins with; None for other models.
+    model: a model with a language head; its encoder reads the prompts if it has one.
+    prompts: token ids, (n,) each.
+    max_new_tokens: maximum number of new tokens per prompt.
+    start_ids: first token ids of an encoder-decoder's decoder; None for other models.
     prefix: see `PromptBatch`.
-    slide: whether rows may go on past the context.
+    slide: whether rows may continue past the context.
 
   Raises:
     LmxError: see `lmx.inference.generate.generate`.
@@ -130,7 +136,7 @@ def make_prompts(
     raise LmxError(message("prefix", got=prefix, allowed="False for this family: it has no prefix attention"))
   encodes = "encoder_tokens" in model.inputs
   if encodes != (start_ids is not None):
-    allowed = "the ids that the decoder begins with" if encodes else "None for a model without an encoder"
+    allowed = "the first token ids of the decoder" if encodes else "None for a model without an encoder"
     raise LmxError(message("start_ids", got=start_ids, allowed=allowed))
   read = [np.asarray(prompt, np.int32) for prompt in prompts]
   begun = read if start_ids is None else [np.asarray(start_ids, np.int32)] * len(read)
@@ -177,13 +183,13 @@ def read_rows(model, tokens_BL, lengths_B, cache, prefix_BL=None) -> tuple[jax.A
 
 
 def stop_ids(eos_id: int | Sequence[int] | None) -> np.ndarray:
-  """The ids that end a row, (S,) int32; none of them is -1."""
+  """The ids that end a row, (S,) int32; without any, [-1], which matches no token."""
   ids = [] if eos_id is None else [eos_id] if isinstance(eos_id, int | np.integer) else list(eos_id)
   return np.array(ids or [-1], np.int32)
 
 
 def why_it_ended(tokens: int, room: int, max_new_tokens: int) -> str:
-  """eos, length or context, as `Sample.stop` has it, for a row that got so many tokens."""
+  """eos, length or context, as in `Continuation.stop`, for a row of `tokens` new tokens."""
   if tokens < room:
     return "eos"
   return "length" if room == max_new_tokens else "context"

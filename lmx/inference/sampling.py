@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From logits to the next token: temperature, top-k, top-p."""
+"""Sampling of the next token: temperature, top-k, top-p."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ _OUT = -1e30
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """How tokens are drawn. Numbers are traced, so that changing one compiles nothing; None leaves its step out.
+  """How tokens are sampled. Numbers are traced, so changing one does not recompile; None skips the step.
 
   Attributes:
     temperature: divides the logits; 0 takes the most likely token.
@@ -29,7 +29,10 @@ class Sampling:
 
   @classmethod
   def checked(cls, temperature: float, top_k: int | None, top_p: float | None) -> "Sampling":
-    """The same, for numbers a person gave.
+    """A `Sampling` of checked numbers.
+
+    Args:
+      temperature, top_k, top_p: as above.
 
     Raises:
       LmxError: a negative temperature, top_k under 1, or top_p outside (0, 1].
@@ -45,7 +48,7 @@ class Sampling:
 
 
 def filtered_logits(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
-  """Float32 logits over the temperature, with the tokens that top-k and then top-p leave out at -1e30."""
+  """Float32 logits (B, V) divided by the temperature, with tokens outside top-k and then top-p at -1e30."""
   x = logits_BV.astype(jnp.float32) / jnp.maximum(sampling.temperature, 1e-6)
   if sampling.top_k is None and sampling.top_p is None:
     return x
@@ -65,7 +68,7 @@ def filtered_logits(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
 
 
 def sample(logits_BV: jax.Array, sampling: Sampling, keys_B: jax.Array) -> jax.Array:
-  """One token per row, (B,) int32. Each row has its own key, so a row's draw doesn't depend on the other rows."""
+  """Samples one token per row, (B,) int32. Each row has its own key, so it doesn't depend on the other rows."""
   greedy = jnp.argmax(logits_BV, axis=-1)
   drawn = jax.vmap(jax.random.categorical)(keys_B, filtered_logits(logits_BV, sampling))
   return jnp.where(sampling.temperature == 0, greedy, drawn).astype(jnp.int32)

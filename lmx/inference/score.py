@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How likely a model finds given text: log-probabilities of tokens."""
+"""Log-probabilities of the tokens of given text."""
 
 from collections.abc import Sequence
 
@@ -19,15 +19,23 @@ def _log_probs(model, tokens_BL, targets_BL):
 def score(model, rows: Sequence[np.ndarray], *, batch_size: int = 8) -> list[np.ndarray]:
   """log p(row[i + 1] | row[0..i]) in nats, float32, for i = 0 .. n - 2 of each row of n tokens.
 
-  Rows are padded at the end, which a causal model never sees. One program is compiled for each bucket of lengths.
+  Rows are padded at the end, which doesn't affect a causal model. One program is compiled per bucket of lengths.
 
   Args:
     model: a causal model.
-    rows: ids, (n,) each; the first is only read, so it is the tokenizer's bos_id where a document starts.
-    batch_size: rows at once; the logits of that many are in memory.
+    rows: token ids, (n,) each; the first isn't scored, so pass the tokenizer's bos_id at the start of a document.
+    batch_size: rows per batch; their logits are in memory at the same time.
 
   Raises:
     LmxError: an empty row, one of more than context + 1 tokens, or an id outside the vocabulary.
+
+  Examples:
+    >>> from lmx.inference.score import score
+    >>> run = lmx.load("runs/cpu")
+    >>> ids = run.tokenizer.encode("The")
+    >>> [log_probs] = score(run.model, [ids])
+    >>> len(ids), log_probs.shape
+    (3, (2,))
   """
   rows = [np.asarray(row, np.int32) for row in rows]
   for number, row in enumerate(rows):

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The encoder-only Transformer: every token sees the whole of its segment."""
+"""The encoder-only Transformer: every token sees its complete segment."""
 
 from typing import ClassVar
 
@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.models.backbone import Backbone, place_tokens
 from lmx.models.parts import check_length, embed_tokens, make_head, make_table, make_unembedding, outputs_of, scheme_of
 from lmx.models.spec import EncoderSpec
+from lmx.models.transformer import Backbone, token_positions
 from lmx.nn.layers.dropout import fold
 from lmx.nn.outputs import Outputs
 from lmx.shapes import check
 
 
 class Encoder(Backbone):
-  """A model in the way of BERT. Parameters are float32; a forward pass computes in `spec.dtype`.
+  """A model like BERT. Parameters are float32; a forward pass computes in `spec.dtype`.
 
   Source: https://arxiv.org/abs/1810.04805.
   """
@@ -57,7 +57,7 @@ class Encoder(Backbone):
       token_types: (B, L) int32, which of two texts a token belongs to; None: all to the first. Ignored by a model that
         has no table for them.
       dropout_key: turns dropout on.
-      keep_layers: whether to return what each block gave, too.
+      keep_layers: whether to return the output of each block, too.
 
     Raises:
       LmxError: a row longer than a learned position table.
@@ -66,8 +66,8 @@ class Encoder(Backbone):
     check("Encoder", "BL ?BL ?BL ?BL", tokens, segment_ids, positions, token_types)
     spec = self.spec
     check_length(spec, tokens.shape[1])
-    place = place_tokens(tokens, segment_ids, positions)
-    result = self.run(self._embed(tokens, token_types), place, None, dropout_key, keep_layers)
+    where = token_positions(tokens, segment_ids, positions)
+    result = self.run(self._embed(tokens, token_types), where, None, dropout_key, keep_layers)
     key = fold(dropout_key, spec.layers + 1)
     more = {"cache": None, "auxiliary": result.auxiliary, "layers": result.layers}
     tables = (self.token_embedding, self.unembedding)

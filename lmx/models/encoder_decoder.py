@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The encoder-decoder Transformer: one stack reads, the other writes and looks at what was read."""
+"""The encoder-decoder Transformer: an encoder, and a decoder with cross-attention to it."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.models.backbone import Backbone, StackOutput, place_tokens
 from lmx.models.parts import (
-  MIXERS,
   added_to,
   check_length,
   embed_tokens,
@@ -21,6 +19,7 @@ from lmx.models.parts import (
   scheme_of,
 )
 from lmx.models.spec import EncoderDecoderSpec
+from lmx.models.transformer import Backbone, StackOutput, token_positions
 from lmx.nn.attention.cache import Cache, KeyValues, WithMemory
 from lmx.nn.context import EncoderMemory, Sums
 from lmx.nn.layers.dropout import fold
@@ -29,7 +28,7 @@ from lmx.shapes import check
 
 
 class EncoderDecoder(nnx.Module):
-  """A model in the way of the first Transformer and of T5. Parameters are float32; it computes in `spec.dtype`.
+  """A model like the first Transformer and T5. Parameters are float32; it computes in `spec.dtype`.
 
   Sources: https://arxiv.org/abs/1706.03762, https://arxiv.org/abs/1910.10683.
   """
@@ -71,19 +70,19 @@ class EncoderDecoder(nnx.Module):
     dropout_key: jax.Array | None = None,
     keep_layers: bool = False,
   ) -> Outputs:
-    """Runs both stacks, or the decoder alone with a cache.
+    """Runs both stacks, or with a cache only the decoder.
 
     Args:
       tokens: (B, L) int32, the decoder's.
       segment_ids: (B, L) int32; a token sees its own segment of the decoder and of the encoder only. None: a row is one
         segment. With a cache, a row is one document and 0 marks padding at its end.
       positions: (B, L) int32, offsets within the segment; None: counted from segment_ids, or from the cache.
-      encoder_tokens: (B, M) int32; left out with a cache, which has what the encoder gave.
+      encoder_tokens: (B, M) int32; left out with a cache, which holds the encoder's keys and values.
       encoder_segment_ids: (B, M) int32; 0 marks padding. None: a row is one segment, without padding.
       encoder_positions: (B, M) int32; None: counted from encoder_segment_ids.
       cache: from `init_cache`, or the state after the tokens before these; the result holds the state after them.
       dropout_key: turns dropout on.
-      keep_layers: whether to return what each block gave, too.
+      keep_layers: whether to return the output of each block, too.
 
     Raises:
       LmxError: a row longer than a learned position table.
@@ -93,18 +92,18 @@ class EncoderDecoder(nnx.Module):
     check_length(self.spec, tokens.shape[1])
     encoded = None
     if cache is not None:
-      place = place_tokens(tokens, segment_ids, positions, cache.length, cache.layers.own.slots)
+      where = token_positions(tokens, segment_ids, positions, cache.length, cache.layers.own.slots)
       memory = EncoderMemory(None, jnp.ones_like(tokens), cache.memory_segments)
     elif encoder_tokens is None:
       raise ValueError("EncoderDecoder: encoder_tokens or a cache must be given")
     else:
       encoded = self._encode(encoder_tokens, encoder_segment_ids, encoder_positions, fold(dropout_key, 1), keep_layers)
-      place = place_tokens(tokens, segment_ids, positions)
+      where = token_positions(tokens, segment_ids, positions)
       memory = EncoderMemory(encoded.hidden, *_matched(tokens, segment_ids, encoder_tokens, encoder_segment_ids))
-    place = dataclasses.replace(place, memory=memory)
+    where = dataclasses.replace(where, memory=memory)
     layers = None if cache is None else cache.layers
     result = self.decoder.run(
-      embed_tokens(self.spec, self.token_embedding, tokens), place, layers, fold(dropout_key, 0), keep_layers
+      embed_tokens(self.spec, self.token_embedding, tokens), where, layers, fold(dropout_key, 0), keep_layers
     )
     if cache is not None:
       cache = Cache(added_to(cache.length, tokens, segment_ids), result.cache, cache.memory_segments)
@@ -124,7 +123,7 @@ class EncoderDecoder(nnx.Module):
     encoder_segment_ids: jax.Array | None = None,
     encoder_positions: jax.Array | None = None,
   ) -> jax.Array:
-    """(B, M, D): what the encoder gives; arguments as in `__call__`."""
+    """The encoder's output, (B, M, D); arguments as in `__call__`."""
     return self._encode(encoder_tokens, encoder_segment_ids, encoder_positions, None, False).hidden
 
   def init_cache(
@@ -135,7 +134,7 @@ class EncoderDecoder(nnx.Module):
     encoder_tokens: jax.Array,
     encoder_segment_ids: jax.Array | None = None,
   ) -> Cache:
-    """The decoding state before the first token: runs the encoder, and keeps keys and values of what it gave.
+    """The decoding state before the first token: runs the encoder and keeps the keys and values of its output.
 
     Args:
       batch: B rows, one document each.
@@ -150,18 +149,27 @@ class EncoderDecoder(nnx.Module):
     hidden_BMD = self.encode(encoder_tokens, encoder_segment_ids=encoder_segment_ids)
     project = jax.vmap(lambda attention: attention.keys_and_values(hidden_BMD))
     memory = KeyValues(*project(self.decoder.layers.cross_attention))
-    own = MIXERS["attention"].empty(self.spec, self.spec.layers, batch, length)
+    own = self.spec.mixing.empty(self.spec, self.spec.layers, batch, length)
     real_BM = jnp.ones_like(encoder_tokens) if encoder_segment_ids is None else (encoder_segment_ids > 0)
     return Cache(jnp.zeros((batch,), jnp.int32), WithMemory(own, memory), real_BM.astype(jnp.int32))
 
-  def _encode(self, tokens, segment_ids, positions, key: jax.Array | None, keep_layers: bool) -> StackOutput:
+  def _encode(
+    self,
+    tokens: jax.Array,
+    segment_ids: jax.Array | None,
+    positions: jax.Array | None,
+    key: jax.Array | None,
+    keep_layers: bool,
+  ) -> StackOutput:
     check("EncoderDecoder, encoder", "BM ?BM ?BM", tokens, segment_ids, positions)
     check_length(self.spec, tokens.shape[1])
-    place = place_tokens(tokens, segment_ids, positions)
-    return self.encoder.run(embed_tokens(self.spec, self.token_embedding, tokens), place, None, key, keep_layers)
+    where = token_positions(tokens, segment_ids, positions)
+    return self.encoder.run(embed_tokens(self.spec, self.token_embedding, tokens), where, None, key, keep_layers)
 
 
-def _matched(tokens, segment_ids, encoder_tokens, encoder_segment_ids) -> tuple[jax.Array | None, jax.Array | None]:
+def _matched(
+  tokens: jax.Array, segment_ids: jax.Array | None, encoder_tokens: jax.Array, encoder_segment_ids: jax.Array | None
+) -> tuple[jax.Array | None, jax.Array | None]:
   """Segments of decoder and encoder; where one side has none, all of it is segment 1."""
   if segment_ids is None and encoder_segment_ids is None:
     return None, None

@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The LSTM language model: embedding, a stack of LSTM layers, output table; and the record that describes it.
 
-Source: https://arxiv.org/abs/1409.2329 (Zaremba et al.: dropout on what goes between layers, never on what goes from
-token to token).
+Source: https://arxiv.org/abs/1409.2329 (Zaremba et al.: dropout between layers, never from token to
+token).
 """
 
 import dataclasses
@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lmx.config.table import default
 from lmx.errors import Problems
+from lmx.models.spec_check import check_values
 from lmx.nn.attention.cache import Cache
-from lmx.nn.heads import HEADS, ROW_HEADS, HeadShape
+from lmx.nn.heads import HEADS, HeadShape
 from lmx.nn.layers.dropout import dropout, fold
 from lmx.nn.layers.embedding import Embedding, Unembedding
-from lmx.nn.layers.initializers import INITS, make_scheme
+from lmx.nn.layers.initializers import make_scheme
 from lmx.nn.layers.lstm import LSTMLayer
 from lmx.nn.layers.norm import LayerNorm
 from lmx.nn.layers.positions import segment_positions
@@ -28,7 +30,7 @@ from lmx.nn.stack import stacked, unstack
 from lmx.shapes import check
 from lmx.units import StepFlops
 
-DTYPES = ("bfloat16", "float32")
+LSTM_POOLINGS = ("last", "mean")  # Its first token sees no other.
 LSTM_HEADS = tuple(name for name in HEADS if name != "masked")  # It cannot see what follows a mask.
 
 
@@ -50,41 +52,28 @@ class LSTMSpec:
   layers: int
   width: int
   context: int
-  vocab_multiple: int = 128
-  logits_softcap: float | None = None
-  tied: bool = True
-  dropout: float = 0.0
-  init: str = "gpt2"
-  init_std: float = 0.02
+  vocab_multiple: int = default("model.vocab_multiple")
+  logits_softcap: float | None = default("model.logits_softcap")
+  tied: bool = default("model.tied")
+  dropout: float = default("model.dropout")
+  init: str = default("model.init")
+  init_std: float = default("model.init_std")
   pooling: Any = None  # last
   pooler: Any = None  # False
   head_bias: Any = None  # False
-  carry_state: bool = False
-  dtype: str = "bfloat16"
-  loss_chunks: int = 1
+  carry_state: bool = default("model.carry_state")
+  dtype: str = default("compute.dtype")
+  loss_chunks: int = default("compute.loss_chunks")
   head: str = "language"
   outputs: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     problems = Problems()
-    choices = {
-      "config.model.init": (self.init, INITS),
-      "config.model.pooling": (self.pooling or "last", ("last", "mean")),
-      "config.compute.dtype": (self.dtype, DTYPES),
-      "head of an lstm": (self.head, LSTM_HEADS),
-    }
-    for key, (name, names) in choices.items():
-      if name not in names:
-        problems.add(key, got=name, allowed=names)
-    for key in ("vocab_size", "layers", "width", "context", "vocab_multiple", "outputs"):
-      if getattr(self, key) < 1:
-        problems.add(f"config.model.{key}", got=getattr(self, key), allowed="a positive whole number")
-    if self.init_std <= 0:
-      problems.add("config.model.init_std", got=self.init_std, allowed="a positive number")
-    if self.logits_softcap is not None and self.logits_softcap <= 0:
-      problems.add("config.model.logits_softcap", got=self.logits_softcap, allowed="a positive number, or None")
-    if not 0 <= self.dropout < 1:
-      problems.add("config.model.dropout", got=self.dropout, allowed="a number from 0 up to, but not including, 1")
+    check_values(self, problems)
+    if self.pooling not in (None, *LSTM_POOLINGS):
+      problems.add("config.model.pooling", got=self.pooling, allowed=LSTM_POOLINGS)
+    if self.head not in LSTM_HEADS:
+      problems.add("head of an lstm", got=self.head, allowed=LSTM_HEADS)
     problems.raise_if_any()
     for key, value in {"pooling": "last", "pooler": False, "head_bias": False}.items():
       if getattr(self, key) is None:
@@ -95,7 +84,7 @@ class LSTMSpec:
     return "none"
 
   def check_attention(self, platform: str) -> str:
-    """A sentence for the run's introduction, where other models say which attention kernel was checked."""
+    """A sentence for the run's introduction, where other models name the attention kernel that was checked."""
     return "none: an LSTM remembers in its state"
 
   def check_kernels(self, platform: str) -> dict[str, str]:
@@ -114,7 +103,7 @@ class LSTMSpec:
 
   @property
   def head_shape(self) -> HeadShape:
-    """What its head is made from."""
+    """Sizes and choices of its output head."""
     norm = functools.partial(LayerNorm, "embed", self.width, eps=1e-5, bias=True, dtype=self.dtype)
     return HeadShape(
       width=self.width,
@@ -132,7 +121,7 @@ class LSTMSpec:
     )
 
   def carry_shapes(self, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """What `Outputs.carry` holds for a batch of so many rows: {name: shape and dtype}; it begins as zeros."""
+    """What `Outputs.carry` holds for a batch of `batch` rows: {name: shape and dtype}; it starts as zeros."""
     shape = (batch, self.layers, self.width)
     return {"h": jax.ShapeDtypeStruct(shape, jnp.dtype(self.dtype)), "c": jax.ShapeDtypeStruct(shape, jnp.float32)}
 
@@ -146,17 +135,6 @@ class LSTMSpec:
     table = self.vocab_rows * self.width if HEADS[self.head].vocabulary else 0
     return self.layers * 8 * self.width**2 + table
 
-  def parameters(self) -> int:
-    """All parameters, padding rows of the vocabulary included, counted without allocating any."""
-    untied = HEADS[self.head].vocabulary and not self.tied
-    tables = self.vocab_rows * self.width * (2 if untied else 1)
-    scores = {"classification": self.outputs, "regression": 1, "span": 2, "tagging": self.outputs}
-    bias = int(self.head_bias or self.head not in ROW_HEADS)
-    head = (self.width + bias) * scores.get(self.head, 0)
-    if self.pooler and self.head in ("classification", "regression"):
-      head += self.width * (self.width + 1)
-    return tables + self.layers * (8 * self.width**2 + 4 * self.width) + head
-
   def flops_per_token(self, length: int) -> StepFlops:
     """FLOPs of one training token, 6 for each weight it is multiplied with, whatever the length."""
     flops = 6.0 * self.matmul_parameters()
@@ -166,7 +144,7 @@ class LSTMSpec:
 class LSTM(nnx.Module):
   """An LSTM language model. Parameters are float32; products are in `spec.dtype`.
 
-  It is trained on truncated sequences where `carry` goes from batch to batch, and on whole documents where not.
+  Where `carry` goes from batch to batch, it is trained by truncated backpropagation; otherwise on complete documents.
   """
 
   inputs: ClassVar[tuple[str, ...]] = ("tokens", "segment_ids", "positions", "carry")
@@ -219,7 +197,7 @@ class LSTM(nnx.Module):
     real_BL = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
     starts_BL = jnp.zeros(tokens.shape, bool)
     if cache is None:
-      starts_BL = _starts(segment_ids, positions, goes_on=carry is not None, shape=tokens.shape) & real_BL
+      starts_BL = _starts(segment_ids, positions, continues=carry is not None, shape=tokens.shape) & real_BL
     states = self._first_states(tokens.shape[0], carry, cache)
     x_BLD = dropout(self.token_embedding(tokens), spec.dropout, fold(dropout_key, 0))
     kept, after = [x_BLD], []
@@ -246,7 +224,7 @@ class LSTM(nnx.Module):
     layers = {name: jnp.zeros(x.shape, x.dtype).swapaxes(0, 1) for name, x in self.spec.carry_shapes(batch).items()}
     return Cache(jnp.zeros((batch,), jnp.int32), layers)
 
-  def _first_states(self, batch: int, carry, cache: Cache | None) -> dict[str, Any]:
+  def _first_states(self, batch: int, carry: Any, cache: Cache | None) -> dict[str, Any]:
     """h and c of all layers before the first token, (N, B, D)."""
     if carry is not None:
       return {name: jax.lax.stop_gradient(part).swapaxes(0, 1) for name, part in carry.items()}
@@ -258,11 +236,13 @@ class LSTM(nnx.Module):
     return (self.token_embedding.embedding if self.unembedding is None else self.unembedding.kernel)[...]
 
 
-def _starts(segment_ids, positions, *, goes_on: bool, shape: tuple[int, ...]) -> jax.Array:
+def _starts(
+  segment_ids: jax.Array | None, positions: jax.Array | None, *, continues: bool, shape: tuple[int, ...]
+) -> jax.Array:
   """Where a document starts, (B, L) bool."""
   if positions is not None:
     return positions == 0
   if segment_ids is None:
     return jnp.zeros(shape, bool)
   starts_BL = segment_positions(segment_ids) == 0
-  return starts_BL.at[:, 0].set(False) if goes_on else starts_BL
+  return starts_BL.at[:, 0].set(False) if continues else starts_BL

@@ -1,8 +1,6 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From a spec to the parts of a model: blocks, mixers, tables, heads."""
+"""Construction of a model's parts from its spec: blocks, tables, heads."""
 
-import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,16 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lmx.errors import LmxError, choose, message
+from lmx.errors import LmxError, message
 from lmx.models.spec import StackSpec
-from lmx.nn.attention.attention import Attention, AttentionShape, CrossAttention
-from lmx.nn.attention.cache import KeyValues
-from lmx.nn.block import PLACEMENTS, Block, Feedforward, Mixer
+from lmx.nn.attention.attention import CrossAttention, make_attention
+from lmx.nn.block import PLACEMENTS, Block, Feedforward
 from lmx.nn.heads import HEADS, HeadModule, HeadShape
 from lmx.nn.layers.activations import ACTIVATIONS
 from lmx.nn.layers.embedding import Embedding, Unembedding
 from lmx.nn.layers.initializers import Initializer, make_scheme
-from lmx.nn.layers.mamba2 import Mamba2, MambaState
 from lmx.nn.layers.mlp import MLP
 from lmx.nn.layers.norm import NORMS, Norm
 from lmx.nn.losses import Head
@@ -28,7 +24,7 @@ from lmx.nn.outputs import Outputs
 
 
 def scheme_of(spec: StackSpec, layers: int) -> Initializer:
-  """The initialisation of a stack of so many layers."""
+  """The initializer of a stack of this number of layers."""
   return make_scheme(spec.init, std=spec.init_std, layers=layers, width_ratio=spec.width_ratio)
 
 
@@ -36,67 +32,6 @@ def norm_of(spec: StackSpec) -> Callable[[], Norm]:
   """Makes a norm over the model's width."""
   kind = NORMS[spec.norm]
   return lambda: kind("embed", spec.width, eps=spec.norm_eps, bias=spec.norm_bias, dtype=spec.dtype)
-
-
-# ------------------------------------------------------------------------------------------------------------ mixers
-
-
-def make_attention(
-  spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs, kind: Callable[..., Any] = Attention, bias: bool = True
-) -> Any:
-  """Self-attention, or with another `kind` attention to a memory; `bias`: with the spec's bias on scores."""
-  extras = spec.extras if bias else dataclasses.replace(spec.extras, bias=False)
-  shape = AttentionShape(
-    width=spec.width,
-    heads=spec.heads,
-    kv_heads=spec.kv_heads,
-    head_width=spec.head_width,
-    bias=spec.attention_bias,
-    out_bias=spec.attention_out_bias,
-    extras=extras,
-    kernel=spec.attention,
-    quantization=spec.quantization,
-  )
-  norm = functools.partial(NORMS[spec.norm], eps=spec.norm_eps, bias=False, dtype=spec.dtype)
-  query_norm = key_norm = None
-  if spec.qk_norm == "head":
-    query_norm, key_norm = norm("head_width", spec.head_width), norm("head_width", spec.head_width)
-  elif spec.qk_norm == "width":
-    query_norm = norm("heads", spec.heads * spec.head_width)
-    key_norm = norm("kv_heads", spec.kv_heads * spec.head_width)
-  return kind(shape, query_norm=query_norm, key_norm=key_norm, scheme=scheme, dtype=spec.dtype, rngs=rngs)
-
-
-def _no_keys(spec: Any, layers: int, batch: int, slots: int) -> KeyValues:
-  return KeyValues.empty(layers, batch, slots, spec.kv_heads, spec.head_width, spec.dtype)
-
-
-def make_mamba2(spec: Any, scheme: Initializer, rngs: nnx.Rngs) -> Mamba2:
-  """A Mamba-2 mixer."""
-  return Mamba2(spec.mamba, scheme=scheme, dtype=spec.dtype, rngs=rngs, quantization=spec.quantization)
-
-
-def _no_state(spec: Any, layers: int, batch: int, slots: int) -> MambaState:
-  return MambaState.empty(spec.mamba, layers, batch, spec.dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class MixerSpec:
-  """One row of `MIXERS`.
-
-  Attributes:
-    make: (spec, scheme, rngs) -> the mixer of one layer.
-    empty: (spec, layers, batch, slots) -> what the mixers of all layers remember before the first token; (N, B, ...).
-  """
-
-  make: Callable[[Any, Initializer, nnx.Rngs], Mixer]
-  empty: Callable[[Any, int, int, int], Any]
-
-
-MIXERS: dict[str, MixerSpec] = {
-  "attention": MixerSpec(make_attention, _no_keys),
-  "mamba2": MixerSpec(make_mamba2, _no_state),
-}
 
 
 # ------------------------------------------------------------------------------------------------------------ blocks
@@ -123,14 +58,21 @@ def make_feedforward(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> Fe
              quantization=spec.quantization)  # fmt: skip
 
 
-def make_block(spec: StackSpec, scheme: Initializer, mixer: str, cross: bool, rngs: nnx.Rngs) -> Block:
-  """One block of the model that `spec` describes; `cross`: one that reads a memory."""
+def make_block(spec: StackSpec, scheme: Initializer, cross: bool, rngs: nnx.Rngs) -> Block:
+  """One block.
+
+  Args:
+    spec: the model's.
+    scheme: the initializer.
+    cross: whether it has cross-attention, to an encoder's memory.
+    rngs: the `params` stream is drawn from.
+  """
   return Block(
     PLACEMENTS[spec.norm_position],
     norm_of(spec),
     spec.dropout,
     first_attention_norm=spec.first_attention_norm,
-    attention=choose("config.model.mixer", mixer, MIXERS).make(spec, scheme, rngs),
+    attention=spec.mixing.make(spec, scheme, rngs),
     cross_attention=make_attention(spec, scheme, rngs, CrossAttention, bias=False) if cross else None,
     mlp=make_feedforward(spec, scheme, rngs),
   )
@@ -152,7 +94,7 @@ def make_unembedding(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> Un
 
 
 def make_head(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> HeadModule:
-  """What the model ends in."""
+  """The output head."""
   shape = HeadShape(
     width=spec.width,
     vocab_rows=spec.vocab_rows,
@@ -171,7 +113,7 @@ def make_head(spec: StackSpec, scheme: Initializer, rngs: nnx.Rngs) -> HeadModul
 
 
 def embed_tokens(spec: StackSpec, table: Embedding, tokens: jax.Array) -> jax.Array:
-  """(B, L, D): what the stack is told of the tokens, without their positions."""
+  """Token embeddings (B, L, D), scaled as the model scales them, without positions."""
   x_BLD = table(tokens)
   return x_BLD if spec.embedding_scale == 1 else x_BLD * spec.embedding_scale
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a model is, in one frozen record per family that is checked before anything is allocated.
+"""Model specs: one frozen record of sizes and choices per family, checked before anything is allocated.
 
 Fields are the keys of `config.model` that the family reads (their meaning is in configs/base.py), then those that
 `StackSpec` lists.
@@ -8,13 +8,15 @@ Fields are the keys of `config.model` that the family reads (their meaning is in
 import dataclasses
 from typing import Any, ClassVar
 
+from lmx.config.table import default
 from lmx.errors import Problems
 from lmx.models import counts
-from lmx.models.spec_check import check_choices, check_combinations, check_mamba, check_sizes
-from lmx.nn.attention.kernel_check import check_experts, check_kernel
-from lmx.nn.attention.kernels import Extras, resolve_kernel
+from lmx.models.spec_check import check_combinations, check_remat, check_values
+from lmx.nn.attention.kernel_check import check_experts
+from lmx.nn.attention.kernels import Extras
 from lmx.nn.layers.activations import ACTIVATIONS
-from lmx.nn.layers.mamba2 import MambaShape
+from lmx.nn.mixer import MixerSpec
+from lmx.nn.mixers import MIXERS
 from lmx.nn.stack import Remat
 from lmx.units import StepFlops
 
@@ -24,17 +26,17 @@ _MUP_HEAD_WIDTH = 64  # Where muP's scale of scores, 8 / K, meets the usual 1 / 
 
 @dataclasses.dataclass(frozen=True)
 class StackSpec:
-  """What all Transformers have. Fields are keys of `config.model`, then:
+  """The record that all Transformers share. Fields are keys of `config.model`, then:
 
   Attributes:
     vocab_size: the tokenizer's; tables are padded up to a multiple of vocab_multiple, and padding has no probability.
     dtype: compute dtype; parameters, softmax, norms and loss are float32.
-    quantization: a key of `QUANTIZATIONS`: what the products of attention's projections and MLPs round operands to.
+    quantization: a key of `QUANTIZATIONS`: the format of operands in the products of attention's projections and MLPs.
     attention: a row of `KERNELS`, or auto.
     layer_loop: auto | scanned | unrolled.
     remat, remat_keep: see `lmx.nn.stack.Remat`.
     stage_rounds: runs of layers that each stage of a pipeline has: see lmx/nn/pipeline.py.
-    stage_micro_batches: parts of a batch in a pipeline; None: as many as stages.
+    stage_micro_batches: parts of a batch in a pipeline; None: one per stage.
     loss_chunks: parts that the loss over the vocabulary is computed in: see `lmx.nn.losses.Head`.
     head: a row of `HEADS`.
     outputs: scores of a row or token (labels), for heads that have them.
@@ -55,65 +57,65 @@ class StackSpec:
   kv_heads: int = _DERIVED
   head_width: int = _DERIVED
   mlp_width: int = _DERIVED  # 0: blocks without an MLP.
-  vocab_multiple: int = 128
-  position: str = "learned"
-  rope_theta: float = 10_000.0
-  rope_scaling: str = "none"
-  rope_factor: float = 1.0
-  rope_original_context: int | None = None
-  rope_local_theta: float | None = None
-  relative_buckets: int = 32
-  relative_distance: int = 128
-  norm: str = "layernorm"
-  norm_position: str = "pre"
-  first_attention_norm: bool = True
-  norm_eps: float = 1e-5
-  norm_bias: bool = True
-  activation: str = "gelu_tanh"
-  attention_bias: bool = True
+  vocab_multiple: int = default("model.vocab_multiple")
+  position: str = default("model.position")
+  rope_theta: float = default("model.rope_theta")
+  rope_scaling: str = default("model.rope_scaling")
+  rope_factor: float = default("model.rope_factor")
+  rope_original_context: int | None = default("model.rope_original_context")
+  rope_local_theta: float | None = default("model.rope_local_theta")
+  relative_buckets: int = default("model.relative_buckets")
+  relative_distance: int = default("model.relative_distance")
+  norm: str = default("model.norm")
+  norm_position: str = default("model.norm_position")
+  first_attention_norm: bool = default("model.first_attention_norm")
+  norm_eps: float = default("model.norm_eps")
+  norm_bias: bool = default("model.norm_bias")
+  activation: str = default("model.activation")
+  attention_bias: bool = default("model.attention_bias")
   attention_out_bias: bool = _DERIVED
-  mlp_bias: bool = True
-  qk_norm: str = "none"
-  attention_scale: float | None = None
-  window: int | None = None
-  global_every: int | None = None
-  global_first: bool = False
-  attention_softcap: float | None = None
-  logits_softcap: float | None = None
-  tied: bool = True
-  embedding_scale: float = 1.0
-  embedding_norm: bool = False
-  logits_scale: float = 1.0
-  dropout: float = 0.0
-  init: str = "gpt2"
-  init_std: float = 0.02
-  mup_base_width: int | None = None
+  mlp_bias: bool = default("model.mlp_bias")
+  qk_norm: str = default("model.qk_norm")
+  attention_scale: float | None = default("model.attention_scale")
+  window: int | None = default("model.window")
+  global_every: int | None = default("model.global_every")
+  global_first: bool = default("model.global_first")
+  attention_softcap: float | None = default("model.attention_softcap")
+  logits_softcap: float | None = default("model.logits_softcap")
+  tied: bool = default("model.tied")
+  embedding_scale: float = default("model.embedding_scale")
+  embedding_norm: bool = default("model.embedding_norm")
+  logits_scale: float = default("model.logits_scale")
+  dropout: float = default("model.dropout")
+  init: str = default("model.init")
+  init_std: float = default("model.init_std")
+  mup_base_width: int | None = default("model.mup_base_width")
   pooling: str = _DERIVED
   pooler: bool = _DERIVED
   head_bias: bool = _DERIVED
-  head_transform: bool = False
-  transform_bias: bool = True
-  output_bias: bool = False
-  experts: int | None = None
-  experts_per_token: int = 2
+  head_transform: bool = default("model.head_transform")
+  transform_bias: bool = default("model.transform_bias")
+  output_bias: bool = default("model.output_bias")
+  experts: int | None = default("model.experts")
+  experts_per_token: int = default("model.experts_per_token")
   expert_width: int = _DERIVED
-  shared_expert_width: int | None = None
-  normalize_experts: bool = True
-  load_balance: float = 0.01
-  router_z: float = 0.001
-  dtype: str = "bfloat16"
-  quantization: str = "none"
-  attention: str = "auto"
-  layer_loop: str = "auto"
-  remat: str = "none"
-  remat_keep: tuple[str, ...] = ()
-  stage_rounds: int = 1
-  stage_micro_batches: int | None = None
-  loss_chunks: int = 1
+  shared_expert_width: int | None = default("model.shared_expert_width")
+  normalize_experts: bool = default("model.normalize_experts")
+  load_balance: float = default("model.load_balance")
+  router_z: float = default("model.router_z")
+  dtype: str = default("compute.dtype")
+  quantization: str = default("compute.quantization")
+  attention: str = default("compute.attention")
+  layer_loop: str = default("compute.layers")
+  remat: str = default("compute.remat")
+  remat_keep: tuple[str, ...] = default("compute.remat_keep")
+  stage_rounds: int = default("compute.stage_rounds")
+  stage_micro_batches: int | None = default("compute.stage_micro_batches")
+  loss_chunks: int = default("compute.loss_chunks")
   head: str = "language"
   outputs: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     problems = Problems()
     self._check_values(problems)
     problems.raise_if_any()
@@ -122,8 +124,8 @@ class StackSpec:
     problems.raise_if_any()
 
   def _check_values(self, problems: Problems) -> None:
-    check_choices(self, problems)
-    check_sizes(self, problems)
+    check_values(self, problems)
+    check_remat(self, problems)
 
   def _derive(self) -> None:
     """Fills in the sizes that were left out; a gated MLP gets 8/3 of the width, so that its size stays comparable."""
@@ -162,7 +164,7 @@ class StackSpec:
 
   @property
   def extras(self) -> Extras:
-    """What self-attention asks of a kernel beyond the plain function.
+    """The options of self-attention that its kernel must have.
 
     Under muP scores are scaled by 8 / K: in proportion to 1 / K (https://arxiv.org/abs/2203.03466, definition 4.1), and
     as usual for heads of width 64 (https://github.com/microsoft/mup).
@@ -173,18 +175,18 @@ class StackSpec:
     return Extras(self.attention_softcap, self.dropout, scale, bias=self.position == "relative")
 
   @property
-  def mamba(self) -> MambaShape | None:
-    """Sizes of the Mamba-2 mixers; None where attention mixes."""
-    return None
+  def mixing(self) -> MixerSpec:
+    """The row of the sequence mixer."""
+    return MIXERS["attention"]
 
   @property
   def unlimited(self) -> bool:
     """Whether a row may be longer than the context, because nothing in the model is as long as it."""
-    return self.mamba is not None and self.position != "learned"
+    return self.mixing.unlimited and self.position != "learned"
 
   @property
   def layer_period(self) -> int:
-    """Every so many layers the kinds of layers repeat: those with a window, and those without."""
+    """The number of layers after which their kinds repeat: those with a window, and those without."""
     return self.global_every or 1
 
   @property
@@ -200,39 +202,23 @@ class StackSpec:
   # ------------------------------------------------------------------------------------------------------- kernels
 
   def kernel(self, platform: str) -> str:
-    """The attention kernel that training runs on a backend ("cpu", "gpu", "tpu").
+    """The kernel of the mixer that training runs on a backend ("cpu", "gpu", "tpu").
 
     Raises:
       LmxError: the kernel named by `attention` can't run there.
     """
-    return resolve_kernel(
-      self.attention, platform=platform, dtype=self.dtype, head_width=self.head_width, extras=self.extras
-    )
+    return self.mixing.kernel(self, platform)
 
   def check_attention(self, platform: str) -> str:
-    """Compares the attention kernel with the reference on this machine; a sentence with its name and the error found.
+    """Compares the mixer's kernel with its reference on this machine; a sentence with its name and the error found.
 
     Raises:
       LmxError: the kernel can't run here, or its values or gradients differ from the reference's.
     """
-    name = self.kernel(platform)
-    error = max(
-      check_kernel(
-        name,
-        heads=self.heads,
-        kv_heads=self.kv_heads,
-        head_width=self.head_width,
-        dtype=self.dtype,
-        window=self.window,
-        extras=self.extras,
-        causal=causal,
-      )
-      for causal in self.attention_ways
-    )
-    return f"{name}, checked here against the reference: values and gradients within {error:.0e}"
+    return self.mixing.check_kernel(self, platform)
 
   def check_kernels(self, platform: str) -> dict[str, str]:
-    """Compares what is computed by kernels with references: what -> a sentence for the run's introduction.
+    """Compares kernels with their references: part -> a sentence for the run's introduction.
 
     Raises:
       LmxError: one can't run here, or differs.
@@ -253,26 +239,23 @@ class StackSpec:
 
   def describe(self) -> str:
     """One line for people: shape and parts."""
-    heads = f"{self.heads} heads" + (f" ({self.kv_heads} key-value)" if self.kv_heads != self.heads else "")
+    mixing = self.mixing
     parts = f"{self.position} positions, {self.norm_position}-{self.norm}, {self.activation}"
     mlp = f"{self.experts} experts of {self.expert_width}" if self.experts else f"MLP {self.mlp_width}"
-    return f"{self.name}, {self.layers} layers, width {self.width}, {heads}, {mlp}; {parts}"
+    name = mixing.model_name or self.name
+    return f"{name}, {self.layers} layers, width {self.width}, {mixing.describe(self)}, {mlp}; {parts}"
 
   def matmul_parameters(self) -> int:
     """Weights that a token is multiplied with: projections and the output table (tied or not), not lookups."""
-    return self.layers * counts.block_matrices(self, active=True) + counts.output_matrices(self)
+    return self.layers * counts.block_matrices(self) + counts.output_matrices(self)
 
   def quantized_parameters(self) -> int:
     """Those of `matmul_parameters` whose products are quantized: all but the output table's."""
     return 0 if self.quantization == "none" else self.matmul_parameters() - counts.output_matrices(self)
 
-  def parameters(self) -> int:
-    """All parameters, padding rows of the vocabulary included, counted without allocating any."""
-    return counts.stack_parameters(self, self.layers) + counts.table_parameters(self) + counts.head_parameters(self)
-
   @property
   def rematerialization(self) -> Remat:
-    """What the backward pass computes again."""
+    """Rematerialization of the layers."""
     return Remat(self.remat, self.remat_keep)
 
   def flops_per_token(self, length: int) -> StepFlops:
@@ -282,51 +265,37 @@ class StackSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TransformerSpec(StackSpec):
-  """A decoder-only Transformer; fields as in `StackSpec`."""
+  """A decoder-only Transformer; fields as in `StackSpec`, then:
 
-  mixer: str = "attention"
-  mamba_state: int = 128
-  mamba_head_width: int = 64
-  mamba_expand: int = 2
-  mamba_groups: int = 1
-  mamba_conv: int = 4
-  mamba_chunk: int = 128
+  Attributes:
+    mixer: a row of `lmx.nn.mixers.MIXERS`.
+    mixer_options: (key, value) of those keys of the mixer's row that are no fields here; see `option`.
+  """
+
+  mixer: str = default("model.mixer")
+  mamba_state: int = default("model.mamba_state")
+  mamba_head_width: int = default("model.mamba_head_width")
+  mamba_expand: int = default("model.mamba_expand")
+  mamba_groups: int = default("model.mamba_groups")
+  mamba_conv: int = default("model.mamba_conv")
+  mamba_chunk: int = default("model.mamba_chunk")
+  mixer_options: tuple[tuple[str, Any], ...] = ()
+
+  def option(self, key: str) -> Any:
+    """The value of a key that only the mixer reads."""
+    return dict(self.mixer_options)[key]
+
+  @property
+  def mixing(self) -> MixerSpec:
+    """As `StackSpec.mixing`."""
+    return MIXERS[self.mixer]
 
   def _check_values(self, problems: Problems) -> None:
     super()._check_values(problems)
-    check_mamba(self, problems)
-
-  @property
-  def mamba(self) -> MambaShape | None:
-    """As `StackSpec.mamba`."""
-    if self.mixer != "mamba2":
-      return None
-    return MambaShape(
-      width=self.width,
-      heads=self.mamba_expand * self.width // self.mamba_head_width,
-      head_width=self.mamba_head_width,
-      state=self.mamba_state,
-      groups=self.mamba_groups,
-      conv=self.mamba_conv,
-      chunk=self.mamba_chunk,
-      norm_eps=self.norm_eps,
-    )
-
-  def kernel(self, platform: str) -> str:
-    """As `StackSpec.kernel`; without attention there is none to choose."""
-    return super().kernel(platform) if self.mamba is None else "none"
-
-  def check_attention(self, platform: str) -> str:
-    """As `StackSpec.check_attention`."""
-    return super().check_attention(platform) if self.mamba is None else "none: Mamba-2 remembers in its state"
-
-  def describe(self) -> str:
-    """As `StackSpec.describe`."""
-    if self.mamba is None:
-      return super().describe()
-    heads = f"{self.mamba.heads} heads of {self.mamba.head_width}, state {self.mamba.state}"
-    mlp = super().describe().split(" heads", 1)[1].split(", ", 1)[1]
-    return f"Mamba-2, {self.layers} layers, width {self.width}, {heads}, {mlp}"
+    if self.mixer not in MIXERS:
+      problems.add("config.model.mixer", got=self.mixer, allowed=MIXERS)
+    else:
+      self.mixing.check(self, problems)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,16 +307,12 @@ class EncoderSpec(StackSpec):
   usual_pooling: ClassVar[str] = "cls"
 
   head: str = "masked"
-  token_types: int = 0
-
-  def parameters(self) -> int:
-    """As `StackSpec.parameters`."""
-    return super().parameters() + self.token_types * self.width
+  token_types: int = default("model.token_types")
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderDecoderSpec(StackSpec):
-  """An encoder, and a decoder that reads what it gives; fields as in `StackSpec`. `layers` are the decoder's."""
+  """An encoder, and a decoder that attends to its output; fields as in `StackSpec`. `layers` are the decoder's."""
 
   name: ClassVar[str] = "Encoder-decoder"
   usual_pooling: ClassVar[str] = "mean"
@@ -371,19 +336,14 @@ class EncoderDecoderSpec(StackSpec):
   def matmul_parameters(self) -> int:
     """As `StackSpec.matmul_parameters`: what a token of the decoder and one of the encoder go through."""
     both = self.layers + self.encoder_layers
-    cross = self.layers * counts.attention_matrices(self)
-    return both * counts.block_matrices(self, active=True) + cross + counts.output_matrices(self)
-
-  def parameters(self) -> int:
-    """As `StackSpec.parameters`."""
-    stacks = counts.stack_parameters(self, self.layers, cross=True) + counts.stack_parameters(self, self.encoder_layers)
-    return stacks + counts.table_parameters(self) + counts.head_parameters(self)
+    cross = self.layers * self.mixing.matmul_parameters(self)
+    return both * counts.block_matrices(self) + cross + counts.output_matrices(self)
 
   def flops_per_token(self, length: int, encoder_length: int | None = None) -> StepFlops:
     """FLOPs of one training token of the decoder, with its share of the encoder's.
 
     Args:
       length: L, tokens in a decoder's row.
-      encoder_length: M, tokens in an encoder's row; None: as many.
+      encoder_length: M, tokens in an encoder's row; None: the same.
     """
     return counts.encoder_decoder_flops(self, length, length if encoder_length is None else encoder_length)

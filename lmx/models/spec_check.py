@@ -1,78 +1,37 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What the values of a spec may be, each by itself and together."""
+"""Checks of a spec's values, each by itself and together."""
 
+import dataclasses
 from typing import Any
 
+from lmx.config.table import keys
 from lmx.errors import Problems
-from lmx.nn.attention.kernels import KERNEL_CHOICES
 from lmx.nn.block import PLACEMENTS
-from lmx.nn.heads import HEADS, POOLINGS, ROW_HEADS
-from lmx.nn.layers.activations import ACTIVATIONS
-from lmx.nn.layers.initializers import INITS
-from lmx.nn.layers.norm import NORMS
-from lmx.nn.layers.positions import ROPE_SCALINGS
-from lmx.nn.layers.quantized import QUANTIZATIONS
-from lmx.nn.stack import KEEPS, LAYER_LOOPS, REMATS
+from lmx.nn.heads import HEADS, ROW_HEADS
 
-POSITIONS = ("learned", "rotary", "sinusoidal", "relative", "none")
-QK_NORMS = ("none", "head", "width")
-MIXERS = ("attention", "mamba2")
-DTYPES = ("bfloat16", "float32")
-
-_COUNTS = "vocab_size layers width heads context vocab_multiple relative_buckets relative_distance outputs"
-_OPTIONAL_COUNTS = """kv_heads head_width window global_every rope_original_context mup_base_width experts expert_width
-  shared_expert_width"""
-_POSITIVE = "rope_theta rope_factor norm_eps init_std embedding_scale logits_scale"
-_OPTIONAL_POSITIVE = "attention_softcap logits_softcap rope_local_theta attention_scale"
-_NOT_NEGATIVE = "load_balance router_z"
-_MAMBA_COUNTS = "mamba_state mamba_head_width mamba_expand mamba_groups mamba_conv mamba_chunk"
+_OTHER_NAMES = {"layer_loop": "compute.layers"}  # Fields that aren't called as their key is.
 
 
-def check_choices(spec: Any, problems: Problems) -> None:
-  """Names that must be rows of a table."""
-  choices = {
-    "model.position": (spec.position, POSITIONS),
-    "model.rope_scaling": (spec.rope_scaling, ROPE_SCALINGS),
-    "model.norm": (spec.norm, NORMS),
-    "model.norm_position": (spec.norm_position, PLACEMENTS),
-    "model.activation": (spec.activation, ACTIVATIONS),
-    "model.qk_norm": (spec.qk_norm, QK_NORMS),
-    "model.init": (spec.init, INITS),
-    "model.pooling": (spec.pooling, (*POOLINGS, None)),
-    "compute.dtype": (spec.dtype, DTYPES),
-    "compute.quantization": (spec.quantization, QUANTIZATIONS),
-    "compute.attention": (spec.attention, KERNEL_CHOICES),
-    "compute.layers": (spec.layer_loop, LAYER_LOOPS),
-    "compute.remat": (spec.remat, REMATS),
-    "model head": (spec.head, HEADS),
-  }
-  for key, (got, allowed) in choices.items():
-    if got not in allowed:
-      problems.add(f"config.{key}", got=got, allowed=allowed)
-  for name in spec.remat_keep:
-    if name not in KEEPS:
-      problems.add("config.compute.remat_keep", got=name, allowed=KEEPS)
+def check_values(spec: Any, problems: Problems) -> None:
+  """Each field by the values that configs/base.py allows its key."""
+  known = keys()
+  for field in dataclasses.fields(spec):
+    names = _OTHER_NAMES.get(field.name), f"model.{field.name}", f"compute.{field.name}"
+    name = next((name for name in names if name in known), None)
+    if name is not None:
+      with problems.collect():
+        known[name].check(f"config.{name}", getattr(spec, field.name))
+  if spec.head not in HEADS:
+    problems.add("model head", got=spec.head, allowed=HEADS)
+  if spec.outputs < 1:
+    problems.add("model outputs", got=spec.outputs, allowed="a positive whole number")
+
+
+def check_remat(spec: Any, problems: Problems) -> None:
+  """What is kept in the backward pass, where something is kept."""
   if spec.remat_keep and spec.remat != "full":
     problems.add("config.compute.remat_keep", got=spec.remat_keep, allowed=f"() with config.compute.remat={spec.remat}",
                  fix="--config.compute.remat=full")  # fmt: skip
-
-
-def _check(spec: Any, problems: Problems, keys: str, passes: Any, allowed: str) -> None:
-  for key in keys.split():
-    value = getattr(spec, key)
-    if not passes(value):
-      problems.add(f"config.model.{key}", got=value, allowed=allowed)
-
-
-def check_sizes(spec: Any, problems: Problems) -> None:
-  """Numbers in their ranges."""
-  _check(spec, problems, _COUNTS, lambda x: x >= 1, "a positive whole number")
-  _check(spec, problems, _OPTIONAL_COUNTS, lambda x: x is None or x >= 1, "a positive whole number, or None")
-  _check(spec, problems, "mlp_width", lambda x: x is None or x >= 0, "a whole number of at least 0, or None")
-  _check(spec, problems, _POSITIVE, lambda x: x > 0, "a positive number")
-  _check(spec, problems, _OPTIONAL_POSITIVE, lambda x: x is None or x > 0, "a positive number, or None")
-  _check(spec, problems, _NOT_NEGATIVE, lambda x: x >= 0, "a number of at least 0")
-  _check(spec, problems, "dropout", lambda x: 0 <= x < 1, "a number from 0 up to, but not including, 1")
 
 
 def check_combinations(spec: Any, problems: Problems) -> None:
@@ -135,21 +94,3 @@ def _check_norms(spec: Any, problems: Problems) -> None:
   if spec.pooler and spec.head_transform and spec.head in ROW_HEADS:
     allowed = "False with head_transform, which is in its place"
     problems.add("config.model.pooler", got=True, allowed=allowed, fix="--config.model.pooler=false")
-
-
-def check_mamba(spec: Any, problems: Problems) -> None:
-  """The keys of the Mamba-2 mixer."""
-  _check(spec, problems, _MAMBA_COUNTS, lambda x: x >= 1, "a positive whole number")
-  if spec.mixer not in MIXERS:
-    problems.add("config.model.mixer", got=spec.mixer, allowed=MIXERS)
-  if spec.mixer != "mamba2":
-    return
-  if spec.mamba_expand * spec.width % spec.mamba_head_width:
-    allowed = f"a divisor of mamba_expand * width = {spec.mamba_expand * spec.width}"
-    problems.add("config.model.mamba_head_width", got=spec.mamba_head_width, allowed=allowed)
-  elif spec.mamba_expand * spec.width // spec.mamba_head_width % spec.mamba_groups:
-    heads = spec.mamba_expand * spec.width // spec.mamba_head_width
-    problems.add("config.model.mamba_groups", got=spec.mamba_groups, allowed=f"a divisor of the {heads} heads")
-  if spec.position in ("rotary", "relative") or spec.window is not None:
-    fix = "--config.model.position=none --config.model.window=none"
-    problems.add("config.model.mixer", got="mamba2", allowed="attention with rotary, relative or a window", fix=fix)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A Transformer block: a sequence mixer, in some a look at an encoder's memory, and an MLP, in residual branches."""
+"""A Transformer block: a sequence mixer, optionally cross-attention, and an MLP, in residual branches."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,19 +15,12 @@ from lmx.nn.attention.cache import WithMemory
 from lmx.nn.context import Context, Sums
 from lmx.nn.layers.dropout import dropout, fold
 from lmx.nn.layers.norm import Norm
+from lmx.nn.mixer import Mixer
 from lmx.parallel.sharding import constrain
 
 
-class Mixer(Protocol):
-  """What mixes tokens along the length: attention, or anything with this call (see `Attention.__call__`)."""
-
-  def __call__(
-    self, x_BLD: jax.Array, context: Context, cache: Any, layer: Any, key: jax.Array | None
-  ) -> tuple[jax.Array, Any]: ...
-
-
 class Feedforward(Protocol):
-  """What each token goes through by itself.
+  """The part of a block that processes each token by itself: an MLP, or a mixture of experts.
 
   Attributes:
     auxiliary: names of the losses that a call returns.
@@ -40,12 +33,12 @@ class Feedforward(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """Where the norms of a residual branch stand.
+  """The positions of norms in a residual branch.
 
   Attributes:
     before: the sub-layer reads norm(x).
-    output: what the sub-layer gives is normalised before it is added, by a norm of its own.
-    after: the residual sum is normalised.
+    output: the sub-layer's output is normalized before it is added, by a separate norm.
+    after: the residual sum is normalized.
     final: one more norm follows the last block.
   """
 
@@ -64,7 +57,7 @@ PLACEMENTS: dict[str, Placement] = {
 
 
 class Block(nnx.Module):
-  """One layer. Sub-layers stand in residual branches: x + f(x), with norms where the placement has them."""
+  """One layer: x + f(x) for each sub-layer f, with norms where the placement has them."""
 
   def __init__(
     self,
@@ -77,16 +70,16 @@ class Block(nnx.Module):
     cross_attention: CrossAttention | None = None,
     mlp: Feedforward | None,
   ):
-    """Takes its parts and makes the norms that go with them.
+    """Takes the sub-layers and makes their norms.
 
     Args:
       placement: where norms stand.
-      make_norm: makes one over the model's width.
-      dropout_rate: on what each sub-layer gives.
-      attention: the sequence mixer, whatever it is, under the name that checkpoints know it by.
-      first_attention_norm: False: layer 0 doesn't use the norm before its mixer; its row of the stacked norm stays as
-        it was made.
-      cross_attention: reads the encoder's memory, in a decoder that has one.
+      make_norm: makes a norm over the model's width.
+      dropout_rate: on the output of each sub-layer.
+      attention: the sequence mixer, of any kind; checkpoints name it so.
+      first_attention_norm: False: layer 0 doesn't use the norm before its mixer; its row of the stacked norm keeps its
+        initial values.
+      cross_attention: attention to an encoder's memory, or None.
       mlp: None: a block without one.
     """
     own = placement.before or placement.after
@@ -111,49 +104,50 @@ class Block(nnx.Module):
 
     Args:
       x_BLD: the residual stream.
-      context, cache, layer, key: as in `Attention.__call__`; a decoder's cache with a memory is a `WithMemory`.
+      context, cache, layer: as in `Mixer.__call__`; the cache of a decoder with an encoder is a `WithMemory`.
+      key: of the forward pass, for dropout; every layer derives its own. None: off.
     """
     own, memory = (cache.own, cache.memory) if isinstance(cache, WithMemory) else (cache, None)
+    key = fold(key, layer + 1)
 
-    def mix(h_BLD):
-      return self.attention(h_BLD, context, own, layer, fold(key, 0))
+    h_BLD = self._first_norm(x_BLD, layer)
+    h_BLD, own = self.attention(h_BLD, context, own, layer, fold(key, 0))
+    x_BLD = self._add(x_BLD, h_BLD, self.attention_norm, self.attention_output_norm, fold(key, 1))
 
-    norm = self._norm_before_mixing(layer)
-    x_BLD, own = self._branch(x_BLD, mix, norm, self.attention_output_norm, fold(key, 1))
-    if (cross_attention := self.cross_attention) is not None:
+    if self.cross_attention is not None:
+      h_BLD = self._norm(x_BLD, self.cross_attention_norm)
+      h_BLD = self.cross_attention.read(h_BLD, context, memory, layer, fold(key, 3))
+      x_BLD = self._add(x_BLD, h_BLD, self.cross_attention_norm, self.cross_attention_output_norm, fold(key, 4))
 
-      def read(h_BLD):
-        return cross_attention.read(h_BLD, context, memory, layer, fold(key, 3)), None
-
-      x_BLD, _ = self._branch(x_BLD, read, self.cross_attention_norm, self.cross_attention_output_norm, fold(key, 4))
     sums: Sums = {}
-    if (mlp := self.mlp) is not None:
+    if self.mlp is not None:
+      h_BLD, sums = self.mlp(self._norm(x_BLD, self.mlp_norm), context)
+      x_BLD = self._add(x_BLD, h_BLD, self.mlp_norm, self.mlp_output_norm, fold(key, 2))
 
-      def forward(h_BLD):
-        return mlp(h_BLD, context)
-
-      x_BLD, sums = self._branch(x_BLD, forward, self.mlp_norm, self.mlp_output_norm, fold(key, 2))
     return x_BLD, own if memory is None else WithMemory(own, memory), sums
 
-  def _norm_before_mixing(self, layer: int | jax.Array) -> Callable[[jax.Array], jax.Array] | None:
-    """The norm of the mixer's branch in this layer: without first_attention_norm, layer 0 reads its input as it is."""
-    norm = self.attention_norm
-    if self.first_attention_norm or norm is None:
-      return norm
-    return lambda x_BLD: jnp.where(layer == 0, x_BLD.astype(norm.dtype), norm(x_BLD))
+  def _norm(self, x_BLD: jax.Array, norm: Norm | None) -> jax.Array:
+    """The input of a sub-layer: normalized under the placements "pre" and "sandwich", otherwise x itself."""
+    return norm(x_BLD) if norm is not None and self.placement.before else x_BLD
 
-  def _branch(
-    self, x_BLD, sublayer: Callable[[jax.Array], tuple[jax.Array, Any]], norm: Any, output_norm: Any, key
-  ) -> tuple[jax.Array, Any]:
-    """The residual stream after one sub-layer, and what else the sub-layer returned."""
-    y_BLD, more = sublayer(norm(x_BLD) if self.placement.before else x_BLD)
-    y_BLD = checkpoint_name(y_BLD, "branch")
+  def _first_norm(self, x_BLD: jax.Array, layer: int | jax.Array) -> jax.Array:
+    """As `_norm` for the mixer; without first_attention_norm, layer 0 reads x itself (ModernBERT)."""
+    h_BLD = self._norm(x_BLD, self.attention_norm)
+    if self.first_attention_norm:
+      return h_BLD
+    return jnp.where(layer == 0, x_BLD.astype(h_BLD.dtype), h_BLD)
+
+  def _add(
+    self, x_BLD: jax.Array, h_BLD: jax.Array, norm: Norm | None, output_norm: Norm | None, key: jax.Array | None
+  ) -> jax.Array:
+    """The residual stream x plus the output h of a sub-layer."""
+    h_BLD = checkpoint_name(h_BLD, "branch")
     if output_norm is not None:
-      y_BLD = output_norm(y_BLD)
-    x_BLD = x_BLD + dropout(y_BLD, self.dropout_rate, key)
-    return residual_stream(norm(x_BLD) if self.placement.after else x_BLD), more
+      h_BLD = output_norm(h_BLD)
+    x_BLD = x_BLD + dropout(h_BLD, self.dropout_rate, key)
+    return residual_stream(norm(x_BLD) if norm is not None and self.placement.after else x_BLD)
 
 
 def residual_stream(x_BLD: jax.Array) -> jax.Array:
-  """Says how the residual stream lies on the mesh."""
+  """x with the sharding of the residual stream."""
   return constrain(x_BLD, "batch", "length", "embed")

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What the layers of one forward pass are told about its tokens."""
+"""The context of a forward pass: what its layers need to know of the tokens apart from hidden states."""
 
 import dataclasses
 from typing import Any
@@ -13,10 +13,10 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (weighted sum over toke
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EncoderMemory:
-  """What an encoder gave, for a decoder to read.
+  """An encoder's output, for a decoder's cross-attention.
 
   Attributes:
-    hidden: (B, M, D); None where keys and values of it are in the cache already.
+    hidden: (B, M, D); None where its keys and values are in the cache already.
     query_segments (B, L), key_segments (B, M): a decoder's token sees the encoder's tokens of its own segment; both
       None: all of them.
   """
@@ -29,17 +29,17 @@ class EncoderMemory:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """What a layer is told about the tokens, beside their hidden states.
+  """Inputs of a layer apart from the hidden states.
 
   Attributes:
     segment_ids: (B, L) int32; tokens of different segments don't see each other; None: one segment a row. 0: padding.
-    rotary: cos and sin of the positions, (B, L, K / 2) float32; None where positions come in another way.
+    rotary: cos and sin of the positions, (B, L, K / 2) float32; None for other kinds of positions.
     slots: (B, L) int32, the cache slot of each token; None without a cache.
     prefix: (B, L) int32, 1: a token that every token of its segment may see; None: there are none.
-    bias: (B or 1, H, L, S) float32, added to the scores; None: nothing is.
-    memory: what an encoder gave; None where there is none.
+    bias: (B or 1, H, L, S) float32, added to the scores, or None.
+    memory: an encoder's output, or None.
     causal: whether a token sees only itself and the tokens before it.
-    window: how far a token sees, itself included; None: as far as the row goes.
+    window: number of tokens that a token sees, itself included; None: no limit.
   """
 
   segment_ids: jax.Array | None = None

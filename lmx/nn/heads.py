@@ -25,7 +25,7 @@ ROW_HEADS = ("classification", "regression", "embedding")  # Those that read one
 
 @dataclasses.dataclass(frozen=True)
 class HeadShape:
-  """What heads are made from.
+  """Sizes and choices of an output head.
 
   Attributes:
     width: D of the hidden states.
@@ -33,7 +33,7 @@ class HeadShape:
     outputs: scores of a row or token (labels).
     pooling: a name of `POOLINGS`.
     pooler: whether a dense layer with tanh follows the pooling.
-    bias: whether scores of whole rows have one.
+    bias: whether the scores of a row have one.
     transform: whether scores are those of norm(f(W x + b)), as masked models have before the output table.
     transform_bias: whether that has the b.
     output_bias: whether the logits of the language head have one.
@@ -59,7 +59,7 @@ class HeadShape:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class HeadOutput:
-  """What a head gives.
+  """The result of an output head.
 
   Attributes:
     hidden: (B, L, D), what an output table is applied to.
@@ -73,7 +73,7 @@ class HeadOutput:
 
 
 class VocabularyHead(nnx.Module):
-  """Nothing of its own, or a bias on the logits: the next thing is the output table."""
+  """No layers before the output table; optionally a bias on the logits."""
 
   vocabulary: ClassVar[bool] = True
 
@@ -81,7 +81,7 @@ class VocabularyHead(nnx.Module):
     self.bias: Any = _output_bias(shape) if shape.output_bias else None
 
   def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
-    """Ends a forward pass.
+    """Applies the head to the final hidden states.
 
     Args:
       hidden_BLD: final hidden states.
@@ -98,13 +98,13 @@ class MaskedHead(VocabularyHead):
     _make_transform(self, shape, True, scheme, dtype, rngs)
     self.bias = _output_bias(shape)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     return HeadOutput(_transformed(self, hidden_BLD), bias=self.bias[...])
 
 
 class RowHead(nnx.Module):
-  """Scores of whole rows, (B, C): a pooled token, perhaps tanh(W x + b) or norm(f(W x + b)), and a linear map."""
+  """Scores of a row, (B, C): a pooled token, perhaps tanh(W x + b) or norm(f(W x + b)), and a linear map."""
 
   vocabulary: ClassVar[bool] = False
 
@@ -115,7 +115,7 @@ class RowHead(nnx.Module):
     _make_transform(self, shape, shape.transform, scheme, dtype, rngs)
     self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs, bias=shape.bias)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     x_BD = pool(self.pooling, hidden_BLD, segment_ids_BL).astype(hidden_BLD.dtype)
     if self.pooler is not None:
@@ -148,28 +148,28 @@ class TokenHead(nnx.Module):
     _make_transform(self, shape, shape.transform, scheme, dtype, rngs)
     self.out = _dense(shape.width, "labels", shape.outputs, scheme, dtype, rngs)
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     scores = self.out(dropout(_transformed(self, hidden_BLD), self.dropout_rate, fold(key, 0)))
     return HeadOutput(hidden_BLD, scores=scores.astype(jnp.float32))
 
 
 class SpanHead(TokenHead):
-  """How likely an answer starts and ends at each token, (B, L, 2) logits."""
+  """Logits of an answer's start and end at each token, (B, L, 2)."""
 
   def __init__(self, shape: HeadShape, **rest: Any):
     super().__init__(dataclasses.replace(shape, outputs=2), **rest)
 
 
 class EmbeddingHead(nnx.Module):
-  """A vector for each row, (B, D), not normalised; no parameters."""
+  """A vector for each row, (B, D), not normalized; no parameters."""
 
   vocabulary: ClassVar[bool] = False
 
   def __init__(self, shape: HeadShape, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
     self.pooling = shape.pooling
 
-  def __call__(self, hidden_BLD, segment_ids_BL, key) -> HeadOutput:
+  def __call__(self, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None, key: jax.Array | None) -> HeadOutput:
     """As `VocabularyHead.__call__`."""
     return HeadOutput(hidden_BLD, scores=pool(self.pooling, hidden_BLD, segment_ids_BL))
 
@@ -177,7 +177,7 @@ class EmbeddingHead(nnx.Module):
 def pool(pooling: str, hidden_BLD: jax.Array, segment_ids_BL: jax.Array | None) -> jax.Array:
   """One vector for each row, (B, D) float32: its first token, the mean of its real tokens, or the last of them.
 
-  A row of nothing but padding gives zeros under mean.
+  Under mean, a row of only padding gives zeros.
   """
   x_BLD = hidden_BLD.astype(jnp.float32)
   if pooling == "cls":
@@ -205,7 +205,7 @@ def _transformed(head: Any, x: jax.Array) -> jax.Array:
   return x if head.transform is None else head.norm(head.function(head.transform(x)))
 
 
-def _output_bias(shape: HeadShape) -> nnx.Param:
+def _output_bias(shape: HeadShape) -> nnx.Param[Any]:
   return nnx.Param(jnp.zeros((shape.vocab_rows,), jnp.float32), axes=("vocab",))
 
 

@@ -4,6 +4,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ class CrossEntropy:
   """Sums over tokens, float32 scalars; only `total` carries a gradient.
 
   Attributes:
-    total: weighted sum of the negative log-likelihood (nats), smoothed, plus the z-loss; what is minimised.
+    total: weighted sum of the negative log-likelihood (nats), smoothed, plus the z-loss; what is minimized.
     weight: sum of the weights.
     nll: the likelihood part of total.
     correct: weighted number of targets that have the largest logit.
@@ -76,14 +77,22 @@ def _is_real(logits_V: jax.Array, head: Head) -> jax.Array:
   return jax.lax.broadcasted_iota(jnp.int32, logits_V.shape, logits_V.ndim - 1) < head.vocab_size
 
 
-def _forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradient: bool):
+def _forward(
+  hidden_TD: jax.Array,
+  table_VD: jax.Array,
+  bias_V: jax.Array | None,
+  targets_T: jax.Array,
+  weights_T: jax.Array,
+  head: Head,
+  gradient: bool,
+) -> tuple[Any, Any]:
   """Sums over T tokens, and with `gradient` those of `total` with respect to hidden, table and bias."""
   tokens = targets_T.shape[0]
   parts = next(n for n in range(max(1, head.chunks), 0, -1) if n == 1 or tokens % (n * split_over("tokens")) == 0)
   if parts == 1:
     return _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head, gradient)
 
-  def split(x_T):
+  def split(x_T: jax.Array) -> jax.Array:
     """Every n-th token goes into one part, so that each stays on its device."""
     x_PT = x_T.reshape(tokens // parts, parts, *x_T.shape[1:]).swapaxes(0, 1)
     return constrain(x_PT, None, "tokens", *[None] * (x_T.ndim - 1))
@@ -91,7 +100,7 @@ def _forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, grad
   # Gathered once, in the dtype of the products: inside the loop it would be gathered for each part.
   whole_VD = constrain(table_VD.astype(hidden_TD.dtype), "vocab", "embed")
 
-  def step(totals, part):
+  def step(totals: Any, part: Any) -> tuple[Any, Any]:
     hidden_TD, targets_T, weights_T = part
     sums, gradients = _part(hidden_TD, whole_VD, bias_V, targets_T, weights_T, head, gradient)
     dhidden_TD, *of_tables = gradients or (None,)
@@ -119,7 +128,15 @@ def over_vocabulary(reduce: Callable[..., jax.Array], x_TV: jax.Array) -> jax.Ar
   return reduce(jax.lax.optimization_barrier(x_TP), axis=-1, keepdims=True)  # The compiler would join the two again.
 
 
-def _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradient: bool):
+def _part(
+  hidden_TD: jax.Array,
+  table_VD: jax.Array,
+  bias_V: jax.Array | None,
+  targets_T: jax.Array,
+  weights_T: jax.Array,
+  head: Head,
+  gradient: bool,
+) -> tuple[Any, Any]:
   """`_forward` with the logits of all the tokens at once."""
   logits_TV = constrain(logits(hidden_TD, table_VD, head, bias_V), "tokens", "vocab")
   largest_T1 = over_vocabulary(jnp.max, logits_TV)
@@ -158,15 +175,29 @@ def _part(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head, gradien
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _sums(hidden_TD, table_VD, bias_V, targets_T, weights_T, head: Head):
+def _sums(
+  hidden_TD: jax.Array,
+  table_VD: jax.Array,
+  bias_V: jax.Array | None,
+  targets_T: jax.Array,
+  weights_T: jax.Array,
+  head: Head,
+) -> tuple[Any, ...]:
   return _forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head, gradient=False)[0]
 
 
-def _sums_forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head):
+def _sums_forward(
+  hidden_TD: jax.Array,
+  table_VD: jax.Array,
+  bias_V: jax.Array | None,
+  targets_T: jax.Array,
+  weights_T: jax.Array,
+  head: Head,
+) -> tuple[Any, Any]:
   return _forward(hidden_TD, table_VD, bias_V, targets_T, weights_T, head, gradient=True)
 
 
-def _sums_backward(head, gradients, cotangents):
+def _sums_backward(head: Head, gradients: Any, cotangents: Any) -> tuple[Any, Any, Any, Any, Any]:
   """The gradients are there already; what is left is the factor that `total` is used with."""
   dhidden_TD, dtable_VD, dbias_V = gradients
   factor = cotangents[0]

@@ -1,13 +1,11 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""N layers of one kind: made as one module with stacked parameters, run as a scan or unrolled."""
+"""Stacked layers: N modules of one kind as one, how a scan or a loop runs them, and rematerialization."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from lmx.errors import choose
@@ -15,9 +13,10 @@ from lmx.trees import is_variable
 
 UNROLL_LIMIT = 12  # Under "auto", more layers than this are scanned: compile time grows with every unrolled layer.
 LAYER_LOOPS = ("auto", "scanned", "unrolled")
-# What the matmuls of a block give, by the names that `checkpoint_name` gave them: all else is cheap to compute again.
-NAMED = ("queries", "keys", "values", "mixed", "up", "gate", "branch")
-# Kernels that are one operation, cuDNN's attention and Pallas's: what they give, and what they keep for their gradient.
+# The matmul outputs of a block, by their `checkpoint_name`: everything else is cheap to recompute. With full
+# rematerialization a config may keep some of them.
+KEEPS = ("queries", "keys", "values", "attention", "up", "gate", "branch")
+# Kernels that are one operation to JAX, cuDNN's attention and Pallas's: their outputs, and what their gradients need.
 KERNELS = ("dot_product_attention_fwd_wrapper", "pallas_call")
 _POLICIES = jax.checkpoint_policies
 
@@ -26,55 +25,51 @@ def _kernel_results(primitive: Any, *_: Any, **__: Any) -> bool:
   return primitive.name in KERNELS
 
 
-# What the backward pass finds of a layer next to its input, and computes the rest of again. None: nothing.
+# What is saved of a layer, next to its input, for the backward pass, which recomputes the rest. None: nothing.
 REMATS: dict[str, Callable[..., Any] | None] = {
-  "none": None,  # All of it: nothing is computed again.
+  "none": None,  # Everything is saved (see `checkpointed`).
   "full": None,
-  "dots": _POLICIES.save_from_both_policies(_POLICIES.save_only_these_names(*NAMED), _kernel_results),
+  "dots": _POLICIES.save_from_both_policies(_POLICIES.save_only_these_names(*KEEPS), _kernel_results),
   "offload": _POLICIES.save_and_offload_only_these_names(
     names_which_can_be_saved=[],
-    names_which_can_be_offloaded=list(NAMED),
+    names_which_can_be_offloaded=list(KEEPS),
     offload_src="device",
     offload_dst="pinned_host",
   ),
 }
-_ATTENTION = (
-  "attention"  # For people, what `checkpoint_name` calls "mixed": the result of the kernel or of plain products.
-)
-KEEPS = tuple(_ATTENTION if name == "mixed" else name for name in NAMED)  # What full rematerialization may keep.
 
 
 @dataclasses.dataclass(frozen=True)
 class Remat:
-  """What of a layer is kept for the backward pass.
+  """What of a layer is saved for the backward pass; the rest is recomputed.
 
   Attributes:
-    name: a row of `REMATS`: "none" keeps all; "full" the layer's input only, and computes the layer again; "dots" also
-      keeps the outputs of matmuls and of attention; "offload" keeps the outputs of matmuls in the host's memory.
-    keep: of `KEEPS`, with "full" alone.
+    name: a row of `REMATS`: "none" saves everything; "full" the layer's input only; "dots" also the outputs of matmuls
+      and of attention; "offload" saves the outputs of matmuls in the host's memory.
+    keep: names of `KEEPS` that "full" saves as well.
   """
 
   name: str = "none"
   keep: tuple[str, ...] = ()
 
-  def checkpointed(self, step: Callable[..., Any], *, prevent_cse: bool) -> Callable[..., Any]:
-    """`step`, of which the backward pass computes again what is not kept.
+  def checkpointed(self, function: Callable[..., Any], *, prevent_cse: bool) -> Callable[..., Any]:
+    """`function` with rematerialization.
 
     Args:
-      step: a layer, or several.
-      prevent_cse: False inside a scan, which keeps the two passes apart.
+      function: one layer, or several.
+      prevent_cse: False inside a scan, whose loop already keeps the compiler from merging the two passes.
     """
     if self.name == "none":
-      return step
+      return function
     policy = REMATS[self.name]
     if self.keep:
-      names = _POLICIES.save_only_these_names(*("mixed" if name == _ATTENTION else name for name in self.keep))
-      policy = _POLICIES.save_from_both_policies(names, _kernel_results) if _ATTENTION in self.keep else names
-    return jax.checkpoint(step, prevent_cse=prevent_cse, policy=policy)
+      names = _POLICIES.save_only_these_names(*self.keep)
+      policy = _POLICIES.save_from_both_policies(names, _kernel_results) if "attention" in self.keep else names
+    return jax.checkpoint(function, prevent_cse=prevent_cse, policy=policy)
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs) -> Any:
-  """A module whose parameters are those of `layers` modules, stacked along a new first dimension.
+  """One module with the parameters of `layers` modules, stacked along a new first dimension.
 
   Args:
     make: builds one layer.
@@ -88,7 +83,7 @@ def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs)
 
 
 def is_unrolled(loop: str, layers: int) -> bool:
-  """Whether `loop`, a name of `LAYER_LOOPS`, means a Python loop for so many layers."""
+  """Whether `loop`, a name of `LAYER_LOOPS`, means a Python loop for this number of layers."""
   unrolled = {"auto": layers <= UNROLL_LIMIT, "scanned": False, "unrolled": True}
   return choose("config.compute.layers", loop, unrolled)
 
@@ -107,65 +102,32 @@ def unstack(module: Any, layers: int) -> list[Any]:
   return [jax.tree.unflatten(structure, layer_leaves) for layer_leaves in each]
 
 
-def run_layers(
-  layer_step: Callable[..., Any],
-  module: Any,
-  carry: Any,
-  *,
-  layers: int,
-  loop: str,
-  remat: Remat,
-  period: int = 1,
-  keep: Callable[[Any], jax.Array] | None = None,
-) -> tuple[Any, jax.Array | None]:
-  """Carries `carry` through the layers in order.
+def split_layers(module: Any, layers: int, *, loop: str, period: int = 1) -> tuple[Any | None, list[Any]]:
+  """A stacked module as a scan and a Python loop run it.
 
   Args:
-    layer_step: (carry, one layer's module, its number, place=its place in the period) -> carry.
-    module: the stacked module.
-    carry: a pytree; its structure and shapes stay the same.
+    module: the stacked module, (N, ...).
     layers: N.
-    loop: a name of `LAYER_LOOPS`. The result is the same.
-    remat: what the backward pass computes again.
-    period: every so many layers the kinds of layers repeat; a scan goes over whole periods, what is left is unrolled.
-    keep: (carry) -> an array to return for each layer.
+    loop: a name of `LAYER_LOOPS`. The result of running the layers is the same.
+    period: P, the number of layers after which their kinds repeat; a scan runs P of them at a time.
 
   Returns:
-    The last carry, and the kept arrays after each layer, (N, ...), or None.
+    The rounds to scan over, or None, and the layers to run after them; `layers_of` takes either.
   """
-  unrolled = is_unrolled(loop, layers)
-
-  def step(carry, layer, number, place):
-    run = remat.checkpointed(functools.partial(layer_step, place=place), prevent_cse=unrolled)
-    carry = run(carry, layer, number)
-    return carry, None if keep is None else keep(carry)
-
-  def unroll(carry, layers, first):
-    kept = []
-    for place, layer in enumerate(layers):
-      carry, one = step(carry, layer, first + place, place % period)
-      kept.append(one)
-    return carry, None if keep is None else jnp.stack(kept)
-
-  if unrolled or layers < period:
-    return unroll(carry, unstack(module, layers), 0)
-  whole = layers // period
-  numbers = period * jnp.arange(whole, dtype=jnp.int32)
+  if is_unrolled(loop, layers) or layers < period:
+    return None, unstack(module, layers)
   if period == 1:
-    return jax.lax.scan(lambda c, x: step(c, *x, 0), carry, (module, numbers))
-  rounds, rest = _split_periods(module, layers, period)
-  carry, kept = jax.lax.scan(lambda c, x: unroll(c, unstack(x[0], period), x[1]), carry, (rounds, numbers))
-  carry, last = unroll(carry, unstack(rest, layers % period), whole * period) if layers % period else (carry, None)
-  if kept is None:
-    return carry, None
-  kept = kept.reshape(whole * period, *kept.shape[2:])
-  return carry, kept if last is None else jnp.concatenate([kept, last])
-
-
-def _split_periods(module: Any, layers: int, period: int) -> tuple[Any, Any]:
-  """A stacked module as (N // P, P, ...) whole periods, and the layers left over, (N % P, ...)."""
+    return module, []
+  leaves, structure = jax.tree.flatten(module)
   rest = layers % period
-  parts = [jax.lax.split(leaf, (layers - rest, rest), axis=0) for leaf in jax.tree.leaves(module)]
-  structure = jax.tree.structure(module)
+  parts = [jax.lax.split(leaf, (layers - rest, rest), axis=0) for leaf in leaves]
   rounds = [first.reshape(layers // period, period, *first.shape[1:]) for first, _ in parts]
-  return jax.tree.unflatten(structure, rounds), jax.tree.unflatten(structure, [last for _, last in parts])
+  last = jax.tree.unflatten(structure, [last for _, last in parts])
+  return jax.tree.unflatten(structure, rounds), unstack(last, rest) if rest else []
+
+
+def layers_of(part: Any, period: int) -> list[Any]:
+  """The layers of one round of `split_layers`, or of those after the rounds, which are a list already."""
+  if isinstance(part, list):
+    return part
+  return [part] if period == 1 else unstack(part, period)

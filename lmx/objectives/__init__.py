@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The table of objectives: name -> what can be said of it without data, and the function that makes one."""
+"""The table of objectives."""
 
 from lmx.objectives import (
   causal,

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What an objective is: both halves of a task, preparing examples and scoring a model on them."""
+"""Interface of objectives: preparing examples, and the loss of a model on them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lmx.config.table import check_values, keys_taken
 from lmx.data.cache.encoding import ExampleEncoder
 from lmx.data.document import TEXT, RequiredColumns
 from lmx.data.tokenizers.vocabulary import Tokenizer
@@ -32,7 +33,7 @@ class Loss:
     metrics: name -> (sum, weight), for the logs.
     predictions: name -> (B, ...) arrays, one row for each example, for metrics that are not means; read in evaluations
       only. "weights" (B,) is among them wherever there are any: rows of zero weight are padding.
-    carry: what a recurrent model hands to the next batch, or None.
+    carry: state that a recurrent model passes to the next batch, or None.
   """
 
   sum: jax.Array
@@ -47,15 +48,15 @@ LossFunction = Callable[[Any, Batch, "jax.Array | None", Any], Loss]
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveContext:
-  """What an objective is made from, beside its own keys of config.objective.
+  """What an objective gets from the run, in addition to its keys of config.objective.
 
   Attributes:
     tokenizer: the run's.
-    length: L, places of a row.
-    encoder_length: M, places of an encoder's row.
+    length: L, tokens of a row.
+    encoder_length: M, tokens of an encoder's row.
     architecture: the model's family: transformer | encoder | encoder_decoder | lstm.
     labels: of classification and tagging, resolved; () for the others.
-    token_types: rows of the model's table that tells text_a from text_b; 0: it has none.
+    token_types: rows of the model's table of token types (which of two texts); 0: it has none.
     framing: which special tokens texts get, a name of `lmx.objectives.examples.FRAMINGS`.
   """
 
@@ -77,12 +78,12 @@ class Objective:
     prepare: makes a row's arrays, numpy. Arrays of one group have one length: the group "" (`tokens`, `targets`,
       `loss_weights`, ...), and each group named by a prefix P that has P + "tokens" ("encoder_", "rejected_", "pair_").
     loss: (model, batch, dropout key or None, reference model or None) -> Loss.
-    lookahead: window objectives: tokens that a window holds beyond the places it fills.
-    window_length: window objectives: places planned for a row's windows; None: `ObjectiveContext.length`.
+    lookahead: window objectives: tokens of a window beyond the positions that it fills.
+    window_length: window objectives: positions planned for a row's windows; None: `ObjectiveContext.length`.
     encoder: example objectives: turns a row of columns into the fields that prepare gets. None: windows of text.
     per_row: names of arrays with one value (of any shape) for each row, not for each token: they are never padded.
-    score: {name: predictions over the whole split, padding left out} -> metrics; None: there are only means.
-    codes_text: whether the loss is the length of a code for the whole text, so that bits per byte mean something.
+    score: {name: predictions over a complete split, without padding} -> metrics; None: all metrics are means.
+    reports_bits_per_byte: whether the loss is the length of a code for the complete text.
   """
 
   name: str
@@ -98,13 +99,13 @@ class Objective:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveSpec:
-  """One row of `OBJECTIVES`: what can be said of an objective without data or tokenizer.
+  """One row of `OBJECTIVES`: what is known of an objective without data or tokenizer.
 
   Attributes:
-    make: (setting, **the keys of config.objective that `options` names) -> Objective.
-    head: what the model must end in, a row of `lmx.nn.heads.HEADS`.
+    make: (context, *, options) -> Objective. Its keyword-only parameters are the keys of config.objective that it
+      reads.
+    head: the model's output head, a row of `lmx.nn.heads.HEADS`.
     families: the model families it can train.
-    options: the keys of config.objective that it reads.
     packings: the values of config.data.packing that it takes, the best first.
     reference: "" | "start" (a frozen copy of the first parameters) | "teacher" (another run's model).
     splits: whether a batch may be run in micro-batches (in-batch negatives may not).
@@ -115,7 +116,6 @@ class ObjectiveSpec:
   make: Callable[..., Objective]
   head: str
   families: tuple[str, ...]
-  options: tuple[str, ...] = ()
   packings: tuple[str, ...] = ("packed", "concatenated", "padded")
   reference: str = ""
   splits: bool = True
@@ -123,8 +123,34 @@ class ObjectiveSpec:
   texts: RequiredColumns = TEXT
 
   @property
+  def options(self) -> tuple[str, ...]:
+    """The keys of config.objective that `make` takes."""
+    return keys_taken(self.make)
+
+  @property
+  def reads(self) -> tuple[str, ...]:
+    """The keys of config.objective that change the objective, or what it is trained on."""
+    labels = ("labels",) if self.labelled else ()
+    return (*self.options, *labels, *(("teacher",) if self.reference == "teacher" else ()))
+
+  def build(self, context: ObjectiveContext, options: Mapping[str, Any]) -> Objective:
+    """The objective.
+
+    Args:
+      context: the run's.
+      options: config.objective, of which `make` gets the keys that it takes.
+
+    Raises:
+      ConfigError: an option out of range.
+      LmxError: what the objective needs and the run doesn't have, such as sentinels in the tokenizer.
+    """
+    given = {name: options[name] for name in self.options}
+    check_values("objective", given)
+    return self.make(context, **given)
+
+  @property
   def reads_documents(self) -> bool:
-    """Whether it reads windows of whole documents, with their start and end, instead of examples."""
+    """Whether it reads windows of documents, with their start and end, instead of examples."""
     return self.texts == TEXT
 
 
@@ -137,5 +163,9 @@ def run_model(model: Any, batch: Batch, dropout_key: jax.Array | None, group: st
     dropout_key: turns dropout on.
     group: prefix of the arrays' names ("rejected_", "pair_").
   """
-  given = {name: batch[group + name] for name in model.inputs if group + name in batch}
-  return model(given.pop("tokens"), **given, dropout_key=dropout_key)
+  return model(**model_inputs(model, batch, group), dropout_key=dropout_key)
+
+
+def model_inputs(model: Any, batch: Batch, group: str = "") -> dict[str, Any]:
+  """The arrays of one group of a batch that the model names in `inputs`; arguments as of `run_model`."""
+  return {name: batch[group + name] for name in model.inputs if group + name in batch}

@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Predict the next token: the objective of GPT and of every decoder-only model."""
+"""Next-token prediction, the objective of GPT and of every decoder-only model."""
 
 import numpy as np
 
 from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
-from lmx.objectives.parts import check_range, token_loss
+from lmx.objectives.parts import token_loss
 
 
 def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
@@ -14,11 +14,11 @@ def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
   return {"tokens": window[:-1], "targets": window[1:], "loss_weights": np.ones(len(window) - 1, np.float32)}
 
 
-def causal(setting: ObjectiveContext, *, z_loss: float = 0.0) -> Objective:
+def causal(context: ObjectiveContext, *, z_loss: float) -> Objective:
   """Next-token prediction.
 
   Args:
-    setting: the run's.
+    context: the run's.
     z_loss: weight of log(Z)^2 per token (https://arxiv.org/abs/2204.02311, section 5, uses 1e-4); 0: off.
 
   The loss is in nats per unit of weight. Metrics: `nll` (the loss without z-loss), `accuracy`, `z` (log(Z)^2), and the
@@ -27,9 +27,7 @@ def causal(setting: ObjectiveContext, *, z_loss: float = 0.0) -> Objective:
   Raises:
     LmxError: an option out of range.
   """
-  del setting
-  check_range("z_loss", z_loss, 0, float("inf"))
-
+  del context
   return Objective("causal", lookahead=1, prepare=prepare, loss=token_loss(z_loss=z_loss), reports_bits_per_byte=True)
 
 
@@ -37,6 +35,5 @@ ROW = ObjectiveSpec(
   causal,
   head="language",
   families=("transformer", "lstm"),
-  options=("z_loss",),
   packings=("packed", "concatenated", "padded", "streams"),
 )

@@ -1,18 +1,17 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Answer like the assistant of a chat: supervised fine-tuning with loss on the assistant's tokens only."""
+"""Supervised fine-tuning on chats, with loss on the assistant's tokens only."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from lmx.data.cache.encoding import BadExampleError, Encoded
 from lmx.data.document import RequiredColumns
-from lmx.errors import LmxError, message
 from lmx.objectives.base import Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.chat_rows import CHAT_COLUMNS, chat_of
-from lmx.objectives.chat_samples import ANSWERS, ChatSample, fitted, follows_request, samples
-from lmx.objectives.chat_template import DATE, find_template
+from lmx.objectives.chat_samples import ChatSample, fitted, follows_request, samples
+from lmx.objectives.chat_template import find_template
 from lmx.objectives.examples import as_encoded, next_token_fields
-from lmx.objectives.parts import check_range, token_loss
+from lmx.objectives.parts import token_loss
 
 APART = "chats have one example for each answer, since the chat template rewrites earlier turns"
 OTHERWISE = (
@@ -30,14 +29,12 @@ class Chats:
   columns: tuple[str, ...] = ()
   optional: tuple[str, ...] = CHAT_COLUMNS
 
-  def __init__(self, setting: ObjectiveContext, chat_template: str | None, chat_answers: str, chat_date: str):
-    if chat_answers not in ANSWERS:
-      raise LmxError(message("config.objective.chat_answers", got=chat_answers, allowed=ANSWERS))
-    self._template, self._length = find_template(setting.tokenizer, chat_template, chat_date), setting.length
+  def __init__(self, context: ObjectiveContext, chat_template: str | None, chat_answers: str, chat_date: str):
+    self._template, self._length = find_template(context.tokenizer, chat_template, chat_date), context.length
     self._answers = chat_answers
     self.fingerprint = {
       "objective": "chat",
-      "length": setting.length,
+      "length": context.length,
       "template": self._template.source,
       "date": chat_date,
       "answers": chat_answers,
@@ -61,17 +58,17 @@ class Chats:
 
 
 def chat(
-  setting: ObjectiveContext,
+  context: ObjectiveContext,
   *,
   z_loss: float,
   chat_template: str | None,
-  chat_answers: str = "auto",
-  chat_date: str = DATE,
+  chat_answers: str,
+  chat_date: str,
 ) -> Objective:
   """Next-token prediction of the assistant's turns, each with the token that ends it.
 
   Args:
-    setting: the run's.
+    context: the run's.
     z_loss: weight of log(Z)^2 per scored token.
     chat_template: a file with a Jinja template; None: the tokenizer's own, or ChatML. Answers are what it puts into
       {% generation %} ... {% endgeneration %}; without these, what each assistant turn adds to the text.
@@ -84,8 +81,7 @@ def chat(
   Raises:
     LmxError: an option out of range or not a date, or a template that is not there or not Jinja.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  encoder = Chats(setting, chat_template, chat_answers, chat_date)
+  encoder = Chats(context, chat_template, chat_answers, chat_date)
   return Objective("chat", prepare=as_encoded, loss=token_loss(z_loss=z_loss), encoder=encoder)
 
 
@@ -93,7 +89,6 @@ ROW = ObjectiveSpec(
   chat,
   head="language",
   families=("transformer", "lstm"),
-  options=("z_loss", "chat_template", "chat_answers", "chat_date"),
   packings=("packed", "padded"),
   texts=RequiredColumns((), CHAT_COLUMNS),
 )

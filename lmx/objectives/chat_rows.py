@@ -117,7 +117,7 @@ _LAYOUTS = (
 
 
 def is_empty(value: Any) -> bool:
-  """Whether a cell says nothing: it is missing, or text without a letter, or a list without an item."""
+  """Whether a cell is empty: missing, blank text, or an empty list."""
   return is_missing(value) or value == [] or (isinstance(value, str) and not value.strip())
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Name the class, or the classes, of a text or of a pair of texts."""
+"""Classification of a text or a pair of texts, with one label or several."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,15 +24,15 @@ class LabelledTexts:
   columns: tuple[str, ...] = ("text", "label")
   optional: tuple[str, ...] = ("text_b",)
 
-  def __init__(self, setting: ObjectiveContext, multi_label: bool):
-    self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
-    self._labels, self._multi_label = setting.labels, multi_label
+  def __init__(self, context: ObjectiveContext, multi_label: bool):
+    self._tokenizer, self._frame = context.tokenizer, Frame.of(context)
+    self._labels, self._multi_label = context.labels, multi_label
     self.fingerprint = {
       "objective": "classification",
       "framing": self._frame.framing.described(),
-      "length": setting.length,
-      "token_types": setting.token_types,
-      "labels": list(setting.labels),
+      "length": context.length,
+      "token_types": context.token_types,
+      "labels": list(context.labels),
       "multi_label": multi_label,
     }
 
@@ -63,11 +63,11 @@ def multi_label_loss(scores_BC: jax.Array, labels_BC: jax.Array) -> jax.Array:
   return jnp.mean(jax.nn.softplus(scores) - labels_BC * scores, axis=1)
 
 
-def classification(setting: ObjectiveContext, *, multi_label: bool) -> Objective:
+def classification(context: ObjectiveContext, *, multi_label: bool) -> Objective:
   """Classification by scores, one for each label.
 
   Args:
-    setting: the run's, with the labels.
+    context: the run's, with the labels.
     multi_label: each label is there or not, by itself; else a text has exactly one.
 
   Metrics of a split: `accuracy`, `macro_f1`, `matthews`, and with two labels `f1` of the second; multi-label:
@@ -76,7 +76,7 @@ def classification(setting: ObjectiveContext, *, multi_label: bool) -> Objective
   Raises:
     LmxError: fewer than two labels (one for multi-label).
   """
-  check_labels(setting, 1 if multi_label else 2)
+  check_labels(context, 1 if multi_label else 2)
   row_loss = multi_label_loss if multi_label else single_label_loss
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
@@ -94,7 +94,7 @@ def classification(setting: ObjectiveContext, *, multi_label: bool) -> Objective
     "classification",
     prepare=prepare_row,
     loss=loss,
-    encoder=LabelledTexts(setting, multi_label),
+    encoder=LabelledTexts(context, multi_label),
     per_row=("labels", "loss_weights"),
     score=multi_label_scores if multi_label else classification_scores,
   )
@@ -107,22 +107,21 @@ def right_answers(scores_BC: jax.Array, labels: jax.Array) -> jax.Array:
   return jnp.all((scores_BC > 0) == (labels > 0), axis=1)
 
 
-def check_labels(setting: ObjectiveContext, least: int) -> None:
-  """Whether there are so many labels, all different.
+def check_labels(context: ObjectiveContext, least: int) -> None:
+  """Checks that there are at least `least` labels, all different.
 
   Raises:
-    LmxError: there are not.
+    LmxError: there are fewer, or two are the same.
   """
-  if len(setting.labels) < least or len(set(setting.labels)) < len(setting.labels):
+  if len(context.labels) < least or len(set(context.labels)) < len(context.labels):
     allowed = f"at least {least} different labels, of the config or in the data"
-    raise LmxError(message("config.objective.labels", got=setting.labels, allowed=allowed))
+    raise LmxError(message("config.objective.labels", got=context.labels, allowed=allowed))
 
 
 ROW = ObjectiveSpec(
   classification,
   head="classification",
   families=("encoder", "transformer"),
-  options=("multi_label",),
   packings=("padded",),
   labelled=True,
   texts=RequiredColumns(("text",), ("text_b",)),

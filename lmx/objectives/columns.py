@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Reading the columns of a row: text, numbers and labels, each with an error that says what is wrong with the row."""
+"""Text, numbers and labels from the columns of a row, with errors that name what is wrong with the row."""
 
 import json
 import math
@@ -72,7 +72,7 @@ def number_of(row: Mapping[str, Any], name: str) -> float:
 
 
 def whole_number_of(row: Mapping[str, Any], name: str) -> int:
-  """The whole number in a column.
+  """The integer in a column.
 
   Raises:
     BadExampleError: it is not one.
@@ -100,7 +100,7 @@ def words_of(row: Mapping[str, Any], name: str) -> list[str]:
 
 
 def label_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> int:
-  """The place of the row's label among `labels`.
+  """Index of the row's label in `labels`.
 
   Raises:
     BadExampleError: there is none, or it is not one of them.
@@ -124,13 +124,13 @@ def label_set_of(row: Mapping[str, Any], name: str, labels: Sequence[str]) -> np
 
 
 def _place(value: Any, labels: Sequence[str]) -> int:
-  """The place of a label as a cell holds it; see `label_text`."""
+  """Index of a label as written in a cell; see `label_text`."""
   text = str(value).strip()
   return labels.index(text) if text in labels else place_of(label_text(value), labels)
 
 
 def place_of(label: str, labels: Sequence[str]) -> int:
-  """The place of one label.
+  """Index of one label.
 
   Raises:
     BadExampleError: it is not one of `labels`.

@@ -15,7 +15,7 @@ from lmx.data.document import RequiredColumns
 from lmx.objectives.base import Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import Frame, prepare_row
-from lmx.objectives.parts import check_range, task_scores, with_auxiliary
+from lmx.objectives.parts import task_scores, with_auxiliary
 from lmx.objectives.scores import retrieval_scores
 
 _FAR = -1e30  # The similarity of a row that only fills a batch.
@@ -27,13 +27,13 @@ class Pairs:
   columns: tuple[str, ...] = ("text", "text_b")
   optional: tuple[str, ...] = ()
 
-  def __init__(self, setting: ObjectiveContext):
-    self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
+  def __init__(self, context: ObjectiveContext):
+    self._tokenizer, self._frame = context.tokenizer, Frame.of(context)
     self.fingerprint = {
       "objective": "contrastive",
       "framing": self._frame.framing.described(),
-      "length": setting.length,
-      "token_types": setting.token_types,
+      "length": context.length,
+      "token_types": context.token_types,
     }
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:
@@ -49,14 +49,14 @@ def directions(vectors_BD: jax.Array) -> jax.Array:
   return vectors * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(vectors), axis=1, keepdims=True), 1e-24))
 
 
-def contrastive(setting: ObjectiveContext, *, temperature: float) -> Objective:
-  """Cross-entropy of each text's partner among those of the whole batch, averaged over both directions.
+def contrastive(context: ObjectiveContext, *, temperature: float) -> Objective:
+  """Cross-entropy of each text's partner among those of the complete batch, averaged over both directions.
 
-  The loss depends on what else is in the batch, so a batch isn't split into micro-batches, and the loss of a held-out
+  The loss depends on what else is in the batch, so a batch isn't split into micro-batches, and the loss of a validation
   split depends on the batch size; how its texts are ranked does not.
 
   Args:
-    setting: the run's.
+    context: the run's.
     temperature: cosine similarities are divided by it.
 
   Metrics of a split: `retrieval_accuracy` (texts whose nearest among all the split's `text_b` is their own), `mrr` (the
@@ -65,7 +65,6 @@ def contrastive(setting: ObjectiveContext, *, temperature: float) -> Objective:
   Raises:
     LmxError: an option out of range.
   """
-  check_range("temperature", temperature, 0, float("inf"), open_low=True)
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     del reference
@@ -91,7 +90,7 @@ def contrastive(setting: ObjectiveContext, *, temperature: float) -> Objective:
     "contrastive",
     prepare=prepare_row,
     loss=loss,
-    encoder=Pairs(setting),
+    encoder=Pairs(context),
     per_row=("loss_weights",),
     score=retrieval_scores,
   )
@@ -101,7 +100,6 @@ ROW = ObjectiveSpec(
   contrastive,
   head="embedding",
   families=("encoder", "transformer"),
-  options=("temperature",),
   packings=("padded",),
   splits=False,
   texts=RequiredColumns(("text", "text_b")),

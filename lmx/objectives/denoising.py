@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Put back what was taken out: span corruption (T5) and mixtures of denoisers (UL2), for encoder-decoders.
+"""Span corruption (T5) and mixtures of denoisers (UL2), for encoder-decoders.
 
 T5: https://arxiv.org/abs/1910.10683, section 3.1.4. UL2: https://arxiv.org/abs/2205.05131, section 3.1.
 """
@@ -11,9 +11,9 @@ import numpy as np
 from lmx.data.tokenizers.vocabulary import Tokenizer
 from lmx.errors import LmxError, message
 from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
-from lmx.objectives.parts import check_range, decoder_pair, text_part, token_loss
+from lmx.objectives.parts import decoder_pair, text_part, token_loss
 
-_LONGEST_WINDOW = 64  # Windows are searched up to so many times the encoder's row: what else is taken out.
+_LONGEST_WINDOW = 64  # Largest window that is tried, over the encoder's row: most of it would be taken out.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Denoiser:
     return np.clip(wanted, 1, np.minimum(noise, tokens - noise))
 
   def sizes(self, tokens: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places in the encoder's and in the decoder's row, the end of each included."""
+    """Tokens of the encoder's and of the decoder's row, the end of each included."""
     spans = self.spans(tokens, noise)
     return tokens - noise + spans + 1, noise + spans + 1
 
 
 def random_lengths(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
-  """Cuts `total` tokens into `parts` spans of at least one token, every way equally likely, as T5 does."""
+  """Splits `total` tokens into `parts` spans of at least one token, every way equally likely, as T5 does."""
   cuts = np.sort(rng.permutation(total - 1)[: parts - 1]) + 1
   return np.diff(cuts, prepend=0, append=total)
 
@@ -80,14 +80,14 @@ class Corruption:
   """Windows to pairs of an encoder's and a decoder's row, by one of several denoisers, drawn for each window.
 
   Attributes:
-    window_length: places of a row's windows: a window that fills them all fits into both rows after its corruption.
+    window_length: tokens of a row's windows: a window of that length fits into both rows after its corruption.
   """
 
-  def __init__(self, setting: ObjectiveContext, weights: np.ndarray, denoisers: tuple[Denoiser, ...]):
-    tokenizer = self._tokenizer = setting.tokenizer
-    self._limits = (setting.encoder_length, setting.length)
+  def __init__(self, context: ObjectiveContext, weights: np.ndarray, denoisers: tuple[Denoiser, ...]):
+    tokenizer = self._tokenizer = context.tokenizer
+    self._limits = (context.encoder_length, context.length)
     self._denoisers, self._chances = denoisers, (np.cumsum(weights) / np.sum(weights))[:-1]
-    self.window_length = longest_window(denoisers, setting.length, setting.encoder_length)
+    self.window_length = longest_window(denoisers, context.length, context.encoder_length)
     tokens = np.arange(2, self.window_length + 1)
     needed = max(int(np.max(d.spans(tokens, d.noise(tokens)))) for d in denoisers)
     check_sentinels(tokenizer, needed)
@@ -109,7 +109,7 @@ class Corruption:
   def _fit(self, denoiser: Denoiser, tokens: int, places: int) -> tuple[int, int]:
     """(tokens of the text to use, how many of them to take out), so that a window keeps to its part of both rows.
 
-    A window of `places` places may fill their share of the encoder's and of the decoder's row. One that fills a row
+    A window of `places` tokens may fill its share of the encoder's and of the decoder's row. One that fills a row
     keeps to T5's numbers exactly; the number for a shorter one is the nearest that fits, and its text may lose a last
     token or two. (0, 0) where even one span would not fit: such a window is left out.
     """
@@ -132,10 +132,10 @@ class Corruption:
 
 
 def longest_window(denoisers: tuple[Denoiser, ...], length: int, encoder_length: int) -> int:
-  """The most tokens of text that every denoiser turns into at most `encoder_length` places of the encoder's row.
+  """The most tokens of text that every denoiser turns into at most `encoder_length` tokens of the encoder's row.
 
   Raises:
-    LmxError: what is taken out would not fit into `length` places of the decoder's row.
+    LmxError: what is taken out would not fit into `length` tokens of the decoder's row.
   """
   tokens = np.arange(2, _LONGEST_WINDOW * encoder_length)
   sizes = [denoiser.sizes(tokens, denoiser.noise(tokens)) for denoiser in denoisers]
@@ -151,10 +151,10 @@ def longest_window(denoisers: tuple[Denoiser, ...], length: int, encoder_length:
 
 
 def check_sentinels(tokenizer: Tokenizer, needed: int) -> None:
-  """Whether the tokenizer has ids for so many spans.
+  """Checks that the tokenizer has a sentinel for each of `needed` spans.
 
   Raises:
-    LmxError: it has not.
+    LmxError: it has fewer.
   """
   if tokenizer.sentinels < needed:
     raise LmxError(
@@ -171,11 +171,11 @@ def _objective(name: str, corruption: Corruption, z_loss: float) -> Objective:
   return Objective(name, prepare=corruption, loss=token_loss(z_loss=z_loss), window_length=corruption.window_length)
 
 
-def span_corruption(setting: ObjectiveContext, *, z_loss: float, corrupted: float, span_length: float) -> Objective:
+def span_corruption(context: ObjectiveContext, *, z_loss: float, corrupted: float, span_length: float) -> Objective:
   """T5's objective: spans of the text are replaced by sentinels, and the decoder writes them.
 
   Args:
-    setting: the run's; its tokenizer must have enough sentinels.
+    context: the run's; its tokenizer must have enough sentinels.
     z_loss: weight of log(Z)^2 per token.
     corrupted: share of the tokens that are taken out.
     span_length: their mean length, in tokens.
@@ -185,17 +185,14 @@ def span_corruption(setting: ObjectiveContext, *, z_loss: float, corrupted: floa
   Raises:
     LmxError: an option out of range, too few sentinels, or config.data.length too short for what is taken out.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  check_range("corrupted", corrupted, 0, 1, open_low=True)
-  check_range("span_length", span_length, 1, float("inf"))
-  return _objective("span_corruption", Corruption(setting, np.ones(1), (Denoiser(corrupted, span_length),)), z_loss)
+  return _objective("span_corruption", Corruption(context, np.ones(1), (Denoiser(corrupted, span_length),)), z_loss)
 
 
-def denoising(setting: ObjectiveContext, *, z_loss: float, denoisers: tuple) -> Objective:
+def denoising(context: ObjectiveContext, *, z_loss: float, denoisers: tuple) -> Objective:
   """A mixture of denoisers, one of which is drawn for each window.
 
   Args:
-    setting: the run's; its tokenizer must have enough sentinels.
+    context: the run's; its tokenizer must have enough sentinels.
     z_loss: weight of log(Z)^2 per token.
     denoisers: (weight, share taken out, mean length) of each; a length of 0 takes out the end of the text.
 
@@ -204,21 +201,13 @@ def denoising(setting: ObjectiveContext, *, z_loss: float, denoisers: tuple) -> 
   Raises:
     LmxError: an option out of range, too few sentinels, or config.data.length too short for what is taken out.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  for weight, share, span in denoisers:
-    if not (weight > 0 and 0 < share < 1 and (span == 0 or span >= 1)):
-      allowed = "(a weight over 0, a share between 0 and 1, a length of 0 or from 1)"
-      raise LmxError(message("config.objective.denoisers", got=(weight, share, span), allowed=allowed))
-  if not denoisers:
-    raise LmxError(message("config.objective.denoisers", got=denoisers, allowed="at least one"))
   kinds = tuple(Denoiser(share, span) for _, share, span in denoisers)
-  return _objective("denoising", Corruption(setting, np.array([one[0] for one in denoisers]), kinds), z_loss)
+  return _objective("denoising", Corruption(context, np.array([one[0] for one in denoisers]), kinds), z_loss)
 
 
 SPAN_CORRUPTION = ObjectiveSpec(
   span_corruption,
   head="language",
   families=("encoder_decoder",),
-  options=("z_loss", "corrupted", "span_length"),
 )
-DENOISING = ObjectiveSpec(denoising, head="language", families=("encoder_decoder",), options=("z_loss", "denoisers"))
+DENOISING = ObjectiveSpec(denoising, head="language", families=("encoder_decoder",))

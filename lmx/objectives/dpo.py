@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Prefer one answer to another: direct preference optimization (https://arxiv.org/abs/2305.18290)."""
+"""Direct preference optimization (https://arxiv.org/abs/2305.18290)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,25 +17,25 @@ from lmx.objectives.chat_samples import fitted, last_answer
 from lmx.objectives.chat_template import DATE, Tools, find_template
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import as_encoded, next_token_fields
-from lmx.objectives.parts import check_range, output_table, with_auxiliary
+from lmx.objectives.parts import output_table, with_auxiliary
 
 
 class Preferences:
   """Rows with a `prompt`, and a `chosen` and a `rejected` answer to it, to two chats.
 
-  Each may be text or a list of messages; answers that begin with the prompt's messages are taken for whole chats. Where
-  there is no prompt, both answers are whole chats, and what they begin with alike is the prompt. Only the last turn is
-  scored. A chat longer than a row loses its end.
+  Each may be text or a list of messages; answers that begin with the prompt's messages are taken for complete chats.
+  Where there is no prompt, both answers are complete chats, and their common beginning is the prompt. Only the last
+  turn is scored. A chat longer than a row loses its end.
   """
 
   columns: tuple[str, ...] = ("chosen", "rejected")
   optional: tuple[str, ...] = ("prompt", "tools")
 
-  def __init__(self, setting: ObjectiveContext, chat_template: str | None, chat_date: str):
-    self._template, self._length = find_template(setting.tokenizer, chat_template, chat_date), setting.length
+  def __init__(self, context: ObjectiveContext, chat_template: str | None, chat_date: str):
+    self._template, self._length = find_template(context.tokenizer, chat_template, chat_date), context.length
     self.fingerprint = {
       "objective": "dpo",
-      "length": setting.length,
+      "length": context.length,
       "template": self._template.source,
       "date": chat_date,
     }
@@ -96,11 +96,11 @@ def answer_log_probs(outputs: Outputs, batch: Batch, group: str) -> jax.Array:
   return jnp.sum(log_probs * batch[group + "loss_weights"], axis=1)
 
 
-def dpo(setting: ObjectiveContext, *, dpo_beta: float, chat_template: str | None, chat_date: str = DATE) -> Objective:
+def dpo(context: ObjectiveContext, *, dpo_beta: float, chat_template: str | None, chat_date: str = DATE) -> Objective:
   """-log sigmoid of the margin: beta times how much more than the reference the model prefers the chosen answer.
 
   Args:
-    setting: the run's.
+    context: the run's.
     dpo_beta: reward = beta * (log p of the answer, less the reference's).
     chat_template, chat_date: as in `chat`.
 
@@ -109,7 +109,6 @@ def dpo(setting: ObjectiveContext, *, dpo_beta: float, chat_template: str | None
   Raises:
     LmxError: an option out of range, or a template that is not there or not Jinja.
   """
-  check_range("dpo_beta", dpo_beta, 0, float("inf"), open_low=True)
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     weights = jnp.max(batch["loss_weights"], axis=1)
@@ -130,14 +129,13 @@ def dpo(setting: ObjectiveContext, *, dpo_beta: float, chat_template: str | None
     metrics = {name: (jnp.sum(values * weights), weight) for name, values in means.items()}
     return with_auxiliary(Loss(jnp.sum(jax.nn.softplus(-margin) * weights), weight, metrics), *runs)
 
-  return Objective("dpo", prepare=as_encoded, loss=loss, encoder=Preferences(setting, chat_template, chat_date))
+  return Objective("dpo", prepare=as_encoded, loss=loss, encoder=Preferences(context, chat_template, chat_date))
 
 
 ROW = ObjectiveSpec(
   dpo,
   head="language",
   families=("transformer",),
-  options=("dpo_beta", "chat_template", "chat_date"),
   packings=("padded",),
   reference="start",
   texts=RequiredColumns(("chosen", "rejected"), ("prompt",)),

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What objectives over examples share: framing texts for a model, cutting them to fit, preparing what was encoded."""
+"""Shared parts of objectives over examples: special tokens around texts, truncation, arrays of a row."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def next_token_fields(ids: np.ndarray, scored: np.ndarray) -> Arrays:
   """The pairs (token, next token) of a text.
 
   Args:
-    ids: (n + 1,) the whole text.
+    ids: (n + 1,) the complete text.
     scored: (n + 1,) bool: tokens that the model has to predict. The first is never predicted.
 
   Returns:
@@ -84,7 +84,7 @@ class Framed:
   Attributes:
     fields: `tokens`, and `token_types` where the model has them: which of two texts a token belongs to.
     truncated: tokens that were cut off.
-    places: (first, last + 1) place of each text in the row.
+    places: (first, last + 1) position of each text in the row.
   """
 
   fields: Arrays
@@ -107,10 +107,10 @@ class Frame:
   token_types: bool
 
   @classmethod
-  def of(cls, setting: ObjectiveContext) -> "Frame":
+  def of(cls, context: ObjectiveContext) -> "Frame":
     """The frame of a run's model."""
-    found = find_framing(setting.tokenizer, setting.architecture, setting.framing)
-    return cls(found, setting.length, setting.token_types > 1)
+    found = find_framing(context.tokenizer, context.architecture, context.framing)
+    return cls(found, context.length, context.token_types > 1)
 
   def __call__(self, *texts: np.ndarray) -> Framed:
     """Frames one text or two; what doesn't fit is cut off at their ends, see `longest_first`.
@@ -133,6 +133,6 @@ class Frame:
 
 
 def places_of(template: Template, sizes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-  """(first, last + 1) place in the row of each text of the given lengths."""
+  """(first, last + 1) position in the row of each text of the given lengths."""
   begins = [template.before(text) + sum(sizes[:number]) for number, text in enumerate((FIRST, SECOND)[: len(sizes)])]
   return tuple((begin, begin + size) for begin, size in zip(begins, sizes, strict=True))

@@ -1,33 +1,33 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Learn to write the middle of a text from both of its ends, with a causal model (https://arxiv.org/abs/2207.14255)."""
+"""Fill in the middle, with a causal model (https://arxiv.org/abs/2207.14255)."""
 
 import numpy as np
 
 from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.denoising import check_sentinels
-from lmx.objectives.parts import check_range, text_part, token_loss
+from lmx.objectives.parts import text_part, token_loss
 
 MARKS = 3  # Sentinels 0, 1 and 2 stand before the prefix, the suffix and the middle.
 
 
 class Rearrangement:
-  """Cuts a document at two random places into prefix, middle and suffix, and puts the middle at the end.
+  """Cuts a document at two random positions into prefix, middle and suffix, and puts the middle at the end.
 
   PSM: <pre> prefix <suf> suffix <mid> middle. SPM: <pre> <suf> suffix <mid> prefix middle (section 3, variant 2). The
   document's start stays before it all and its end after it all, so that the model learns where the middle ends. The
   cuts are between tokens, since the text is in tokens when it gets here; nothing is lost.
 
   Attributes:
-    window_length: places of a row's windows, fewer than the row has: each document that is rearranged grows by 3. One
-      too short for its part of those places (under about 93 tokens) is read as it is.
+    window_length: tokens of a row's windows, fewer than the row has: each document that is rearranged grows by 3. A
+      document too short for its share of them (under about 93 tokens) is read as it is.
   """
 
-  def __init__(self, setting: ObjectiveContext, fim_rate: float, fim_spm: float):
-    tokenizer = self._tokenizer = setting.tokenizer
+  def __init__(self, context: ObjectiveContext, fim_rate: float, fim_spm: float):
+    tokenizer = self._tokenizer = context.tokenizer
     check_sentinels(tokenizer, MARKS)
     self._marks = np.array([tokenizer.sentinel(index) for index in range(MARKS)], np.int32)
-    self._rate, self._spm, self._length = fim_rate, fim_spm, setting.length
-    self.window_length = setting.length - max(MARKS, setting.length // 32)
+    self._rate, self._spm, self._length = fim_rate, fim_spm, context.length
+    self.window_length = context.length - max(MARKS, context.length // 32)
 
   def __call__(self, window: np.ndarray, rng: np.random.Generator) -> Arrays:
     """A window of n + 1 tokens as n pairs, or n + 3 where it was rearranged."""
@@ -48,11 +48,11 @@ class Rearrangement:
     return np.concatenate([window[:start], *parts, window[start + len(text) :]])
 
 
-def fill_in_middle(setting: ObjectiveContext, *, z_loss: float, fim_rate: float, fim_spm: float) -> Objective:
+def fill_in_middle(context: ObjectiveContext, *, z_loss: float, fim_rate: float, fim_spm: float) -> Objective:
   """Next-token prediction in which some documents have their middle at the end.
 
   Args:
-    setting: the run's; its tokenizer must have 3 sentinels.
+    context: the run's; its tokenizer must have 3 sentinels.
     z_loss: weight of log(Z)^2 per token.
     fim_rate: share of documents that are rearranged.
     fim_spm: share of those in the order suffix, prefix, middle.
@@ -62,10 +62,7 @@ def fill_in_middle(setting: ObjectiveContext, *, z_loss: float, fim_rate: float,
   Raises:
     LmxError: an option out of range, or too few sentinels.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  check_range("fim_rate", fim_rate, 0, 1)
-  check_range("fim_spm", fim_spm, 0, 1)
-  prepare = Rearrangement(setting, fim_rate, fim_spm)
+  prepare = Rearrangement(context, fim_rate, fim_spm)
 
   return Objective(
     "fill_in_middle", prepare=prepare, loss=token_loss(z_loss=z_loss), lookahead=1, window_length=prepare.window_length
@@ -76,6 +73,5 @@ ROW = ObjectiveSpec(
   fill_in_middle,
   head="language",
   families=("transformer", "lstm"),
-  options=("z_loss", "fim_rate", "fim_spm"),
   packings=("packed", "padded"),
 )

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Predict hidden tokens from both sides: the objective of BERT (https://arxiv.org/abs/1810.04805, section 3.1)."""
+"""Masked language modeling, the objective of BERT (https://arxiv.org/abs/1810.04805, section 3.1)."""
 
 import dataclasses
 import math
@@ -11,20 +11,20 @@ import numpy as np
 
 from lmx.errors import LmxError, message
 from lmx.objectives.base import Arrays, Batch, Loss, Objective, ObjectiveContext, ObjectiveSpec, run_model
-from lmx.objectives.parts import check_range, special_ids, vocabulary_loss
+from lmx.objectives.parts import special_ids, vocabulary_loss
 
 HIDDEN, RANDOM = 0.8, 0.1  # Shares of the predicted tokens that are masked, and replaced; the others stay as they are.
 
 
 def predictions_of(places: np.ndarray | int, mask_rate: float) -> np.ndarray:
-  """How many of so many text tokens are predicted: their share, rounded half up."""
+  """Number of predictions for a number of text tokens: their share, rounded half up."""
   return np.floor(np.asarray(places) * mask_rate + 0.5).astype(np.int64)
 
 
 def most_predictions(length: int, mask_rate: float) -> int:
-  """The most predictions that a row of `length` places can have, whatever windows it is packed with.
+  """The most predictions that a row of `length` tokens can have, whatever windows it is packed with.
 
-  A window fills the whole row, or it has at least one place more than text tokens (the end of its document).
+  A window fills the row, or it has at least one token more than text tokens (the end of its document).
   """
   tokens = np.arange(1, length + 1)
   share = np.max(predictions_of(tokens, mask_rate) / (tokens + 1))
@@ -32,10 +32,10 @@ def most_predictions(length: int, mask_rate: float) -> int:
 
 
 class Masking:
-  """Chooses tokens of a window and hides them. Every call chooses anew; all of it comes from the generator."""
+  """Chooses tokens of a window and hides them. Every call chooses again; all randomness comes from the generator."""
 
-  def __init__(self, setting: ObjectiveContext, mask_rate: float, whole_words: bool):
-    tokenizer = setting.tokenizer
+  def __init__(self, context: ObjectiveContext, mask_rate: float, whole_words: bool):
+    tokenizer = context.tokenizer
     mask_id = tokenizer.mask_id
     if mask_id is None:
       allowed = "a tokenizer with a mask token, for objective.name=masked"
@@ -67,10 +67,10 @@ class Masking:
 
 
 def _choose_words(text: np.ndarray, starts: np.ndarray, budget: int, rng: np.random.Generator) -> np.ndarray:
-  """Places of whole words in random order, as many as the budget has room for; a word that is too long is passed over.
+  """Positions of words in random order, until the budget is used; a word that is too long is passed over.
 
   Args:
-    text: places of the text's tokens in the window, in order.
+    text: positions of the text's tokens in the window, in order.
     starts: for each of them, whether a word begins there.
     budget: tokens to choose at most.
     rng: the order of the words.
@@ -91,12 +91,12 @@ def _choose_words(text: np.ndarray, starts: np.ndarray, budget: int, rng: np.ran
 
 
 def only_predicted(hidden_BLD: jax.Array, targets_BL: jax.Array, weights_BL: jax.Array, most: int):
-  """What belongs to the places of nonzero weight, of which a row has at most `most` = P.
+  """The hidden states, targets and weights at positions of nonzero weight, at most `most` = P in a row.
 
-  The product with the vocabulary is most of a small model's work, so it is done for P places of a row, not for all L.
+  The product with the vocabulary is most of a small model's work, so it is done for P positions of a row, not for L.
 
   Returns:
-    (B, P, D) hidden states, (B, P) targets, (B, P) weights; places that were not needed have weight zero.
+    (B, P, D) hidden states, (B, P) targets, (B, P) weights; unused positions have weight zero.
   """
   most = min(most, weights_BL.shape[1])
   places_BP = jnp.argsort(weights_BL > 0, axis=1, stable=True, descending=True)[:, :most]
@@ -104,15 +104,15 @@ def only_predicted(hidden_BLD: jax.Array, targets_BL: jax.Array, weights_BL: jax
   return take(hidden_BLD, places_BP[..., None], 1), take(targets_BL, places_BP, 1), take(weights_BL, places_BP, 1)
 
 
-def masked(setting: ObjectiveContext, *, z_loss: float, mask_rate: float, whole_words: bool) -> Objective:
-  """Masked language modelling.
+def masked(context: ObjectiveContext, *, z_loss: float, mask_rate: float, whole_words: bool) -> Objective:
+  """Masked language modeling.
 
   In each window exactly `mask_rate` of the text's tokens (rounded, so none of fewer than 0.5 / mask_rate) are chosen
   for prediction: 80 % of them become the mask, 10 % another token, 10 % stay. Special tokens are never chosen. A row
   is masked otherwise each time it is drawn, and in the same way in the same run.
 
   Args:
-    setting: the run's; its tokenizer must have a mask.
+    context: the run's; its tokenizer must have a mask.
     z_loss: weight of log(Z)^2 per predicted token.
     mask_rate: share of the text's tokens to predict.
     whole_words: the tokens of a word are chosen together (https://github.com/google-research/bert, May 2019).
@@ -122,9 +122,7 @@ def masked(setting: ObjectiveContext, *, z_loss: float, mask_rate: float, whole_
   Raises:
     LmxError: an option out of range, or no mask in the tokenizer.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  check_range("mask_rate", mask_rate, 0, 1, open_low=True)
-  most = most_predictions(setting.length, mask_rate)
+  most = most_predictions(context.length, mask_rate)
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     del reference
@@ -132,12 +130,11 @@ def masked(setting: ObjectiveContext, *, z_loss: float, mask_rate: float, whole_
     hidden, targets, weights = only_predicted(outputs.hidden, batch["targets"], batch["loss_weights"], most)
     return vocabulary_loss(dataclasses.replace(outputs, hidden=hidden), targets, weights, z_loss=z_loss)
 
-  return Objective("masked", prepare=Masking(setting, mask_rate, whole_words), loss=loss)
+  return Objective("masked", prepare=Masking(context, mask_rate, whole_words), loss=loss)
 
 
 ROW = ObjectiveSpec(
   masked,
   head="masked",
   families=("encoder",),
-  options=("z_loss", "mask_rate", "whole_words"),
 )

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What several objectives share: the loss over a vocabulary, the model's own losses, checks of options."""
+"""Shared parts of objectives: the loss over a vocabulary, auxiliary losses of the model, special ids."""
 
 import dataclasses
 from typing import Any
@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmx.data.tokenizers.vocabulary import Tokenizer
-from lmx.errors import LmxError, message
 from lmx.nn.losses import cross_entropy
 from lmx.nn.outputs import Outputs
-from lmx.objectives.base import Arrays, Batch, Loss, LossFunction, run_model
+from lmx.objectives.base import Arrays, Batch, Loss, LossFunction, model_inputs
 
 
 def vocabulary_loss(
@@ -38,11 +37,11 @@ def vocabulary_loss(
 
 
 def token_loss(*, z_loss: float = 0.0, label_smoothing: float = 0.0) -> LossFunction:
-  """The loss of every objective that scores `targets` by `loss_weights`; see `vocabulary_loss`."""
+  """The loss of objectives that predict `targets`, weighted by `loss_weights`; see `vocabulary_loss`."""
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     del reference
-    outputs = run_model(model, batch, dropout_key)
+    outputs = model(**model_inputs(model, batch), dropout_key=dropout_key)
     targets, weights = batch["targets"], batch["loss_weights"]
     return vocabulary_loss(outputs, targets, weights, z_loss=z_loss, label_smoothing=label_smoothing)
 
@@ -75,7 +74,7 @@ def output_table(outputs: Outputs) -> jax.Array:
 
 
 def task_scores(outputs: Outputs) -> jax.Array:
-  """What the model's head for a task gave.
+  """The scores of the model's task head.
 
   Raises:
     ValueError: the model has a head over the vocabulary.
@@ -83,17 +82,6 @@ def task_scores(outputs: Outputs) -> jax.Array:
   if outputs.scores is None:
     raise ValueError("the model's head gives no scores; build it with the head that the objective's row names")
   return outputs.scores
-
-
-def check_range(key: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
-  """Whether a key of config.objective lies in [low, high], or (low, high].
-
-  Raises:
-    LmxError: it does not.
-  """
-  if not (low < value if open_low else low <= value) or not value <= high:
-    allowed = f"a number {'over' if open_low else 'from'} {low:g}" + ("" if high == float("inf") else f" to {high:g}")
-    raise LmxError(message(f"config.objective.{key}", got=value, allowed=allowed))
 
 
 def special_ids(tokenizer: Tokenizer) -> np.ndarray:
@@ -115,14 +103,14 @@ def text_part(window: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
 
 
 def decoder_pair(targets: np.ndarray, tokenizer: Tokenizer, *, whole: bool = True) -> Arrays:
-  """What a decoder reads and what it is to write: the targets and the end, and the same one place later.
+  """Inputs and targets of a decoder: the targets and the end, and the same one position later.
 
   A decoder starts with the padding token, as T5's does.
 
   Args:
     targets: (n,) ids.
     tokenizer: for the start and the end.
-    whole: whether there is anything to write; False gives arrays without a place.
+    whole: whether there is anything to write; False: empty arrays.
   """
   if not whole:
     return {"tokens": targets, "targets": targets, "loss_weights": np.zeros(0, np.float32)}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Predict the rest of a text whose beginning is read from both sides: a prefix language model.
+"""Prefix language modeling: the prefix of a text is seen from both sides, the rest is predicted.
 
 Source: https://arxiv.org/abs/1910.10683, sections 3.2.1 and 3.2.3.
 """
@@ -7,13 +7,13 @@ Source: https://arxiv.org/abs/1910.10683, sections 3.2.1 and 3.2.3.
 import numpy as np
 
 from lmx.objectives.base import Arrays, Objective, ObjectiveContext, ObjectiveSpec
-from lmx.objectives.parts import check_range, token_loss
+from lmx.objectives.parts import token_loss
 
 
 def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
   """A window of n + 1 tokens as n pairs; the first tokens, 1 to n of them, are its prefix, and no pair is scored in it.
 
-  `prefix` is 1 for the tokens that all of the window sees; they also see each other.
+  `prefix` is 1 for the tokens of the prefix, which every token of the window attends to.
   """
   window = np.asarray(window, np.int32)
   places = np.arange(len(window) - 1)
@@ -27,11 +27,11 @@ def prepare(window: np.ndarray, rng: np.random.Generator) -> Arrays:
   }
 
 
-def prefix(setting: ObjectiveContext, *, z_loss: float) -> Objective:
-  """Prefix language modelling with a random split of each window.
+def prefix(context: ObjectiveContext, *, z_loss: float) -> Objective:
+  """Prefix language modeling with a random split of each window.
 
   Args:
-    setting: the run's.
+    context: the run's.
     z_loss: weight of log(Z)^2 per token.
 
   Metrics: `nll` and `accuracy` over what follows the prefix.
@@ -39,10 +39,8 @@ def prefix(setting: ObjectiveContext, *, z_loss: float) -> Objective:
   Raises:
     LmxError: an option out of range.
   """
-  del setting
-  check_range("z_loss", z_loss, 0, float("inf"))
-
+  del context
   return Objective("prefix", lookahead=1, prepare=prepare, loss=token_loss(z_loss=z_loss))
 
 
-ROW = ObjectiveSpec(prefix, head="language", families=("transformer",), options=("z_loss",))
+ROW = ObjectiveSpec(prefix, head="language", families=("transformer",))

@@ -24,13 +24,13 @@ class NumberedTexts:
   columns: tuple[str, ...] = ("text", "label")
   optional: tuple[str, ...] = ("text_b",)
 
-  def __init__(self, setting: ObjectiveContext):
-    self._tokenizer, self._frame = setting.tokenizer, Frame.of(setting)
+  def __init__(self, context: ObjectiveContext):
+    self._tokenizer, self._frame = context.tokenizer, Frame.of(context)
     self.fingerprint = {
       "objective": "regression",
       "framing": self._frame.framing.described(),
-      "length": setting.length,
-      "token_types": setting.token_types,
+      "length": context.length,
+      "token_types": context.token_types,
     }
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:
@@ -38,11 +38,11 @@ class NumberedTexts:
     return Encoded({**framed.fields, "labels": np.array(number_of(row, "label"), np.float32)}, framed.truncated)
 
 
-def regression(setting: ObjectiveContext) -> Objective:
+def regression(context: ObjectiveContext) -> Objective:
   """Squared error in the label's own units.
 
   Args:
-    setting: the run's.
+    context: the run's.
 
   Metrics of a split: `pearson`, `spearman`, `mse`.
   """
@@ -61,7 +61,7 @@ def regression(setting: ObjectiveContext) -> Objective:
     "regression",
     prepare=prepare_row,
     loss=loss,
-    encoder=NumberedTexts(setting),
+    encoder=NumberedTexts(context),
     per_row=("labels", "loss_weights"),
     score=regression_scores,
   )

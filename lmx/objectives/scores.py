@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Metrics of a whole split that are not means over its rows. Exact: each gets all predictions at once, in float64."""
+"""Metrics of a complete split that are not means over its rows, computed exactly from all predictions in float64."""
 
 from collections.abc import Mapping, Sequence
 
@@ -161,7 +161,7 @@ def entities(tags: np.ndarray, begins: np.ndarray, labels: Sequence[str]) -> set
 
   Args:
     tags: (n,) places in `labels`.
-    begins: (n,) bool: words with which a sentence begins.
+    begins: (n,) bool: first words of sentences.
     labels: the tags' names: "O", "B-type", "I-type".
   """
   names = [label.partition("-")[2] if label[:2] in ("B-", "I-") else "" for label in labels]

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Write a target for a source: translation, summarisation and the like, by an encoder-decoder or by a decoder alone."""
+"""Sequence to sequence (translation, summarization), with an encoder-decoder or a decoder-only model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from lmx.data.document import RequiredColumns
 from lmx.objectives.base import Objective, ObjectiveContext, ObjectiveSpec
 from lmx.objectives.columns import text_of
 from lmx.objectives.examples import as_encoded, find_framing, next_token_fields
-from lmx.objectives.parts import check_range, decoder_pair, token_loss
+from lmx.objectives.parts import decoder_pair, token_loss
 
-_LEAST_SOURCE = 1  # Tokens of the source that a decoder alone must have room for.
+_LEAST_SOURCE = 1  # Tokens of the source that must fit into the row of a decoder-only model.
 
 
 class SourceAndTarget:
@@ -27,33 +27,33 @@ class SourceAndTarget:
   columns: tuple[str, ...] = ("source", "target")
   optional: tuple[str, ...] = ()
 
-  def __init__(self, setting: ObjectiveContext):
-    self._setting = setting
-    found = find_framing(setting.tokenizer, setting.architecture, setting.framing)
-    self._template, self._room = found.single, setting.encoder_length - found.single.added
+  def __init__(self, context: ObjectiveContext):
+    self._context = context
+    found = find_framing(context.tokenizer, context.architecture, context.framing)
+    self._template, self._room = found.single, context.encoder_length - found.single.added
     self.fingerprint = {
       "objective": "seq2seq",
-      "framing": found.described() if setting.architecture == "encoder_decoder" else [],
-      "family": setting.architecture,
-      "length": setting.length,
-      "encoder_length": setting.encoder_length,
+      "framing": found.described() if context.architecture == "encoder_decoder" else [],
+      "family": context.architecture,
+      "length": context.length,
+      "encoder_length": context.encoder_length,
     }
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:
-    (source,) = self._setting.tokenizer.encode_batch([text_of(row, "source")])
-    (target,) = self._setting.tokenizer.encode_targets([text_of(row, "target")])
-    if self._setting.architecture == "encoder_decoder":
+    (source,) = self._context.tokenizer.encode_batch([text_of(row, "source")])
+    (target,) = self._context.tokenizer.encode_targets([text_of(row, "target")])
+    if self._context.architecture == "encoder_decoder":
       return self._two_rows(source, target)
     return self._one_row(source, target)
 
   def _two_rows(self, source: np.ndarray, target: np.ndarray) -> Encoded:
-    self._check_target(len(target), self._setting.length - 1)
+    self._check_target(len(target), self._context.length - 1)
     encoder, _ = self._template.fill(source[: self._room])
-    fields = {"encoder_tokens": encoder, **decoder_pair(target, self._setting.tokenizer)}
+    fields = {"encoder_tokens": encoder, **decoder_pair(target, self._context.tokenizer)}
     return Encoded(fields, max(0, len(source) - self._room))
 
   def _one_row(self, source: np.ndarray, target: np.ndarray) -> Encoded:
-    tokenizer, length = self._setting.tokenizer, self._setting.length
+    tokenizer, length = self._context.tokenizer, self._context.length
     self._check_target(len(target), length - 2 - _LEAST_SOURCE)
     room = length - 2 - len(target)
     ids = np.concatenate([[tokenizer.bos_id], source[:room], [tokenizer.sep_id], target, [tokenizer.eos_id]])
@@ -62,15 +62,15 @@ class SourceAndTarget:
 
   def _check_target(self, size: int, room: int) -> None:
     if size > room:
-      fix = f"raise --config.data.length from {self._setting.length}, or shorten it"
+      fix = f"raise --config.data.length from {self._context.length}, or shorten it"
       raise BadExampleError("target too long", f"{size} tokens, there is room for {room}; {fix}")
 
 
-def seq2seq(setting: ObjectiveContext, *, z_loss: float, label_smoothing: float) -> Objective:
+def seq2seq(context: ObjectiveContext, *, z_loss: float, label_smoothing: float) -> Objective:
   """Cross-entropy of the target.
 
   Args:
-    setting: the run's.
+    context: the run's.
     z_loss: weight of log(Z)^2 per token.
     label_smoothing: this share of the target's probability is spread evenly over the vocabulary, the target's own id
       included (https://arxiv.org/abs/1512.00567, section 7).
@@ -80,17 +80,14 @@ def seq2seq(setting: ObjectiveContext, *, z_loss: float, label_smoothing: float)
   Raises:
     LmxError: an option out of range.
   """
-  check_range("z_loss", z_loss, 0, float("inf"))
-  check_range("label_smoothing", label_smoothing, 0, 1)
   loss = token_loss(z_loss=z_loss, label_smoothing=label_smoothing)
-  return Objective("seq2seq", prepare=as_encoded, loss=loss, encoder=SourceAndTarget(setting))
+  return Objective("seq2seq", prepare=as_encoded, loss=loss, encoder=SourceAndTarget(context))
 
 
 ROW = ObjectiveSpec(
   seq2seq,
   head="language",
   families=("encoder_decoder", "transformer"),
-  options=("z_loss", "label_smoothing"),
   packings=("packed", "padded"),
   texts=RequiredColumns(("source", "target")),
 )

@@ -18,7 +18,7 @@ from lmx.objectives.examples import Frame, places_of, prepare_row
 from lmx.objectives.parts import task_scores, with_auxiliary
 from lmx.objectives.scores import span_scores
 
-MOST_ANSWERS = 16  # Right answers of a question that an evaluation knows.
+MOST_ANSWERS = 16  # Correct answers of a question that an evaluation compares with.
 NO_ANSWER = (0, 0)  # The row's first token stands for it.
 _NO_COLUMN = "a column that config.data.columns.answer or config.data.columns.answers names"
 _NOT_THERE = "questions had further answers that don't stand in the context, which are left out"
@@ -52,7 +52,7 @@ class Window:
     return None
 
   def text(self, context: str, span: tuple[int, int]) -> str:
-    """What a span of the row says, first and last token included; "" for one outside of the context."""
+    """The text of a span of the row, first and last token included; "" for one outside of the context."""
     first, last = (place - self.first for place in span)
     if not 0 <= first <= last < len(self.offsets):
       return ""
@@ -69,13 +69,13 @@ class Questions:
   columns: tuple[str, ...] = ("question", "context")
   optional: tuple[str, ...] = ("answer", "answer_start", "answers")
 
-  def __init__(self, setting: ObjectiveContext):
-    self._setting, self._frame = setting, Frame.of(setting)
+  def __init__(self, context: ObjectiveContext):
+    self._context, self._frame = context, Frame.of(context)
     self.fingerprint = {
       "objective": "span",
       "framing": self._frame.framing.described(),
-      "length": setting.length,
-      "token_types": setting.token_types,
+      "length": context.length,
+      "token_types": context.token_types,
       "answers": MOST_ANSWERS,
     }
 
@@ -85,12 +85,12 @@ class Questions:
     Raises:
       BadExampleError: the question leaves no room for the context.
     """
-    tokenizer = self._setting.tokenizer
+    tokenizer = self._context.tokenizer
     asked = tokenizer.encode(question)
     ids, offsets = tokenizer.encode_with_offsets(context)
-    room = self._setting.length - self._frame.framing.pair.added - len(asked)
+    room = self._context.length - self._frame.framing.pair.added - len(asked)
     if room < 1:
-      raise BadExampleError("question too long", f"{len(asked)} tokens of config.data.length={self._setting.length}")
+      raise BadExampleError("question too long", f"{len(asked)} tokens of config.data.length={self._context.length}")
     step = room - min(OVERLAP, room // 2)
     starts = range(0, max(1, len(ids) - room + step), step)
     return [self._window(asked, ids[a : a + room], a, offsets[a : a + room]) for a in starts]
@@ -130,7 +130,7 @@ class Questions:
         margin = min(first, len(window.offsets) - 1 - last)
         found.append((margin, -window.start, window, places))
     if not found:
-      size = f"{characters[1] - characters[0]} characters, config.data.length={self._setting.length} tokens"
+      size = f"{characters[1] - characters[0]} characters, config.data.length={self._context.length} tokens"
       raise BadExampleError("answer fits no window of its context", size)
     best = max(found, key=lambda one: one[:2])
     return best[2], best[3]
@@ -241,11 +241,11 @@ def border_loss(scores_BL: jax.Array, labels_B: jax.Array, real_BL: jax.Array) -
   return -jnp.take_along_axis(log_probs, labels_B[:, None], axis=1)[:, 0]
 
 
-def span(setting: ObjectiveContext) -> Objective:
+def span(context: ObjectiveContext) -> Objective:
   """Cross-entropy of the answer's first and last token, averaged; no answer is the first token, [CLS].
 
   Args:
-    setting: the run's.
+    context: the run's.
 
   Metrics of a split: `exact_match` and `f1` of the tokens of the best span, each with the right answer nearest to it.
   """
@@ -267,7 +267,7 @@ def span(setting: ObjectiveContext) -> Objective:
     "span",
     prepare=prepare_row,
     loss=loss,
-    encoder=Questions(setting),
+    encoder=Questions(context),
     per_row=("labels", "golds", "loss_weights"),
     score=span_scores,
   )

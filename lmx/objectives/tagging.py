@@ -28,13 +28,13 @@ class TaggedWords:
   columns: tuple[str, ...] = ("tokens", "tags")
   optional: tuple[str, ...] = ()
 
-  def __init__(self, setting: ObjectiveContext):
-    self._tokenizer, self._frame, self._labels = setting.tokenizer, Frame.of(setting), setting.labels
+  def __init__(self, context: ObjectiveContext):
+    self._tokenizer, self._frame, self._labels = context.tokenizer, Frame.of(context), context.labels
     self.fingerprint = {
       "objective": "tagging",
       "framing": self._frame.framing.described(),
-      "length": setting.length,
-      "labels": list(setting.labels),
+      "length": context.length,
+      "labels": list(context.labels),
     }
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:
@@ -65,7 +65,7 @@ def first_tokens(offsets: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np
     sizes: (w,) characters of each word.
 
   Returns:
-    Places of tokens, and the words they begin. A word without a token of its own is not among them.
+    Positions of tokens, and the words that they begin. A word that shares its first token with another is left out.
   """
   begin = np.cumsum(sizes + 1) - sizes - 1
   # The first token that ends after the word's first character; it may also stand for the space before the word.
@@ -77,18 +77,18 @@ def first_tokens(offsets: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np
   return places, found[unique]
 
 
-def tagging(setting: ObjectiveContext) -> Objective:
+def tagging(context: ObjectiveContext) -> Objective:
   """Cross-entropy of each word's tag, at its first token.
 
   Args:
-    setting: the run's, with the labels.
+    context: the run's, with the labels.
 
   Metrics of a split: `accuracy` over words, and `entity_f1` where tags are B-type, I-type and O.
 
   Raises:
     LmxError: fewer than two labels.
   """
-  check_labels(setting, 2)
+  check_labels(context, 2)
 
   def loss(model: Any, batch: Batch, dropout_key: jax.Array | None, reference: Any = None) -> Loss:
     del reference
@@ -114,8 +114,8 @@ def tagging(setting: ObjectiveContext) -> Objective:
     "tagging",
     prepare=as_encoded,
     loss=loss,
-    encoder=TaggedWords(setting),
-    score=functools.partial(tagging_scores, labels=setting.labels),
+    encoder=TaggedWords(context),
+    score=functools.partial(tagging_scores, labels=context.labels),
   )
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The program that renders chat templates, in a process of its own: a template is somebody else's program.
+"""The program that renders chat templates, in a separate process: a template is somebody else's program.
 
 It imports nothing of lmx, reads one JSON request a line from its standard input and writes one JSON answer a line. Its
 memory is bounded, and so is the processor time of a request: the kernel ends the process that takes more. It ends by

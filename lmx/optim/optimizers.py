@@ -6,19 +6,20 @@ rules, checkpoints and logs all speak of one parameter by one name. The learning
 function of the run's step: a skipped step doesn't shift the schedule.
 
 Weight decay is decoupled (https://arxiv.org/abs/1711.05101): a parameter p loses lr * weight_decay * multiplier * p,
-beside the optimizer's own step. All states are in the parameters' dtype (float32), but for first moments, which may be
-kept in bfloat16.
+in addition to the optimizer's own step. All states are in the parameters' dtype (float32), but for first moments, which
+may be kept in bfloat16.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from lmx.config.table import check_values, keys_taken
 from lmx.errors import LmxError, choose, message
 from lmx.optim.rules import Rules, decay_multipliers
 from lmx.optim.schedules import Schedule
@@ -54,23 +55,46 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-  """What a row may use; for each parameter `decays` has weight_decay * multiplier, `axes` its logical axes."""
+class TrainedParameters:
+  """The parameters that an optimizer trains, by name.
 
-  b1: float
-  b2: float
-  eps: float
+  Attributes:
+    decays: weight decay of each, multipliers applied, over the learning rate.
+    axes: logical axes of each.
+    shapes: of each.
+  """
+
   decays: Mapping[str, float]
   axes: Axes
   shapes: Mapping[str, tuple[int, ...]]
 
 
+class Method(NamedTuple):
+  """An optimizer that makes its own steps: init, update and average of `Optimizer`."""
+
+  init: Callable[[Arrays], Any]
+  update: Callable[[Arrays, Any, Arrays, jax.Array, jax.Array], tuple[Arrays, Any]]
+  average: Callable[[Any, Arrays], Arrays] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerSpec:
-  """An optimizer: how it is built, and the settings that it reads (the others mean nothing to it)."""
+  """One row of `OPTIMIZERS`.
 
-  build: Callable[[OptimizerConfig], tuple]
-  reads: tuple[str, ...]
+  Attributes:
+    make: (parameters, *, hyperparameters) -> an optax transformation from gradients to a direction of ascent, which is
+      scaled by the learning rate and joined by the weight decay; or a `Method`. Its keyword-only parameters are the
+      keys of config.optimizer that it reads.
+    decay: whether it has a weight decay.
+  """
+
+  make: Callable[..., optax.GradientTransformation | Method]
+  decay: bool = True
+
+  @property
+  def hyperparameters(self) -> tuple[str, ...]:
+    """The keys of config.optimizer that `make` takes."""
+    return keys_taken(self.make)
 
 
 def where_tree(apply: jax.Array, new: Any, old: Any) -> Any:
@@ -82,55 +106,75 @@ def _add_decay(directions: Arrays, parameters: Arrays, decays: Mapping[str, floa
   return {k: d + decays[k] * parameters[k] if decays[k] else d for k, d in directions.items()}
 
 
-def _stepping(
-  transformation: Callable[[OptimizerConfig], optax.GradientTransformation],
-) -> Callable[[OptimizerConfig], tuple]:
-  """Makes a row's functions of an optax transformation that gives a direction of ascent."""
+def _stepping(direction: optax.GradientTransformation, decays: Mapping[str, float]) -> Method:
+  """The method of an optax transformation that gives a direction of ascent."""
 
-  def build(settings: OptimizerConfig) -> tuple:
-    direction = transformation(settings)
+  def update(gradients, state, parameters, lr, apply):
+    directions, new = direction.update(gradients, state, parameters)
+    directions = _add_decay(directions, parameters, decays)
+    return {k: -lr * d for k, d in directions.items()}, where_tree(apply, new, state)
 
-    def update(gradients, state, parameters, lr, apply):
-      directions, new = direction.update(gradients, state, parameters)
-      directions = _add_decay(directions, parameters, settings.decays)
-      return {k: -lr * d for k, d in directions.items()}, where_tree(apply, new, state)
-
-    return direction.init, update, None
-
-  return build
+  return Method(direction.init, update)
 
 
-def _adam(s: OptimizerConfig) -> optax.GradientTransformation:
-  """https://arxiv.org/abs/1412.6980, with bias correction."""
-  return optax.scale_by_adam(b1=s.b1, b2=s.b2, eps=s.eps)
+def _adamw(parameters: TrainedParameters, *, b1: float, b2: float, eps: float) -> Method:
+  """Adam (https://arxiv.org/abs/1412.6980) with bias correction: `optax.scale_by_adam` written out, with its state.
 
-
-def _adamw(s: OptimizerConfig) -> tuple:
-  """`_adam` written out, with the same state, so that a skipped step is left out before the moments are used.
+  Ours, so that a skipped step is left out before the moments are used.
 
   Left out afterwards, the moments would be computed twice, for the state and for the parameters, from old ones that
   the compiler first copies: two passes over memory of the parameters' size, 3 to 5 % of a small model's step.
   """
 
-  def update(gradients, state, parameters, lr, apply):
+  def update(gradients, state, values, lr, apply):
     count = optax.safe_increment(state.count)
-    mu = where_tree(apply, {k: s.b1 * state.mu[k] + (1 - s.b1) * g for k, g in gradients.items()}, state.mu)
-    nu = where_tree(apply, {k: s.b2 * state.nu[k] + (1 - s.b2) * g * g for k, g in gradients.items()}, state.nu)
-    first, second = (1 - b ** count.astype(jnp.float32) for b in (s.b1, s.b2))
-    directions = {k: mu[k] / first / (jnp.sqrt(nu[k] / second) + s.eps) for k in gradients}
-    directions = _add_decay(directions, parameters, s.decays)
+    mu = where_tree(apply, {k: b1 * state.mu[k] + (1 - b1) * g for k, g in gradients.items()}, state.mu)
+    nu = where_tree(apply, {k: b2 * state.nu[k] + (1 - b2) * g * g for k, g in gradients.items()}, state.nu)
+    first, second = (1 - b ** count.astype(jnp.float32) for b in (b1, b2))
+    directions = {k: mu[k] / first / (jnp.sqrt(nu[k] / second) + eps) for k in gradients}
+    directions = _add_decay(directions, values, parameters.decays)
     state = optax.ScaleByAdamState(jnp.where(apply, count, state.count), mu, nu)
     return {k: -lr * d for k, d in directions.items()}, state
 
-  return _adam(s).init, update, None
+  return Method(optax.scale_by_adam(b1=b1, b2=b2, eps=eps).init, update)
 
 
-def _momentum(s: OptimizerConfig, nesterov: bool = False) -> optax.GradientTransformation:
+def _nadamw(parameters: TrainedParameters, *, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+  """Adam with a look-ahead (Dozat 2016), https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ."""
+  return optax.scale_by_adam(b1=b1, b2=b2, eps=eps, nesterov=True)
+
+
+def _adopt(parameters: TrainedParameters, *, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+  """https://arxiv.org/abs/2411.02853, with its clipping."""
+  return optax.contrib.scale_by_adopt(b1=b1, b2=b2, eps=eps)
+
+
+def _lion(parameters: TrainedParameters, *, b1: float, b2: float) -> optax.GradientTransformation:
+  """The sign of a momentum (https://arxiv.org/abs/2302.06675): a third of AdamW's rate, three times its decay."""
+  return optax.scale_by_lion(b1=b1, b2=b2)
+
+
+def _sgd(parameters: TrainedParameters, *, b1: float) -> optax.GradientTransformation:
   """m = b1 * m + g, as in torch.optim.SGD without dampening; b1 = 0 is plain gradient descent without a state."""
-  return optax.trace(decay=s.b1, nesterov=nesterov) if s.b1 else optax.identity()
+  return optax.trace(decay=b1) if b1 else optax.identity()
 
 
-def _adafactor(s: OptimizerConfig) -> optax.GradientTransformation:
+def _nesterov(parameters: TrainedParameters, *, b1: float) -> optax.GradientTransformation:
+  """As `_sgd`, with Nesterov's look-ahead."""
+  return optax.trace(decay=b1, nesterov=True) if b1 else optax.identity()
+
+
+def _rmsprop(parameters: TrainedParameters, *, b2: float, eps: float) -> optax.GradientTransformation:
+  """eps outside of the root, as in torch.optim."""
+  return optax.scale_by_rms(decay=b2, eps=eps, eps_in_sqrt=False)
+
+
+def _adagrad(parameters: TrainedParameters, *, eps: float) -> optax.GradientTransformation:
+  """https://jmlr.org/papers/v12/duchi11a.html, from sums of zero."""
+  return optax.scale_by_rss(initial_accumulator_value=0.0, eps=eps)
+
+
+def _adafactor(parameters: TrainedParameters, *, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
   """Factored second moments (https://arxiv.org/abs/1804.04235) with momentum and an absolute learning rate.
 
   As in https://arxiv.org/abs/2106.04560, section 3.5: no scaling by the parameter's size, the second moment's decay is
@@ -139,13 +183,13 @@ def _adafactor(s: OptimizerConfig) -> optax.GradientTransformation:
   """
 
   def decay_rate(step, exponent):
-    return jnp.minimum(s.b2, 1.0 - (jnp.asarray(step, jnp.float32) + 1.0) ** -exponent)
+    return jnp.minimum(b2, 1.0 - (jnp.asarray(step, jnp.float32) + 1.0) ** -exponent)
 
   parts = [
-    optax.scale_by_factored_rms(decay_rate=0.8, epsilon=s.eps**2, decay_rate_fn=decay_rate),
+    optax.scale_by_factored_rms(decay_rate=0.8, epsilon=eps**2, decay_rate_fn=decay_rate),
     optax.clip_by_block_rms(1.0),
   ]
-  return optax.chain(*parts, *([optax.ema(s.b1, debias=False)] if s.b1 else []))
+  return optax.chain(*parts, *([optax.ema(b1, debias=False)] if b1 else []))
 
 
 _WIDTH = ("embed", "expert_embed")
@@ -167,80 +211,69 @@ def muon_dimensions(axes: Sequence[str | None] | None) -> optax.contrib.MuonDime
   return None
 
 
-def _muon(s: OptimizerConfig) -> optax.GradientTransformation:
-  """Orthogonalised momentum for matrices in blocks, Adam for the rest.
+def _muon(parameters: TrainedParameters, *, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+  """Orthogonalized momentum for matrices in blocks, Adam for the rest.
 
   https://kellerjordan.github.io/posts/muon, scaled by 0.2 * sqrt(max(fan in, fan out)) so that AdamW's learning rate
   and decay carry over (https://arxiv.org/abs/2502.16982, section 2.2). b1 is the momentum of both; published: 0.95.
   """
-  dimensions = {name: muon_dimensions(axes) for name, axes in s.axes.items()}
+  dimensions = {name: muon_dimensions(axes) for name, axes in parameters.axes.items()}
   if not any(dimensions.values()):
     raise LmxError(message("config.optimizer.name", got="muon", allowed="adamw: this model has no matrix in a block"))
   scales = {}
   for name, sides in dimensions.items():
     if sides:
-      shape = s.shapes[name]
+      shape = parameters.shapes[name]
       scales[name] = 0.2 * math.sqrt(max(math.prod(shape[i] for i in side) for side in sides))
 
-  def rescale(directions, parameters=None):
+  def rescale(directions, values=None):
     return {name: scales[name] * d if name in scales else d for name, d in directions.items()}
 
   numbers = {name: sides or optax.MaskedNode() for name, sides in dimensions.items()}
   matrices = optax.chain(
-    optax.contrib.scale_by_muon(beta=s.b1, eps=s.eps, weight_dimension_numbers=lambda _: numbers),
+    optax.contrib.scale_by_muon(beta=b1, eps=eps, weight_dimension_numbers=lambda _: numbers),
     optax.stateless(rescale),
   )
   labels = {name: "muon" if sides else "adam" for name, sides in dimensions.items()}
-  return optax.partition({"muon": matrices, "adam": _adam(s)}, labels)
+  return optax.partition({"muon": matrices, "adam": optax.scale_by_adam(b1=b1, b2=b2, eps=eps)}, labels)
 
 
-def _schedule_free(s: OptimizerConfig) -> tuple:
+def _schedule_free(parameters: TrainedParameters, *, b1: float, b2: float, eps: float) -> Method:
   """Schedule-free AdamW (https://arxiv.org/abs/2405.15682): use the constant schedule, with warm-up.
 
   Gradients are taken at an interpolation (weight b1) of the iterates and their average; the average is evaluated.
   """
-  if not s.b1:
-    raise LmxError(message("config.optimizer.b1", got=s.b1, allowed="more than 0 for schedule_free"))
-  direction = optax.scale_by_adam(b1=0.0, b2=s.b2, eps=s.eps)
+  if not b1:
+    raise LmxError(message("config.optimizer.b1", got=b1, allowed="more than 0 for schedule_free"))
+  direction = optax.scale_by_adam(b1=0.0, b2=b2, eps=eps)
 
   def method(lr):
-    def step(gradients, state, parameters):
-      directions, state = direction.update(gradients, state, parameters)
-      return {k: -lr * d for k, d in _add_decay(directions, parameters, s.decays).items()}, state
+    def step(gradients, state, values):
+      directions, state = direction.update(gradients, state, values)
+      return {k: -lr * d for k, d in _add_decay(directions, values, parameters.decays).items()}, state
 
-    return optax.contrib.schedule_free(optax.GradientTransformation(direction.init, step), learning_rate=lr, b1=s.b1)
+    return optax.contrib.schedule_free(optax.GradientTransformation(direction.init, step), learning_rate=lr, b1=b1)
 
-  def update(gradients, state, parameters, lr, apply):
-    updates, new = method(lr).update(gradients, state, parameters)
+  def update(gradients, state, values, lr, apply):
+    updates, new = method(lr).update(gradients, state, values)
     return updates, where_tree(apply, new, state)
 
-  return method(0.0).init, update, optax.contrib.schedule_free_eval_params
+  return Method(method(0.0).init, update, optax.contrib.schedule_free_eval_params)
 
 
-_MOMENTS = ("b1", "b2", "eps", "weight_decay")
 OPTIMIZERS: dict[str, OptimizerSpec] = {
-  "adamw": OptimizerSpec(_adamw, _MOMENTS),
-  "adam": OptimizerSpec(_adamw, ("b1", "b2", "eps")),
-  # Adam with a look-ahead (Dozat 2016), https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
-  "nadamw": OptimizerSpec(
-    _stepping(lambda s: optax.scale_by_adam(b1=s.b1, b2=s.b2, eps=s.eps, nesterov=True)), _MOMENTS
-  ),
-  # https://arxiv.org/abs/2411.02853, with its clipping.
-  "adopt": OptimizerSpec(_stepping(lambda s: optax.contrib.scale_by_adopt(b1=s.b1, b2=s.b2, eps=s.eps)), _MOMENTS),
-  "adafactor": OptimizerSpec(_stepping(_adafactor), _MOMENTS),
-  "muon": OptimizerSpec(_stepping(_muon), _MOMENTS),
-  "schedule_free": OptimizerSpec(_schedule_free, _MOMENTS),
-  # The sign of a momentum (https://arxiv.org/abs/2302.06675): a third of AdamW's learning rate, three times its decay.
-  "lion": OptimizerSpec(_stepping(lambda s: optax.scale_by_lion(b1=s.b1, b2=s.b2)), ("b1", "b2", "weight_decay")),
-  "sgd": OptimizerSpec(_stepping(_momentum), ("b1", "weight_decay")),
-  "nesterov": OptimizerSpec(_stepping(lambda s: _momentum(s, nesterov=True)), ("b1", "weight_decay")),
-  # eps outside of the root, as in torch.optim.
-  "rmsprop": OptimizerSpec(
-    _stepping(lambda s: optax.scale_by_rms(decay=s.b2, eps=s.eps, eps_in_sqrt=False)), ("b2", "eps", "weight_decay")
-  ),
-  "adagrad": OptimizerSpec(
-    _stepping(lambda s: optax.scale_by_rss(initial_accumulator_value=0.0, eps=s.eps)), ("eps", "weight_decay")
-  ),
+  "adamw": OptimizerSpec(_adamw),
+  "adam": OptimizerSpec(_adamw, decay=False),
+  "nadamw": OptimizerSpec(_nadamw),
+  "adopt": OptimizerSpec(_adopt),
+  "adafactor": OptimizerSpec(_adafactor),
+  "muon": OptimizerSpec(_muon),
+  "schedule_free": OptimizerSpec(_schedule_free),
+  "lion": OptimizerSpec(_lion),
+  "sgd": OptimizerSpec(_sgd),
+  "nesterov": OptimizerSpec(_nesterov),
+  "rmsprop": OptimizerSpec(_rmsprop),
+  "adagrad": OptimizerSpec(_adagrad),
 }
 
 
@@ -248,9 +281,7 @@ def make_optimizer(
   name: str,
   *,
   schedule: Schedule,
-  b1: float,
-  b2: float,
-  eps: float,
+  hyperparameters: Mapping[str, float],
   weight_decay: float,
   decay_rules: Rules,
   axes: Axes,
@@ -263,8 +294,7 @@ def make_optimizer(
   Args:
     name: the row.
     schedule: step -> learning rate.
-    b1, b2, eps: first- and second-moment decay and the term that keeps denominators from zero; `OptimizerSpec.reads`
-      says which of them the optimizer uses.
+    hyperparameters: at least those of the row, `OptimizerSpec.hyperparameters`; others are left unused.
     weight_decay: decoupled decay per step, over the learning rate.
     decay_rules: (regular expression, multiplier) pairs over parameter names; see `rules.decay_multipliers`.
     axes, shapes: each parameter's logical axes and shape by its dotted name; the names are all parameters.
@@ -272,10 +302,12 @@ def make_optimizer(
     momentum_dtype: float32 | bfloat16, of first moments.
 
   Raises:
-    LmxError: an unknown name, a rule that doesn't fit the parameters, or decay where the optimizer has none.
+    LmxError: an unknown name, a value out of range, a rule that doesn't fit the parameters, or decay where the
+      optimizer has none.
   """
   row = choose("config.optimizer.name", name, OPTIMIZERS)
-  if weight_decay and "weight_decay" not in row.reads:
+  check_values("optimizer", {**hyperparameters, "weight_decay": weight_decay, "momentum_dtype": momentum_dtype})
+  if weight_decay and not row.decay:
     raise LmxError(
       message(
         "config.optimizer.weight_decay", got=weight_decay, allowed=f"0 with {name}",
@@ -287,10 +319,11 @@ def make_optimizer(
   multipliers = decay_multipliers(decay_rules, axes)
   multipliers = {key: multipliers[key] for key in trained}
   decays = {key: weight_decay * multiplier for key, multiplier in multipliers.items()}
-  settings = OptimizerConfig(b1, b2, eps, decays, {k: axes[k] for k in trained}, {k: shapes[k] for k in trained})
-  init, update, average = row.build(settings)
-  if choose("config.optimizer.momentum_dtype", momentum_dtype, MOMENTUM_DTYPES) != jnp.float32:
-    init, update = _with_small_momentum(init, update, MOMENTUM_DTYPES[momentum_dtype])
+  parameters = TrainedParameters(decays, {k: axes[k] for k in trained}, {k: shapes[k] for k in trained})
+  made = row.make(parameters, **{key: hyperparameters[key] for key in row.hyperparameters})
+  init, update, average = made if isinstance(made, Method) else _stepping(made, decays)
+  if momentum_dtype != "float32":
+    init, update = _with_small_momentum(init, update, jnp.dtype(momentum_dtype))
   if any(rates[key] != 1.0 for key in trained):
     if average is not None:
       allowed = f"multipliers of 0 and 1: {name} keeps an average that another rate would break"
@@ -299,7 +332,6 @@ def make_optimizer(
   return Optimizer(init, update, schedule, average, multipliers, rates)
 
 
-MOMENTUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _FIRST_MOMENTS = ("mu", "trace", "ema")  # Fields of optax's states.
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Per-parameter rules: how strongly each parameter decays, how fast it learns, and which are frozen."""
+"""Per-parameter rules for weight decay, learning rate and freezing."""
 
 from collections.abc import Iterable
 
@@ -12,14 +12,14 @@ RATE_RULES = "config.optimizer.lr_rules"
 
 
 def decay_multipliers(rules: Rules, names: Iterable[str]) -> dict[str, float]:
-  """Each parameter's multiplier of the weight decay: the first rule that matches its whole name decides.
+  """Each parameter's multiplier of the weight decay: the first rule that matches its full name decides.
 
   Args:
     rules: (regular expression, multiplier) pairs.
     names: every parameter's dotted name.
 
   Raises:
-    LmxError: a parameter that no rule matches, a rule that decides nothing, or a negative multiplier.
+    LmxError: a parameter that no rule matches, a rule that is never used, or a negative multiplier.
   """
   return _multipliers(rules, names, DECAY_RULES)
 

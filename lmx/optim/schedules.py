@@ -10,32 +10,45 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.typing import ArrayLike
 
+from lmx.config.table import check_values
 from lmx.errors import LmxError, choose, message
 
 Schedule = Callable[[ArrayLike], jax.Array]
-# (share of the run after warm-up that is over, in [0, 1]; final rate over peak) -> rate over peak.
-Shape = Callable[[jax.Array, float], jax.Array]
+# (peak, final rate over peak, updates of warm-up W, updates that the rate has to fall) -> rate, by updates since then.
+AfterWarmup = Callable[[float, float, float, float], optax.Schedule]
 
 
-def _constant(progress: jax.Array, final: float) -> jax.Array:
+def _constant(peak: float, final: float, warmup: float, steps: float) -> optax.Schedule:
   """The peak to the end; the final ratio has no meaning here."""
-  return jnp.ones_like(progress)
+  return optax.constant_schedule(peak)
 
 
-def _cosine(progress: jax.Array, final: float) -> jax.Array:
-  """Half a cosine from 1 to `final` (SGDR, https://arxiv.org/abs/1608.03983, without restarts)."""
-  return final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+def _cosine(peak: float, final: float, warmup: float, steps: float) -> optax.Schedule:
+  """Half a cosine (SGDR, https://arxiv.org/abs/1608.03983, without restarts)."""
+  return optax.cosine_decay_schedule(peak, steps, alpha=final)
 
 
-def _linear(progress: jax.Array, final: float) -> jax.Array:
-  return 1.0 + (final - 1.0) * progress
+def _linear(peak: float, final: float, warmup: float, steps: float) -> optax.Schedule:
+  return optax.linear_schedule(peak, final * peak, steps)
 
 
-# How a rate goes from its peak to its end over a given stretch of steps.
-DECAYS: dict[str, Shape] = {"constant": _constant, "cosine": _cosine, "linear": _linear, "plateau": _constant}
-SCHEDULES = (*DECAYS, "inverse_sqrt", "wsd")
+def _inverse_sqrt(peak: float, final: float, warmup: float, steps: float) -> optax.Schedule:
+  """Ours: optax has no schedule that falls with the root of the step."""
+  return lambda n: peak * jnp.maximum(jnp.sqrt(max(warmup, 1.0) / (n + warmup)), final)
+
+
+# The rate after the warm-up; wsd: in the last stretch. The training step scales that of plateau down.
+SCHEDULES: dict[str, AfterWarmup] = {
+  "constant": _constant,
+  "cosine": _cosine,
+  "linear": _linear,
+  "inverse_sqrt": _inverse_sqrt,
+  "wsd": _linear,
+  "plateau": _constant,
+}
 
 
 def make_schedule(
@@ -65,7 +78,8 @@ def make_schedule(
   Raises:
     LmxError: an unknown name, or stretches that don't fit into the run.
   """
-  choose("config.optimizer.schedule", name, dict.fromkeys(SCHEDULES))
+  after_warmup = choose("config.optimizer.schedule", name, SCHEDULES)
+  check_values("optimizer", {"peak_lr": peak_lr, "final_lr_ratio": final_lr_ratio})
   decay_steps = decay_steps if name == "wsd" else 0
   if warmup_steps + decay_steps > total_steps:
     raise LmxError(
@@ -78,16 +92,10 @@ def make_schedule(
     )
   # Floats, since runs may be planned with more steps than int32 counts.
   start, warmup = float(total_steps - decay_steps if name == "wsd" else warmup_steps), float(warmup_steps)
-  falling = max(float(total_steps) - start, 1.0)
-  shape = DECAYS["linear" if name == "wsd" else name] if name != "inverse_sqrt" else None
-
-  def schedule(step: ArrayLike) -> jax.Array:
-    n = jnp.asarray(step, jnp.float32) + 1.0
-    if shape is None:
-      after = jnp.maximum(jnp.sqrt(max(warmup, 1.0) / n), final_lr_ratio)
-    else:
-      after = shape(jnp.clip((n - start) / falling, 0.0, 1.0), final_lr_ratio)
-    warm = jnp.minimum(n / max(warmup, 1.0), 1.0)
-    return peak_lr * jnp.where(n < warmup, warm, after)
-
-  return schedule
+  schedules, boundaries = [after_warmup(peak_lr, final_lr_ratio, warmup, max(total_steps - start, 1.0))], []
+  if start > warmup:
+    schedules, boundaries = [optax.constant_schedule(peak_lr), *schedules], [start]
+  if warmup:
+    schedules, boundaries = [optax.linear_schedule(0.0, peak_lr, warmup), *schedules], [warmup, *boundaries]
+  joined = optax.join_schedules(schedules, boundaries)
+  return lambda step: jnp.asarray(joined(jnp.asarray(step, jnp.float32) + 1.0), jnp.float32)

@@ -81,13 +81,13 @@ def _processes(indices: list[int]) -> str:
   return f"process{'es' if len(indices) > 1 else ''} {shown}"
 
 
-def config_facts(flat: Mapping[str, Any]) -> dict[str, str]:
+def config_values(flat: Mapping[str, Any]) -> dict[str, str]:
   """The keys of a flat config that every process must have alike."""
   return {f"config.{key}": repr(value) for key, value in flat.items()
           if not any(key == local or (local.endswith(".") and key.startswith(local)) for local in LOCAL)}  # fmt: skip
 
 
-def code_facts() -> dict[str, str]:
+def code_values() -> dict[str, str]:
   """What computes: versions, a digest of lmx's own sources, and the settings of jax and XLA that change results."""
   facts = {"lmx": lmx.__version__, "lmx's sources": source_digest(Path(lmx.__file__).parent)}
   facts |= {package: version for package in PACKAGES if (version := installed(package)) is not None}

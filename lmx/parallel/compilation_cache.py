@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from lmx.writing import write_errors
+from lmx.storage import write_errors
 
 _CACHE_KEY = "compute.compilation_cache"
 

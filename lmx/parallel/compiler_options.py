@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The compiler options that matter, in one place: per backend and chip, each with its reason.
 
-libtpu refuses some options on some chips, and which ones depends on its version; tests/test_tpu.py compiles a step for
-every chip kind with the options below. `XLA_FLAGS` and `LIBTPU_INIT_ARGS` still add others.
+libtpu refuses some options on some chips, and which ones depends on its version; tests/plan/test_tpu.py compiles a
+step for every chip kind with the options below. `XLA_FLAGS` and `LIBTPU_INIT_ARGS` still add others.
 """
 
 import dataclasses

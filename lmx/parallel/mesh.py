@@ -188,7 +188,7 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
   return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
 
 
-def whole_batch(rows: int, mesh: Mesh) -> int:
+def padded_batch_size(rows: int, mesh: Mesh) -> int:
   """The number of rows, rounded up to what the mesh divides: for evaluation, where rows too many are padding."""
   shards = batch_parts(mesh)
   return -(-rows // shards) * shards

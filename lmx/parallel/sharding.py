@@ -122,7 +122,7 @@ class Layout:
     no_stage = lambda part: tuple(a for a in names_of(part) if a != "stage") or None  # noqa: E731
     return dataclasses.replace(self, compute={name: no_stage(part) for name, part in self.compute.items()})
 
-  def stored(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
+  def param_sharding(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
     """The sharding of one parameter (or of an optimizer array that has its axes); no axes: a copy everywhere."""
     if axes is None or len(axes) != len(shape):
       return NamedSharding(self.mesh, PartitionSpec())
@@ -143,13 +143,13 @@ class Layout:
         )
     return NamedSharding(self.mesh, spec)
 
-  def updated(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
+  def grad_sharding(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
     """The sharding of a parameter's gradient and of the optimizer's arrays for it.
 
     That of the parameter, unless the layout is ZeRO-1 (https://arxiv.org/abs/1910.02054): then the first dimension that
     the copies of the model divide is split over them, so that each updates its part of the parameters.
     """
-    stored, copies = self.stored(name, shape, axes), self.mesh.shape["data"]
+    stored, copies = self.param_sharding(name, shape, axes), self.mesh.shape["data"]
     if not self.zero1 or copies == 1:
       return stored
     parts = [*stored.spec, *[None] * (len(shape) - len(stored.spec))]
@@ -162,7 +162,7 @@ class Layout:
 
 def storage_shardings(tree: Any, layout: Layout) -> Any:
   """The tree with each leaf's NamedSharding; `tree` holds arrays or ShapeDtypeStructs inside nnx variables."""
-  return map_variables(lambda name, leaf, axes: layout.stored(name, leaf.shape, axes), tree)
+  return map_variables(lambda name, leaf, axes: layout.param_sharding(name, leaf.shape, axes), tree)
 
 
 _active: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)
@@ -195,7 +195,7 @@ def platform() -> str:
   return jax.default_backend() if layout is None else platform_of(layout.mesh)
 
 
-def place(x: jax.Array, table: str, axes: Axes) -> jax.Array:
+def shard_as(x: jax.Array, table: str, axes: Axes) -> jax.Array:
   """Says how an array lies on the mesh, by the layout's "storage" or "compute" table."""
   layout = _active.get()
   if layout is None or layout.mesh.size == 1:
@@ -236,7 +236,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   if note is not None:
     note(axes, x, _active.get())
     return x
-  return place(x, "compute", axes)
+  return shard_as(x, "compute", axes)
 
 
 def on_each_device(
@@ -287,7 +287,7 @@ def summed_over_rows(
   """
   layout, arrays = _active.get(), [array for array, _ in inputs]
   if layout is None or layout.mesh.size == 1 or any(layout.fitting(axes, x.shape) != [*axes] for x, axes in inputs):
-    return place(function(*arrays), "storage", out)
+    return shard_as(function(*arrays), "storage", out)
   specs = tuple(partition_spec(axes, layout.compute, "activation") for _, axes in inputs)
   stored, kept = partition_spec(out, layout.storage, "weight"), partition_spec(out, layout.compute, "weight")
   reduced = {axis for one in specs for axis in _mesh_axes(one)} - set(_mesh_axes(kept))

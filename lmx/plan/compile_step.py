@@ -18,11 +18,11 @@ import numpy as np
 from ml_collections.config_dict import ConfigDict
 
 from lmx.data.batches.assemble import Assemble
-from lmx.data.batches.rows import Piece
+from lmx.data.batches.rows import Segment
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.experiment.build import abstract_setup, data_needs
-from lmx.experiment.train_setup import TrainSetup, make_setting, objective_spec
+from lmx.experiment.train_setup import TrainSetup, make_context, objective_spec
 from lmx.objectives.base import Objective
 from lmx.parallel.compilation_cache import without_compilation_cache
 from lmx.parallel.mesh import batch_sharding
@@ -128,10 +128,11 @@ def batch_shapes(config: ConfigDict, network: TrainSetup) -> dict[str, jax.Shape
     content: Any = random.integers(0, 200, (needs.window_length or length) + needs.lookahead, dtype=np.int32)
   else:
     label = (tuple(config.objective.labels) or _LABELS)[0]
-    encoded = needs.encoder({**_EXAMPLE, "label": label if row.labelled else 1.0, "tags": [label] * 2})
+    own = dict.fromkeys(needs.encoder.columns, "1")  # Columns that no other objective has: a text, and a number.
+    encoded = needs.encoder({**own, **_EXAMPLE, "label": label if row.labelled else 1.0, "tags": [label] * 2})
     content = {name: np.asarray(array) for name, array in encoded.fields.items()}
   assemble = Assemble(needs, {"": length, "encoder_": encoder_length}, pad_id=0)
-  arrays = assemble([Piece(content)], random)
+  arrays = assemble([Segment(content)], random)
   sharding = batch_sharding(network.layout.mesh)
   rows = config.train.batch_size
   return {name: jax.ShapeDtypeStruct((rows, *x.shape), jnp.asarray(x).dtype, sharding=sharding)
@@ -141,8 +142,8 @@ def batch_shapes(config: ConfigDict, network: TrainSetup) -> dict[str, jax.Shape
 def abstract_objective(config: ConfigDict) -> Objective:
   """A config's objective over bytes: its loss and the shapes that it makes don't depend on the tokenizer."""
   row, labels = objective_spec(config), tuple(config.objective.labels) or _LABELS
-  setting = make_setting(config, ByteTokenizer().extended(config.tokenizer.extra_ids), labels)
-  return row.make(setting, **{key: config.objective[key] for key in row.options})
+  setting = make_context(config, ByteTokenizer().extended(config.tokenizer.extra_ids), labels)
+  return row.build(setting, config.objective)
 
 
 def compile_step(config: ConfigDict, devices: Sequence[Any]) -> tuple[TrainSetup, Any]:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from lmx.console import Reporter, console, reporter
 from lmx.data.batches.pipeline import EvalBatches, Loader
-from lmx.data.corpus import heldout_text, make_eval_batches, make_loader
+from lmx.data.corpus import make_eval_batches, make_loader, validation_text
 from lmx.data.identity import data_record
 from lmx.errors import LostProcessError
 from lmx.evaluation.baseline import xz_baseline
@@ -38,6 +38,7 @@ from lmx.run.report import (
   progress_note,
   say_finished_before,
   say_start,
+  say_warning,
   show_samples,
   write_plot,
   write_samples,
@@ -52,7 +53,7 @@ from lmx.training.initialize import InitialState, initialize
 from lmx.training.meter import Meter, peak_of
 from lmx.training.metrics import MetricsWriter
 from lmx.training.plateau import after_evaluation
-from lmx.training.resume_check import check_data, check_sources, fingerprint, missing_records
+from lmx.training.resume_check import check_data, check_records, check_sources, fingerprint
 from lmx.training.run_directory import CHECKPOINT_DIR, DISK_IS_FULL, finished_step, run_write_errors, write_run_files
 from lmx.training.run_lock import RunLock
 from lmx.training.state import TrainState, shardings_of
@@ -212,7 +213,7 @@ class Run:
     self._evaluated_at = -1
     self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
     compares = is_first_process() and x.objective.reports_bits_per_byte
-    self._baseline = xz_baseline(heldout_text(x.corpus)) if compares else None
+    self._baseline = xz_baseline(validation_text(x.corpus)) if compares else None
 
   def begin(self) -> None:
     """Finds the state to go on from, and puts data, metrics and progress there."""
@@ -233,9 +234,10 @@ class Run:
       verdict = check_data(self._loader, self.step, start.extra["fingerprint"], accept_other=accept) + sources
     if self._writer is not None:
       self._writer.truncate_after(self.step)
-      verdict += missing_records(self._writer.records, start.extra, self.step)
     write_run_files(x.run_dir, x.config_json, x.tokenizer, x.labels, new_config=True)
     say_start(self._out, start, self.step, verdict)
+    if self._writer is not None and start.extra is not None:
+      say_warning(self._out, check_records(self._writer, start.extra, self.step))
     self.bar: Reporter = reporter(self._out, "step", x.cadence.total, self.step, "compiling")
 
   # ---------------------------------------------------------------- the loop's verbs
@@ -366,6 +368,7 @@ class Run:
       "data": self._data,
       "window": self._meter.saved(),
       "records": 0 if self._writer is None else self._writer.records,
+      "records_digest": None if self._writer is None else self._writer.digest,
     }
     fresh = self._evaluated if self._evaluated_at == self.step else None
     loss = fresh.loss if fresh is not None and math.isfinite(fresh.loss) else None

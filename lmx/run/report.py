@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 from rich.markup import escape
 
-from lmx.console import facts
+from lmx.console import print_table
 from lmx.errors import LmxError
 from lmx.evaluation.baseline import Baseline
 from lmx.evaluation.heldout import HeldOut
@@ -20,11 +20,12 @@ from lmx.evaluation.plots import draw
 from lmx.experiment.build import Experiment
 from lmx.experiment.train_setup import TrainSetup
 from lmx.nn.layers.quantized import describe_quantization
+from lmx.training.checkpoint_digests import note_without_digests
 from lmx.training.initialize import InitialState
 from lmx.training.meter import peak_of
 from lmx.training.metrics import FILE as METRICS_FILE
 from lmx.training.metrics import read_metrics
-from lmx.training.run_directory import samples_file, write_whole
+from lmx.training.run_directory import samples_file, write_atomically
 from lmx.trees import count
 from lmx.units import human, human_time
 from lmx.versions import libtpu_warning
@@ -43,7 +44,7 @@ def introduce(out: Console, x: Experiment, kernels: Mapping[str, str]) -> None:
   warn_of_libtpu(out, mesh.devices.flat[0].platform)
   eight_bits = describe_quantization(x.flat_config["compute.quantization"], mesh.devices.flat[0].device_kind)
   epochs = x.cadence.total * rows.batch_size / rows.epoch.rows
-  facts(
+  print_table(
     out,
     f"{x.name}: {network.plan.parameters:,} parameters{_frozen_note(network)}",
     {
@@ -98,6 +99,14 @@ def say_start(out: Console, start: InitialState, step: int, verdict: str) -> Non
   elif start.origin is not None:
     new = f"; new and untrained: {', '.join(start.new)}" if start.new else ""
     out.print(f"{start.source} {start.origin}{new}", markup=False)
+  if start.origin is not None and (note := note_without_digests(start.origin)):
+    out.print(note, markup=False)
+
+
+def say_warning(out: Console, text: str) -> None:
+  """Prints a line unless it is empty."""
+  if text:
+    out.print(text, markup=False)
 
 
 def progress_note(values: Mapping[str, float]) -> str:
@@ -147,7 +156,7 @@ def write_samples(run_dir: Path, step: int, prompts: Sequence[str], texts: Seque
   file = samples_file(run_dir, step)
   file.parent.mkdir(exist_ok=True)
   lines = [json.dumps({"prompt": p, "text": t}, ensure_ascii=False) for p, t in zip(prompts, texts, strict=True)]
-  write_whole(file, "\n".join(lines) + "\n")  # Where it is there, the run has nothing left to do.
+  write_atomically(file, "\n".join(lines) + "\n")  # Where it is there, the run has nothing left to do.
   return file
 
 
@@ -169,7 +178,7 @@ def finish(
     "metrics": str(x.run_dir / METRICS_FILE),
   }
   title = f"{'finished' if finished else 'stopped'} at step {step:,}, after {human_time(seconds)} of training"
-  facts(out, title, {name: text for name, text in rows.items() if text})
+  print_table(out, title, {name: text for name, text in rows.items() if text})
   if not finished:
     out.print("The same command goes on from here.")
     return
@@ -202,4 +211,4 @@ def _next(out: Console, x: Experiment, more: Mapping[str, str]) -> None:
   else:
     use = {"sample": f'lmx generate {x.run_dir} --prompt "def main" --samples 3'}
   commands = {**use, "measure": f"lmx evaluate {x.run_dir}"}
-  facts(out, "Next", {**{name: _typed(command) for name, command in commands.items()}, **more})
+  print_table(out, "Next", {**{name: _typed(command) for name, command in commands.items()}, **more})

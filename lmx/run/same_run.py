@@ -7,7 +7,7 @@ from typing import Any
 from lmx.data.identity import data_record
 from lmx.experiment.build import Experiment
 from lmx.parallel.agreement import check_same
-from lmx.training.checkpoint_choice import whole_steps
+from lmx.training.checkpoint_choice import committed_steps
 from lmx.training.run_directory import CHECKPOINT_DIR
 
 
@@ -17,17 +17,17 @@ def check_same_run(x: Experiment) -> None:
   Raises:
     DifferentProcessesError: something differs.
   """
-  check_same("tokenizer, data or checkpoints", run_facts(x))
+  check_same("tokenizer, data or checkpoints", run_values(x))
 
 
-def run_facts(x: Experiment) -> dict[str, str]:
+def run_values(x: Experiment) -> dict[str, str]:
   """What a process has read and found. Whatever else must be alike belongs here."""
   record = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
   sources = {f"{one['role']} source {number}": describe_source(one) for number, one in enumerate(record["sources"])}
   return sources | {
     "tokenizer": x.tokenizer.fingerprint,
     "labels": ", ".join(x.labels),
-    "whole checkpoints of the run": ", ".join(map(str, whole_steps(x.run_dir / CHECKPOINT_DIR))) or "none",
+    "whole checkpoints of the run": ", ".join(map(str, committed_steps(x.run_dir / CHECKPOINT_DIR))) or "none",
     "data": record["digest"],
   }
 

@@ -11,7 +11,7 @@ from lmx.errors import LmxError
 from lmx.exits import safe
 from lmx.experiment.build import Experiment
 from lmx.training.checkpoint import Checkpointer
-from lmx.training.checkpoint_choice import CheckpointWriteError, whole_steps
+from lmx.training.checkpoint_choice import CheckpointWriteError, committed_steps
 from lmx.training.metrics import MetricsWriter
 from lmx.training.run_directory import CHECKPOINT_DIR, keep_run_folder
 from lmx.training.run_lock import RunLock
@@ -20,12 +20,18 @@ from lmx.training.state import TrainState
 
 def what_is_saved(x: Experiment) -> str:
   """Where the run will go on from, as a sentence."""
-  steps = whole_steps(x.run_dir / CHECKPOINT_DIR)
+  steps = committed_steps(x.run_dir / CHECKPOINT_DIR)
   return f"The run is safe up to step {max(steps)}." if steps else "The run has no checkpoint yet."
 
 
 class RunSaver:
   """The saves of one call of `train`.
+
+  A failed save is tried again at every step in a run of one process only. With several, it ends the run with exit code
+  74 in all of them, and the same command resumes: inside a save, Orbax's processes wait for each other at barriers (the
+  folder is made, all have written, the first has committed), each with the time limit of the whole save. A process that
+  fails never reaches the next barrier, so the others wait there for minutes, some of them in the thread that trains,
+  and Orbax offers no way to call them back. An agreement to save again could only be reached after that.
 
   Attributes:
     saved_at: the step that was saved last, as far as is known; -1 where nothing was, or the last save failed.
@@ -76,7 +82,7 @@ class RunSaver:
       with self._noting_failure():
         self._checkpointer.wait()
       self.keep_folder()
-      if step == 0 or step in whole_steps(self._checkpointer.directory):
+      if step == 0 or step in committed_steps(self._checkpointer.directory):
         return
       self.saved_at = -1
     raise self._failed or LmxError(f"{self._x.run_dir}: step {step} was saved, and is gone. {safe()}")

@@ -15,32 +15,31 @@ files afterwards is found by their digests, on every read.
 import contextlib
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN, PreservationPolicy
 
-from lmx.errors import LmxError, message, nearest
+from lmx.errors import LmxError, message
 from lmx.exits import safe
+from lmx.storage import cannot_write, free_bytes
 from lmx.training.checkpoint_choice import (
   CheckpointWriteError,
-  check_or_offer,
+  committed_steps,
   find_checkpoint,
   fix_of_disk,
   is_of_disk,
-  whole_steps,
+  silence_repeated_disk_errors,
 )
 from lmx.training.checkpoint_digests import write_digests
+from lmx.training.checkpoint_reading import FORMAT, read_extra, read_parts
 from lmx.training.state import TrainState
 from lmx.trees import named_leaves
-from lmx.writing import cannot_write, free_bytes
 
-FORMAT = 1  # Raised when a checkpoint's parts or names change so that an older lmx would misread it.
 ARRAYS = ("parameters", "ema", "reference", "training")
 _TRASH = "deleting"
 _PREFIXES = {"params.": "parameters", "ema.": "ema", "reference.": "reference"}
@@ -108,6 +107,7 @@ class Checkpointer:
     self._background = background
     self._writing: int | None = None
     self._needed = 0  # Bytes that a save which failed for want of space needs.
+    silence_repeated_disk_errors()
     with self._errors():
       self._manager = self._open()
       self._empty_trash()
@@ -216,7 +216,7 @@ class Checkpointer:
 
   def steps(self) -> list[int]:
     """Steps with a whole checkpoint, or one being written, in order."""
-    written = whole_steps(self.directory)
+    written = committed_steps(self.directory)
     return sorted({*written, *(step for step in self._manager.all_steps() if step == self._writing)})
 
   def latest(self) -> int | None:
@@ -239,11 +239,11 @@ class Checkpointer:
     parts = _parts(named_leaves(abstract))
     if not (folder / "training").exists():
       fix = f"train in another folder, with --config.checkpoint.start_from={self.directory.parent}"
-      raise LmxError(f"{folder} holds parameters alone (it was imported), and no training to go on with. Fix: {fix}")
+      raise LmxError(f"{folder} contains parameters only (imported); no optimizer state to resume. Fix: {fix}")
     averaged_anew = "ema" in parts and not (folder / "ema").exists()
     if averaged_anew:  # An average that the run begins to keep only now starts at the parameters.
       del parts["ema"]
-    restored = _read(folder, parts)
+    restored = read_parts(folder, parts)
     if averaged_anew:
       restored["ema"] = jax.tree.map(jnp.copy, restored["parameters"])
     prefixes = {part: prefix for prefix, part in _PREFIXES.items()} | {"training": ""}
@@ -271,121 +271,3 @@ class Checkpointer:
     """Deletes what earlier saves renamed away; called in the background, after each save."""
     if jax.process_index() == 0:
       shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
-
-
-def best_step(directory: str | Path) -> int | None:
-  """The step saved with the lowest held-out loss, or None where no checkpoint was saved with one."""
-  records = {step: _record(Path(directory), step)["loss"] for step in whole_steps(directory)}
-  losses = {step: loss for step, loss in records.items() if loss is not None and loss == loss}
-  return min(losses, key=lambda step: losses[step]) if losses else None
-
-
-def _record(directory: Path, step: int) -> dict[str, Any]:
-  check_or_offer(directory.absolute() / str(step), ("extra",))
-  record = ocp.JsonCheckpointHandler().restore(epath.Path(directory.absolute() / str(step) / "extra"))
-  if record["format"] > FORMAT:
-    raise LmxError(message(f"{directory}/{step}", got=record["format"], allowed=f"checkpoint format {FORMAT} or older",
-                           fix="install the lmx that wrote it, or a newer one"))  # fmt: skip
-  return record
-
-
-def read_extra(directory: str | Path, step: int) -> dict[str, Any]:
-  """The `extra` that was saved at a step."""
-  return _record(Path(directory), step)["extra"]
-
-
-def restore_model(
-  directory: str | Path, abstract_model: Any, step: int | None = None, *, ema: bool = True, part: str = "parameters"
-) -> Any:
-  """A model from a run's checkpoints, without any knowledge of how it was trained.
-
-  Args:
-    directory: the run's `checkpoints` folder.
-    abstract_model: the module (or {dotted name: ...}) with ShapeDtypeStructs for arrays; each has the sharding to
-      restore onto, or None for the first device here.
-    step: None for the newest.
-    ema: take the average of the parameters where the run kept one, else the parameters themselves.
-    part: "reference" for the frozen second model of the run.
-
-  Raises:
-    LmxError: no such checkpoint, or parameters of another model.
-  """
-  folder = find_checkpoint(directory, step)
-  wanted = named_leaves(abstract_model)
-  if ema and part == "parameters" and (folder / "ema").exists():
-    part = "ema"
-  values = _read(folder, {part: wanted})[part]
-  return jax.tree.unflatten(jax.tree.structure(abstract_model), [values[name] for name in wanted])
-
-
-def restore_shared(
-  directory: str | Path, template: Mapping[str, jax.ShapeDtypeStruct], new: re.Pattern[str]
-) -> tuple[dict[str, jax.Array], list[str]]:
-  """What a model shares with the newest checkpoint of another run, and the names of what it doesn't.
-
-  Args:
-    directory: the other run's `checkpoints` folder.
-    template: {name: shape, dtype and place} of the model's parameters.
-    new: only parameters whose whole name it matches may be missing there, have another shape there, or not be wanted.
-
-  Raises:
-    LmxError: no checkpoint, or one of another model.
-  """
-  folder = find_checkpoint(directory)
-  part = "ema" if (folder / "ema").exists() else "parameters"
-  check_or_offer(folder, (part,))
-  handler = ocp.PyTreeCheckpointHandler()
-  saved = {name: tuple(leaf.shape) for name, leaf in handler.metadata(epath.Path(folder / part)).tree.items()}
-  handler.close()
-  missing = [name for name, leaf in template.items() if saved.get(name) != leaf.shape and new.fullmatch(name)]
-  wanted = {name: leaf for name, leaf in template.items() if name not in missing}
-  ignored = {name for name in saved if name not in wanted and new.fullmatch(name)}
-  return _read(folder, {part: wanted}, ignored, fix=_FIX_START)[part], missing
-
-
-def _read(
-  folder: Path,
-  parts: Mapping[str, Mapping[str, jax.ShapeDtypeStruct]],
-  ignored: Collection[str] = (),
-  fix: str | None = None,
-) -> dict[str, dict[str, jax.Array]]:
-  """The arrays of some parts, laid out as the templates say, after checking that they are the ones wanted.
-
-  What is saved under the names `ignored` is not read.
-  """
-  check_or_offer(folder, tuple(parts))
-  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  handler = ocp.PyTreeCheckpointHandler()
-  arrays = {}
-  for part, wanted in parts.items():
-    saved = handler.metadata(epath.Path(folder / part)).tree
-    _check_same(folder / part, {name: leaf for name, leaf in saved.items() if name not in ignored}, wanted, fix or _FIX)
-    template = {
-      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
-      for name, leaf in wanted.items()
-    }
-    restore_args = ocp.checkpoint_utils.construct_restore_args(template)
-    arguments = ocp.args.PyTreeRestore(item=template, restore_args=restore_args, partial_restore=bool(ignored))
-    arrays[part] = handler.restore(epath.Path(folder / part), args=arguments)
-  handler.close()
-  return arrays
-
-
-def _check_same(where: Path, metadata: Any, wanted: Mapping[str, jax.ShapeDtypeStruct], fix: str) -> None:
-  """Orbax would cast and cut silently; a checkpoint of another model or optimizer is an error instead."""
-  saved = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in metadata.items()}
-  asked = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
-  for name in [*asked, *saved]:
-    if name not in saved:
-      close = nearest(name, saved.keys() - asked.keys())
-      raise LmxError(f"{where}: the checkpoint has no {name!r}." + (f" It has {close!r}." if close else "") + fix)
-    if name not in asked:
-      raise LmxError(f"{where}: the checkpoint has {name!r}, which this model or optimizer lacks.{fix}")
-    if saved[name] != asked[name]:
-      raise LmxError(f"{where}: {name} is {saved[name]} in the checkpoint and {asked[name]} here.{fix}")
-
-
-_FIX = " Fix: use the config that the run was started with (config.json in the run directory)."
-_FIX_START = (
-  " Fix: give the model that the run has; a config that takes a run does (lmx train --config=configs/classify.py:RUN)."
-)

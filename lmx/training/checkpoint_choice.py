@@ -1,18 +1,19 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Which checkpoint of a folder is taken: only committed ones count, and a damaged one is never taken in silence."""
 
+import logging
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 from lmx.errors import LmxError, message
+from lmx.storage import WriteError
 from lmx.training.checkpoint_digests import CheckpointDamageError, check_checkpoint, uncommitted
 from lmx.units import human_bytes
-from lmx.writing import WriteError
 
 DAMAGED = "damaged_checkpoints"  # In a run folder: checkpoints that a resume passed over.
 _OF_DISK = ("No space left", "quota", "Read-only file", "Permission denied", "File too large", "No such file",
-            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND")  # fmt: skip
+            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND", "No ArrayMetadata found")  # fmt: skip
 
 
 class CheckpointWriteError(WriteError):
@@ -25,16 +26,32 @@ def is_of_disk(error: BaseException) -> bool:
   return any(isinstance(one, OSError) or any(text in str(one) for text in _OF_DISK) for one in chain if one)
 
 
+class _DiskErrors(logging.Filter):
+  """Drops asyncio's tracebacks of failed writes: Orbax awaits the first that fails, and lmx reports that one."""
+
+  def filter(self, record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not is_of_disk(error)
+
+
+_DISK_ERRORS = _DiskErrors()
+
+
+def silence_repeated_disk_errors() -> None:
+  """Keeps asyncio from printing every failed write of a checkpoint after the first. May be called again."""
+  logging.getLogger("asyncio").addFilter(_DISK_ERRORS)
+
+
 def fix_of_disk(directory: Path) -> str:
   """What can be done about a full disk; names what can be deleted."""
-  old = [directory / str(step) for step in whole_steps(directory)[:-1]]
+  old = [directory / str(step) for step in committed_steps(directory)[:-1]]
   old += [path for path in (directory.parent / DAMAGED,) if path.is_dir()]
   sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in old}
   listed = ", ".join(f"{path} ({human_bytes(size)})" for path, size in sizes.items())
   return f"free some space{f'; not needed to resume: {listed}' if listed else ''}. The same command resumes the run."
 
 
-def whole_steps(directory: str | Path) -> list[int]:
+def committed_steps(directory: str | Path) -> list[int]:
   """Steps with a committed checkpoint under `directory`, in order, seen from outside of the run that writes them."""
   return [step for step in named_steps(directory) if not uncommitted(Path(directory).absolute() / str(step))]
 
@@ -104,7 +121,7 @@ def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
   Raises:
     LmxError: there is none.
   """
-  steps = whole_steps(directory)
+  steps = committed_steps(directory)
   if step is None and not steps:
     raise LmxError(f"{directory}: there is no whole checkpoint here. Fix: give a run directory that has one.")
   chosen = steps[-1] if step is None else step

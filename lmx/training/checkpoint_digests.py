@@ -102,6 +102,13 @@ def has_digests(folder: Path) -> bool:
   return (epath.Path(folder) / DIGESTS).exists()
 
 
+def note_without_digests(folder: Path) -> str:
+  """A sentence on a checkpoint that was written before there were digests; "" for one that has them."""
+  if has_digests(folder):
+    return ""
+  return f"{folder} has no {DIGESTS} (an older lmx wrote it): damage to its files can't be found"
+
+
 def check_checkpoint(folder: Path, parts: Collection[str] | None = None) -> None:
   """Compares the files of a checkpoint with their digests.
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from lmx.optim.optimizers import Optimizer
-from lmx.training.checkpoint import Checkpointer, restore_shared
+from lmx.training.checkpoint import Checkpointer
 from lmx.training.checkpoint_choice import find_checkpoint
+from lmx.training.checkpoint_reading import restore_shared
 from lmx.training.state import AbstractModel, Arrays, MakeModel, TrainState, init_parameters, init_state, start_state
 
 # What a model may have and the run it starts from not, or the other way round: heads, and low-rank adapters.

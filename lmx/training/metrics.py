@@ -12,9 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import xxhash
+
 from lmx.errors import LmxError
 from lmx.exits import safe
-from lmx.writing import write_errors
+from lmx.storage import write_errors
 
 FILE = "metrics.jsonl"
 
@@ -56,6 +58,10 @@ def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   return [record for _, record in _lines(Path(run_dir) / FILE)]
 
 
+def _hash(text: str) -> "xxhash.xxh3_64":
+  return xxhash.xxh3_64(text.encode())
+
+
 def _finite(value: Any) -> float | int | None:
   """JSON has no NaN or infinity; they are written as null."""
   number = value if isinstance(value, int) else float(value)
@@ -80,6 +86,7 @@ class MetricsWriter:
 
   Attributes:
     records: in the file.
+    digest: of their bytes (XXH3, 64 bits), in hexadecimal.
 
   Args:
     run_dir: the run's folder; made if it is missing.
@@ -115,16 +122,29 @@ class MetricsWriter:
     with write_errors(self._path, fix=_fix):
       _drop_partial_line(self._path)
       self._file = self._path.open("a+", encoding="utf-8")
-    self.records = len(_lines(self._path))
+    self._count([line for line, _ in _lines(self._path)])
+
+  @property
+  def digest(self) -> str:
+    return self._hash.hexdigest()
+
+  def digest_of(self, records: int) -> str:
+    """The digest of the first records of the file as it is on disk now."""
+    return _hash("".join(line for line, _ in _lines(self._path)[:records])).hexdigest()
+
+  def _count(self, lines: list[str]) -> None:
+    self.records, self._hash = len(lines), _hash("".join(lines))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """One record. `step` counts the optimizer updates done; numbers that are not finite are written as null."""
     record: dict[str, Any] = {"step": int(step), "time": time.time()}
     record.update({name: _finite(value) for name, value in values.items()})
     with write_errors(self._path, after=safe, fix=_fix):
-      self._file.write(json.dumps(record, allow_nan=False) + "\n")
+      line = json.dumps(record, allow_nan=False) + "\n"
+      self._file.write(line)
       self._file.flush()
     self.records += 1
+    self._hash.update(line.encode())
     for sink in self._sinks:
       sink.write(int(step), values)
 
@@ -137,7 +157,7 @@ class MetricsWriter:
     lines = _lines(self._path)
     kept = [line for line, record in lines if record["step"] <= step]
     self._replace("".join(kept))
-    self.records = len(kept)
+    self._count(kept)
     for sink in self._sinks:
       sink.truncate_after(step)
     return len(lines) - len(kept)

@@ -29,7 +29,8 @@ def after_evaluation(plateau: Plateau, loss: float, factor: float) -> Plateau:
   """The plateau after an evaluation: an evaluation that is no better than the best scales the rate by `factor`.
 
   Source: https://arxiv.org/abs/1409.2329, section 4.1, where epochs and not evaluations decide; torch's
-  word_language_model example divides by 4 as is done here.
+  word_language_model example divides by 4 as is done here. Ours, since optax's reduce_on_plateau follows the loss of
+  every update and not that of evaluations.
   """
   better = loss < plateau.best
   return Plateau(jnp.where(better, plateau.scale, plateau.scale * factor), jnp.minimum(plateau.best, loss))

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from lmx.data.batches.pipeline import Loader, combine_fingerprints
 from lmx.data.identity import differences
 from lmx.errors import LmxError
+from lmx.training.metrics import MetricsWriter
 
 
 def fingerprint(loader: Loader) -> str:
@@ -76,16 +77,22 @@ def check_sources(now: Mapping[str, Any], saved: Mapping[str, Any] | None, *, ac
   )
 
 
-def missing_records(found: int, saved: Mapping[str, Any] | None, step: int) -> str:
-  """What to say of metrics.jsonl where it lacks records that were there when the checkpoint was saved; "" otherwise.
+def check_records(writer: MetricsWriter, saved: Mapping[str, Any], step: int) -> str:
+  """What to say of a metrics.jsonl that isn't what it was when a checkpoint was saved; "" where it is.
+
+  It is said and not refused: the training that follows is the same, and what is lost can't be had back.
 
   Args:
-    found: records up to the checkpoint's step.
-    saved: the checkpoint's `extra`; None: the run begins.
+    writer: after the records of later steps were dropped.
+    saved: the checkpoint's `extra`.
     step: of the checkpoint.
   """
-  expected = 0 if saved is None else saved.get("records", 0)
-  if found >= expected:
-    return ""
-  have = f"metrics.jsonl has {found:,} of the {expected:,} records up to step {step:,}"
-  return f"; {have}: it was cut off or edited, and the others are lost"
+  expected = saved.get("records", 0)
+  if writer.records < expected:
+    have = f"metrics.jsonl has {writer.records:,} of the {expected:,} records up to step {step:,}"
+    return f"warning: {have}: it was cut off or edited, and the others are lost"
+  digest = saved.get("records_digest")  # None: an older lmx wrote the checkpoint.
+  if digest is not None and writer.digest_of(expected) != digest:
+    have = f"the {expected:,} records up to step {step:,} are not what was written"
+    return f"warning: metrics.jsonl was edited or damaged: {have}"
+  return ""

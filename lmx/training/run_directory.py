@@ -12,11 +12,11 @@ from lmx.config.run_config import CONFIG_FILE, IMPORTED_DIR, LABELS_FILE, TOKENI
 from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.exits import safe
 from lmx.parallel.processes import is_first_process, wait_for_all
-from lmx.training.checkpoint_choice import fix_of_disk, newest_good_step, whole_steps
+from lmx.storage import WriteError, cannot_write
+from lmx.training.checkpoint_choice import committed_steps, fix_of_disk, newest_good_step
 from lmx.training.metrics import FILE as METRICS_FILE
 from lmx.training.metrics import MetricsWriter
 from lmx.training.run_lock import RunLock
-from lmx.writing import WriteError, cannot_write
 
 CHECKPOINT_DIR, SAMPLE_DIR = "checkpoints", "samples"
 PARTIAL = ".partial"  # A name's ending while its file or folder is not whole.
@@ -35,7 +35,7 @@ def finished_step(run_dir: Path, total_steps: int, *, sampled: bool) -> int | No
     total_steps: how long it is to be.
     sampled: whether samples belong to its end.
   """
-  steps = whole_steps(run_dir / CHECKPOINT_DIR)
+  steps = committed_steps(run_dir / CHECKPOINT_DIR)
   if not steps or steps[-1] < total_steps or (sampled and not samples_file(run_dir, steps[-1]).exists()):
     return None
   good, _ = newest_good_step(run_dir / CHECKPOINT_DIR)  # Read whole: a damaged one is no end.
@@ -93,10 +93,10 @@ def _write_missing(
     run_dir.mkdir(parents=True, exist_ok=True)
     if new_config or not (run_dir / CONFIG_FILE).exists():
       written.append(CONFIG_FILE)
-      write_whole(run_dir / CONFIG_FILE, config_json)
+      write_atomically(run_dir / CONFIG_FILE, config_json)
     if labels and not (run_dir / LABELS_FILE).exists():
       written.append(LABELS_FILE)
-      write_whole(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
+      write_atomically(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
     if not (run_dir / TOKENIZER_DIR).exists():
       written.append(TOKENIZER_DIR)
       partial = run_dir / f"{TOKENIZER_DIR}{PARTIAL}"
@@ -150,7 +150,7 @@ def _take_along(source: Path, target: Path) -> bool:
   return False
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_atomically(file: Path, text: str) -> None:
   """Writes a text file that appears whole or not at all, whenever the process is killed or the disk is full."""
   partial = file.with_name(f"{file.name}{PARTIAL}")
   partial.write_text(text, encoding="utf-8")

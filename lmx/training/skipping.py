@@ -30,7 +30,7 @@ class SkipState:
   skipped_in_a_row: jax.Array
 
 
-def new_guard() -> SkipState:
+def new_skip_state() -> SkipState:
   return SkipState(jnp.zeros(()), jnp.zeros(()), *(jnp.zeros((), jnp.int32) for _ in range(3)))
 
 

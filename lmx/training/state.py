@@ -21,7 +21,7 @@ from lmx.optim.optimizers import Optimizer
 from lmx.parallel.mesh import batch_sharding, replicated
 from lmx.parallel.sharding import Layout
 from lmx.training.plateau import Plateau, new_plateau
-from lmx.training.skipping import SkipState, new_guard
+from lmx.training.skipping import SkipState, new_skip_state
 from lmx.trees import count, map_variables, named_leaves
 
 Arrays = dict[str, jax.Array]
@@ -53,11 +53,11 @@ class AbstractModel:
 
   def shardings(self, layout: Layout) -> dict[str, NamedSharding]:
     """Where each parameter is stored."""
-    return {name: layout.stored(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
+    return {name: layout.param_sharding(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
 
   def update_shardings(self, layout: Layout) -> dict[str, NamedSharding]:
     """Where each parameter's gradient and the optimizer's arrays for it lie."""
-    return {name: layout.updated(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
+    return {name: layout.grad_sharding(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
 
   def template(self, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape, dtype and place of each parameter."""
@@ -77,7 +77,7 @@ class AbstractModel:
     return count(self.shapes)
 
 
-def blueprint_of(model: Any) -> AbstractModel:
+def abstract_model_of(model: Any) -> AbstractModel:
   """The blueprint of a module whose leaves are arrays or ShapeDtypeStructs.
 
   Raises:
@@ -97,7 +97,7 @@ def blueprint_of(model: Any) -> AbstractModel:
 
 def abstract_model(make_model: MakeModel) -> AbstractModel:
   """The blueprint of what `make_model(key)` returns, without computing or allocating it."""
-  return blueprint_of(jax.eval_shape(make_model, jax.random.key(0)))
+  return abstract_model_of(jax.eval_shape(make_model, jax.random.key(0)))
 
 
 @jax.tree_util.register_dataclass
@@ -163,7 +163,7 @@ def fresh_state(params: Arrays, optimizer: Optimizer, parts: Parts = PLAIN) -> T
     params=params,
     opt_state=optimizer.init(optimizer.trained(params)),
     ema=jax.tree.map(jnp.copy, params) if keep_average else None,
-    guard=new_guard(),
+    guard=new_skip_state(),
     plateau=new_plateau() if parts.plateau else None,
     carry=None if parts.carry is None else {k: jnp.zeros(x.shape, x.dtype) for k, x in parts.carry.items()},
   )

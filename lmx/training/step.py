@@ -113,8 +113,11 @@ class ModelLoss:
 
   def __call__(self, params: Arrays, reference: Arrays | None, batch: Batch, key: jax.Array | None) -> LossLike:
     """The loss of one part of a batch."""
-    other = None if self.reference is None or reference is None else self.reference.join(reference)
-    return self.loss(self.plan.join(params), batch, key, other)
+    return self.loss(self.plan.join(params), batch, key, self.frozen(reference))
+
+  def frozen(self, reference: Arrays | None) -> Any:
+    """The reference model with these parameters, or None."""
+    return None if self.reference is None or reference is None else self.reference.join(reference)
 
 
 def batch_gradients(
@@ -128,18 +131,21 @@ def batch_gradients(
   layout, places = task.layout, task.plan.update_shardings(task.layout)
   stored = {name: places[name] for name in trained}
 
-  def total(trained: Arrays, rows: Batch, key: jax.Array) -> tuple[jax.Array, tuple[Sums, Any]]:
-    result = task({**state.params, **trained}, state.reference, rows, key)
+  def total(trained: Arrays, rows: Batch, index: jax.Array | int) -> tuple[jax.Array, tuple[Sums, Any]]:
+    model, other = task.plan.join({**state.params, **trained}), task.frozen(state.reference)
+    result = task.loss(model, rows, jax.random.fold_in(key, index), other)
     return result.sum, ({"loss": (result.sum, result.weight), **result.metrics}, result.carry)
 
-  def part(rows: Batch, index: jax.Array | int) -> tuple[tuple[Arrays, Sums], Any]:
-    key_here = jax.random.fold_in(key, index)
-    (_, (sums, carry)), gradients = jax.value_and_grad(total, has_aux=True)(trained, rows, key_here)
-    return (jax.lax.with_sharding_constraint(gradients, stored), sums), carry
+  gradient = jax.value_and_grad(total, has_aux=True)
 
   if parts == 1:
-    (gradients, sums), carry = part(batch, 0)
-    return gradients, sums, carry
+    (_, (sums, carry)), gradients = gradient(trained, batch, 0)
+    return jax.lax.with_sharding_constraint(gradients, stored), sums, carry
+
+  def part(rows: Batch, index: jax.Array | int) -> tuple[tuple[Arrays, Sums], Any]:
+    (_, (sums, carry)), gradients = gradient(trained, rows, index)
+    return (jax.lax.with_sharding_constraint(gradients, stored), sums), carry
+
   rows = split_rows(batch, parts, layout)
   shapes, _ = jax.eval_shape(lambda: part(jax.tree.map(lambda value: value[0], rows), 0))
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -164,7 +170,7 @@ def averaged(state: TrainState, params: Arrays, opt_state: Any, optimizer: Optim
     return state.ema
   n = state.step.astype(jnp.float32) + 1.0
   keep = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
-  return {name: keep * state.ema[name] + (1.0 - keep) * value for name, value in params.items()}
+  return optax.incremental_update(params, state.ema, 1.0 - keep)
 
 
 def _update(

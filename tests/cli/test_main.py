@@ -1,15 +1,18 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """The command line itself: fast help, flags as in ml_collections, mistakes without tracebacks."""
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from laws import assert_law_catches
 
+from lmx import exits
 from lmx.cli import main
-from lmx.cli.arguments import split_overrides
+from lmx.cli.arguments import Parser, split_overrides
 
 HEAVY = {
   "jax",
@@ -26,7 +29,7 @@ HEAVY = {
 
 def modules_after(code: str) -> set[str]:
   """What a fresh Python has imported after running `code`."""
-  script = f"import sys\ntry:\n  {code}\nexcept SystemExit:\n  pass\nprint('MODULES', *sys.modules)"
+  script = f"import sys\n{code}\nprint('MODULES', *sys.modules)"
   done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
   return set(done.stdout.rpartition("MODULES ")[2].split())
 
@@ -36,12 +39,47 @@ def imports_nothing_heavy(code: str) -> None:
 
 
 def test_help_and_mistyped_flags_import_nothing_heavy():
-  for arguments in (["--help"], ["train", "--help"], ["generate", "--help"], ["trian"], ["plot", "--nope"]):
-    allowed = {"ml_collections"} if arguments[0] == "train" else set()
-    loaded = modules_after(f"from lmx.cli.main import main; main({arguments!r})")
-    assert not (HEAVY - allowed) & loaded, arguments
+  lines = [
+    ["--help"],
+    *([name, "--help"] for name in main.COMMANDS),
+    ["trian"],
+    ["train", "--nope"],
+    ["plot", "--nope"],
+  ]
+  lines.append(["generate", "x", "--samples=0"])
+  imports_nothing_heavy(
+    f"from lmx.cli.main import main\nfor argv in {lines!r}:\n  try: main(argv)\n  except SystemExit: pass"
+  )
   imports_nothing_heavy("from lmx.cli.main import main; main(['--help'])")
   assert_law_catches(imports_nothing_heavy, "import numpy")
+
+
+def test_a_mistyped_config_key_is_answered_before_jax_is_imported():
+  loaded = modules_after("from lmx.cli.main import main; main(['train', '--config.model.widht=3'])")
+  assert "ml_collections" in loaded
+  assert not {"jax", "flax", "grain"} & loaded
+
+
+def test_every_exit_code_is_in_the_help_of_train(capsys):
+  with pytest.raises(SystemExit):
+    main.run(["train", "--help"])
+  text = capsys.readouterr().out
+  codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+  assert codes - {exits.SIGNALLED} <= {int(code) for code in re.findall(r"\b\d+\b", text.partition("Exit codes:")[2])}
+  assert "exit codes" in main.usage()
+
+
+def test_help_wraps_paragraphs_and_keeps_commands():
+  parser = Parser(prog="x", description="A long sentence. " * 20 + "\n\nlmx train " + "--flag " * 40 + "\nlmx plot")
+  text = parser.format_help()
+  assert max(map(len, (line for line in text.splitlines() if "sentence" in line))) <= 120
+  assert "  lmx train " + "--flag " * 39 in text
+  assert "\n  lmx plot" in text
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_the_module_of_every_command_runs_it(name):
+  assert callable(importlib.import_module(f"lmx.cli.{main.COMMANDS[name].module}").run)
 
 
 def test_help_lists_every_command(capsys):
@@ -77,6 +115,10 @@ MISTAKES = [
   (["generate"], "required: RUN"),
   (["generate", "x", "--samples", "many"], "invalid int value: 'many'"),
   (["generate", "x", "--samples=0", "--top-p=2"], "--top-p: got 2.0"),
+  (["generate", "x", "--top-p=0"], "--top-p: got 0.0. Allowed: above 0, up to 1."),
+  (["generate", "x", "--temperature=nan"], "--temperature: got nan. Allowed: 0 or more."),
+  (["data", "show", "--rows=0"], "--rows: got 0. Allowed: at least 1."),
+  (["plan", "--topology=v5e:4x4", "--tokens=many"], "--tokens: got 'many'"),
   (["generate", "nowhere"], "nowhere"),
   (["evaluate", "nowhere"], "nowhere"),
   (["plot", "nowhere"], "no metrics.jsonl"),

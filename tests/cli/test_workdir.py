@@ -29,19 +29,19 @@ def test_a_new_run_goes_to_its_own_folder(tmp_path, monkeypatch):
   assert "new run" in working_directory(config_with(), "empty", accept_changes=False)[1]
 
 
-def test_the_same_config_goes_on_and_another_one_is_refused(tmp_path):
-  def goes_on(overrides) -> None:
+def test_the_same_config_resumes_and_another_one_is_refused(tmp_path):
+  def resumes(overrides) -> None:
     try:
       _, note = working_directory(config_with(*overrides), str(run), accept_changes=False)
     except LmxError as error:
       raise AssertionError(str(error)) from error
-    assert note.startswith("going on")
+    assert note.startswith("resuming")
 
   run = existing_run(tmp_path / "run", "seed=3")
-  goes_on(["seed=3"])
-  goes_on(["seed=3", "mesh.fsdp=4", "compute.remat=full", "log.every=5 steps", "evaluation.max_rows=3", "name=other"])
+  resumes(["seed=3"])
+  resumes(["seed=3", "mesh.fsdp=4", "compute.remat=full", "log.every=5 steps", "evaluation.max_rows=3", "name=other"])
   for change in ("seed=4", "model.layers=9", "train.duration=1000 steps", "data.length=64", "compute.dtype=bfloat16"):
-    assert_law_catches(goes_on, ["seed=3", change])
+    assert_law_catches(resumes, ["seed=3", change])
 
 
 def test_the_message_lists_the_differences_and_the_ways_out(tmp_path):
@@ -49,8 +49,8 @@ def test_the_message_lists_the_differences_and_the_ways_out(tmp_path):
   with pytest.raises(LmxError) as caught:
     working_directory(config_with("seed=4", "model.layers=9"), str(run), accept_changes=False)
   text = str(caught.value)
-  assert "seed: 0 there, 4 now" in text
-  assert "model.layers: 4 there, 9 now" in text
+  assert "seed: 0 in the run, 4 now" in text
+  assert "model.layers: 4 in the run, 9 now" in text
   assert "--workdir=" in text
   assert "--accept-changes" in text
   _, note = working_directory(config_with("seed=4"), str(run), accept_changes=True)

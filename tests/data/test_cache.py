@@ -17,9 +17,9 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.data.cache import prepare
+from lmx.data.cache.folders import replacing
 from lmx.data.cache.store import TokenStore, token_dtype
-from lmx.data.corpus import DataSpec, heldout_text, make_tokenizer, prepare_corpus
-from lmx.data.sources.folders import replacing
+from lmx.data.corpus import DataSpec, make_tokenizer, prepare_corpus, validation_text
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, TokenizerSpec, train_sentencepiece
 from lmx.errors import LmxError
 
@@ -46,16 +46,16 @@ def only_cache(spec: DataSpec) -> Path:
 def check_partition(spec: DataSpec, documents: list[str]) -> None:
   """Every document is on exactly one side of the split, whole, in order."""
   corpus = prepare_corpus(spec, BYTES)
-  train, heldout = decoded(corpus.train[0]), decoded(corpus.heldout[0])
+  train, heldout = decoded(corpus.train[0]), decoded(corpus.validation[0])
   assert sorted(train + heldout) == sorted(documents)
   assert train == [text for text in documents if text in set(train)]
-  assert heldout_text(corpus).decode() == "".join(heldout)
-  assert corpus.train_facts[0].bytes == sum(len(text.encode()) for text in train)
+  assert validation_text(corpus).decode() == "".join(heldout)
+  assert corpus.train_stats[0].bytes == sum(len(text.encode()) for text in train)
 
 
 def test_a_split_by_document_puts_each_document_on_one_side(spec):
   check_partition(spec, DOCUMENTS)
-  assert 5 < len(decoded(prepare_corpus(spec, BYTES).heldout[0])) < 35
+  assert 5 < len(decoded(prepare_corpus(spec, BYTES).validation[0])) < 35
 
 
 def test_the_partition_law_catches_a_split_that_loses_a_document(spec, monkeypatch):
@@ -74,7 +74,7 @@ def test_equal_documents_fall_on_one_side(tmp_path, spec):
   path = tmp_path / "twice.txt"
   path.write_text("\n".join(DOCUMENTS[i % 20].replace("\n", " ") for i in range(60)))
   corpus = prepare_corpus(dataclasses.replace(spec, sources=(str(path),), separator="\n"), BYTES)
-  assert not set(decoded(corpus.train[0])) & set(decoded(corpus.heldout[0]))
+  assert not set(decoded(corpus.train[0])) & set(decoded(corpus.validation[0]))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
@@ -84,7 +84,7 @@ def test_a_tail_split_cuts_one_text_at_a_character(tmp_path, spec, fraction):
   path.write_text(text, encoding="utf-8")
   spec = dataclasses.replace(spec, sources=(str(path),), heldout_split="tail", heldout_fraction=fraction)
   corpus = prepare_corpus(spec, BYTES)
-  train, heldout = decoded(corpus.train[0]), heldout_text(corpus).decode()
+  train, heldout = decoded(corpus.train[0]), validation_text(corpus).decode()
   assert train[0] + heldout == text
   assert abs(len(heldout.encode()) / len(text.encode()) - fraction) < 0.01
 
@@ -94,14 +94,14 @@ def test_a_tail_split_of_ascii_text_is_nanogpts(tmp_path, spec):
   path = tmp_path / "one.txt"
   path.write_text(text)
   spec = dataclasses.replace(spec, sources=(str(path),), heldout_split="tail", heldout_fraction=0.1)
-  assert heldout_text(prepare_corpus(spec, BYTES)).decode() == text[int(len(text) * 0.9) :]
+  assert validation_text(prepare_corpus(spec, BYTES)).decode() == text[int(len(text) * 0.9) :]
 
 
 def test_held_out_sources_are_held_out_whole(tmp_path, spec):
   path = tmp_path / "heldout.txt"
   path.write_text("only for evaluation")
   corpus = prepare_corpus(dataclasses.replace(spec, heldout_sources=(str(path),)), BYTES)
-  assert heldout_text(corpus) == b"only for evaluation"
+  assert validation_text(corpus) == b"only for evaluation"
   assert decoded(corpus.train[0]) == DOCUMENTS
 
 
@@ -133,7 +133,7 @@ def test_a_whole_cache_under_the_name_of_another_is_refused(spec):
   shutil.rmtree(name)
   prepare_corpus(other, BYTES)
   only_cache(spec).rename(name)
-  with pytest.raises(LmxError, match=r"was made from another options. Fix: remove "):
+  with pytest.raises(LmxError, match=r"was made from another options. Fix: rm -r "):
     prepare_corpus(spec, BYTES)
 
 
@@ -154,7 +154,7 @@ def test_an_error_or_an_interruption_leaves_no_cache(spec, tmp_path):
 def test_a_killed_preparation_is_never_taken_for_whole_and_is_cleaned_up(spec, tmp_path):
   code = (
     "import os, pathlib, signal, sys, time\n"
-    "from lmx.data.sources.folders import replacing\n"
+    "from lmx.data.cache.folders import replacing\n"
     "with replacing(pathlib.Path(sys.argv[1])) as partial:\n"
     "  (partial / 'half').write_text('x')\n"
     "  print('ready', flush=True)\n"
@@ -175,7 +175,7 @@ def test_a_killed_preparation_is_never_taken_for_whole_and_is_cleaned_up(spec, t
 
 
 def _prepare_in_process(spec: DataSpec, results: multiprocessing.Queue) -> None:
-  results.put(prepare_corpus(spec, BYTES).train_facts[0])
+  results.put(prepare_corpus(spec, BYTES).train_stats[0])
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -188,10 +188,10 @@ def test_processes_that_prepare_at_once_all_get_the_whole_cache(spec, damaged):
   processes = [context.Process(target=_prepare_in_process, args=(spec, results)) for _ in range(3 if damaged else 2)]
   for process in processes:
     process.start()
-  facts = [results.get(timeout=60) for _ in processes]
+  stats = [results.get(timeout=60) for _ in processes]
   for process in processes:
     process.join()
-  assert {*facts} == {prepare_corpus(spec, BYTES).train_facts[0]}
+  assert {*stats} == {prepare_corpus(spec, BYTES).train_stats[0]}
   assert "text.jsonl" in only_cache(spec).name
 
 
@@ -207,7 +207,7 @@ def test_the_folder_of_a_slower_process_gives_way_to_the_first(tmp_path):
 def test_a_source_without_documents_or_a_side_is_an_error(tmp_path, spec):
   empty = tmp_path / "empty.jsonl"
   empty.write_text("\n")
-  with pytest.raises(LmxError, match=r"'.*empty.jsonl' has no documents: there is no text"):
+  with pytest.raises(LmxError, match=r"'.*empty.jsonl' has no documents: it contains no text"):
     prepare_corpus(dataclasses.replace(spec, sources=(*spec.sources, str(empty))), BYTES)
   empty.write_text('{"text": ""}\n')
   with pytest.raises(LmxError, match=r"has no documents: .*empty.jsonl:1: empty document"):
@@ -222,11 +222,11 @@ def test_specs_that_cannot_be_are_refused():
   with pytest.raises(LmxError, match="one weight for each of the 1 sources"):
     DataSpec(weights=(1.0, 2.0))
   for weight in (0.0, -1.0, float("inf"), float("nan")):
-    with pytest.raises(LmxError, match="finite weights over 0"):
+    with pytest.raises(LmxError, match="numbers above 0"):
       DataSpec(sources=("a", "b"), weights=(1.0, weight))
   with pytest.raises(LmxError, match="heldout_fraction"):
     DataSpec(heldout_fraction=1.5)
-  with pytest.raises(LmxError, match="at least one source"):
+  with pytest.raises(LmxError, match="at least one item"):
     DataSpec(sources=())
 
 
@@ -257,5 +257,5 @@ def test_progress_and_unknown_tokens_are_reported(tmp_path, spec):
   size = path.stat().st_size
   assert seen == [(str(path), size, size)]
   assert corpus.notes[0].unknown == 2
-  assert "nothing held out; 2 unknown tokens" in corpus.describe()
+  assert "no validation set; 2 unknown tokens" in corpus.describe()
   np.testing.assert_array_equal(corpus.train[0].sizes, [size])

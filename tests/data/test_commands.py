@@ -41,13 +41,13 @@ def lmx_error(capsys, *argv: str) -> str:
 def test_data_prepare_fills_the_cache_and_says_when_it_is_full(capsys, flags):
   first, second = (lmx(capsys, "data", "prepare", *flags) for _ in range(2))
   assert "prepared" in first
-  assert "in the cache already" in second
+  assert "already cached" in second
 
 
 def test_data_count_gives_documents_tokens_and_bytes_of_each_part(capsys, flags):
   out = lmx(capsys, "data", "count", *flags)
-  parts = re.findall(r"(training|held-out) +(\d+) +([\d,]+) +([\d,]+) +([\d.]+)", out)
-  assert [part[0] for part in parts] == ["training", "held-out"]
+  parts = re.findall(r"(training|validation) +(\d+) +([\d,]+) +([\d,]+) +([\d.]+)", out)
+  assert [part[0] for part in parts] == ["training", "validation"]
   assert sum(int(part[1]) for part in parts) == 80
   assert re.search(r"an epoch: \d+ rows of 128 \(packed, [\d.]+% filled\)", out)
 
@@ -55,9 +55,9 @@ def test_data_count_gives_documents_tokens_and_bytes_of_each_part(capsys, flags)
 def test_data_show_makes_segments_padding_and_targets_visible(capsys, flags):
   out = lmx(capsys, "data", "show", *flags, "--rows=2", "--table=3")
   assert re.search(r"batch 0: 16 rows of 128: tokens int32, targets int32, loss_weights float32", out)
-  assert re.search(r"row 0: \d+ segments, \d+ targets in the loss, \d+ places of padding", out)
-  assert re.search(r"\[segment 2: places \d+-\d+, positions 0-\d+, (\d+) of \1 targets in the loss\]\n<s>document", out)
-  assert re.search(r"place +segment +position +token +target +weight\s+0 +1 +0 +1 +'<s>'", out)
+  assert re.search(r"row 0: \d+ segments, \d+ targets in the loss, \d+ padding tokens", out)
+  assert re.search(r"\[segment 2: tokens \d+-\d+, positions 0-\d+, (\d+) of \1 targets in the loss\]\n<s>document", out)
+  assert re.search(r"index +segment +position +token +target +weight\s+0 +1 +0 +1 +'<s>'", out)
   assert "row 2" not in out
   held_out = lmx(capsys, "data", "show", *flags, "--heldout")
   assert "<s>document" in held_out
@@ -85,13 +85,13 @@ def test_data_commands_show_and_count_examples_with_their_labels_and_cuts(capsys
   flags = classifier(pairs)
   assert "prepared" in lmx(capsys, "data", "prepare", *flags)
   count = lmx(capsys, "data", "count", *flags)
-  assert re.search(r"examples were cut to fit; they lost [\d,]+ tokens", count)
+  assert re.search(r"examples were truncated by [\d,]+ tokens in all", count)
   assert re.search(r"an epoch: \d+ rows of 16 \(padded, [\d.]+% filled\), \d+ tokens", count)
   out = lmx(capsys, "data", "show", *flags, "--rows=2", "--table=2")
   assert "labels: no, yes" in out
-  assert re.search(r"row 0: 1 segments, 0 places of padding\nlabels: [01] \((no|yes)\)\nweight in the loss: 1\n", out)
-  assert re.search(r"\[segment 1: places 0-15, positions 0-15\]\n<s>(good|bad) text", out)
-  assert re.search(r"place +segment +position +token +\n +0 +1 +0 +256 +'<s>'", out)
+  assert re.search(r"row 0: 1 segments, 0 padding tokens\nlabels: [01] \((no|yes)\)\nweight in the loss: 1\n", out)
+  assert re.search(r"\[segment 1: tokens 0-15, positions 0-15\]\n<s>(good|bad) text", out)
+  assert re.search(r"index +segment +position +token +\n +0 +1 +0 +256 +'<s>'", out)
   error = lmx_error(capsys, "data", "count", *flags, "--config.data.columns.label=answr")
   assert "no column 'answr' (there are sentence, answer; try --config.data.columns.label=answer)" in error
 
@@ -121,7 +121,7 @@ def test_a_tokenizer_is_trained_shown_and_used(capsys, flags, tmp_path):
   assert f"lmx train --config.tokenizer.path={folder}" in out
   shown = lmx(capsys, "tokenizer", "show", f"--path={folder}", "--text=words \u00e9", "--pieces=3")
   assert "0 '<unk>'  1 '<s>'  2 '</s>'" in shown
-  assert "for 8 bytes; the text comes back exactly" in shown
+  assert "for 8 bytes; the text decodes exactly" in shown
   lmx(capsys, "data", "count", *flags, f"--config.tokenizer.path={folder}")
   assert "--output: got" in lmx_error(capsys, "tokenizer", "train", *flags, f"--output={folder}")
 

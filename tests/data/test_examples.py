@@ -14,13 +14,21 @@ import numpy as np
 import pytest
 from laws import assert_law_catches
 
-from lmx.data.batches.assemble import Assemble
+from lmx.data.batches.assemble import Assemble, Row
 from lmx.data.batches.example_rows import best_fit_groups
-from lmx.data.batches.rows import Piece
+from lmx.data.batches.rows import Segment
 from lmx.data.batches.trim import trimmed
 from lmx.data.cache.encoding import BadExampleError, DataRequirements, Encoded
 from lmx.data.cache.store import ExampleStore
-from lmx.data.corpus import Corpus, DataSpec, epoch_facts, heldout_text, make_eval_batches, make_loader, prepare_corpus
+from lmx.data.corpus import (
+  Corpus,
+  DataSpec,
+  epoch_stats,
+  make_eval_batches,
+  make_loader,
+  prepare_corpus,
+  validation_text,
+)
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
 from lmx.shapes import RowShare
@@ -107,32 +115,32 @@ def test_a_store_gives_back_what_the_encoder_made(corpus):
 
 
 def heldout_tokens(corpus: Corpus) -> list[np.ndarray]:
-  (store,) = corpus.heldout
+  (store,) = corpus.validation
   return [store[i]["tokens"] for i in range(store.documents)]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("split", ["document", "tail"])
 def test_every_row_is_on_exactly_one_side(tmp_path, split):
   corpus = prepare_corpus(spec_of(tmp_path, ROWS, heldout_split=split), BYTES, encoder=Translate())
-  parts = [[int(store[i]["number"]) for i in range(store.documents)] for store in (*corpus.train, *corpus.heldout)]
+  parts = [[int(store[i]["number"]) for i in range(store.documents)] for store in (*corpus.train, *corpus.validation)]
   assert sorted(parts[0] + parts[1]) == list(range(120))
   assert 15 < len(parts[1]) < 50
   if split == "tail":
     assert parts[0] + parts[1] == list(range(120))
-  assert heldout_text(corpus) == b""
-  facts = (*corpus.train_facts, *corpus.heldout_facts)
+  assert validation_text(corpus) == b""
+  facts = (*corpus.train_stats, *corpus.validation_stats)
   assert sum(one.documents for one in facts) == 120
   assert sum(one.tokens for one in facts) == sum(len(row["source"]) + len(row["target"]) for row in ROWS)
   assert "examples" in corpus.describe()
 
 
-def test_what_was_cut_to_fit_is_counted_and_reported(tmp_path):
+def test_truncated_examples_are_counted_and_reported(tmp_path):
   rows = [*ROWS[:5], {"source": "a", "target": "b" * (LENGTH + 9)}, {"source": "a", "target": "b" * (LENGTH + 1)}]
   spec = spec_of(tmp_path, [{**row, "label": 1} for row in rows], heldout_split="tail")
   for _ in range(2):  # Made, and from the cache.
     corpus = prepare_corpus(spec, BYTES, encoder=Translate())
     assert (corpus.notes[0].cut, corpus.notes[0].cut_tokens) == (2, 10)
-    assert "cut to fit: 2 examples, which lost 10 tokens" in corpus.describe()
+    assert "truncated: 2 examples, by 10 tokens" in corpus.describe()
 
 
 BAD_ROWS = {
@@ -154,7 +162,7 @@ def test_a_bad_row_is_named_with_its_file_and_line_or_skipped_and_counted(tmp_pa
   corpus = prepare_corpus(dataclasses.replace(spec, bad_documents="skip"), BYTES, encoder=Translate())
   assert corpus.notes[0].skipped == {reason: 1}
   assert f"rows.jsonl:8: {reason}" in corpus.notes[0].examples[reason]
-  assert sum(one.documents for one in (*corpus.train_facts, *corpus.heldout_facts)) == 30
+  assert sum(one.documents for one in (*corpus.train_stats, *corpus.validation_stats)) == 30
 
 
 def test_an_encoder_that_fails_names_the_row(tmp_path):
@@ -186,7 +194,7 @@ def test_a_cache_of_examples_that_lacks_a_part_is_named_and_made_again(tmp_path,
   (folder / name).unlink()
   corpus = prepare_corpus(spec, BYTES, encoder=Translate())
   assert not corpus.notes[0].reused
-  assert f"cache: {folder / name} is damaged: it is not there" in capsys.readouterr().out
+  assert f"cache: {folder / name} is damaged: it is missing" in capsys.readouterr().out
   assert (folder / name).read_bytes() == before
 
 
@@ -217,19 +225,23 @@ def test_a_killed_preparation_is_never_taken_for_whole(tmp_path):
   assert len(list(cache.iterdir())) == 1
   corpus = prepare_corpus(spec_of(tmp_path, ROWS), BYTES, encoder=Translate())
   assert not corpus.notes[0].reused
-  assert sum(one.documents for one in (*corpus.train_facts, *corpus.heldout_facts)) == 120
+  assert sum(one.documents for one in (*corpus.train_stats, *corpus.validation_stats)) == 120
   assert not [path for path in cache.iterdir() if ".partial-" in path.name]
 
 
-def draw(corpus: Corpus, needs: DataRequirements, count: int, **options) -> list[dict[str, np.ndarray]]:
-  loader = make_loader(corpus, needs, **{"batch_size": 4, "seed": 1, **options})
+def with_packing(corpus: Corpus, packing: str) -> Corpus:
+  return dataclasses.replace(corpus, spec=dataclasses.replace(corpus.spec, packing=packing))
+
+
+def draw(corpus: Corpus, needs: DataRequirements, count: int, packing: str = "packed", **options) -> list[Row]:
+  loader = make_loader(with_packing(corpus, packing), needs, **{"batch_size": 4, "seed": 1, **options})
   batches = [next(loader) for _ in range(count)]
   loader.close()
   return batches
 
 
 def check_groups(row: dict[str, np.ndarray]) -> None:
-  """Segment s of both groups is the same example, positions start anew in it, and padding weighs nothing."""
+  """Segment s of both groups is the same example, positions restart at 0 in it, and padding weighs nothing."""
   last = int(row["segment_ids"].max())
   assert last == int(row["encoder_segment_ids"].max()) > 0
   for segment in range(1, last + 1):
@@ -247,17 +259,17 @@ def check_groups(row: dict[str, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("packing", ["packed", "padded"])
 def test_an_epoch_has_every_example_once_in_segments_that_count_alike(corpus, packing):
-  facts = epoch_facts(corpus, PAIRS, packing=packing)
-  batches = draw(corpus, PAIRS, facts.rows // 1, batch_size=1, packing=packing)
+  stats = epoch_stats(with_packing(corpus, packing), PAIRS, batch_size=1)
+  batches = draw(corpus, PAIRS, stats.rows, batch_size=1, packing=packing)
   rows = [{name: array[0] for name, array in batch.items()} for batch in batches]
   for row in rows:
     check_groups(row)
     assert row["tokens"].shape == row["targets"].shape == row["loss_weights"].shape == (LENGTH,)
     assert row["encoder_tokens"].shape == row["encoder_positions"].shape == (MEMORY,)
   assert sum(int(row["segment_ids"].max()) for row in rows) == only_store(corpus).documents
-  assert sum(int((row["segment_ids"] > 0).sum()) for row in rows) == facts.targets
+  assert sum(int((row["segment_ids"] > 0).sum()) for row in rows) == stats.targets
   assert (max(int(row["segment_ids"].max()) for row in rows) > 1) == (packing == "packed")
-  assert facts.bytes_per_target is None
+  assert stats.bytes_per_target is None
 
 
 def test_the_law_of_groups_catches_a_source_that_went_to_another_target(corpus):
@@ -304,16 +316,16 @@ def test_values_of_a_whole_row_are_never_padded_and_take_one_example_a_row(corpu
     assert bytes(tokens[segments > 0].tolist()).decode() == ROWS[int(number)]["target"]
   with pytest.raises(LmxError, match=r"config.data.packing: got 'packed'. Allowed: padded.*labels, loss_weights"):
     draw(corpus, NUMBER, 1)
-  with pytest.raises(LmxError, match=r"config.data.packing: got 'streams'.*never cut"):
+  with pytest.raises(LmxError, match=r"config.data.packing: got 'streams'.*never split"):
     draw(corpus, PAIRS, 1, packing="streams")
 
 
 def test_rows_that_fill_the_last_batch_of_an_evaluation_weigh_nothing(corpus):
-  batches = make_eval_batches(corpus, NUMBER, batch_size=7, packing="padded")
+  batches = make_eval_batches(with_packing(corpus, "padded"), NUMBER, batch_size=7)
   drawn = list(batches)
   assert {batch["labels"].shape for batch in drawn} == {(7,)}
   weights = np.concatenate([batch["loss_weights"] for batch in drawn])
-  assert weights.sum() == batches.rows == corpus.heldout_facts[0].documents
+  assert weights.sum() == batches.rows == corpus.validation_stats[0].documents
   assert (weights[batches.rows :] == 0).all()
   assert batches.bytes_per_target is None
 
@@ -333,8 +345,8 @@ def test_groups_get_their_own_lengths_and_positions_of_the_objective_win():
     return {"tokens": tokens, "positions": tokens * 10, "token_types": np.ones_like(tokens), **rejected}
 
   assemble = Assemble(DataRequirements(prepare), {"": 6, "encoder_": 3}, pad_id=9)
-  pieces = [Piece({"tokens": np.array(ids, np.int32)}) for ids in ([1, 2], [3, 4, 5])]
-  row = assemble(pieces, np.random.default_rng(0))
+  segments = [Segment({"tokens": np.array(ids, np.int32)}) for ids in ([1, 2], [3, 4, 5])]
+  row = assemble(segments, np.random.default_rng(0))
   expected = {
     "tokens": [1, 2, 3, 4, 5, 9],
     "positions": [10, 20, 30, 40, 50, 0],
@@ -361,9 +373,10 @@ def test_a_window_may_be_planned_longer_than_the_row_it_becomes(tmp_path):
   needs = DataRequirements(halve, window_length=16)
   (batch,) = draw(corpus, needs, 1, batch_size=2)
   assert (batch["tokens"].shape, batch["encoder_tokens"].shape) == ((2, 8), (2, 9))
-  assert epoch_facts(corpus, needs).rows == -(-402 // 16)
+  assert epoch_stats(corpus, needs, batch_size=2).rows == -(-402 // 16)
+  longer = dataclasses.replace(corpus, spec=dataclasses.replace(spec, length=20))
   with pytest.raises(LmxError, match=r"config.data.encoder_length: got 9, but the objective made 10 encoder_tokens"):
-    draw(corpus, dataclasses.replace(needs, window_length=20), 1, length=20, batch_size=2)
+    draw(longer, dataclasses.replace(needs, window_length=20), 1, batch_size=2)
 
 
 def test_each_group_ends_with_its_own_longest_row_and_values_of_a_row_stay():

@@ -212,10 +212,10 @@ def test_a_table_fills_a_cache_and_is_read_from_it_again(tmp_path):
   write_parquet(tmp_path / "a.parquet")
   spec = DataSpec(sources=(str(tmp_path / "a.parquet"),), cache_dir=str(tmp_path / "cache"), heldout_fraction=0.0)
   first, second = prepare_corpus(spec, ByteTokenizer()), prepare_corpus(spec, ByteTokenizer())
-  assert first.train_facts[0].documents == len(ROWS)
+  assert first.train_stats[0].documents == len(ROWS)
   assert [corpus.notes[0].reused for corpus in (first, second)] == [False, True]
   pa.parquet.write_table(pa.table({"text": ["another"]}), tmp_path / "a.parquet")
-  assert prepare_corpus(spec, ByteTokenizer()).train_facts[0].documents == 1
+  assert prepare_corpus(spec, ByteTokenizer()).train_stats[0].documents == 1
 
 
 SQUAD = {
@@ -317,7 +317,7 @@ def test_conll_gives_sentences_with_their_words_and_tags(tmp_path):
 def test_what_is_wrong_with_a_conll_file_is_said_with_its_line(tmp_path):
   path = tmp_path / "a.conll"
   path.write_text("EU B-ORG\nrejects\n\ncall O\n")
-  with pytest.raises(LmxError, match=r"a\.conll:2: wrong number of columns \(1 cells, where the first word has 2"):
+  with pytest.raises(LmxError, match=r"a\.conll:2: wrong number of columns \(1 cells instead of 2 as the first word"):
     records(path, "tokens", "tags")
   assert records(path, "tokens", "tags", policy="skip") == [{"tokens": ["call"], "tags": ["O"]}]
   with pytest.raises(LmxError, match=r"a\.conll:1: config\.data\.columns\.tags: got '3'\. Allowed: 1, 2, tokens, tags"):

@@ -215,7 +215,7 @@ def test_the_record_is_json_and_long_lists_of_files_are_left_out_of_it(tmp_path,
   before = record(spec)
   assert json.loads(json.dumps(before)) == before
   assert len(before["sources"][0]["files"]) == len(TEXTS)
-  monkeypatch.setattr(identity, "_MOST_FILES", 10)
+  monkeypatch.setattr(identity, "_MAX_FILES", 10)
   short = record(spec)
   assert short["sources"][0]["files"] == []
   assert short["digest"] == before["digest"]

@@ -7,7 +7,7 @@ import grain
 import pytest
 from laws import assert_law_catches
 
-from lmx.data.batches.mixing import Mixture, source_of, whole_weights
+from lmx.data.batches.mixing import Mixture, integer_weights, source_of
 
 WEIGHTS = [
   (0.7, 0.3),
@@ -34,7 +34,7 @@ def check_shares(choose, weights) -> None:
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_the_shares_are_the_weights_at_every_length(weights):
-  check_shares(lambda place: source_of(place, whole_weights(weights)), weights)
+  check_shares(lambda place: source_of(place, integer_weights(weights)), weights)
 
 
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (0.5, 0.5049)])
@@ -45,7 +45,7 @@ def test_the_shares_law_catches_weights_rounded_as_grain_does(weights):
 
 def test_over_a_period_of_the_weights_the_shares_are_exact():
   for weights, period in (((0.7, 0.3), 10), ((0.5, 0.505), 201), ((0.2, 0.3, 0.5), 10)):
-    whole = whole_weights(weights)
+    whole = integer_weights(weights)
     assert sum(whole) == period
     for start in (0, period * 12345):
       found = collections.Counter(source_of(place, whole)[0] for place in range(start, start + period))
@@ -53,9 +53,9 @@ def test_over_a_period_of_the_weights_the_shares_are_exact():
 
 
 def test_whole_weights_are_those_that_were_written():
-  assert whole_weights((0.7, 0.3)) == [7, 3]
-  assert whole_weights((2, 4.0)) == [1, 2]
-  assert whole_weights((0.1, 1e-05)) == [10_000, 1]
+  assert integer_weights((0.7, 0.3)) == [7, 3]
+  assert integer_weights((2, 4.0)) == [1, 2]
+  assert integer_weights((0.1, 1e-05)) == [10_000, 1]
 
 
 def test_a_row_far_away_is_found_at_once():

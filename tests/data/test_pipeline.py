@@ -11,12 +11,12 @@ from laws import assert_law_catches
 
 from lmx.data.batches.assemble import Assemble
 from lmx.data.batches.pipeline import batch_fingerprint, combine_fingerprints
-from lmx.data.batches.rows import Piece
+from lmx.data.batches.rows import Segment
 from lmx.data.corpus import (
   Corpus,
   DataRequirements,
   DataSpec,
-  epoch_facts,
+  epoch_stats,
   make_eval_batches,
   make_loader,
   prepare_corpus,
@@ -60,7 +60,8 @@ def with_spec(corpus: Corpus, **changes) -> Corpus:
   return dataclasses.replace(corpus, spec=dataclasses.replace(corpus.spec, **changes))
 
 
-def loader(corpus: Corpus, how=prepare, **options):
+def loader(corpus: Corpus, how=prepare, packing="packed", **options):
+  corpus = with_spec(corpus, packing=packing)
   return make_loader(corpus, DataRequirements(how, lookahead=1), **{"batch_size": BATCH, "seed": 3, **options})
 
 
@@ -90,7 +91,7 @@ def test_a_batch_has_the_fixed_names_shapes_and_types(corpus):
 
 
 def check_segments(batch: dict[str, np.ndarray]) -> None:
-  """Segments count from 1, padding is 0 at the end and weighs nothing, positions start anew in each segment."""
+  """Segments count from 1, padding is 0 at the end and weighs nothing, positions restart at 0 in each segment."""
   for i in range(len(batch["tokens"])):
     segments, positions = batch["segment_ids"][i], batch["positions"][i]
     used = int((segments > 0).sum())
@@ -117,14 +118,15 @@ def test_packed_rows_keep_documents_apart(corpus):
 
 @pytest.mark.parametrize("packing", ["packed", "padded", "concatenated"])
 def test_an_epoch_has_every_row_once_and_the_next_is_in_another_order(corpus, packing):
-  rows = epoch_facts(corpus, NEEDS, packing=packing).rows
+  stats = epoch_stats(with_spec(corpus, packing=packing), NEEDS, batch_size=BATCH)
+  rows = stats.rows
   batches = draw(corpus, 2 * rows // 2, batch_size=2, packing=packing)
   keys = [row.tobytes() for batch in batches for row in batch["tokens"]]
   first, second = keys[:rows], keys[rows : 2 * rows]
   assert Counter(first) == Counter(second)
   assert first != second
   weight = sum(float(batch["loss_weights"].sum()) for batch in batches)
-  assert weight == 2 * epoch_facts(corpus, NEEDS, packing=packing).targets
+  assert weight == 2 * stats.targets
 
 
 def test_the_seed_decides_the_order(corpus):
@@ -219,12 +221,13 @@ def test_bytes_per_target_follows_the_mixture(tmp_path):
 
   tokenizer = train_sentencepiece(["\u65e5x0123456789"], vocab_size=0, model_type="char")
 
-  def facts(weights):
-    return epoch_facts(prepare_corpus(dataclasses.replace(base, weights=weights), tokenizer), NEEDS)
+  def bytes_per_target(*weights):
+    corpus = prepare_corpus(dataclasses.replace(base, weights=weights), tokenizer)
+    return epoch_stats(corpus, NEEDS, batch_size=BATCH).bytes_per_target
 
-  assert facts(()).bytes_per_target == pytest.approx(facts((1.0, 1.0)).bytes_per_target, rel=0.1)
-  assert 2.5 < facts((100.0, 1.0)).bytes_per_target < 3.0
-  assert 0.9 < facts((1.0, 100.0)).bytes_per_target < 1.1
+  assert bytes_per_target() == pytest.approx(bytes_per_target(1.0, 1.0), rel=0.1)
+  assert 2.5 < bytes_per_target(100.0, 1.0) < 3.0
+  assert 0.9 < bytes_per_target(1.0, 100.0) < 1.1
 
 
 def test_sources_of_a_mixture_are_shuffled_apart(corpus):
@@ -252,23 +255,24 @@ def test_the_fingerprint_does_not_depend_on_the_processes_but_on_every_value(cor
     batches.close()
 
 
-def held_out(corpus: Corpus, how=prepare, **options):
+def validation_batches(corpus: Corpus, how=prepare, packing="packed", **options):
+  corpus = with_spec(corpus, packing=packing)
   return make_eval_batches(corpus, DataRequirements(how, lookahead=1), **{"batch_size": BATCH, **options})
 
 
 @pytest.mark.parametrize("packing", ["packed", "padded", "concatenated"])
 def test_evaluation_sees_the_held_out_text_once(corpus, packing):
-  batches = held_out(corpus, packing=packing)
+  batches = validation_batches(corpus, packing=packing)
   drawn = list(batches)
   assert len(drawn) == len(batches)
   assert sum(float(batch["loss_weights"].sum()) for batch in drawn) == batches.targets
-  assert batches.bytes == sum(store.text_bytes for store in corpus.heldout)
+  assert batches.bytes == sum(store.text_bytes for store in corpus.validation)
   assert {batch["tokens"].shape for batch in drawn} == {(BATCH, LENGTH)}
   assert_same(drawn, list(batches))
 
 
 def test_rows_that_fill_the_last_batch_weigh_nothing(corpus):
-  batches = held_out(corpus, batch_size=7)
+  batches = validation_batches(corpus, batch_size=7)
   last = list(batches)[-1]
   extra = len(batches) * 7 - batches.rows
   assert extra > 0
@@ -278,25 +282,25 @@ def test_rows_that_fill_the_last_batch_weigh_nothing(corpus):
 
 
 def test_evaluation_is_the_same_for_any_number_of_processes(corpus):
-  whole = list(held_out(corpus, prepare_random))
-  parts = [list(held_out(corpus, prepare_random, share=RowShare(2, (i,)))) for i in range(2)]
+  whole = list(validation_batches(corpus, prepare_random))
+  parts = [list(validation_batches(corpus, prepare_random, share=RowShare(2, (i,)))) for i in range(2)]
   joined = [{k: np.concatenate([p[b][k] for p in parts]) for k in whole[0]} for b in range(len(whole))]
   assert_same(whole, joined)
 
 
 def test_a_few_rows_are_spread_over_the_held_out_text(corpus):
-  batches = held_out(corpus, max_rows=4, batch_size=4, packing="padded")
+  batches = validation_batches(corpus, max_rows=4, batch_size=4, packing="padded")
   (batch,) = list(batches)
   assert batches.rows == 4
   letters = [{ord("a"), ord("b")} & set(row.tolist()) for row in batch["tokens"]]
   assert (letters[0], letters[-1]) == ({ord("a")}, {ord("b")})
-  everything = held_out(corpus, packing="padded")
+  everything = validation_batches(corpus, packing="padded")
   assert batches.bytes_per_target == pytest.approx(everything.bytes_per_target)
 
 
 def test_nothing_held_out_is_an_error(corpus):
-  with pytest.raises(LmxError, match=r"Nothing is held out.*heldout_sources"):
-    held_out(dataclasses.replace(corpus, heldout=()))
+  with pytest.raises(LmxError, match=r"There is no validation set.*heldout_sources"):
+    validation_batches(dataclasses.replace(corpus, validation=()))
 
 
 def test_a_batch_that_does_not_divide_over_the_processes_is_refused(corpus):
@@ -306,13 +310,13 @@ def test_a_batch_that_does_not_divide_over_the_processes_is_refused(corpus):
 
 def test_an_objective_that_makes_too_many_places_is_named():
   with pytest.raises(LmxError, match=r"config.data.length: got 8, but the objective made 9 tokens for a row"):
-    Assemble(NEEDS, {"": 8}, 0)([Piece(np.arange(10, dtype=np.int32))], np.random.default_rng(0))
+    Assemble(NEEDS, {"": 8}, 0)([Segment(np.arange(10, dtype=np.int32))], np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(("ids", "wrong"), [([1, 9, 3], 9), ([1, -1, 3], -1), ([1, 65535, 3], 65535)])
 def test_an_id_beyond_the_vocabulary_never_gets_into_a_batch(ids, wrong):
   rng = np.random.default_rng(0)
-  piece = [Piece(np.array([*ids, 0], np.int32))]
+  piece = [Segment(np.array([*ids, 0], np.int32))]
   assert Assemble(NEEDS, {"": 8}, 0, 70_000 if wrong > 0 else None)(piece, rng)["tokens"][1] == wrong
   with pytest.raises(LmxError, match=rf"a batch has the id {wrong}, and the tokenizer has 0 to 8: .*doctor --verify"):
     Assemble(NEEDS, {"": 8}, 0, 9)(piece, rng)
@@ -325,7 +329,7 @@ def test_a_cache_that_rots_while_it_is_read_does_not_reach_the_model(corpus):
   vars(store._field)["values"] = values  # As a page that the disk gives back wrongly.
   try:
     with pytest.raises(LmxError, match=r"a batch has the id 60000, and the tokenizer has 0 to"):
-      draw(corpus, 1 + epoch_facts(corpus, NEEDS).rows // BATCH)
+      draw(corpus, 1 + epoch_stats(corpus, NEEDS, batch_size=BATCH).rows // BATCH)
   finally:
     del vars(store._field)["values"]
 
@@ -353,7 +357,7 @@ def check_only_padding_is_cut(cut: list[dict[str, np.ndarray]], whole: list[dict
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_batch_can_end_with_its_longest_row_on_every_process_alike(corpus, count):
-  short = with_spec(corpus, pad_multiple=4, packing="padded")
+  short = with_spec(corpus, pad_multiple=4)
   options = {"how": prepare_random, "packing": "padded", "batch_size": 4}
   whole = draw(corpus, 12, **options)
   parts = [draw(short, 12, share=RowShare(count, (i,)), **options) for i in range(count)]

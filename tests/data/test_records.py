@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmx.data.columns import MOST_VALUES, column_values
+from lmx.data.columns import MAX_VALUES, column_values
 from lmx.data.corpus import DataSpec
 from lmx.data.document import BadDocuments, ReadOptions, RequiredColumns
 from lmx.data.sources.sources import join_sources, open_source
@@ -57,7 +57,7 @@ def test_counted_columns_may_be_followed_by_more_cells_and_named_ones_may_not(tm
   path = write(tmp_path / "a.tsv", "a\t1\nb\t2\tsource\tlicence\n")
   assert [row["text"] for row in values(path, text="1", label="2")] == ["a", "b"]
   short = write(tmp_path / "b.tsv", "a\t1\tx\nb\t2\n")
-  with pytest.raises(LmxError, match=r"b.tsv:2: wrong number of columns \(2 cells, where the first line has 3\)"):
+  with pytest.raises(LmxError, match=r"b.tsv:2: wrong number of columns \(2 cells instead of 3 as the first line\)"):
     read(short, text="1", label="2")
   named = write(tmp_path / "c.tsv", "text\tlabel\na\t1\tx\n")
   with pytest.raises(LmxError, match=r"c.tsv:2: wrong number of columns"):
@@ -145,28 +145,31 @@ def test_a_fingerprint_depends_on_the_columns_that_are_read(tmp_path):
   assert [record.values["text"] for record in both.records(PAIR, BadDocuments())] == ["a", "a"]
 
 
-def labels(path: Path, column: str = "label", several: bool = False) -> list[str]:
+def labels(path: Path, column: str = "label", multi_label: bool = False) -> list[str]:
   names = {**DEFAULT, "tags": "tags"}
-  return column_values(DataSpec(sources=(str(path),), columns=names), column, several)
+  return column_values(DataSpec(sources=(str(path),), columns=names), column, multi_label)
 
 
 def test_labels_are_the_sorted_values_of_a_column(tmp_path):
   assert labels(write(tmp_path / "a.tsv", "label\nb\na\n\nb\n")) == ["a", "b"]
   assert labels(write(tmp_path / "b.jsonl", '{"label": 10}\n{"label": 9}\n{"label": 10}\n')) == ["9", "10"]
-  assert labels(write(tmp_path / "c.tsv", "label\tx\nred, blue\t1\n\t2\nblue\t3\n"), several=True) == ["blue", "red"]
+  assert labels(write(tmp_path / "c.tsv", "label\tx\nred, blue\t1\n\t2\nblue\t3\n"), multi_label=True) == [
+    "blue",
+    "red",
+  ]
   assert labels(write(tmp_path / "d.jsonl", '{"tags": ["B", "O"]}\n{"tags": "O I"}\n'), "tags") == ["B", "I", "O"]
 
 
 def test_a_column_of_anything_but_labels_is_refused(tmp_path):
-  many = write(tmp_path / "a.tsv", "label\n" + "".join(f"text {i}\n" for i in range(MOST_VALUES + 1)))
+  many = write(tmp_path / "a.tsv", "label\n" + "".join(f"text {i}\n" for i in range(MAX_VALUES + 1)))
   with pytest.raises(LmxError, match=r"'label' has more than 1,000 different values .*looks like a regression target"):
     labels(many)
   scores = write(tmp_path / "b.tsv", "label\n" + "".join(f"{i / 40}\n" for i in range(200)))
-  with pytest.raises(LmxError, match=r"b.tsv:3: .* has '0.025', which is no class.*objective.name=regression"):
+  with pytest.raises(LmxError, match=r"b.tsv:3: .* has '0.025', which is not a class.*objective.name=regression"):
     labels(scores)
   with pytest.raises(LmxError, match="'label' is empty in every row"):
     labels(write(tmp_path / "c.jsonl", '{"label": null}\n{"label": ""}\n'))
-  with pytest.raises(LmxError, match=r"d.jsonl:2: .* has '1.5', which is no class"):
+  with pytest.raises(LmxError, match=r"d.jsonl:2: .* has '1.5', which is not a class"):
     labels(write(tmp_path / "d.jsonl", '{"label": 1}\n{"label": 1.5}\n'))
   for name, value, said in (
     ("e", "Infinity", "'inf' among numbers"),
@@ -174,7 +177,7 @@ def test_a_column_of_anything_but_labels_is_refused(tmp_path):
     ("g", "-1e999", "'-inf'"),
   ):
     path = write(tmp_path / f"{name}.jsonl", f'{{"label": 1}}\n{{"label": 0}}\n{{"label": {value}}}\n')
-    with pytest.raises(LmxError, match=rf"{name}.jsonl:3: .* has {said}.*, which is no class"):
+    with pytest.raises(LmxError, match=rf"{name}.jsonl:3: .* has {said}.*, which is not a class"):
       labels(path)
   ids = 2**63 - 1  # Numbers of 64 bits are classes, and "inf" is one among words: a tag of infinitives.
   assert labels(write(tmp_path / "h.jsonl", f'{{"label": {ids}}}\n{{"label": 0}}\n')) == ["0", str(ids)]
@@ -183,9 +186,9 @@ def test_a_column_of_anything_but_labels_is_refused(tmp_path):
 
 def test_nan_is_a_missing_value_and_never_a_class(tmp_path):
   assert labels(write(tmp_path / "a.jsonl", '{"label": NaN}\n{"label": 1.0}\n{"label": 0}\n')) == ["0", "1"]
-  assert labels(write(tmp_path / "b.jsonl", '{"label": ["x", NaN, null]}\n'), several=True) == ["x"]
+  assert labels(write(tmp_path / "b.jsonl", '{"label": ["x", NaN, null]}\n'), multi_label=True) == ["x"]
   assert labels(write(tmp_path / "c.jsonl", '{"tags": ["O", null, "INF"]}\n'), "tags") == ["INF", "O"]
-  with pytest.raises(LmxError, match=r"d.csv:3: .* has 'nan', which is no class"):
+  with pytest.raises(LmxError, match=r"d.csv:3: .* has 'nan', which is not a class"):
     labels(write(tmp_path / "d.csv", "label\n1\nnan\n"))
   with pytest.raises(LmxError, match="'label' is empty in every row"):
     labels(write(tmp_path / "e.jsonl", '{"label": NaN}\n'))

@@ -10,9 +10,9 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.data.batches import rows as rows_module
-from lmx.data.batches.rows import best_fit, cut_documents, make_rows, plan_packed
+from lmx.data.batches.rows import best_fit, make_rows, plan_packed, split_documents
+from lmx.data.cache import folders
 from lmx.data.cache.store import StoreWriter, TokenStore
-from lmx.data.sources import folders
 from lmx.errors import LmxError
 
 PACKINGS = ("packed", "concatenated", "padded")
@@ -104,7 +104,7 @@ def test_rows_are_never_overfull_and_are_mostly_full():
 
 
 def test_a_long_document_is_cut_into_pieces_that_meet():
-  document, start, length = cut_documents(np.array([10, 0, 4, 5]), 4)
+  document, start, length = split_documents(np.array([10, 0, 4, 5]), 4)
   assert document.tolist() == [0, 0, 0, 2, 3, 3]
   assert start.tolist() == [0, 4, 8, 0, 0, 4]
   assert length.tolist() == [4, 4, 2, 4, 4, 1]

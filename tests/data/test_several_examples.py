@@ -27,7 +27,7 @@ def test_a_row_may_give_several_examples_whose_text_counts_once(tmp_path):
   once = prepare_corpus(spec_of(tmp_path, ROWS), BYTES, encoder=Translate())
   for _ in range(2):  # Made, then found in the cache.
     twice = prepare_corpus(spec_of(tmp_path, ROWS), BYTES, encoder=Twice())
-    for part in ("train", "heldout"):
+    for part in ("train", "validation"):
       (one,), (other,) = getattr(once, part), getattr(twice, part)
       assert (other.documents, other.text_bytes) == (2 * one.documents, one.text_bytes)
       np.testing.assert_array_equal(other[0]["tokens"], one[0]["tokens"])

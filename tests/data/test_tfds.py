@@ -51,7 +51,7 @@ def test_every_document_of_the_files_is_in_the_set_once(data):
 
 def test_a_data_set_feeds_a_corpus(data, tmp_path):
   spec = DataSpec(sources=("tfds:mine",), tfds_dir=str(data / "sets"), cache_dir=str(tmp_path), heldout_fraction=0.0)
-  assert prepare_corpus(spec, ByteTokenizer()).train_facts[0].documents == 25
+  assert prepare_corpus(spec, ByteTokenizer()).train_stats[0].documents == 25
   assert prepare_corpus(spec, ByteTokenizer()).notes[0].reused
 
 
@@ -106,7 +106,7 @@ def test_values_of_other_libraries_become_what_json_would_hold():
     (b"\xff", "not UTF-8"),
     (b"x" * 101, "document too long"),
     ("x" * 101, "document too long"),
-    (object(), "no text"),
+    (object(), "not text"),
   ):
     with pytest.raises(BadValueError, match=reason):
       plain([value], 100)

@@ -10,11 +10,11 @@ import pytest
 from lmx.data.corpus import (
   DataRequirements,
   DataSpec,
-  epoch_facts,
-  heldout_text,
+  epoch_stats,
   make_loader,
   make_tokenizer,
   prepare_corpus,
+  validation_text,
 )
 from lmx.data.document import BadDocuments
 from lmx.data.sources import token_files
@@ -68,12 +68,12 @@ def test_a_shard_is_the_corpus_that_its_text_would_be(tmp_path, spec, name, bos,
   rows = tmp_path / "rows.txt"
   rows.write_text("<end>".join(DOCUMENTS))
   ids, text = prepared(spec, tmp_path / name), prepared(dataclasses.replace(spec, separator="<end>"), rows)
-  for one, other in zip((*ids.train, *ids.heldout), (*text.train, *text.heldout), strict=True):
+  for one, other in zip((*ids.train, *ids.validation), (*text.train, *text.validation), strict=True):
     assert decoded(one) == decoded(other)
     assert (one.tokens, one.text_bytes) == (other.tokens, other.text_bytes)
-  assert heldout_text(ids) == heldout_text(text)
+  assert validation_text(ids) == validation_text(text)
   needs = DataRequirements(lambda ids, rng: {"tokens": ids[:-1], "targets": ids[1:]}, lookahead=1)
-  assert epoch_facts(ids, needs) == epoch_facts(text, needs)
+  assert epoch_stats(ids, needs, batch_size=4) == epoch_stats(text, needs, batch_size=4)
   batches = [next(make_loader(corpus, needs, batch_size=4, seed=0)) for corpus in (ids, text)]
   np.testing.assert_array_equal(batches[0]["tokens"], batches[1]["tokens"])
   assert prepared(spec, tmp_path / name).notes[0].reused
@@ -124,8 +124,8 @@ def test_an_id_that_the_tokenizer_lacks_is_refused(tmp_path, spec, name):
 
 
 BROKEN = {
-  "odd.bin": (b"\x01\x00\x02", "3 bytes are no 16-bit ids"),
-  "empty.bin": (b"", "0 bytes are no 16-bit ids"),
+  "odd.bin": (b"\x01\x00\x02", "3 bytes are not 16-bit ids"),
+  "empty.bin": (b"", "0 bytes are not 16-bit ids"),
   "text.bin": (b"some text, even in length \n", "token ids or text"),
   "not.npy": (b"\x01\x00\x02\x00", "not a NumPy array"),
   "cut.npy": (b"\x93NUMPY\x01\x00", "a broken NumPy array"),
@@ -149,7 +149,7 @@ def test_a_shard_that_was_cut_or_is_of_another_kind_is_named(tmp_path, spec):
     prepared(spec, path)
   for name, array in (("f.npy", np.ones(5)), ("two.npy", np.ones((2, 3), int)), ("o.npy", np.array("text"))):
     np.save(tmp_path / name, array)
-    with pytest.raises(LmxError, match=rf"{name}: got .* of shape .*whole numbers in one dimension"):
+    with pytest.raises(LmxError, match=rf"{name}: got .* of shape .*integers in one dimension"):
       prepared(spec, tmp_path / name)
   np.save(tmp_path / "whole.npy", shard(DOCUMENTS))
   (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-100])
@@ -166,7 +166,7 @@ def test_what_is_asked_of_ids_beyond_their_tokenizer_is_refused(tmp_path, spec):
   assert len(prepared(dataclasses.replace(spec, heldout_fraction=0.0), f"text:{path}").train) == 1
   path.write_bytes(shard(["ab"] * 30).astype("<u2").tobytes())
   assert decoded(prepared(dataclasses.replace(spec, heldout_fraction=0.0), f"tokens:{path}").train[0]) == ["ab"] * 30
-  with pytest.raises(LmxError, match="holds token ids, which only the tokenizer that made them can read"):
+  with pytest.raises(LmxError, match="holds token ids, which need the tokenizer that made them"):
     make_tokenizer(TokenizerSpec(), dataclasses.replace(spec, sources=(str(path),)))
   with pytest.raises(LmxError, match="holds token ids, but the objective reads the columns"):
     next(iter(open_source(str(path)).records(token_files.TEXT, BadDocuments())))

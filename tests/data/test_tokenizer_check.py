@@ -6,8 +6,8 @@ import json
 import pytest
 
 from lmx.data.tokenizers import huggingface_tokenizer
-from lmx.data.tokenizers.tokenizer import open_tokenizer
-from lmx.data.tokenizers.tokenizer_check import MOST_IDS, check_tokenizer_json
+from lmx.data.tokenizers.tokenizer import ByteTokenizer, load_tokenizer, open_tokenizer
+from lmx.data.tokenizers.tokenizer_check import MAX_IDS, check_tokenizer_json
 from lmx.errors import LmxError
 
 WORDS = {"<unk>": 0, "</s>": 1, "a": 2, "b": 3}
@@ -21,7 +21,7 @@ FRAME = {"type": "TemplateProcessing", "single": [_TEXT, {"SpecialToken": {"id":
          "pair": [_TEXT, {"Sequence": {"id": "B", "type_id": 1}}],
          "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}}  # fmt: skip
 WRONG = {
-  "an id beyond all vocabularies": ({"model": MODEL | {"vocab": WORDS | {"b": MOST_IDS}}}, r"model\.vocab\['b'\]"),
+  "an id beyond all vocabularies": ({"model": MODEL | {"vocab": WORDS | {"b": MAX_IDS}}}, r"model\.vocab\['b'\]"),
   "a negative id": ({"model": MODEL | {"vocab": WORDS | {"b": -1}}}, r"model\.vocab\['b'\]"),
   "an id that is a text": ({"model": MODEL | {"vocab": WORDS | {"b": "3"}}}, r"model\.vocab\['b'\]"),
   "an id that is true": ({"model": MODEL | {"vocab": WORDS | {"b": True}}}, r"model\.vocab\['b'\]"),
@@ -39,7 +39,7 @@ WRONG = {
     {"post_processor": FRAME | {"special_tokens": {"</s>": {"id": "</s>", "ids": 1.5, "tokens": ["</s>"]}}}},
     r"post_processor\.special_tokens\['</s>'\]\.ids",
   ),
-  "an added id beyond them": ({"added_tokens": [ADDED | {"id": MOST_IDS}]}, r"added_tokens\[0\]\.id"),
+  "an added id beyond them": ({"added_tokens": [ADDED | {"id": MAX_IDS}]}, r"added_tokens\[0\]\.id"),
   "added tokens that are texts": ({"added_tokens": ["</s>"]}, r"added_tokens"),
   "no model": ({"model": None}, r": model"),
   "no vocabulary": ({"model": {"type": "WordLevel"}}, r"model\.vocab"),
@@ -83,3 +83,28 @@ def test_a_usual_tokenizer_and_one_with_gaps_pass(tmp_path):
   assert framed.own_framing.single.fill(framed.encode("a"))[0].tolist() == [2, 1]
   check_tokenizer_json(WHOLE | {"model": MODEL | {"vocab": WORDS | {"b": 100_000}}}, "tokenizer.json")
   check_tokenizer_json(WHOLE | {"model": {"type": "Unigram", "vocab": [["a", -1.0]]}}, "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    ({"vocab_size": 259}, r"lmx_tokenizer.json is damaged: vocab_size is 259, and of the tokenizer 258"),
+    ({"bos_id": 0}, r"bos_id is 0"),
+    ({"eos_id": "257"}, r"eos_id is '257'"),
+    ({"name": None}, r"it has no name"),
+    ({"fingerprint": "0"}, r"is not the one that was saved there"),
+  ],
+)
+def test_a_description_that_is_not_the_tokenizers_is_refused(tmp_path, change, said):
+  load_tokenizer_of(tmp_path)
+  file = tmp_path / "lmx_tokenizer.json"
+  values = {**json.loads(file.read_text()), **change}
+  file.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+  with pytest.raises(LmxError, match=said):
+    load_tokenizer(tmp_path)
+
+
+def load_tokenizer_of(folder):
+  """Saves the tokenizer of bytes, and sees that it can be read."""
+  ByteTokenizer().save(folder)
+  assert load_tokenizer(folder).vocab_size == 258

@@ -187,7 +187,7 @@ def test_a_tokenizer_without_an_end_of_document_is_refused(tmp_path):
   tokenizer = tokenizers.ByteLevelBPETokenizer()
   tokenizer.train_from_iterator(TEXT[:2], vocab_size=300, show_progress=False)
   tokenizer.save(str(tmp_path / "tokenizer.json"))
-  with pytest.raises(LmxError, match=r'found no token that ends a document.*"eos_token"'):
+  with pytest.raises(LmxError, match=r'found no end-of-document token.*"eos_token"'):
     open_tokenizer("huggingface", str(tmp_path))
 
 

@@ -111,8 +111,8 @@ def test_many_batches_lose_no_precision():
   assert result.loss == pytest.approx(float(np.float32(0.1)), rel=1e-14)
 
 
-def check_state_goes_on(carry) -> None:
-  """A model that adds up what it has read gives the same over four batches as over the rows in one piece."""
+def check_state_is_carried(carry) -> None:
+  """A model that sums what it has read returns the same over four batches as over the concatenated rows."""
   values = np.random.default_rng(0).random((2, 20)).astype(np.float32)
 
   @jax.jit
@@ -130,12 +130,12 @@ def check_state_goes_on(carry) -> None:
 
 
 def test_what_a_model_carries_goes_from_batch_to_batch():
-  check_state_goes_on({"total": jax.ShapeDtypeStruct((2,), jnp.float32)})
-  assert_law_catches(check_state_goes_on, None)
+  check_state_is_carried({"total": jax.ShapeDtypeStruct((2,), jnp.float32)})
+  assert_law_catches(check_state_is_carried, None)
 
 
 def test_bits_per_byte_by_hand():
-  # A model that gives every byte one in 256 needs eight bits a byte; so does one that gives 1 in 65,536 to each pair.
+  # A probability of 1/256 per byte is eight bits per byte; so is 1/65,536 per pair of bytes.
   assert bits_per_byte(math.log(256), 1.0) == pytest.approx(8.0)
   assert bits_per_byte(math.log(65536), 2.0) == pytest.approx(8.0)
   assert measure(4, 1).bits_per_byte == pytest.approx(measure(4, 1).loss / math.log(2) / 3.0)
@@ -147,7 +147,7 @@ def test_perplexity_is_the_exponential_and_never_overflows():
 
 
 def test_an_empty_split_is_one_clear_error():
-  with pytest.raises(LmxError, match="The held-out split has no rows"):
+  with pytest.raises(LmxError, match="The validation split has no rows"):
     evaluate(sums, None, None, [], bytes_per_target=1.0, score=None, mesh=make_mesh({}, jax.devices()[:1]))
 
 
@@ -162,7 +162,7 @@ def test_xz_is_measured_on_the_text_and_a_long_text_is_cut_and_said_so():
   whole, cut = xz_baseline(text), xz_baseline(text, limit=2000)
   assert whole is not None
   assert cut is not None
-  assert whole.label == "xz on the held-out text"
-  assert cut.label == "xz on the first 0.002 MB of the held-out text"
+  assert whole.label == "xz on the validation text"
+  assert cut.label == "xz on the first 0.002 MB of the validation text"
   assert cut.bits_per_byte == xz_bits_per_byte(text[:2000])
   assert xz_baseline(b"") is None

@@ -18,14 +18,14 @@ from lmx.api.loaded_run import LoadedRun
 from lmx.cli.main import main
 from lmx.errors import LmxError
 from lmx.hf.importing import import_hf
-from lmx.training.state import blueprint_of
+from lmx.training.state import abstract_model_of
 
 ALL = ".*layers.*(query|key|value|out|up|gate|down)"
 LABELS = ("a", "b", "c")
 
 
 def arrays(run: LoadedRun) -> dict[str, np.ndarray]:
-  return {name: np.asarray(array) for name, array in blueprint_of(run.model).split(run.model).items()}
+  return {name: np.asarray(array) for name, array in abstract_model_of(run.model).split(run.model).items()}
 
 
 def config(folder: Path) -> dict:
@@ -186,6 +186,6 @@ def test_options_of_full_exports_are_refused_for_an_adapter_and_vice_versa(tmp_p
 def test_an_average_that_rounds_frozen_weights_still_matches_the_base(tmp_path):
   base = base_of("llama-language-7", tmp_path / "base")
   run = adapted(base)
-  plan, found = blueprint_of(run.model), blueprint_of(run.model).split(run.model)
+  plan, found = abstract_model_of(run.model), abstract_model_of(run.model).split(run.model)
   found["final_norm.scale"] = jnp.nextafter(found["final_norm.scale"], jnp.inf)
   lmx.to_hf(dataclasses.replace(run, model=plan.join(found)), tmp_path / "adapter", adapter=True, base=base)

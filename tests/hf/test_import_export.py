@@ -21,7 +21,8 @@ from lmx.hf.families import FAMILIES
 from lmx.hf.importing import import_hf
 from lmx.hf.weights import WeightFiles
 from lmx.parallel.mesh import make_mesh
-from lmx.training.checkpoint import Checkpointer, restore_shared
+from lmx.training.checkpoint import Checkpointer
+from lmx.training.checkpoint_reading import restore_shared
 from lmx.training.initialize import NEW_PARTS
 
 LLAMA, BERT, T5 = GOLDEN / "llama-language-7", GOLDEN / "bert-masked-8", GOLDEN / "t5-language-6"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from exported_models import CORPUS, published
 from hf_folders import write
+from objectives.making import make_objective
 from tokenizers import Tokenizer, processors
 
 from lmx.data.tokenizers.tokenizer import HuggingFaceTokenizer
-from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import ObjectiveContext
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
@@ -54,7 +54,7 @@ def fields_of(found: Any) -> list[list[int]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_classes_and_numbers_of_pairs_are_read_as_autotokenizer_frames_them(kind, tmp_path):
   reader, setting = both(kind, tmp_path / "tokenizer")
-  heads = [OBJECTIVES["classification"].make(setting, multi_label=False), OBJECTIVES["regression"].make(setting)]
+  heads = [make_objective("classification", setting, multi_label=False), make_objective("regression", setting)]
   for (first, second), head, label in [(pair, *one) for pair in PAIRS for one in zip(heads, ("x", "1"), strict=True)]:
     ours = head.encoder({"text": first, "text_b": second, "label": label}).fields
     theirs = reader(first, second, truncation=True, max_length=LENGTH, return_token_type_ids=True)
@@ -66,7 +66,7 @@ def test_a_question_with_its_context_is_read_as_autotokenizer_frames_it(kind, tm
   reader, setting = both(kind, tmp_path / "tokenizer")
   for context, answer in (("no one said why", "why"), ("Yes: they are! Mostly.", "they are")):
     row = {"question": "The dog jumps", "context": context, "answer": answer}
-    ours = OBJECTIVES["span"].make(setting).encoder(row).fields
+    ours = make_objective("span", setting).encoder(row).fields
     theirs = reader(row["question"], context, return_token_type_ids=True, return_offsets_mapping=True)
     assert [ours["tokens"].tolist(), ours["token_types"].tolist()] == fields_of(theirs)
     assert ours["context_mask"].tolist() == [int(part == 1) for part in theirs.sequence_ids()]
@@ -79,7 +79,7 @@ def test_a_question_with_its_context_is_read_as_autotokenizer_frames_it(kind, tm
 def test_the_two_texts_of_an_embedding_are_two_rows_as_autotokenizer_frames_each(kind, tmp_path):
   reader, setting = both(kind, tmp_path / "tokenizer")
   for first, second in PAIRS:
-    ours = OBJECTIVES["contrastive"].make(setting, temperature=0.05).encoder({"text": first, "text_b": second}).fields
+    ours = make_objective("contrastive", setting, temperature=0.05).encoder({"text": first, "text_b": second}).fields
     theirs = [reader(one, truncation=True, max_length=LENGTH, return_token_type_ids=True) for one in (first, second)]
     for found, expected in zip(("", "pair_"), theirs, strict=True):
       assert [ours[f"{found}tokens"].tolist(), ours[f"{found}token_types"].tolist()] == fields_of(expected)

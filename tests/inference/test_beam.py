@@ -92,14 +92,14 @@ def test_one_beam_is_greedy_decoding(kind):
 def test_more_beams_find_nothing_less_likely_and_a_row_does_not_depend_on_its_neighbours():
   options = {"max_new_tokens": 6, "length_penalty": 0.0}
   search = functools.partial(beam_search, model("decoder"), **options)
-  (alone,) = search([PROMPTS[0]], beams=3, num_results=3)
-  beside, _ = search(PROMPTS, beams=3, num_results=3)
-  assert [h.tokens.tolist() for h in alone] == [h.tokens.tolist() for h in beside]
-  np.testing.assert_allclose([h.score for h in alone], [h.score for h in beside], rtol=1e-5)
-  assert [h.score for h in alone] == sorted((h.score for h in alone), reverse=True)
+  (single,) = search([PROMPTS[0]], beams=3, num_results=3)
+  batched, _ = search(PROMPTS, beams=3, num_results=3)
+  assert [h.tokens.tolist() for h in single] == [h.tokens.tolist() for h in batched]
+  np.testing.assert_allclose([h.score for h in single], [h.score for h in batched], rtol=1e-5)
+  assert [h.score for h in single] == sorted((h.score for h in single), reverse=True)
   (one,) = search([PROMPTS[0]], beams=1)
-  assert alone[0].log_prob >= one[0].log_prob - 1e-5
-  assert len({tuple(h.tokens.tolist()) for h in alone}) == 3
+  assert single[0].log_prob >= one[0].log_prob - 1e-5
+  assert len({tuple(h.tokens.tolist()) for h in single}) == 3
 
 
 def test_rows_end_where_the_context_is_full_at_any_of_several_stop_ids():

@@ -156,7 +156,7 @@ def check_slide(count: int, **changes) -> None:
     assert continuation.stop == "length"
 
 
-def test_a_row_that_slides_forgets_the_oldest_half_and_goes_on():
+def test_a_row_that_slides_drops_the_oldest_half_and_continues():
   check_slide(24, slide=True)
   assert_law_catches(check_slide, 24, slide=False)
 
@@ -177,7 +177,7 @@ BAD = {
   "top_k": ({"top_k": 0}, "top_k: got 0"),
   "top_p": ({"top_p": 1.5}, "top_p: got 1.5"),
   "nothing to add": ({"max_new_tokens": 0}, "max_new_tokens: got 0"),
-  "start without a decoder of its own": ({"start_ids": [0]}, "start_ids.*without an encoder"),
+  "start without an encoder": ({"start_ids": [0]}, "start_ids.*without an encoder"),
 }
 
 

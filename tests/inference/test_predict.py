@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Embeddings and task heads over ragged rows: each row as if it were alone."""
+"""Embeddings and task heads over ragged rows: each row as if it were the only one."""
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,14 @@ from lmx.objectives.span import best_spans
 RANDOM = np.random.default_rng(0)
 ROWS = [
   RANDOM.integers(0, 35, n).astype(np.int32) for n in (5, 16, 1, 5, 16)
-]  # Few lengths: each is a program when alone.
+]  # Few lengths: each one compiles a program.
 TYPES = [np.arange(len(row)) % 2 for row in ROWS]
 
 hidden_of = quick_jit(lambda model, tokens: model(tokens).hidden)
 scores_of = quick_jit(lambda model, tokens, **types: model(tokens, **types).scores)
 
 
-def alone(function, model, row, **types):
+def single(function, model, row, **types):
   """The model on one row without padding."""
   return np.asarray(
     function(model, row[None], **{name: np.asarray(x)[None].astype(np.int32) for name, x in types.items()})
@@ -36,11 +36,11 @@ def close(got, expected):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
-def test_embeddings_are_the_pooled_hidden_states_of_each_row_alone(pooling):
+def test_embeddings_are_the_pooled_hidden_states_of_each_row_single(pooling):
   vectors = embed(model_of("embedder"), ROWS, pooling=pooling, batch_size=2)
   assert vectors.dtype == np.float32
   for row, vector in zip(ROWS, vectors, strict=True):
-    hidden = alone(hidden_of, model_of("embedder"), row)
+    hidden = single(hidden_of, model_of("embedder"), row)
     close(vector, {"cls": hidden[0], "last": hidden[-1], "mean": hidden.mean(axis=0)}[pooling])
 
 
@@ -60,7 +60,7 @@ def test_an_encoder_decoder_is_embedded_by_its_encoder():
 
 def check_classes(run) -> None:
   for row, types, got in zip(ROWS, TYPES, run(model_of("classifier")), strict=True):
-    close(got, jax.nn.softmax(alone(scores_of, model_of("classifier"), row, token_types=types)))
+    close(got, jax.nn.softmax(single(scores_of, model_of("classifier"), row, token_types=types)))
 
 
 def test_probabilities_are_those_of_each_row_alone_in_the_order_they_came():
@@ -71,14 +71,14 @@ def test_probabilities_are_those_of_each_row_alone_in_the_order_they_came():
   close(each, jax.nn.sigmoid(np.stack(scores(model_of("classifier"), ROWS))))
 
 
-def test_numbers_tags_and_spans_are_those_of_each_row_alone():
+def test_numbers_tags_and_spans_are_those_of_each_row_single():
   numbers, tags = regress(model_of("regressor"), ROWS), tag(model_of("tagger"), ROWS)
   masks = [np.arange(len(row)) >= 1 for row in ROWS]
   spans = find_spans(model_of("span_reader"), ROWS, context_mask=masks)
   for row, number, tagged, span, mask in zip(ROWS, numbers, tags, spans, masks, strict=True):
-    close(number, alone(scores_of, model_of("regressor"), row))
-    np.testing.assert_array_equal(tagged, np.argmax(alone(scores_of, model_of("tagger"), row), axis=-1))
-    raw = alone(scores_of, model_of("span_reader"), row)
+    close(number, single(scores_of, model_of("regressor"), row))
+    np.testing.assert_array_equal(tagged, np.argmax(single(scores_of, model_of("tagger"), row), axis=-1))
+    raw = single(scores_of, model_of("span_reader"), row)
     if mask.any():
       ((first, last),), (score,) = best_spans(jnp.asarray(raw)[None], jnp.asarray(mask)[None])
       assert (span.first, span.last) == (first, last)

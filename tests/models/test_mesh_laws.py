@@ -155,7 +155,7 @@ def test_layers_that_the_stages_do_not_divide_name_the_nearest_that_do():
     LmxError, match=r"model\.layers: got 6\..*= 4\. Fix: --config\.model\.layers=4, or --config\.mesh"
   ):
     check_stages(2, 2, 6, 1, "config.model.layers")
-  with pytest.raises(LmxError, match=r"so often the kinds of layers repeat\) = 12"):
+  with pytest.raises(LmxError, match=r"the kinds of layers repeat every 6 layers\) = 12"):
     check_stages(2, 1, 8, 6, "config.model.layers")
   check_stages(1, 2, 7, 3, "config.model.layers")
 

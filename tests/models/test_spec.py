@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from laws import assert_law_catches
 from specimens import BASE, ENCODER, ENCODER_DECODER, SPECIMENS, build, quick_jit
 
 from lmx.errors import LmxError
@@ -15,9 +16,10 @@ from lmx.models import MODELS
 from lmx.models.spec import EncoderSpec, TransformerSpec
 from lmx.models.transformer import Transformer
 from lmx.nn.attention.kernels import Extras
+from lmx.nn.heads import HEADS
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
-from lmx.training.state import blueprint_of
+from lmx.training.state import abstract_model_of
 from lmx.trees import count, map_variables, named_leaves
 
 IMPOSSIBLE = {
@@ -68,7 +70,7 @@ def test_an_impossible_spec_is_refused_by_the_key_to_change(case):
 
 
 def test_everything_that_is_wrong_is_said_at_once():
-  with pytest.raises(LmxError, match=r"(?s)2 problems.*position.*layers"):
+  with pytest.raises(LmxError, match=r"(?s)2 problems.*layers.*position"):
     dataclasses.replace(BASE, position="x", layers=0)
 
 
@@ -91,9 +93,27 @@ def abstract(name):
   return jax.eval_shape(lambda: build(SPECIMENS[name], nnx.Rngs(0)))
 
 
+def matrices_of(spec) -> float:
+  """Weights that a token is multiplied with, by the abstract model: kernels, and of experts the share that it uses."""
+  plan = abstract_model_of(jax.eval_shape(lambda: build(spec, nnx.Rngs(0))))
+  kernels = [name for name in plan.shapes if name.endswith(".kernel") and not name.startswith("head.")]
+  kernels = [name for name in kernels if None not in plan.axes[name]]  # Not those of convolutions.
+  share = spec.experts_per_token / spec.experts if spec.experts else 1
+  total = sum(plan.shapes[name].size * (share if "expert" in plan.axes[name] else 1) for name in kernels)
+  return total + (spec.vocab_rows * spec.width if HEADS[spec.head].vocabulary and spec.tied else 0)
+
+
 @pytest.mark.parametrize("name", SPECIMENS)
-def test_parameters_are_counted_without_being_made(name):
-  assert SPECIMENS[name].parameters() == count(abstract(name))
+def test_the_weights_that_flops_are_counted_from_are_those_of_the_abstract_model(name):
+  def same(spec) -> None:
+    assert spec.matmul_parameters() == matrices_of(SPECIMENS[name])
+
+  same(SPECIMENS[name])
+  assert_law_catches(same, dataclasses.replace(SPECIMENS[name], layers=SPECIMENS[name].layers + 1))
+
+
+def parameters_of(spec) -> int:
+  return count(jax.eval_shape(lambda: build(spec, nnx.Rngs(0))))
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
@@ -108,7 +128,7 @@ def test_every_parameter_is_float32_and_has_a_logical_axis_for_each_dimension(na
 
 def test_gpt2_small_has_the_published_size_and_flops():
   spec = TransformerSpec(vocab_size=50257, vocab_multiple=1, layers=12, width=768, heads=12, context=1024)
-  assert spec.parameters() == 124_439_808  # Hugging Face's gpt2.
+  assert parameters_of(spec) == 124_439_808  # Hugging Face's gpt2.
   matmul = 12 * 12 * 768**2 + 50257 * 768
   flops = spec.flops_per_token(1024)
   assert flops.full == 6 * matmul + 12 * 12 * 768 * 1024
@@ -173,19 +193,19 @@ def test_published_encoders_and_encoder_decoders_have_their_published_sizes():
     ENCODER, vocab_size=30522, vocab_multiple=1, layers=12, width=768, heads=12, kv_heads=12, head_width=64,
     mlp_width=3072, context=512, norm_position="post", token_types=2, embedding_norm=True,
   )  # fmt: skip
-  assert bert.parameters() == 109_514_298  # Hugging Face's BertForMaskedLM of bert-base-uncased.
+  assert parameters_of(bert) == 109_514_298  # Hugging Face's BertForMaskedLM of bert-base-uncased.
   t5 = dataclasses.replace(
     ENCODER_DECODER, vocab_size=32128, vocab_multiple=1, layers=6, encoder_layers=6, width=512, heads=8, kv_heads=8,
     head_width=64, mlp_width=2048, position="relative", norm="rmsnorm", attention_bias=False, attention_out_bias=False,
     mlp_bias=False,
   )  # fmt: skip
-  assert t5.parameters() == 60_506_624  # Hugging Face's t5-small.
+  assert parameters_of(t5) == 60_506_624  # Hugging Face's t5-small.
   modern = EncoderSpec(
     vocab_size=50_368, vocab_multiple=64, layers=22, width=768, heads=12, context=8192, mlp_width=1152,
     position="rotary", activation="geglu_exact", attention_bias=False, mlp_bias=False, norm_bias=False,
     transform_bias=False, embedding_norm=True, first_attention_norm=False,
   )  # fmt: skip
-  assert modern.parameters() == 149_655_232 + 768  # Hugging Face's ModernBERT-base, and a row that isn't used.
+  assert parameters_of(modern) == 149_655_232 + 768  # Hugging Face's ModernBERT-base, and a row that isn't used.
 
 
 def test_flops_count_the_reach_of_each_layer_and_the_share_of_an_encoder():
@@ -230,6 +250,6 @@ def test_queries_begin_smaller_by_a_scale_of_ones_own():
 @pytest.mark.parametrize("name", SPECIMENS)
 def test_every_parameter_has_a_place_on_a_mesh(name):
   layout = Layout(make_mesh({"data": -1, "fsdp": 2, "tensor": 1}))
-  plan = blueprint_of(abstract(name))
+  plan = abstract_model_of(abstract(name))
   split = [name for name, sharding in plan.shardings(layout).items() if "fsdp" in str(sharding.spec)]
   assert "token_embedding.embedding" in split

@@ -6,10 +6,11 @@ import functools
 from typing import Any
 
 import numpy as np
+from objectives.making import make_objective
 from objectives.tiny_models import TableModel, table_model
 
 from lmx.data.batches.assemble import Assemble
-from lmx.data.batches.rows import Piece
+from lmx.data.batches.rows import Segment
 from lmx.data.cache.encoding import DataRequirements
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.objectives import OBJECTIVES
@@ -83,15 +84,15 @@ def objective_of(name: str, template: str | None = None) -> Objective:
   options = dict(case.options)
   if "chat_template" in OBJECTIVES[name].options:
     options["chat_template"] = template
-  return OBJECTIVES[name].make(setting, **options)
+  return make_objective(name, setting, **options)
 
 
-def pieces_of(name: str, objective: Objective) -> list[list[Piece]]:
+def segments_of(name: str, objective: Objective) -> list[list[Segment]]:
   """What fills each row of the case's batch."""
   if objective.encoder is not None:
-    return [[Piece(objective.encoder(row).fields)] for row in CASES[name].rows]
+    return [[Segment(objective.encoder(row).fields)] for row in CASES[name].rows]
   around = [np.array([token], np.int32) for token in (TOKENIZER.bos_id, TOKENIZER.eos_id)]
-  return [[Piece(np.concatenate([around[0], text, around[1]])) for text in row] for row in WINDOWS]
+  return [[Segment(np.concatenate([around[0], text, around[1]])) for text in row] for row in WINDOWS]
 
 
 def batch_of(name: str, objective: Objective, seed: int = 0) -> dict[str, np.ndarray]:
@@ -105,7 +106,7 @@ def batch_of(name: str, objective: Objective, seed: int = 0) -> dict[str, np.nda
   )
   assemble = Assemble(needs, {"": LENGTH, "encoder_": ENCODER_LENGTH}, TOKENIZER.pad_id)
   rng = np.random.default_rng(seed)
-  rows = [assemble(pieces, rng) for pieces in pieces_of(name, objective)]
+  rows = [assemble(segments, rng) for segments in segments_of(name, objective)]
   return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 

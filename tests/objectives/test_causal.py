@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from objectives.making import make_objective
 from objectives.tiny_models import table_model
 
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
@@ -28,7 +29,7 @@ def batch_of(vocab_size: int) -> dict[str, np.ndarray]:
 
 
 def test_a_window_becomes_pairs_of_a_token_and_the_next():
-  objective = OBJECTIVES["causal"].make(SETTING, z_loss=0.0)
+  objective = make_objective("causal", SETTING, z_loss=0.0)
   row = objective.prepare(np.array([5, 6, 7, 8]), np.random.default_rng(0))
   assert objective.lookahead == 1
   np.testing.assert_array_equal(row["tokens"], [5, 6, 7])
@@ -43,7 +44,7 @@ def test_every_objective_names_families_that_exist_and_every_family_has_one():
 
 def test_the_loss_is_a_sum_a_weight_and_metrics_of_the_same_form():
   batch = batch_of(19)
-  plain, regular = (OBJECTIVES["causal"].make(SETTING, z_loss=z) for z in (0.0, 0.01))
+  plain, regular = (make_objective("causal", SETTING, z_loss=z) for z in (0.0, 0.01))
   model = table_model("language", 19)
 
   @jax.jit
@@ -65,7 +66,7 @@ def test_the_losses_of_the_models_parts_are_added_as_means_over_tokens_and_repor
   batch = batch_of(19)
   model = table_model("language", 19)
   outputs = model(batch["tokens"], segment_ids=batch["segment_ids"])
-  loss = OBJECTIVES["causal"].make(SETTING, z_loss=0.0).loss(model, batch, None, None)
+  loss = make_objective("causal", SETTING, z_loss=0.0).loss(model, batch, None, None)
   balanced = with_auxiliary(
     loss, dataclasses.replace(outputs, auxiliary={"balance": (jnp.float32(8), jnp.float32(32))})
   )
@@ -75,4 +76,4 @@ def test_the_losses_of_the_models_parts_are_added_as_means_over_tokens_and_repor
 
 def test_a_negative_z_loss_is_refused():
   with pytest.raises(LmxError, match=r"config.objective.z_loss: got -1"):
-    OBJECTIVES["causal"].make(SETTING, z_loss=-1.0)
+    make_objective("causal", SETTING, z_loss=-1.0)

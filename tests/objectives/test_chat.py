@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from laws import assert_law_catches
+from objectives.making import make_objective
 
 from lmx.data.cache.encoding import BadExampleError
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.chat_samples import answer_spans
 from lmx.objectives.chat_template import ChatTemplate, chatml, find_template
@@ -31,7 +31,7 @@ def encoder(template: str | None = None, tmp_path: Path | None = None, length: i
     path = tmp_path / "template.jinja"
     path.write_text(template)
   setting = ObjectiveContext(TOKENIZER, length, length, "transformer")
-  return OBJECTIVES["chat"].make(setting, z_loss=0.0, chat_template=path and str(path)).encoder
+  return make_objective("chat", setting, z_loss=0.0, chat_template=path and str(path)).encoder
 
 
 def scored_text(fields) -> str:
@@ -203,7 +203,7 @@ def test_a_template_that_is_none_is_refused_before_any_data_is_read(tmp_path):
   with pytest.raises(LmxError, match=r"template.jinja is not a Jinja template"):
     encoder("{% for %}", tmp_path)
   with pytest.raises(LmxError, match=r"config.objective.chat_template: got 'nowhere'"):
-    OBJECTIVES["chat"].make(ObjectiveContext(TOKENIZER, 8, 8, "transformer"), z_loss=0.0, chat_template="nowhere")
+    make_objective("chat", ObjectiveContext(TOKENIZER, 8, 8, "transformer"), z_loss=0.0, chat_template="nowhere")
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
+from objectives.making import make_objective
 
 from lmx.api.tasks import unanswered
 from lmx.data.cache.encoding import BadExampleError
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
-from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.chat_rows import Chat, chat_of
 from lmx.objectives.dpo import preferences_of
@@ -47,7 +47,7 @@ def test_a_chat_is_recognized_by_its_columns(row, messages, layout):
 
 
 def test_what_rows_were_read_as_is_counted():
-  encoder = OBJECTIVES["chat"].make(SETTING, z_loss=0.0, chat_template=None).encoder
+  encoder = make_objective("chat", SETTING, z_loss=0.0, chat_template=None).encoder
   one, other = encoder({"instruction": "q", "output": "y"}), encoder({"messages": [USER, YES]})
   assert one.notes == ("rows read as Alpaca (instruction, input, output)",)
   assert other.notes == ()
@@ -128,7 +128,7 @@ def test_the_question_of_a_row_is_asked_without_its_answer():
 )  # fmt: skip
 def test_what_two_answers_begin_with_alike_is_their_prompt(row, chosen, rejected):
   assert preferences_of(row) == (chosen, rejected)
-  encoder = OBJECTIVES["dpo"].make(SETTING, dpo_beta=0.1, chat_template=None).encoder
+  encoder = make_objective("dpo", SETTING, dpo_beta=0.1, chat_template=None).encoder
   fields = encoder(row).fields
   shared = len(fields["tokens"]) - 3  # "y", the end of the turn, and a newline are one answer's own.
   np.testing.assert_array_equal(fields["tokens"][:shared], fields["rejected_tokens"][:shared])
@@ -147,4 +147,4 @@ def test_what_two_answers_begin_with_alike_is_their_prompt(row, chosen, rejected
 )
 def test_preferences_that_are_none_say_why(row, reason):
   with pytest.raises(BadExampleError, match=reason):
-    OBJECTIVES["dpo"].make(SETTING, dpo_beta=0.1, chat_template=None).encoder(row)
+    make_objective("dpo", SETTING, dpo_beta=0.1, chat_template=None).encoder(row)

@@ -9,13 +9,13 @@ import pytest
 import tokenizers
 from laws import assert_law_catches
 from objectives import rewriting
+from objectives.making import make_objective
 from objectives.rewriting import TEMPLATES, TWO_TURNS
 
 from lmx.api.tasks import chat_prompt
 from lmx.data.cache.encoding import BadExampleError
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 from lmx.errors import LmxError
-from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.chat import APART, OTHERWISE
 from lmx.objectives.chat_rows import Chat
@@ -124,7 +124,7 @@ def encoder(name: str, tmp_path: Path, objective: str = "chat", **options):
   file.write_text(TEMPLATES[name])
   setting = ObjectiveContext(TOKENIZER, 512, 512, "transformer")
   given = {"z_loss": 0.0} if objective == "chat" else {"dpo_beta": 0.1}
-  return OBJECTIVES[objective].make(setting, **given, chat_template=str(file), **options).encoder
+  return make_objective(objective, setting, **given, chat_template=str(file), **options).encoder
 
 
 def test_a_row_with_several_answers_gives_several_examples_and_it_is_reported(tmp_path):

@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 from laws import assert_law_catches
+from objectives.making import make_objective
 
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.denoising import Denoiser, random_lengths
 
@@ -18,12 +18,12 @@ UL2 = ((2.0, 0.15, 3.0), (2.0, 0.15, 8.0), (2.0, 0.5, 3.0), (2.0, 0.5, 8.0), (1.
 
 def spans(length=114, encoder_length=512, corrupted=0.15, span_length=3.0, tokenizer=TOKENIZER):
   setting = ObjectiveContext(tokenizer, length, encoder_length, "encoder_decoder")
-  return OBJECTIVES["span_corruption"].make(setting, z_loss=0.0, corrupted=corrupted, span_length=span_length)
+  return make_objective("span_corruption", setting, z_loss=0.0, corrupted=corrupted, span_length=span_length)
 
 
 def mixture(length=400, encoder_length=512, denoisers=UL2):
   setting = ObjectiveContext(TOKENIZER, length, encoder_length, "encoder_decoder")
-  return OBJECTIVES["denoising"].make(setting, z_loss=0.0, denoisers=denoisers)
+  return make_objective("denoising", setting, z_loss=0.0, denoisers=denoisers)
 
 
 def window(tokens: int, seed: int = 0) -> np.ndarray:

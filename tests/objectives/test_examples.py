@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tokenizers
 from laws import assert_law_catches
+from objectives.making import make_objective
 
 from lmx.data.cache.encoding import BadExampleError
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, HuggingFaceTokenizer
@@ -37,7 +38,7 @@ WORDS = _word_pieces()
 
 def make(name, family="encoder", length=32, tokenizer=WORDS, labels=(), token_types=2, encoder_length=16, **options):
   setting = ObjectiveContext(tokenizer, length, encoder_length, family, labels, token_types)
-  return OBJECTIVES[name].make(setting, **options)
+  return make_objective(name, setting, **options)
 
 
 def read(ids, tokenizer=WORDS) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tokenizers
 from laws import assert_law_catches
+from objectives.making import make_objective
 from tokenizers import processors
 
 from lmx.api.tasks import framed
@@ -14,7 +15,6 @@ from lmx.data.cache.encoding import Encoded
 from lmx.data.tokenizers.framing import FIRST, read_framing
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 from lmx.errors import LmxError
-from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.examples import Frame, find_framing
 
@@ -111,10 +111,10 @@ def test_every_head_reads_a_pair_as_its_tokenizer_frames_it(name):
   setting = ObjectiveContext(tokenizer, 16, 16, "encoder", ("x", "y"), 2, "own")
   row = {"text": "a b", "text_b": "c d", "label": "x"}
   found = [
-    OBJECTIVES["classification"].make(setting, multi_label=False).encoder(row).fields,
-    OBJECTIVES["classification"].make(setting, multi_label=True).encoder(row).fields,
-    OBJECTIVES["regression"].make(setting).encoder({**row, "label": "1"}).fields,
-    OBJECTIVES["span"].make(setting).encoder({"question": "a b", "context": "c d", "answer": "d"}).fields,
+    make_objective("classification", setting, multi_label=False).encoder(row).fields,
+    make_objective("classification", setting, multi_label=True).encoder(row).fields,
+    make_objective("regression", setting).encoder({**row, "label": "1"}).fields,
+    make_objective("span", setting).encoder({"question": "a b", "context": "c d", "answer": "d"}).fields,
   ]
   for fields in found:
     assert (fields["tokens"].tolist(), fields["token_types"].tolist()) == (pair, types)
@@ -137,7 +137,7 @@ def check_two_rows(encode, tokenizer) -> None:
 def test_an_embedding_head_frames_each_text_of_a_pair_by_itself(name):
   tokenizer = reader(PROCESSORS[name])
   setting = ObjectiveContext(tokenizer, 16, 16, "encoder", (), 2, "own")
-  encoder = OBJECTIVES["contrastive"].make(setting, temperature=0.05).encoder
+  encoder = make_objective("contrastive", setting, temperature=0.05).encoder
   check_two_rows(encoder, tokenizer)
   ids, _ = framed([{"text": "a b"}, {"text": "c d e"}], setting)  # What `embed` reads: the rows that were trained on.
   fields = encoder({"text": "a b", "text_b": "c d e"}).fields
@@ -158,7 +158,7 @@ def test_the_law_catches_an_embedding_that_reads_its_pair_as_one_row():
 def test_tags_stand_on_their_words_whatever_is_around_them():
   for name, before in (("none", 0), ("template", 1), ("roberta", 1), ("sequence", 0)):
     setting = ObjectiveContext(reader(PROCESSORS[name]), 16, 16, "transformer", ("x", "y"), 0, "own")
-    fields = OBJECTIVES["tagging"].make(setting).encoder({"tokens": "a b", "tags": "y x"}).fields
+    fields = make_objective("tagging", setting).encoder({"tokens": "a b", "tags": "y x"}).fields
     assert np.flatnonzero(fields["loss_weights"]).tolist() == [before, before + 1]
     assert fields["targets"][before : before + 2].tolist() == [1, 0]
     assert len(fields["targets"]) == len(fields["tokens"])

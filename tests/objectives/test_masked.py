@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 from laws import assert_law_catches
+from objectives.making import make_objective
 from objectives.tiny_models import table_model
 
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.objectives import OBJECTIVES, masked
+from lmx.objectives import masked
 from lmx.objectives.base import ObjectiveContext
 from lmx.objectives.parts import special_ids, token_loss
 
@@ -21,7 +22,7 @@ LENGTH = 512
 
 def make(**options):
   given = {"z_loss": 0.0, "mask_rate": 0.15, "whole_words": False, **options}
-  return OBJECTIVES["masked"].make(ObjectiveContext(TOKENIZER, LENGTH, LENGTH, "encoder"), **given)
+  return make_objective("masked", ObjectiveContext(TOKENIZER, LENGTH, LENGTH, "encoder"), **given)
 
 
 def window(tokens: int, seed: int = 0) -> np.ndarray:
@@ -138,7 +139,7 @@ def test_a_window_without_enough_text_has_nothing_to_predict():
 def test_a_tokenizer_without_a_mask_is_refused_with_the_fix():
   setting = dataclasses.replace(ObjectiveContext(TOKENIZER, 8, 8, "encoder"), tokenizer=ByteTokenizer())
   with pytest.raises(LmxError, match=r"Fix: --config.tokenizer.extra_ids=1"):
-    OBJECTIVES["masked"].make(setting, z_loss=0.0, mask_rate=0.15, whole_words=False)
+    make_objective("masked", setting, z_loss=0.0, mask_rate=0.15, whole_words=False)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.5, -1.0])

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from objectives.cases import SHORT_CHATS, TOKENIZER, batch_of, model_of, objective_of
+from objectives.making import make_objective
 from objectives.tiny_models import table_model
 
 from lmx.data.cache.encoding import BadExampleError
 from lmx.errors import LmxError
-from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import Objective, ObjectiveContext
 
 SETTING = ObjectiveContext(TOKENIZER, 64, 64, "transformer")
@@ -82,9 +82,9 @@ def test_the_reference_gets_no_gradient(template):
 
 
 def test_only_the_last_answer_of_a_preference_is_scored(template):
-  encoder = OBJECTIVES["dpo"].make(SETTING, dpo_beta=0.1, chat_template=None).encoder
+  encoder = make_objective("dpo", SETTING, dpo_beta=0.1, chat_template=None).encoder
   before = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-  short = OBJECTIVES["dpo"].make(SETTING, dpo_beta=0.1, chat_template=template).encoder
+  short = make_objective("dpo", SETTING, dpo_beta=0.1, chat_template=template).encoder
   row = {"prompt": before, "chosen": "yes", "rejected": [*before, {"role": "assistant", "content": "no"}]}
   fields = short(row).fields
   for group, text in (("", "yes"), ("rejected_", "no")):
@@ -99,7 +99,7 @@ def test_only_the_last_answer_of_a_preference_is_scored(template):
 
 def test_a_beta_of_zero_is_refused():
   with pytest.raises(LmxError, match=r"config.objective.dpo_beta: got 0"):
-    OBJECTIVES["dpo"].make(SETTING, dpo_beta=0.0, chat_template=None)
+    make_objective("dpo", SETTING, dpo_beta=0.0, chat_template=None)
 
 
 # ---------------------------------------------------------------- distillation
@@ -128,7 +128,7 @@ def log_probs_at(model, batch, temperature: float) -> np.ndarray:
 
 
 def test_a_student_that_is_its_teacher_learns_nothing_from_it():
-  objective = OBJECTIVES["distillation"].make(SETTING, teacher_temperature=3.0, distilled=1.0)
+  objective = make_objective("distillation", SETTING, teacher_temperature=3.0, distilled=1.0)
   batch, model = batch_of("distillation", objective_of("distillation")), model_of("distillation")
   grad = jax.jit(jax.grad(lambda student: objective.loss(student, batch, None, model).sum))
   for value in grad(model).params.values():
@@ -144,7 +144,7 @@ def test_a_teacher_of_another_vocabulary_is_refused():
 
 def test_a_temperature_below_one_is_refused_for_a_teacher():
   with pytest.raises(LmxError, match=r"config.objective.teacher_temperature: got 0.5"):
-    OBJECTIVES["distillation"].make(SETTING, teacher_temperature=0.5, distilled=0.5)
+    make_objective("distillation", SETTING, teacher_temperature=0.5, distilled=0.5)
 
 
 # ---------------------------------------------------------------- contrastive pairs

@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 from laws import assert_law_catches
+from objectives.making import make_objective
 
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.objectives import OBJECTIVES
 from lmx.objectives.base import ObjectiveContext
 
 TOKENIZER = ByteTokenizer().extended(3)
@@ -19,7 +19,7 @@ RNG = np.random.default_rng
 
 def fim(rate=1.0, spm=0.5, length=LENGTH):
   setting = ObjectiveContext(TOKENIZER, length, length, "transformer")
-  return OBJECTIVES["fill_in_middle"].make(setting, z_loss=0.0, fim_rate=rate, fim_spm=spm)
+  return make_objective("fill_in_middle", setting, z_loss=0.0, fim_rate=rate, fim_spm=spm)
 
 
 def window(tokens: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_no_packing_of_documents_overfills_a_row():
 def test_filling_in_needs_three_sentinels():
   setting = ObjectiveContext(ByteTokenizer(), 64, 64, "transformer")
   with pytest.raises(LmxError, match=r"config.tokenizer.extra_ids: got 0.*at least 3"):
-    OBJECTIVES["fill_in_middle"].make(setting, z_loss=0.0, fim_rate=0.5, fim_spm=0.5)
+    make_objective("fill_in_middle", setting, z_loss=0.0, fim_rate=0.5, fim_spm=0.5)
 
 
 def check_no_scored_token_was_seen(prepare) -> None:
@@ -107,7 +107,7 @@ def check_no_scored_token_was_seen(prepare) -> None:
 
 
 def test_a_prefix_is_never_scored_and_what_follows_always_is():
-  make = OBJECTIVES["prefix"].make(ObjectiveContext(TOKENIZER, 16, 16, "transformer"), z_loss=0.0)
+  make = make_objective("prefix", ObjectiveContext(TOKENIZER, 16, 16, "transformer"), z_loss=0.0)
   check_no_scored_token_was_seen(make.prepare)
 
   def mutant(window, rng):

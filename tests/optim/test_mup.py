@@ -34,7 +34,8 @@ def changes(width: int, mup: bool) -> dict[str, float]:
   make = lambda key: Transformer(chosen, rngs=nnx.Rngs(key))  # noqa: E731
   plan = abstract_model(make)
   optimizer = make_optimizer(
-    "adam", schedule=make_schedule("constant", peak_lr=5e-3, total_steps=STEPS), b1=0.9, b2=0.99, eps=1e-12,
+    "adam", schedule=make_schedule("constant", peak_lr=5e-3, total_steps=STEPS),
+    hyperparameters={"b1": 0.9, "b2": 0.99, "eps": 1e-12},
     weight_decay=0.0, decay_rules=((".*", 0.0),), axes=plan.axes, shapes=plan.dimensions,
     rates=mup_rates(plan.axes, BASE / width) if mup else None,
   )  # fmt: skip

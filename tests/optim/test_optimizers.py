@@ -21,9 +21,7 @@ def make(name: str, weight_decay: float = 0.0, **axes):
   return make_optimizer(
     name,
     schedule=make_schedule("constant", peak_lr=LR, total_steps=10),
-    b1=0.9,
-    b2=0.99,
-    eps=1e-8,
+    hyperparameters={"b1": 0.9, "b2": 0.99, "eps": 1e-8},
     weight_decay=weight_decay,
     decay_rules=((".*bias", 0.0), (".*", 1.0)),
     axes=axes,
@@ -36,7 +34,7 @@ def first_update(name: str, gradients, params, **settings):
   return chosen.update(gradients, chosen.init(params), params, jnp.asarray(LR), APPLY)[0]
 
 
-@pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if "weight_decay" in row.reads])
+@pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if row.decay])
 def test_decay_is_decoupled_and_follows_the_rules(name):
   params = {"kernel": jnp.full((4, 4), 2.0), "a.bias": jnp.full((4,), 2.0)}
   gradients = jax.tree.map(lambda x: 0.1 * jnp.ones_like(x), params)
@@ -53,7 +51,7 @@ def test_decay_is_decoupled_and_follows_the_rules(name):
 def test_first_moments_may_be_kept_in_bfloat16(name):
   params = {"layers.kernel": jnp.ones((4, 6))}
   axes = {"layers.kernel": ("embed", "mlp")}
-  given = {"b1": 0.9, "b2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "decay_rules": ((".*", 1.0),)}
+  given = {"hyperparameters": {"b1": 0.9, "b2": 0.99, "eps": 1e-8}, "weight_decay": 0.0, "decay_rules": ((".*", 1.0),)}
   given |= {"schedule": make_schedule("constant", peak_lr=LR, total_steps=10), "axes": axes}
   settings = given | {"shapes": {"layers.kernel": (4, 6)}}
   small, full = (make_optimizer(name, **settings, momentum_dtype=dtype) for dtype in ("bfloat16", "float32"))
@@ -169,6 +167,6 @@ def test_muon_without_a_matrix_says_so():
 
 def test_every_row_builds_on_a_real_tree_and_names_what_it_reads():
   for name, row in OPTIMIZERS.items():
-    assert set(row.reads) <= {"b1", "b2", "eps", "weight_decay"}
+    assert set(row.hyperparameters) <= {"b1", "b2", "eps"}
     assert set(optimizer(name).multipliers) == set(plan().shapes)
   assert RULES[0][1] == 0.0

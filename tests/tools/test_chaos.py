@@ -9,7 +9,17 @@ import pytest
 
 from tools.chaos import __main__ as chaos
 from tools.chaos import cases, damage, disturbance, network, scene
-from tools.chaos.verdict import BAD, End, first_difference, judge_end, verdict
+from tools.chaos.verdict import (
+  BAD,
+  DIFFERENCE,
+  WARNED,
+  End,
+  first_difference,
+  first_difference_after,
+  judge_end,
+  verdict,
+  warned_step,
+)
 
 # A program with the command line, files and signals of a run, whose every loss depends on all steps before it.
 STAND_IN = """
@@ -160,6 +170,19 @@ def test_the_first_number_or_file_that_differs_is_named(tmp_path, losses, config
   reference = write_run(tmp_path / "reference", [3.0, 2.0, 1.0])
   found = first_difference(write_run(tmp_path / "run", losses, config), reference, whole=whole)
   assert found is said is None or said in found
+
+
+def test_a_warning_about_metrics_counts_where_every_later_line_is_right(tmp_path):
+  reference = write_run(tmp_path / "reference", [3.0, 2.0, 1.0])
+  run = write_run(tmp_path / "run", [9.0, 2.0, 1.0])
+  said = "warning: metrics.jsonl was edited or damaged: its 1 records up to step 1 are not what was written\n"
+  assert warned_step("resumed\n" + said) == 1
+  assert warned_step("resumed\n") is None
+  assert first_difference_after(run, reference, 1) is None
+  assert "after step 0" in (first_difference_after(run, reference, 0) or "")
+  last = End("process", 0, said)
+  assert verdict([], last, None, heals=False, warned="line 1") == (WARNED, "line 1")
+  assert verdict([], last, "line 2", heals=False, warned="line 1")[0] == DIFFERENCE
 
 
 def test_a_seed_repeats_what_is_spoiled_and_every_way_changes_the_file(tmp_path):

@@ -20,10 +20,18 @@ def test_the_page_of_configs_has_every_key_with_its_default_and_meaning(hooks):
   assert page.startswith("before")
   for key, value in flatten(load("configs/base.py")).items():
     assert f"| `{key}` | `{str(repr(value)).replace('|', chr(92) + '|')}` |" in page, key
-  assert "Rotary base" in page
+  assert "(model.family); model.position = rotary | Rotary base" in page
+  assert "| `model.window` | `None` | a whole number of at least 1, or None | transformer, encoder" in page
+  assert "| `optimizer.eps` | `1e-08` | a number above 0 | adamw, adam," in page
   assert page.index("### model") < page.index("### optimizer") < page.index("### mesh")
 
 
 def test_links_out_of_the_documentation_become_names(hooks):
   page = hooks.on_page_markdown("see [the benchmarks](../tools/bench/README.md) and [data](data.md)")
   assert page == "see the benchmarks (`tools/bench/README.md`) and [data](data.md)"
+
+
+def test_the_page_of_fine_tuning_has_the_readmes_table_of_tasks(hooks):
+  page = hooks.on_page_markdown("before\n\n<!-- tasks -->\n\nthe [table](../README.md#what-you-can-train) above")
+  assert page.startswith("before\n\n| task | config | columns |\n|---|---|---|\n| causal language model |")
+  assert page.endswith("| `embed.py` | text, text_b |\n\nthe table (`README.md`) above")

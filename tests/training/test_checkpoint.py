@@ -1,7 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Laws 6 and 7: resumed equals uninterrupted, bit for bit; restored anywhere equals saved. And what is kept."""
 
+import asyncio
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -12,11 +14,12 @@ import pytest
 from laws import assert_law_catches, slow_but
 from tiny_training import Program, assert_same, host, make_batch, make_model, optimizer, plan, program
 
-from lmx.errors import LmxError
+from lmx.errors import LmxError, LmxWarning
 from lmx.optim.optimizers import OPTIMIZERS
-from lmx.training.checkpoint import Checkpointer, best_step, read_extra, restore_model
-from lmx.training.checkpoint_choice import find_checkpoint, whole_steps
+from lmx.training.checkpoint import Checkpointer
+from lmx.training.checkpoint_choice import committed_steps, find_checkpoint, is_of_disk
 from lmx.training.checkpoint_digests import DIGESTS
+from lmx.training.checkpoint_reading import best_step, read_extra, restore_model
 from lmx.training.initialize import initialize
 from lmx.training.step import StepOptions
 
@@ -144,9 +147,13 @@ def test_the_last_the_best_and_every_nth_checkpoint_are_kept(tmp_path):
       assert checkpoints.save(step, state, {}, loss=loss)
     assert not checkpoints.save(7, state, {}), "a step is saved once"
     checkpoints.wait()
-    assert checkpoints.steps() == whole_steps(tmp_path) == [2, 4, 6, 7]
+    assert checkpoints.steps() == committed_steps(tmp_path) == [2, 4, 6, 7]
     assert checkpoints.latest() == 7
   assert best_step(tmp_path) == 2
+  record = tmp_path / "2" / "extra" / "metadata"
+  record.write_text(record.read_text().replace("0.5", "0.6"))
+  with pytest.warns(LmxWarning, match=r"passed over checkpoint .*/2: extra/metadata is not what was saved"):
+    assert best_step(tmp_path) == 7
   assert sorted(os.listdir(tmp_path)) == ["2", "4", "6", "7"]
 
 
@@ -156,7 +163,7 @@ def test_a_half_written_checkpoint_is_never_taken_for_whole(saved, tmp_path):
   shutil.copytree(folder / "2", tmp_path / "run" / "3.orbax-checkpoint-tmp")
   shutil.rmtree(tmp_path / "run" / "3.orbax-checkpoint-tmp" / "training")
   (tmp_path / "run" / "deleting" / "1").mkdir(parents=True)
-  assert whole_steps(tmp_path / "run") == [2]
+  assert committed_steps(tmp_path / "run") == [2]
   with Checkpointer(tmp_path / "run") as checkpoints:
     assert checkpoints.latest() == 2
     assert_same(checkpoints.restore(program(mesh=MIX, options=EMA).abstract)[0], state)
@@ -186,6 +193,14 @@ def test_a_checkpoint_of_another_optimizer_or_model_is_an_error_with_the_name(sa
   renamed = {"embeddings" if n == "embedding" else n: s for n, s in plan().shapes.items()}
   with pytest.raises(LmxError, match=r"has no 'embeddings'\. It has 'embedding'"):
     restore_model(folder, renamed)
+
+
+def test_an_imported_model_is_no_run_to_resume(tmp_path):
+  chosen = program()
+  with Checkpointer(tmp_path / "checkpoints") as checkpoints:
+    checkpoints.save_parameters(chosen.fresh().params, {})
+    with pytest.raises(LmxError, match=r"contains parameters only \(imported\); no optimizer state to resume\. Fix: "):
+      checkpoints.restore(chosen.abstract)
 
 
 def test_a_missing_checkpoint_says_which_ones_there_are(saved, tmp_path):
@@ -230,3 +245,27 @@ def test_a_run_starts_from_its_own_checkpoint_then_from_another_run_then_fresh(s
 def test_keeping_no_checkpoint_is_an_error(tmp_path):
   with pytest.raises(LmxError, match=r"config\.checkpoint\.keep_last: got 0"):
     Checkpointer(tmp_path, keep_last=0)
+
+
+@pytest.mark.parametrize(
+  ("error", "said"),
+  [
+    (OSError(28, "No space left on device"), False),
+    (ValueError('RESOURCE_EXHAUSTED: Error writing "step/.zarray": No space left on device'), False),
+    (ValueError("a fault of lmx"), True),
+  ],
+)
+def test_failed_writes_that_orbax_leaves_to_asyncio_are_not_printed_as_tracebacks(tmp_path, caplog, error, said):
+  Checkpointer(tmp_path / "checkpoints").close()
+  loop = asyncio.new_event_loop()
+  future = loop.create_future()
+  future.set_exception(error)
+  del future
+  gc.collect()
+  loop.close()
+  assert ("never retrieved" in caplog.text) == said
+
+
+def test_a_folder_that_is_removed_while_orbax_writes_into_it_is_a_fault_of_the_disk():
+  assert is_of_disk(ValueError("No ArrayMetadata found for process_index=0 in the checkpoint directory: runs/x"))
+  assert not is_of_disk(ValueError("shapes differ"))

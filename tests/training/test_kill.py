@@ -16,20 +16,20 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.parallel.signals import StopSignals
-from lmx.training.checkpoint import read_extra, restore_model
-from lmx.training.checkpoint_choice import find_checkpoint, whole_steps
+from lmx.training.checkpoint_choice import committed_steps, find_checkpoint
+from lmx.training.checkpoint_reading import read_extra, restore_model
 
 # Saves one checkpoint after the other, each with all numbers equal to its step, and says when it begins one.
 SAVER = """
 import sys
 import jax, jax.numpy as jnp
 from lmx.training.checkpoint import Checkpointer
-from lmx.training.skipping import new_guard
+from lmx.training.skipping import new_skip_state
 from lmx.training.state import TrainState
 
 def state(step):
   params = {f"layer{i}": jnp.full((512, 256), step, jnp.float32) for i in range(8)}
-  return TrainState(jnp.asarray(step), params, {"mu": dict(params)}, None, new_guard())
+  return TrainState(jnp.asarray(step), params, {"mu": dict(params)}, None, new_skip_state())
 
 checkpoints = Checkpointer(sys.argv[1], keep_last=2)
 first = (checkpoints.latest() or 0) + 1
@@ -72,7 +72,7 @@ def kill_while_saving(folder: Path, delay: float) -> int:
 def check_what_is_left_is_whole(folder: Path) -> None:
   """Every checkpoint that is listed has all its arrays, all from the same step."""
   template = {f"layer{i}": jax.ShapeDtypeStruct((512, 256), np.float32) for i in range(8)}
-  for step in whole_steps(folder):
+  for step in committed_steps(folder):
     assert find_checkpoint(folder, step).exists()
     assert read_extra(folder, step) == {"position": step}
     values = restore_model(folder, template, step)
@@ -84,12 +84,12 @@ def run_kills(folder: Path, delays: list[float]) -> None:
     begun = kill_while_saving(folder, delay)
     check_what_is_left_is_whole(folder)
     # A save waits for the one before it, so when the third begins, at most that one is missing.
-    assert whole_steps(folder)[-1] >= begun - 2
+    assert committed_steps(folder)[-1] >= begun - 2
 
 
 def test_a_process_killed_while_saving_leaves_only_whole_checkpoints(tmp_path):
   run_kills(tmp_path, [0.02, 0.15])
-  last = whole_steps(tmp_path)[-1]
+  last = committed_steps(tmp_path)[-1]
   shutil.copytree(find_checkpoint(tmp_path, last), tmp_path / str(last + 1))
   assert_law_catches(check_what_is_left_is_whole, tmp_path)
 

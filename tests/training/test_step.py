@@ -13,8 +13,8 @@ from tiny_training import assert_close, assert_same, host, layout, loss, make_ba
 
 from lmx.errors import LmxError
 from lmx.parallel.mesh import global_batch
-from lmx.training.skipping import new_guard, should_skip
-from lmx.training.state import TrainState, blueprint_of
+from lmx.training.skipping import new_skip_state, should_skip
+from lmx.training.state import TrainState, abstract_model_of
 from lmx.training.step import ModelLoss, StepOptions, check_options, make_eval_step
 
 EMA = StepOptions(ema=0.9)
@@ -90,7 +90,7 @@ def test_a_spike_of_the_gradient_norm_is_skipped_and_training_goes_on():
 
 
 def run_guard(norms, **settings):
-  guard, applied = new_guard(), []
+  guard, applied = new_skip_state(), []
   for norm in norms:
     apply, guard = should_skip(guard, jnp.ones(()), jnp.asarray(norm, jnp.float32), **settings)
     applied.append(bool(apply))
@@ -188,7 +188,7 @@ def test_a_second_average_beside_schedule_free_is_an_error():
 
 def test_a_model_with_a_counter_in_it_is_refused():
   with pytest.raises(ValueError, match=r"calls is int32; a model holds floating-point parameters only"):
-    blueprint_of({"calls": jnp.zeros((), jnp.int32)})
+    abstract_model_of({"calls": jnp.zeros((), jnp.int32)})
 
 
 def test_optimizer_arrays_lie_where_their_parameters_do():

@@ -41,8 +41,9 @@ FROZEN = (("embedding", 0.0), (r".*\.up", 0.5), (".*", 1.0))
 
 def sgd(rules=((".*", 1.0),), name: str = "sgd"):
   return make_optimizer(
-    name, schedule=make_schedule("constant", peak_lr=0.1, total_steps=20), b1=0.0 if name == "sgd" else 0.9, b2=0.95,
-    eps=1e-8, weight_decay=0.0, decay_rules=RULES, axes=plan().axes, shapes=plan().dimensions,
+    name, schedule=make_schedule("constant", peak_lr=0.1, total_steps=20),
+    hyperparameters={"b1": 0.0 if name == "sgd" else 0.9, "b2": 0.95, "eps": 1e-8},
+    weight_decay=0.0, decay_rules=RULES, axes=plan().axes, shapes=plan().dimensions,
     rates=rate_multipliers(rules, plan().axes),
   )  # fmt: skip
 

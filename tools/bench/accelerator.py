@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Step time and MFU of lmx on one accelerator, beside torch on the same model and batch.
+"""Step time and MFU of lmx on one accelerator, compared with torch on the same model and batch.
 
 Command:  python -m tools.bench.accelerator [--models 1.3b 124m] [--torch-python PYTHON] [--record]
 Time:     three minutes on an H200, most of it compiling
@@ -11,15 +11,13 @@ MFU counts 6 FLOPs per matmul parameter and token, and attention causally (half 
 import argparse
 import dataclasses
 import json
-import queue
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tools.bench.contest import load_average
-from tools.bench.reporting import ROOT, make_result, report, table, versions
+from tools.bench.contest import Contestant, hold, load_average
+from tools.bench.process import NoAnswerError
+from tools.bench.reporting import make_result, report, table, versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,45 +59,32 @@ WHAT = {
 }
 
 
-def contestants(name: str) -> dict[str, tuple[str, dict[str, Any]]]:
-  """A model's contestants: name -> (the module that measures it, its setting)."""
+def contestants(name: str, torch_python: str) -> dict[str, Contestant]:
+  """A model's contestants by name."""
   model = MODELS[name]
   overrides = [*model.overrides, f"model.vocab_size={model.vocabulary}", f"data.length={model.context}",
                f"train.batch_size={model.rows}", "compute.compilation_cache="]  # fmt: skip
   ours = {"config": model.config, "overrides": overrides, "documents": False}
   theirs = {key: getattr(model, key) for key in ("layers", "width", "heads", "context", "vocabulary", "rows",
                                                  "checkpointing")}  # fmt: skip
-  return {
-    "lmx": ("accelerator_lmx", ours),
-    "torch": ("accelerator_torch", theirs | {"compiled": True}),
-    "lmx-documents": ("accelerator_lmx", ours | {"documents": True}),
-    "torch-eager": ("accelerator_torch", theirs | {"compiled": False}),
-  }
-
-
-def ask(python: str, module: str, setting: dict[str, Any], limit: float) -> dict[str, Any]:
-  """One measurement in a process of its own; {"error": ...} where it fails or takes longer than `limit` seconds."""
-  command = [python, "-u", "-m", f"tools.bench.{module}"]
-  process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-  lines: queue.Queue[str] = queue.Queue()
-  threading.Thread(target=lambda: [lines.put(line) for line in [*process.stdout, ""]], daemon=True).start()
-  try:
-    process.stdin.write(json.dumps(setting) + "\n")
-    process.stdin.close()
-    return json.loads(lines.get(timeout=limit) or '{"error": "it ended without an answer"}')
-  except (queue.Empty, BrokenPipeError):
-    return {"error": f"no answer within {limit:.0f} s"}
-  finally:
-    process.kill()
-    process.wait()
+  found = [
+    Contestant("lmx", "with_lmx", ours),
+    Contestant("torch", "with_torch", theirs | {"compiled": True}, torch_python),
+    Contestant("lmx-documents", "with_lmx", ours | {"documents": True}),
+    Contestant("torch-eager", "with_torch", theirs | {"compiled": False}, torch_python),
+  ]
+  return {one.name: one for one in found}
 
 
 def measure(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-  """The answers of a model's contestants, each printed as it comes."""
+  """What each of a model's contestants reports, printed as it comes: an accelerator holds one of them at a time."""
   for what in args.contestants:
-    module, setting = contestants(name)[what]
-    python = args.torch_python if module.endswith("torch") else sys.executable
-    answer = ask(python, module, setting | {"windows": args.windows, "steps": args.steps}, args.limit)
+    try:
+      outcome = hold([contestants(name, args.torch_python)[what]], args.steps, args.windows, args.limit)
+      times = {"seconds": outcome.seconds[what], "first_step_seconds": outcome.first_step_seconds[what]}
+      answer = times | outcome.results[what] | {"versions": outcome.versions}
+    except NoAnswerError as error:
+      answer = {"error": str(error)}
     print(json.dumps({"model": name, "contestant": what} | answer), flush=True)
     yield {"contestant": what} | answer
 
@@ -111,7 +96,7 @@ def render(name: str, answers: Sequence[dict[str, Any]]) -> str:
   rows = []
   for one in answers:
     if "error" in one:
-      rows.append((WHAT[one["contestant"]], "failed", "", "", "", one["error"][:40]))
+      rows.append((WHAT[one["contestant"]], "failed", "", "", "", one["error"][-60:].strip().replace("\n", " ")))
       continue
     seconds = sorted(one["seconds"])[len(one["seconds"]) // 2]
     rate = one["tokens"] / seconds
@@ -132,9 +117,9 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--contestants", nargs="+", choices=WHAT, default=list(WHAT))
   parser.add_argument("--windows", type=int, default=3)
   parser.add_argument("--steps", type=int, default=10, help="of a window")
-  parser.add_argument("--limit", type=float, default=600, help="seconds for one contestant")
+  parser.add_argument("--limit", type=float, default=600, help="seconds for one answer of a contestant")
   parser.add_argument("--torch-python", default=sys.executable)
-  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench")
+  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench/results")
   args = parser.parse_args(argv)
   load = load_average()
   models = {name: list(measure(name, args)) for name in args.models}

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from lmx.training import checkpoint, checkpoint_choice
+from lmx.training import checkpoint, checkpoint_choice, checkpoint_reading
 from tools.bench.reporting import table
 
 
@@ -51,7 +51,7 @@ def measure(parameters: dict[str, jax.Array], folder: Path) -> dict[str, float]:
       saver.save_parameters(parameters, {})
     wanted = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in parameters.items()}
     with timed(spent, "load"):
-      jax.block_until_ready(checkpoint.restore_model(folder / "checkpoints", wanted))
+      jax.block_until_ready(checkpoint_reading.restore_model(folder / "checkpoints", wanted))
   finally:
     checkpoint.write_digests, checkpoint_choice.check_checkpoint = write, check
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -8,14 +8,15 @@ formulation that lmx has for CPUs, written again from scratch: what lmx's step t
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tools.bench.shapes import NORM_EPS, UPDATE, Arrays, Batches, Shape, Turns, curve, no_decay
+from tools.bench.shapes import NORM_EPS, SHAPES, UPDATE, Arrays, Batches, Shape, Turns, curve, no_decay, read
 
 HIDDEN = -1e30
 
@@ -232,6 +233,12 @@ def nested(parameters: Arrays, shape: Shape) -> dict[str, Any]:
   }
 
 
+def make(setting: Mapping[str, Any]) -> "HandWritten":
+  """The contestant of a setting with `contestant`, `shape` and `folder`."""
+  ops = TUNED if setting["contestant"] == "hand-written" else PLAIN
+  return HandWritten(ops, SHAPES[setting["shape"]], *read(Path(setting["folder"])))
+
+
 class HandWritten:
   """A contestant: the step above over the batches, as a research script would have it."""
 
@@ -254,5 +261,5 @@ class HandWritten:
       self._losses.append(metrics["loss"])
     jax.block_until_ready(self._state)
 
-  def curve(self) -> dict[str, Any]:
+  def results(self) -> dict[str, Any]:
     return curve([float(loss) for loss in self._losses])

@@ -194,7 +194,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--seconds", type=float, default=10.0, help="in all, for each number of threads")
   parser.add_argument("--documents", type=int, default=DOCUMENTS, help="of random ids")
   parser.add_argument("--text-documents", type=int, help="tokenize only so many (default: all)")
-  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench")
+  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench/results")
   args = parser.parse_args(argv)
   before, load = load_average(), Load([])
   wanted, arithmetic = target()

@@ -24,7 +24,6 @@ import dataclasses
 import gzip
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,7 @@ from lmx.plan.hlo import read_program
 from lmx.plan.topology import parse_topology, tpu_devices
 from tools.bench.contest import load_average
 from tools.bench.maxtext_worker import memory_bytes
+from tools.bench.process import NoAnswerError, Process
 from tools.bench.reporting import ROOT, make_result, report, table, versions
 
 PAIR = ("jax", "jaxlib", "libtpu")
@@ -149,7 +149,7 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """What a compiled program says of one step on one device.
+  """A compiled program's figures for one step on one device.
 
   Attributes:
     matmul_cycles, other_cycles: the compiler's own estimates.
@@ -207,11 +207,13 @@ def compile_theirs(column: Column, file: Path, checkout: Path, python: str) -> d
     "DECOUPLE_GCLOUD": "TRUE", "HF_HUB_OFFLINE": "1",
   }  # fmt: skip
   setting = {"arguments": their_arguments(column, checkout), "program": str(file)}
-  process = subprocess.run(
-    [python, "-P", str(ROOT / "tools/bench/maxtext_worker.py")], input=json.dumps(setting) + "\n",
-    capture_output=True, text=True, env=environment, cwd=checkout, check=False,
-  )  # fmt: skip
-  return json.loads(process.stdout or json.dumps({"error": process.stderr[-2000:] or "it ended without an answer"}))
+  command = [python, "-P", str(ROOT / "tools/bench/maxtext_worker.py")]
+  log = file.with_suffix(".log")
+  with Process(command, log=log, environment=environment, folder=checkout) as process:
+    try:
+      return process.ask(setting)
+    except NoAnswerError as error:
+      return {"error": str(error)}
 
 
 def our_overrides(column: Column) -> list[str]:
@@ -292,7 +294,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument(
     "--programs", default="runs/maxtext", help="where programs are kept; what is there is not compiled"
   )
-  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench")
+  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench/results")
   args = parser.parse_args(argv)
   load = load_average()
   Path(args.programs).mkdir(parents=True, exist_ok=True)

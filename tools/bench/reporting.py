@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What every benchmark says beside its numbers: machine, versions, load; and where results are kept.
+"""What every benchmark reports next to its numbers: command, machine, versions, load; and where results are kept.
 
-With --record, a result is appended to results/NAME.jsonl, and its table takes the place of the last one in README.md.
+With --record, a result is appended to results/NAME.jsonl, and its table replaces the last one in results/NAME.md.
 """
 
 import datetime
@@ -64,7 +64,7 @@ class Load:
   """How busy the machine is with anything but the processes under measurement, from /proc; None elsewhere."""
 
   def __init__(self, own: Sequence[int]):
-    """Starts counting; `own` are processes under measurement beside this one and those it has started and awaited."""
+    """Starts counting; `own` are processes under measurement other than this one and its ended children."""
     self._own = [os.getpid(), *own]
     self._start, self._begin = time.monotonic(), self._counts()
 
@@ -120,17 +120,26 @@ def make_result(values: Mapping[str, Any], seen: Mapping[str, str], others: floa
 
 
 def report(name: str, result: Mapping[str, Any], text: str, *, record: bool) -> None:
-  """Prints a result, and keeps it if asked to."""
+  """Prints a result; with `record`, keeps it.
+
+  Args:
+    name: of the files in results/.
+    result: as `make_result` makes it.
+    text: its table.
+    record: whether to keep it.
+
+  Raises:
+    ValueError: results/NAME.md has no place for the table.
+  """
   text = f"{about(result)}\n\n{text}"
   print(text, flush=True)
   if not record:
     return
-  (HERE / "results").mkdir(exist_ok=True)
   with (HERE / "results" / f"{name}.jsonl").open("a", encoding="utf-8") as file:
     file.write(json.dumps(result) + "\n")
-  readme = HERE / "README.md"
-  before, mark, rest = readme.read_text(encoding="utf-8").partition(f"<!-- result: {name} -->\n")
+  page = HERE / "results" / f"{name}.md"
+  before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- result -->\n")
   _, end, after = rest.partition("<!-- end -->\n")
   if not (mark and end):
-    raise ValueError(f"{readme} has no place for the result {name!r}")
-  readme.write_text(f"{before}{mark}\n{text}\n\n{end}{after}", encoding="utf-8")
+    raise ValueError(f"{page} has no place for the table")
+  page.write_text(f"{before}{mark}\n{text}\n\n{end}{after}", encoding="utf-8")

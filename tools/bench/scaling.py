@@ -4,18 +4,15 @@
 Command:  python -m tools.bench.scaling [--parts layers width context devices tpu] [--rounds N] [--record]
 Time:     about ten minutes on two CPU cores, and as many for the TPU slices (needs libtpu)
 
-Every point is the step that `lmx train` compiles, made anew with the cache of compiled programs off. Times on the CPU
-are seconds of all threads of the process together, the least of the rounds: other work on the machine lengthens the
-clock's seconds, which results/scaling.jsonl also has, but hardly these. The simulated devices share the same cores, so
-their step says what splitting adds in work (collectives, smaller matrices), and nothing about how fast they would be.
+Every point is the step that `lmx train` compiles, without the cache of compiled programs. Times on the CPU are seconds
+of all threads of the process together, the least of the rounds: other work on the machine lengthens the clock's
+seconds, which results/scaling.jsonl also has, but hardly these. The simulated devices share the same cores, so their
+step shows what splitting adds in work (collectives, smaller matrices), and nothing about how fast they would be.
 """
 
 import argparse
 import dataclasses
-import json
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,10 +20,9 @@ import numpy as np
 
 from lmx.plan.topology import parse_topology
 from tools.bench.contest import load_average
-from tools.bench.reporting import HERE, ROOT, Load, make_result, report, table, versions
+from tools.bench.process import Process, python_module
+from tools.bench.reporting import HERE, Load, make_result, report, table, versions
 from tools.bench.scaling_plots import draw_steps, draw_tpus
-
-PATIENCE = 40  # Tries for libtpu, which serves one process of a machine at a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,49 +75,40 @@ SWEEPS = {
 }  # fmt: skip
 TINY = {"layers": (1, 2), "width": (16, 32), "context": (16, 32), "devices": (1, 2)}  # For the test.
 
-# The 1.3B decoder of tools/bench/README.md, 8 rows of 2,048 tokens a device.
+# The 1.3B decoder of tools/bench/results/tpu.md, 8 rows of 2,048 tokens a device.
 TPUS, ROWS = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16"), 8
 DECODER = ("configs/gpt3.py:1.3b", ("model.vocab_size=50304", "compute.loss_chunks=8", "compute.layers=scanned"))
 
 Point = dict[str, Any]
 
 
-class Worker:
-  """A process with so many devices of the CPU (0: as they come), which measures one setting after another."""
+def worker(devices: int) -> Process:
+  """A process with this many devices of the CPU (0: as they come), which measures one setting after another."""
+  return Process(python_module("scaling_worker", str(devices)))
 
-  def __init__(self, devices: int):
-    command = [sys.executable, "-m", "tools.bench.scaling_worker", str(devices)]
-    self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
-  def ask(self, setting: Mapping[str, Any]) -> Point:
-    """Raises RuntimeError where the process ended."""
-    self._process.stdin.write(json.dumps(setting) + "\n")
-    self._process.stdin.flush()
-    line = self._process.stdout.readline()
-    if not line:
-      raise RuntimeError("a worker ended; its last words stand above")
-    return json.loads(line)
+def asked(process: Process, setting: Mapping[str, Any]) -> Point:
+  """The process's answer to a setting.
 
-  def end(self) -> None:
-    self._process.kill()
-    self._process.communicate()
+  Raises:
+    RuntimeError: it failed.
+  """
+  answer = process.ask(setting)
+  if "error" in answer:
+    raise RuntimeError(answer["error"])
+  return answer
 
 
 def measure_sweep(sweep: Sweep, sizes: Sequence[int], rounds: int, steps: int) -> Iterator[Point]:
   """Every round's points of a sweep: size, variant, and what the worker answers."""
   for devices in sizes if sweep.key is None else (1,):
-    worker = Worker(devices)
-    try:
-      own = [devices] if sweep.key is None else sizes
-      settings = [(size, variant) for variant in sweep.variants for size in own]
+    own = [devices] if sweep.key is None else sizes
+    settings = [(size, variant) for variant in sweep.variants for size in own]
+    with worker(devices) as process:
       for number in range(rounds):
         for size, variant in settings[:: -1 if number % 2 else 1]:
-          answer = worker.ask({"overrides": sweep.overrides(size, variant), "steps": steps})
-          if "error" in answer:
-            raise RuntimeError(answer["error"])
+          answer = asked(process, {"overrides": sweep.overrides(size, variant), "steps": steps})
           yield {"size": size, "variant": variant, **answer}
-    finally:
-      worker.end()
 
 
 def least(points: Sequence[Point]) -> dict[str, float]:
@@ -188,15 +175,8 @@ def measure_tpus(topologies: Sequence[str]) -> list[Point]:
   for topology in topologies:
     devices = parse_topology(topology).size
     overrides = [*DECODER[1], f"train.batch_size={ROWS * devices}"]
-    for _ in range(PATIENCE):
-      worker = Worker(0)
-      answer = worker.ask({"config": DECODER[0], "overrides": overrides, "topology": topology})
-      worker.end()
-      if "in use" not in answer.get("error", ""):
-        break
-      time.sleep(15)
-    if "error" in answer:
-      raise RuntimeError(answer["error"])
+    with worker(0) as process:
+      answer = asked(process, {"config": DECODER[0], "overrides": overrides, "topology": topology})
     print(f"{topology}: compiled in {answer['compile']['cpu_seconds']:.0f} CPU seconds", flush=True)
     found.append({"topology": topology, **answer})
   return found
@@ -223,7 +203,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--steps", type=int, default=5, help="timed in each round")
   parser.add_argument("--topologies", nargs="+", default=TPUS, help="of the part tpu")
   parser.add_argument("--tiny", action="store_true", help="the smallest sizes only, to see that it runs")
-  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench")
+  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench/results")
   args = parser.parse_args(argv)
   before, load = load_average(), Load([])
   points = {}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Traces, lowers, compiles and runs the step of lmx at one setting after another, each time anew.
+"""Traces, lowers, compiles and runs the step of lmx at one setting after another, each from scratch.
 
 Reads settings from standard input, a JSON line each, and answers each with a JSON line:
 `{"overrides": [...], "steps": 3}`, or to compile for a TPU slice `{"config": FILE, "overrides": [...], "topology": T}`.
@@ -29,7 +29,7 @@ from tools.bench.batches import make_batch
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-  """What the work gives, with its seconds by the clock and those of all threads of this process."""
+  """The work's result, with its seconds by the clock and those of all threads of this process."""
   wall, cpu = time.perf_counter(), time.process_time()
   result = work()
   return result, {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}

@@ -74,12 +74,11 @@ Batches = dict[str, np.ndarray]  # name -> (steps, B, L)
 Arrays = dict[str, np.ndarray]
 
 
-# The loop of lmx reports the mean loss of so many steps, so that is what contestants are compared by.
-WINDOW = 10
+WINDOW = 10  # The loop of lmx logs the mean loss of this many steps, so that is what contestants are compared by.
 
 
 class Turns(Protocol):
-  """How a contestant is told what to do; see tools/bench/worker.py."""
+  """The requests that a contestant serves; see tools/bench/contestant.py."""
 
   def next(self) -> int: ...
 

@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--repeats", type=int, default=3, help="of each first step")
   parser.add_argument("--help-repeats", type=int, default=15, help="of lmx --help")
   parser.add_argument("--shapes", nargs="*", choices=SHAPES, default=["A", "B"])
-  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench")
+  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench/results")
   args = parser.parse_args(argv)
   before, load = load_average(), Load([])
   measured = {"lmx --help": help_seconds(args.help_repeats)}

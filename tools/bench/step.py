@@ -16,13 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.bench.contest import Worker, disagreements, drift, importable, load_average, play, ratios, workers
-from tools.bench.reporting import Load, make_result, report, table
+from tools.bench.contest import WARM_UP, Contestant, disagreements, drift, hold, load_average, ratios
+from tools.bench.reporting import make_result, report, table
 from tools.bench.setting import prepare
 from tools.bench.shapes import SHAPES
-from tools.bench.worker import CONTESTANTS
 
-WARM_UP = 2  # Steps before the rounds; the first one compiles.
+MODULES = {"lmx": "with_lmx", "lmx step": "with_lmx", "hand-written": "hand_written", "plain": "hand_written",
+           "torch": "with_torch", "torch, one-piece GELU": "with_torch"}  # fmt: skip
+# Those whose malloc keeps what is freed, as it does in `lmx train`: lmx, and what its overhead is measured against.
+KEEPS_MEMORY = ("lmx", "lmx step", "hand-written")
 WHAT = {
   "lmx": "`lmx train`: draw, step, log",
   "lmx step": "lmx, the compiled step alone",
@@ -33,7 +35,13 @@ WHAT = {
 }
 
 
-def measure(shape_name: str, names: Sequence[str], rounds: int | None, pythons: Mapping[str, str]) -> dict[str, Any]:
+def contestant(name: str, shape: str, folder: str, torch_python: str) -> Contestant:
+  """A contestant of a shape; `folder` has what `prepare` writes."""
+  setting = {"contestant": name, "shape": shape, "folder": folder, "keep_freed_memory": name in KEEPS_MEMORY}
+  return Contestant(name, MODULES[name], setting, torch_python if name.startswith("torch") else sys.executable)
+
+
+def measure(shape_name: str, names: Sequence[str], rounds: int | None, torch_python: str) -> dict[str, Any]:
   """One shape: every round's times, the ratios, and the losses.
 
   Raises:
@@ -41,18 +49,10 @@ def measure(shape_name: str, names: Sequence[str], rounds: int | None, pythons: 
   """
   shape = SHAPES[shape_name]
   rounds = rounds or shape.rounds
-  with tempfile.TemporaryDirectory() as made:
-    folder = Path(made)
-    prepare(shape, folder, WARM_UP + rounds * shape.steps)
-    with workers(names, shape_name, folder, pythons) as contestants:
-      first = {worker.name: worker.ask({"steps": 1})["seconds"] for worker in contestants}
-      for worker in contestants:
-        worker.ask({"steps": WARM_UP - 1})
-      load = Load([worker.pid for worker in contestants])
-      seconds, cpu_seconds = play(contestants, shape.steps, rounds)
-      others = load.others()
-      curves = {worker.name: worker.ask({}) for worker in contestants}
-      versions = merged(contestants)
+  with tempfile.TemporaryDirectory() as folder:
+    prepare(shape, Path(folder), WARM_UP + rounds * shape.steps)
+    outcome = hold([contestant(name, shape_name, folder, torch_python) for name in names], shape.steps, rounds)
+  curves, seconds, cpu_seconds = outcome.results, outcome.seconds, outcome.cpu_seconds
   if problems := disagreements(curves):
     sys.exit(f"shape {shape_name}: the contestants disagree:\n" + "\n".join(problems))
   return {
@@ -61,26 +61,16 @@ def measure(shape_name: str, names: Sequence[str], rounds: int | None, pythons: 
     "steps_in_a_turn": shape.steps,
     "seconds": seconds,
     "cpu_seconds": cpu_seconds,
-    "first_step_seconds": first,
+    "first_step_seconds": outcome.first_step_seconds,
     "median_seconds": {name: statistics.median(each) for name, each in seconds.items()},
     "to_hand_written": {name: ratios(seconds, name, "hand-written") for name in names},
     "cpu_to_hand_written": {name: ratios(cpu_seconds, name, "hand-written") for name in names},
     "to_torch": {name: ratios(seconds, name, "torch") for name in names},
     "first_loss": {name: curve["first"] for name, curve in curves.items()},
     "loss_drift": drift(curves),
-    "others": others,
-    "versions": versions,
+    "others": outcome.others,
+    "versions": outcome.versions,
   }
-
-
-def merged(contestants: Sequence[Worker]) -> dict[str, str]:
-  """Versions of all contestants; a package that two of them have in different versions is named twice."""
-  found: dict[str, list[str]] = {}
-  for worker in contestants:
-    for name, version in worker.versions.items():
-      found.setdefault(name, [])
-      found[name] += [version] if version not in found[name] else []
-  return {name: " and ".join(versions) for name, versions in found.items()}
 
 
 def ratio_text(ratio: Mapping[str, float] | None) -> str:
@@ -103,10 +93,10 @@ def render(shape_name: str, one: Mapping[str, Any], missing: Sequence[str]) -> s
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = argparse.ArgumentParser(prog="python -m tools.bench.step", description=__doc__.partition("\n")[0])
   parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["A", "B"])
-  parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+  parser.add_argument("--contestants", nargs="+", choices=WHAT, default=list(WHAT))
   parser.add_argument("--rounds", type=int, help="turns of each contestant (default: enough for the shape)")
   parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has torch and transformers")
-  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench")
+  parser.add_argument("--record", action="store_true", help="keep the result in tools/bench/results")
   args = parser.parse_args(argv)
   if "hand-written" not in args.contestants:
     parser.error("--contestants must have hand-written: it is what the others are compared with")
@@ -115,11 +105,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> None:
   args = parse(argv)
-  pythons = {name: args.torch_python if name.startswith("torch") else sys.executable for name in args.contestants}
-  names = [name for name in args.contestants if importable(pythons[name], name)]
-  missing = [name for name in args.contestants if name not in names]
+  present = {name: contestant(name, "", "", args.torch_python).importable() for name in args.contestants}
+  names, missing = ([name for name, found in present.items() if found == wanted] for wanted in (True, False))
   load = load_average()
-  shapes = {name: measure(name, names, args.rounds, pythons) for name in args.shapes}
+  shapes = {name: measure(name, names, args.rounds, args.torch_python) for name in args.shapes}
   versions = next(iter(shapes.values()))["versions"]
   busy = [one["others"] for one in shapes.values() if one["others"] is not None]
   result = make_result({"shapes": shapes, "not_measured": missing}, versions, max(busy, default=None), load)

@@ -1,13 +1,29 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The torch contestant: Hugging Face's GPT2LMHeadModel, eager, as its users train it. Imports neither jax nor lmx."""
+"""The torch contestants: Hugging Face's GPT2LMHeadModel as its users train it. Imports neither jax nor lmx.
 
+On CPUs from given parameters, eager, in float32; on one GPU with bfloat16 autocast over float32 weights, flash
+attention through scaled-dot-product attention, and `torch.compile`. Fused AdamW and clipping in both.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
-from tools.bench.shapes import NORM_EPS, UPDATE, Arrays, Batches, Shape, Turns, curve
+from tools.bench.shapes import NORM_EPS, SHAPES, UPDATE, Arrays, Batches, Shape, Turns, curve, read
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def make(setting: Mapping[str, Any]) -> "Torch | Accelerator":
+  """The contestant of a setting with `contestant`, `shape` and `folder`; or with a model's sizes, see `Accelerator`."""
+  if "shape" not in setting:
+    return Accelerator(setting)
+  activation = "gelu_new" if setting["contestant"] == "torch" else "gelu_pytorch_tanh"
+  return Torch(SHAPES[setting["shape"]], *read(Path(setting["folder"])), activation)
 
 
 def state_of(parameters: Arrays, shape: Shape) -> dict[str, torch.Tensor]:
@@ -80,5 +96,66 @@ class Torch:
       self._optimizer.zero_grad(set_to_none=True)
       self._losses.append(loss.detach())
 
-  def curve(self) -> dict[str, Any]:
+  def results(self) -> dict[str, Any]:
     return curve([float(loss) for loss in self._losses])
+
+
+class Accelerator:
+  """GPT2LMHeadModel on one accelerator, over one batch of random tokens.
+
+  Args:
+    setting: `layers`, `width`, `heads`, `context`, `vocabulary`, `rows`; `compiled`: by torch.compile; `checkpointing`:
+      whether activations are computed again.
+  """
+
+  def __init__(self, setting: Mapping[str, Any]):
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
+    self._model = accelerator_model(setting)
+    self._optimizer = torch.optim.AdamW(
+      self._model.parameters(), lr=2e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    shape = (setting["rows"], setting["context"] + 1)
+    self._batch = torch.randint(setting["vocabulary"], shape, device=DEVICE)
+    self._loss = torch.compile(self._forward) if setting["compiled"] else self._forward
+    self._losses: list[torch.Tensor] = []
+
+  def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(DEVICE, torch.bfloat16):
+      logits = self._model(input_ids=tokens[:, :-1]).logits
+      return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+  def play(self, turns: Turns) -> None:
+    while True:
+      self.run(turns.next())
+
+  def run(self, steps: int) -> None:
+    for _ in range(steps):
+      loss = self._loss(self._batch)
+      loss.backward()
+      torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+      self._optimizer.step()
+      self._optimizer.zero_grad(set_to_none=True)
+      self._losses.append(loss.detach())
+    float(self._losses[-1])  # Waits for the device.
+
+  def results(self) -> dict[str, Any]:
+    """The losses, the most bytes allocated, parameters and tokens of a batch."""
+    return curve([float(loss) for loss in self._losses]) | {
+      "bytes": torch.cuda.max_memory_allocated() if DEVICE == "cuda" else 0,
+      "parameters": sum(p.numel() for p in self._model.parameters()),
+      "tokens": self._batch.shape[0] * (self._batch.shape[1] - 1),
+    }
+
+
+def accelerator_model(setting: Mapping[str, Any]) -> torch.nn.Module:
+  config = transformers.GPT2Config(
+    vocab_size=setting["vocabulary"], n_positions=setting["context"], n_embd=setting["width"],
+    n_layer=setting["layers"], n_head=setting["heads"], resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    activation_function="gelu_pytorch_tanh", attn_implementation="sdpa", bos_token_id=0, eos_token_id=0,
+    use_cache=False,
+  )  # fmt: skip
+  model = transformers.GPT2LMHeadModel(config).to(DEVICE).train()
+  if setting["checkpointing"]:  # Rematerialization.
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+  return model

@@ -19,7 +19,15 @@ from tools.chaos.disks import DISKS
 from tools.chaos.disturbance import FINISHED, FRESH, HALF, SIGNALS, Disturbance
 from tools.chaos.network import NETWORK, loopback
 from tools.chaos.scene import ROOT, STEPS, Moment, Scene, copy_ready, open_scene, write_text
-from tools.chaos.verdict import EQUAL, End, first_difference, judge_end, verdict
+from tools.chaos.verdict import (
+  EQUAL,
+  End,
+  first_difference,
+  first_difference_after,
+  judge_end,
+  verdict,
+  warned_step,
+)
 
 DISTURBANCES = {kind.name: kind for kind in (*SIGNALS, *DISKS, *DAMAGE, *NETWORK)}
 LIMITS = {1: 120.0, 2: 240.0}  # Seconds after which a process hangs, by the number of processes.
@@ -191,8 +199,12 @@ def resumed(scene: Scene, reference: Path, heals: bool) -> tuple[str, str]:
     again = scene.finish(scene.start())
     if all(judge_end(end)[0] == EQUAL for end in again):
       difference = first_difference(scene.run, reference, whole=True)
+  step = warned_step(again[0].output) if again else None  # Process 0 alone prints.
+  warned = ""
+  if difference is not None and step is not None and not heals:
+    warned, difference = difference, first_difference_after(scene.run, reference, step)
   worst = next((end for end in again if judge_end(end)[0] != EQUAL), again[0] if again else None)
-  return verdict(disturbed, worst, difference, heals=heals)
+  return verdict(disturbed, worst, difference, heals=heals, warned=warned)
 
 
 def evaluated(scene: Scene, expected: str) -> tuple[str, str]:

@@ -21,13 +21,15 @@ TIMES = ("time", "seconds", "tokens_per_second", "step_seconds", "data_wait_shar
 DOCUMENTED = (MISTAKE, STORAGE, LOST_PROCESS, DIFFERENT_PROCESSES, INTERRUPTED, SIGNALLED + signal.SIGTERM)
 
 EQUAL, THEN_EQUAL, MESSAGE = "equal", "message, then equal", "message"
+WARNED = "warning, then equal"
 REFUSED, UNDOCUMENTED, TRACEBACK, DIFFERENCE, HANG = "no resume", "undocumented end", "traceback", "difference", "hang"
 TOOL = "tool failed"
-GOOD = (EQUAL, THEN_EQUAL, MESSAGE)
+GOOD = (EQUAL, THEN_EQUAL, WARNED, MESSAGE)
 BAD = (REFUSED, UNDOCUMENTED, TRACEBACK, DIFFERENCE, HANG, TOOL)
 MEANING = {
   EQUAL: "resumed (or went on) to the end, every loss bit for bit that of the undisturbed run",
   THEN_EQUAL: "stopped with one documented message; once the cause was gone, the same command resumed and was equal",
+  WARNED: "resumed, said that metrics.jsonl was damaged, and wrote every line that it still had to write as it should",
   MESSAGE: "stopped with one documented message, for damage that nothing but the user can undo",
   REFUSED: "the cause was gone, and the same command would still not resume",
   UNDOCUMENTED: "an exit code that isn't documented, no message, or more than one",
@@ -133,6 +135,37 @@ def first_difference(run: Path, reference: Path, *, whole: bool) -> str | None:
   return first_other_file(run, reference) if whole else None
 
 
+def _contents(file: Path) -> Any:
+  """What counts of a file: of a tokenizer's description, all but the name that it has for people."""
+  data = file.read_bytes()
+  if file.name != "lmx_tokenizer.json":
+    return data
+  try:
+    return {key: value for key, value in json.loads(data).items() if key != "name"}
+  except (ValueError, AttributeError):
+    return data
+
+
+_DAMAGED_METRICS = re.compile(r"^warning: metrics\.jsonl .* records up to step (\d+)", re.MULTILINE)
+
+
+def warned_step(output: str) -> int | None:
+  """The step up to which a resumed run says that metrics.jsonl isn't what it was; None: it says nothing of that."""
+  found = _DAMAGED_METRICS.search(output)
+  return int(found[1]) if found else None
+
+
+def first_difference_after(run: Path, reference: Path, step: int) -> str | None:
+  """As `first_difference`, of the lines of later steps than one, and of the run's files."""
+  ours, theirs = (
+    [record for record in records(folder / "metrics.jsonl") if record.get("step", 0) > step]
+    for folder in (run, reference)
+  )
+  if ours != theirs:
+    return f"metrics.jsonl differs after step {step}, too"
+  return first_other_file(run, reference)
+
+
 def first_other_file(run: Path, reference: Path) -> str | None:
   """The first small file that an undisturbed run has and this one lacks, or has with other bytes."""
   files = [reference / "config.json", *sorted((reference / "tokenizer").iterdir())]
@@ -141,12 +174,14 @@ def first_other_file(run: Path, reference: Path) -> str | None:
     name = file.relative_to(reference)
     if not (run / name).is_file():
       return f"{name} is missing"
-    if (run / name).read_bytes() != file.read_bytes():
+    if _contents(run / name) != _contents(file):
       return f"{name} has other bytes"
   return None
 
 
-def verdict(disturbed: list[End], last: End | None, difference: str | None, *, heals: bool) -> tuple[str, str]:
+def verdict(
+  disturbed: list[End], last: End | None, difference: str | None, *, heals: bool, warned: str = ""
+) -> tuple[str, str]:
   """(the outcome of a case, why).
 
   Args:
@@ -154,6 +189,7 @@ def verdict(disturbed: list[End], last: End | None, difference: str | None, *, h
     last: the same command again after that; None: nothing was left to do.
     difference: from the undisturbed run, at any time.
     heals: whether the same command must resume, because what was done has been undone.
+    warned: what the last one said of a damaged metrics.jsonl whose other lines are right; "": nothing.
   """
   judged = [judge_end(end) for end in disturbed]
   again = (EQUAL, "") if last is None else judge_end(last)
@@ -168,5 +204,7 @@ def verdict(disturbed: list[End], last: End | None, difference: str | None, *, h
       return found
   if again[0] == MESSAGE:
     return (REFUSED if heals else MESSAGE), again[1]
+  if warned:
+    return WARNED, warned
   said = [why for outcome, why in judged if outcome == MESSAGE]
   return (THEN_EQUAL, said[0]) if said else (EQUAL, "; ".join(why for _, why in judged))

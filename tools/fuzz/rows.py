@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmx.api.tasks import unanswered
+from lmx.config.table import defaults
 from lmx.data.cache.content import ExampleContent, Item
 from lmx.data.document import Record
 from lmx.data.tokenizers.tokenizer import ByteTokenizer
@@ -53,13 +54,6 @@ ROWS: dict[str, tuple[dict[str, Any], ...]] = {
            {"question": "q", "context": "born in Ulm", "answer": "Ulm", "answer_start": 8, "answers": ["in"]}),
   "seq2seq": ({"source": "a", "target": "b"},),
 }  # fmt: skip
-OPTIONS: dict[str, dict[str, Any]] = {
-  "chat": {"z_loss": 0.0, "chat_template": None},
-  "dpo": {"dpo_beta": 0.1, "chat_template": None},
-  "classification": {"multi_label": False},
-  "contrastive": {"temperature": 0.1},
-  "seq2seq": {"z_loss": 0.0, "label_smoothing": 0.0},
-}
 
 
 @functools.cache
@@ -68,7 +62,8 @@ def reader(name: str) -> Callable[[dict[str, Any]], bool]:
   tokenizer = ByteTokenizer()
   tokenizer.chat_template = TEMPLATE
   family, labels = OBJECTIVES[name].families[0], ("no", "yes") if OBJECTIVES[name].labelled else ()
-  objective = OBJECTIVES[name].make(ObjectiveContext(tokenizer, 256, 256, family, labels, 2), **OPTIONS.get(name, {}))
+  row = OBJECTIVES[name]
+  objective = row.build(ObjectiveContext(tokenizer, 256, 256, family, labels, 2), defaults("objective", row.options))
   assert objective.encoder is not None
   content, needed = ExampleContent(tokenizer, objective.encoder), objective.encoder.columns
 

@@ -1,12 +1,12 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From the pieces of a row to the row's arrays: prepared by the objective, joined, and padded."""
+"""Assembles the segments of a row into arrays: each prepared by the objective, concatenated, and padded."""
 
 import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lmx.data.batches.rows import Piece
+from lmx.data.batches.rows import Segment
 from lmx.data.cache.encoding import DataRequirements, check_ids
 from lmx.errors import LmxError
 
@@ -15,40 +15,47 @@ _TOKENS = "tokens"
 
 
 def groups_of(names: Sequence[str]) -> list[str]:
-  """The prefixes P of the arrays P + "tokens", the longest first, so that the first that fits a name is its own."""
+  """The prefixes P of the arrays P + "tokens", longest first, so that an array's group is the first match."""
   return sorted((name.removesuffix(_TOKENS) for name in names if name.endswith(_TOKENS)), key=len, reverse=True)
 
 
 def group_of(name: str, groups: Sequence[str]) -> str:
-  """The group of an array, of those that `groups_of` gives."""
+  """The group of an array, one of those that `groups_of` returned."""
   return next(prefix for prefix in groups if name.startswith(prefix))
 
 
 class Assemble:
-  """Turns the pieces of a row into arrays.
+  """Turns the segments of a row into arrays.
 
-  An array belongs to the group whose prefix its name has: "encoder_tokens" makes a group "encoder_". All arrays of a
-  group are as long as its row. `segment_ids` of a group counts the pieces of the row from 1, the same in every group; 0
-  is padding. `positions` counts from 0 within each piece, or from the piece's own position, unless the objective gives
-  it. Padding has weight zero: every array is filled up with zeros, those of tokens and targets with `pad_id`. Arrays
-  that have one value a row are left as they are.
+  An array belongs to the group whose prefix its name has: "encoder_tokens" defines the group "encoder_". All arrays of
+    a group have the same length. `segment_ids` of a group numbers the segments of the row from 1, the same in every
+    group; 0 is padding. `positions` counts from 0 within each segment, or from the segment's own position, unless the
+    objective returns it. Padding has weight zero: arrays are padded with zeros, those of tokens and targets with
+    `pad_id`. Arrays with one value per row are not padded.
   """
 
-  def __init__(self, needs: DataRequirements, lengths: Mapping[str, int], pad_id: int, vocab_size: int | None = None):
+  def __init__(
+    self, requirements: DataRequirements, lengths: Mapping[str, int], pad_id: int, vocab_size: int | None = None
+  ):
     """See the class.
 
     Args:
-      needs: what the objective asks for.
-      lengths: group -> places of a row, "" for the groups that are not named.
-      pad_id: fills tokens and targets.
-      vocab_size: ids that tokens may have, 0 to vocab_size - 1; None: not checked.
+      requirements: of the objective.
+      lengths: group -> tokens per row; "" for the groups that are not named.
+      pad_id: pads tokens and targets.
+      vocab_size: tokens must be 0 to vocab_size - 1; None: not checked.
     """
-    self._needs, self._lengths, self._pad_id, self._vocab_size = needs, lengths, pad_id, vocab_size
+    self._requirements, self._lengths, self._pad_id, self._vocab_size = requirements, lengths, pad_id, vocab_size
 
-  def __call__(self, pieces: Sequence[Piece], rng: np.random.Generator) -> Row:
-    parts = [self._needs.prepare(piece.content, rng) for piece in pieces]
-    row = {name: np.asarray(parts[0][name]) for name in self._needs.per_row}
-    for group, names in _by_group(tuple(parts[0]), self._needs.per_row):
+  def __call__(self, segments: Sequence[Segment], rng: np.random.Generator) -> Row:
+    """The arrays of one row: (L, ...) or (M, ...) by group, and those with one value per row.
+
+    Raises:
+      LmxError: more tokens than the row has positions, or an id outside of the vocabulary.
+    """
+    parts = [self._requirements.prepare(segment.content, rng) for segment in segments]
+    row = {name: np.asarray(parts[0][name]) for name in self._requirements.per_row}
+    for group, names in _by_group(tuple(parts[0]), self._requirements.per_row):
       length = self._lengths[group] if group in self._lengths else self._lengths[""]
       sizes = np.array([len(part[group + _TOKENS]) for part in parts])
       used = int(sizes.sum())
@@ -57,9 +64,10 @@ class Assemble:
         row[name] = self._join(name, [part[name] for part in parts], used, length)
       if self._vocab_size is not None:
         check_ids(row[group + _TOKENS], self._vocab_size, "a batch")
-      row[group + "segment_ids"] = _segments(sizes, used, length)
+      row[group + "segment_ids"] = _segment_ids(sizes, used, length)
       if group + "positions" not in row:
-        starts = np.zeros(len(sizes), np.int64) if group else np.array([piece.position for piece in pieces])
+        # Only the main group can start within a document; the other groups hold complete examples.
+        starts = np.zeros(len(sizes), np.int64) if group else np.array([segment.position for segment in segments])
         row[group + "positions"] = _positions(starts, sizes, used, length)
     return row
 
@@ -73,7 +81,7 @@ class Assemble:
 
 @functools.cache
 def _by_group(names: tuple[str, ...], per_row: tuple[str, ...]) -> list[tuple[str, list[str]]]:
-  """(group, its arrays) of the names of an objective's arrays, those of whole rows left out."""
+  """(group, names of its arrays) for the arrays of an objective, without those that have one value per row."""
   tokens = [name for name in names if name not in per_row]
   groups = groups_of(tokens)
   owner = {name: next(group for group in groups if name.startswith(group)) for name in tokens}
@@ -88,7 +96,7 @@ def _check_length(group: str, used: int, length: int) -> None:
     )
 
 
-def _segments(sizes: np.ndarray, used: int, length: int) -> np.ndarray:
+def _segment_ids(sizes: np.ndarray, used: int, length: int) -> np.ndarray:
   row = np.zeros(length, np.int32)
   row[:used] = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)
   return row
@@ -96,5 +104,6 @@ def _segments(sizes: np.ndarray, used: int, length: int) -> np.ndarray:
 
 def _positions(starts: np.ndarray, sizes: np.ndarray, used: int, length: int) -> np.ndarray:
   row = np.zeros(length, np.int32)
-  row[:used] = np.arange(used) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+  offsets = np.cumsum(sizes) - sizes  # Where each segment begins in the row.
+  row[:used] = np.arange(used) + np.repeat(starts - offsets, sizes)
   return row

@@ -1,36 +1,36 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Rows of examples: one in each row, or several side by side.
+"""Rows of examples: padded (one per row) or packed (several per row).
 
 An example may have several groups of tokens ("tokens", "encoder_tokens", "rejected_tokens", ...), each with its own
-room in a row. Packed, a row holds examples whose groups all fit.
+capacity in a row. A packed row holds examples that fit into it in every group.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from lmx.data.batches.rows import BLOCK, Piece, RowPlan, best_fit, fill_rows, kept_plan
+from lmx.data.batches.rows import BLOCK, RowPlan, Segment, best_fit, cached_plan, fill_rows
 from lmx.data.cache.store import ExampleStore
 from lmx.errors import LmxError, choose
 
-_GROUPS_BLOCK = 2048  # Examples packed together: each is compared with all rows of its block.
+_GROUPS_BLOCK = 2048  # Examples packed together; fewer than BLOCK because each is compared with all rows.
 
 
-def best_fit_groups(sizes: np.ndarray, room: np.ndarray) -> np.ndarray:
-  """Puts examples into rows with several kinds of room; returns each example's row.
+def best_fit_groups(sizes: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+  """Packs examples of several groups into rows by best-fit decreasing; returns each example's row, (examples,).
 
-  Largest first, each into the row with the least room, over all groups, of those in which every group of it fits. With
-  lengths that have nothing to do with each other this leaves about 3 % of the scarcer room empty.
+  Largest first, each into the fullest row, over all groups, that has room for it in every group. If the lengths of the
+  groups are independent, about 3 % of the scarcer capacity stays empty.
 
   Args:
-    sizes: (examples, groups); none is over its room.
-    room: (groups,)
+    sizes: (examples, groups) tokens; none exceeds its group's capacity.
+    capacity: (groups,) tokens per row.
   """
   if sizes.shape[1] == 1:
-    return best_fit(sizes[:, 0], int(room[0]))
-  left = np.tile(room, (len(sizes), 1))  # Room in each row; the first `rows` are in use.
-  free = np.full(len(sizes), float(len(room)))  # The same as one number: the sum of the shares that are free.
-  shares = (sizes / room).sum(axis=1)
+    return best_fit(sizes[:, 0], int(capacity[0]))
+  left = np.tile(capacity, (len(sizes), 1))  # Tokens free in each row, by group; the first `rows` are in use.
+  free = np.full(len(sizes), float(len(capacity)))  # The sum of the free fractions of all groups.
+  shares = (sizes / capacity).sum(axis=1)
   row_of = np.empty(len(sizes), np.int64)
   rows = 0
   for example in np.argsort(-shares, kind="stable").tolist():
@@ -45,14 +45,14 @@ def best_fit_groups(sizes: np.ndarray, room: np.ndarray) -> np.ndarray:
   return row_of
 
 
-def plan_packed(sizes: np.ndarray, room: np.ndarray) -> RowPlan:
-  """Several examples in a row."""
+def plan_packed(sizes: np.ndarray, capacity: np.ndarray) -> RowPlan:
+  """Several examples per row; the arguments are those of `best_fit_groups`."""
   block = BLOCK if sizes.shape[1] == 1 else _GROUPS_BLOCK
-  return _plan(*fill_rows(sizes, lambda part: best_fit_groups(part, room), block), sizes)
+  return _plan(*fill_rows(sizes, lambda part: best_fit_groups(part, capacity), block), sizes)
 
 
-def plan_padded(sizes: np.ndarray, room: np.ndarray) -> RowPlan:
-  """One example in each row."""
+def plan_padded(sizes: np.ndarray, capacity: np.ndarray) -> RowPlan:
+  """One example per row; the arguments are those of `best_fit_groups`."""
   return _plan(np.arange(len(sizes)), np.arange(len(sizes) + 1), sizes)
 
 
@@ -64,11 +64,11 @@ EXAMPLE_PACKINGS = {"packed": plan_packed, "padded": plan_padded}
 
 
 class ExampleRows:
-  """Rows of examples, by a plan.
+  """Rows of examples that follow a plan.
 
   Attributes:
-    targets: places of "tokens" filled.
-    bytes: 0: a loss over examples is not the length of a text's code.
+    targets: tokens of the first group, in all rows.
+    bytes: 0, since a loss over examples doesn't convert to bits per byte.
   """
 
   def __init__(self, store: ExampleStore, plan: RowPlan):
@@ -79,9 +79,9 @@ class ExampleRows:
   def __len__(self) -> int:
     return len(self._plan.first) - 1
 
-  def __getitem__(self, index: int) -> list[Piece]:
+  def __getitem__(self, index: int) -> list[Segment]:
     first, stop = int(self._plan.first[index]), int(self._plan.first[index + 1])
-    return [Piece(self._store[example]) for example in self._plan.document[first:stop].tolist()]
+    return [Segment(self._store[example]) for example in self._plan.document[first:stop].tolist()]
 
 
 def make_example_rows(store: ExampleStore, *, packing: str, lengths: Mapping[str, int]) -> ExampleRows:
@@ -90,23 +90,23 @@ def make_example_rows(store: ExampleStore, *, packing: str, lengths: Mapping[str
   Args:
     store: encoded examples.
     packing: packed | padded.
-    lengths: group -> places of a row, "" for the groups that are not named.
+    lengths: group -> tokens per row; "" for the groups that are not named.
 
   Raises:
-    LmxError: a packing that is not for examples, or an example that is longer than a row.
+    LmxError: a packing that can't hold examples, an empty store, or an example that is longer than a row.
   """
-  make = choose("config.data.packing", packing, EXAMPLE_PACKINGS, fix="examples are packed or padded, never cut")
+  make = choose("config.data.packing", packing, EXAMPLE_PACKINGS, fix="examples are packed or padded, never split")
   if not store.documents:
     raise LmxError(f"{store.folder} has no examples.")
   sizes = store.lengths()
-  room = np.array([lengths[group] if group in lengths else lengths[""] for group in store.groups])
-  _check_room(store, sizes, room)
-  name = f"{packing}-" + "-".join(map(str, room))
-  return ExampleRows(store, kept_plan(store.folder, name, lambda: make(sizes, room)))
+  capacity = np.array([lengths[group] if group in lengths else lengths[""] for group in store.groups])
+  _check_capacity(store, sizes, capacity)
+  name = f"{packing}-" + "-".join(map(str, capacity))
+  return ExampleRows(store, cached_plan(store.folder, name, lambda: make(sizes, capacity)))
 
 
-def _check_room(store: ExampleStore, sizes: np.ndarray, room: np.ndarray) -> None:
-  over = np.argwhere(sizes > room)
+def _check_capacity(store: ExampleStore, sizes: np.ndarray, capacity: np.ndarray) -> None:
+  over = np.argwhere(sizes > capacity)
   if not len(over):
     return
   example, group = over[0].tolist()
@@ -114,7 +114,7 @@ def _check_room(store: ExampleStore, sizes: np.ndarray, room: np.ndarray) -> Non
   longest, name = int(sizes[:, group].max()), store.groups[group] + "tokens"
   key = "encoder_length" if store.groups[group] == "encoder_" else "length"
   raise LmxError(
-    f"config.data.{key}: got {room[group]}, but {count:,} of {len(sizes):,} examples are longer; "
+    f"config.data.{key}: got {capacity[group]}, but {count:,} of {len(sizes):,} examples are longer; "
     f"number {example} has {sizes[example, group]} {name}, the longest {longest}. "
-    f"Fix: --config.data.{key}={longest} (and --config.model.context={longest} if it is less)."
+    f"Fix: --config.data.{key}={longest} (and --config.model.context={longest} if that is smaller)."
   )

@@ -1,7 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Which source each row of a mixture comes from: by random access, and exactly in proportion to the weights.
+"""Mixture of sources: maps a row's index to its source by random access, exactly in proportion to the weights.
 
-Grain's own mixture rounds the weights to whole numbers of which the least is 100 (0.7 and 0.3 become 233 and 100).
+Grain's own `MapDataset.mix` isn't used because it rounds the weights to integers of which the smallest is 100 (0.7 and
+0.3 become 233 and 100).
 """
 
 import math
@@ -12,28 +13,30 @@ from fractions import Fraction
 import grain
 
 
-def whole_weights(weights: Sequence[float]) -> list[int]:
-  """The least whole numbers in the same proportion as the decimal numbers that the weights are written as."""
+def integer_weights(weights: Sequence[float]) -> list[int]:
+  """The smallest integers in the same proportion as the weights, taken as the decimal numbers that they print as."""
   exact = [Fraction(repr(float(weight))) for weight in weights]
   scale = math.lcm(*(weight.denominator for weight in exact))
-  whole = [int(weight * scale) for weight in exact]
-  shared = math.gcd(*whole)
-  return [weight // shared for weight in whole]
+  scaled = [int(weight * scale) for weight in exact]
+  shared = math.gcd(*scaled)
+  return [weight // shared for weight in scaled]
 
 
-def source_of(place: int, weights: Sequence[int]) -> tuple[int, int]:
-  """The source of a row of the mixture, and how many rows before it came from the same source.
+def source_of(index: int, weights: Sequence[int]) -> tuple[int, int]:
+  """The source of a row of the mixture, and how many earlier rows came from the same source.
 
-  Of the first n rows, source i has weights[i] / sum(weights) of n, give or take less than 2 rows; where n is a multiple
-  of the sum, exactly.
+  Of the first n rows, source i contributes n * weights[i] / sum(weights), to within 2 rows; exactly that many if n is a
+  multiple of the sum.
 
   Args:
-    place: of the row, counted from 0.
-    weights: whole numbers above 0.
+    index: of the row, from 0.
+    weights: integers above 0.
   """
-  # Source by source: of what those before it left, the first n rows have n * weight / left of it, rounded up.
+  # Sources take their rows in turn. `before` and `after` count the rows up to and including this one that the earlier
+  # sources left over. Of n such rows, this source takes n * weight / left, rounded up, and leaves the rest: if the two
+  # counts of the rest are equal, this row is the source's.
   left = sum(weights)
-  before, after = place, place + 1
+  before, after = index, index + 1
   for source, weight in enumerate(weights[:-1]):
     rest_before, rest_after = before * (left - weight) // left, after * (left - weight) // left
     if after - rest_after != before - rest_before:
@@ -43,16 +46,16 @@ def source_of(place: int, weights: Sequence[int]) -> tuple[int, int]:
 
 
 class Mixture(grain.transforms.DatasetSelectionMap):
-  """The map from a row of an endless mixture to a source and a row of it, for `grain.MapDataset.select_from_datasets`.
+  """The map from a row of an infinite mixture to (source, row of it), for `grain.MapDataset.select_from_datasets`.
 
-  `weights` are numbers above 0: rows drawn from each source, in proportion.
+  `weights` are numbers above 0: the proportions in which rows are drawn from the sources.
   """
 
   def __init__(self, weights: Sequence[float]):
-    self._weights = whole_weights(weights)
+    self._weights = integer_weights(weights)
 
   def __len__(self) -> int:
     return sys.maxsize
 
-  def __getitem__(self, place: int) -> tuple[int, int]:
-    return source_of(place, self._weights)
+  def __getitem__(self, index: int) -> tuple[int, int]:
+    return source_of(index, self._weights)

@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From rows to batches: one Grain pipeline in which every step is by random access.
+"""Input pipeline from rows to batches: Grain datasets in which every step is by random access.
 
-Because nothing in it has a state, batch k is a pure function of (seed, k). The position that a checkpoint keeps is one
-integer, and the order of the rows is the same for any number of processes.
+No step has a state, so batch k is a pure function of (seed, k). The position that a checkpoint saves is one integer,
+and the order of the rows is the same for any number of processes.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import numpy as np
 
 from lmx.data.batches.assemble import Assemble
 from lmx.data.batches.mixing import Mixture
-from lmx.data.batches.rows import Piece, Rows
+from lmx.data.batches.rows import Rows, Segment
 from lmx.data.batches.trim import trimmed
 from lmx.data.cache.encoding import DataRequirements
 from lmx.errors import LmxError, message
@@ -31,15 +31,15 @@ class BatchShape:
   """How rows become batches.
 
   Attributes:
-    length: L, places of a row.
-    encoder_length: M, places of an encoder's row.
-    batch_size: rows of a batch, over all processes.
-    share: which of them this process makes.
-    pad_id: the token in places that no document fills.
-    vocab_size: ids of the tokenizer, which no token of a batch may be beyond; None: not checked.
-    pad_multiple: a batch ends with its longest row, rounded up to a multiple of it; None: at the length.
-    threads: making batches; 0: they are made when they are asked for.
-    prefetch: batches made ahead.
+    length: L, tokens per row.
+    encoder_length: M, tokens per row of an encoder.
+    batch_size: B, rows per batch, over all processes.
+    share: the rows of each batch that this process makes.
+    pad_id: the token that pads rows.
+    vocab_size: tokens must be 0 to vocab_size - 1; None: not checked.
+    pad_multiple: batches are as long as their longest row, rounded up to a multiple of it; None: always `length`.
+    threads: threads that make batches; 0: each batch is made when it is requested.
+    prefetch: batches made in advance.
   """
 
   length: int
@@ -59,7 +59,7 @@ class BatchShape:
 
   @property
   def lengths(self) -> dict[str, int]:
-    """Group of arrays -> places of its rows."""
+    """Group of arrays -> tokens per row."""
     return {"": self.length, "encoder_": self.encoder_length}
 
   @property
@@ -77,15 +77,15 @@ def _join(parts: Sequence[Batch]) -> Batch:
 
 
 def _seeds(seed: int, count: int) -> list[int]:
-  """Unrelated 32-bit seeds: Grain adds the epoch to a seed, so neighbours would repeat each other's order."""
+  """Independent 32-bit seeds: Grain adds the epoch to a seed, so consecutive seeds would repeat each other's orders."""
   return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
 
 
 def _endless(sources: Sequence[Rows], weights: Sequence[float], seed: int, shuffle: bool) -> grain.MapDataset:
-  """Rows without end: each source shuffled anew in each of its epochs, and mixed by weight.
+  """An infinite dataset of rows: each source reshuffled in each of its epochs, and mixed by weight.
 
-  Without weights the sources are one: an epoch has every row of every source once. Without shuffling there is one
-  source, and its rows come in order.
+  Without weights the sources are concatenated: an epoch has every row of every source once. Without shuffling there is
+  one source, and its rows come in order.
   """
   if not shuffle:
     (rows,) = sources
@@ -93,23 +93,22 @@ def _endless(sources: Sequence[Rows], weights: Sequence[float], seed: int, shuff
   seeds = _seeds(seed, len(sources))
   datasets: list[Any] = [grain.MapDataset.source(rows) for rows in sources]
   if not weights:
-    whole = grain.MapDataset.concatenate(datasets) if len(datasets) > 1 else datasets[0]
-    return whole.shuffle(seed=seeds[0]).repeat()
+    joined = grain.MapDataset.concatenate(datasets) if len(datasets) > 1 else datasets[0]
+    return joined.shuffle(seed=seeds[0]).repeat()
   endless = [dataset.shuffle(seed=s).repeat() for dataset, s in zip(datasets, seeds, strict=True)]
   return grain.MapDataset.select_from_datasets(endless, Mixture(weights)) if len(endless) > 1 else endless[0]
 
 
-def _batches(rows: grain.MapDataset, needs: DataRequirements, shape: BatchShape, seed: int) -> grain.MapDataset:
-  return _parts(
-    rows.random_map(Assemble(needs, shape.lengths, shape.pad_id, shape.vocab_size), seed=seed), needs, shape
-  )
+def _batches(rows: grain.MapDataset, requirements: DataRequirements, shape: BatchShape, seed: int) -> grain.MapDataset:
+  assemble = Assemble(requirements, shape.lengths, shape.pad_id, shape.vocab_size)
+  return _parts(rows.random_map(assemble, seed=seed), requirements, shape)
 
 
-def _parts(rows: grain.MapDataset, needs: DataRequirements, shape: BatchShape) -> grain.MapDataset:
-  """This process's rows of every batch. The rows have no remainder."""
-  # Without saying so, Grain overflows on the number of endless rows in batches of 1.
-  if shape.pad_multiple is not None:  # A batch's length depends on all of its rows, so every process makes them all.
-    return rows.batch(shape.batch_size, drop_remainder=True, batch_fn=_stack).map(_TrimmedShare(needs, shape))
+def _parts(rows: grain.MapDataset, requirements: DataRequirements, shape: BatchShape) -> grain.MapDataset:
+  """This process's rows of every batch. The number of rows is a multiple of the batch size, or infinite."""
+  # drop_remainder=True although there is no remainder: without it, Grain overflows on infinite rows in batches of 1.
+  if shape.pad_multiple is not None:  # A batch's length depends on all of its rows, so every process makes all of them.
+    return rows.batch(shape.batch_size, drop_remainder=True, batch_fn=_stack).map(_TrimmedShare(requirements, shape))
   parts = rows.batch(shape.part_size, drop_remainder=True, batch_fn=_stack)
   count = shape.share.parts
   held = [parts[index : len(parts) // count * count : count] for index in shape.share.held]
@@ -117,14 +116,14 @@ def _parts(rows: grain.MapDataset, needs: DataRequirements, shape: BatchShape) -
 
 
 class _TrimmedShare:
-  """Takes this process's rows of a whole batch, without the padding that all of its rows have."""
+  """Trims a batch to its longest row and takes this process's rows of it."""
 
-  def __init__(self, needs: DataRequirements, shape: BatchShape):
-    self._needs, self._shape = needs, shape
+  def __init__(self, requirements: DataRequirements, shape: BatchShape):
+    self._requirements, self._shape = requirements, shape
 
   def __call__(self, batch: Batch) -> Batch:
     shape = self._shape
-    cut = trimmed(batch, shape.pad_multiple or 1, self._needs.per_row)
+    cut = trimmed(batch, shape.pad_multiple or 1, self._requirements.per_row)
     starts = [index * shape.part_size for index in shape.share.held]
     return {name: np.concatenate([a[start : start + shape.part_size] for start in starts]) for name, a in cut.items()}
 
@@ -136,36 +135,36 @@ def _iterate(batches: grain.MapDataset, shape: BatchShape) -> Any:
 
 
 class Loader:
-  """Training batches without end; `position` and `seek` make it resumable.
+  """An infinite iterator of training batches; `position` and `seek` make it resumable.
 
   Attributes:
-    position: batches drawn so far; those made ahead do not count.
-    wait_seconds: how long the caller has waited in `next`, in all.
+    position: batches drawn so far; prefetched ones don't count.
+    wait_seconds: total time that the caller has waited in `next`.
   """
 
   def __init__(
     self,
     sources: Sequence[Rows],
-    needs: DataRequirements,
+    requirements: DataRequirements,
     shape: BatchShape,
     *,
     seed: int,
-    weights=(),
+    weights: Sequence[float] = (),
     shuffle: bool = True,
   ):
     """Starts at batch 0.
 
     Args:
       sources: the rows of each source.
-      needs: what the objective asks for.
+      requirements: of the objective.
       shape: of the batches.
-      seed: order of the rows, and the objective's random choices.
-      weights: rows drawn from each source, in proportion; (): all rows of all sources, once an epoch.
-      shuffle: False: the rows of the only source in their order.
+      seed: of the order of the rows and of the objective's random choices.
+      weights: proportions in which rows are drawn from the sources; (): every row of every source once per epoch.
+      shuffle: False: the rows of the only source in order.
     """
     self._shape = shape
     endless = _endless(sources, weights, seed, shuffle)
-    self._batches = _batches(endless, needs, shape, _seeds(seed, len(sources) + 1)[-1])
+    self._batches = _batches(endless, requirements, shape, _seeds(seed, len(sources) + 1)[-1])
     self._last: Batch | None = None
     self._iterator: Any = None
     self.wait_seconds = 0.0
@@ -185,18 +184,18 @@ class Loader:
     return self._last
 
   def seek(self, position: int) -> None:
-    """Makes batch number `position` the next one, at once, however far away it is."""
+    """Makes batch number `position` the next one, in constant time."""
     self.close()
     self.position = position
     self._last = None
 
   @property
   def parts(self) -> int:
-    """How many parts each batch is split into."""
+    """Number of parts that each batch is split into over the mesh."""
     return self._shape.share.parts
 
   def fingerprints(self) -> dict[int, str]:
-    """A hash of the rows of each part of the batch drawn last; `combine_fingerprints` adds those of all parts."""
+    """A hash of the rows of each part of the last batch; `combine_fingerprints` adds up those of all parts."""
     held, size = self._shape.share.held, self._shape.part_size
     if self._last is None:
       return dict.fromkeys(held, _hex(0))
@@ -206,14 +205,14 @@ class Loader:
     }
 
   def close(self) -> None:
-    """Stops the threads. The next draw starts them again."""
+    """Stops the threads; `next` starts them again."""
     if self._iterator is not None:
       self._iterator.close()
       self._iterator = None
 
 
 def batch_fingerprint(batch: Mapping[str, np.ndarray]) -> str:
-  """A hash of a batch's rows in which their order does not matter, as 16 hexadecimal digits."""
+  """A hash of a batch's rows that doesn't depend on their order, as 16 hexadecimal digits."""
   names = sorted(batch)
   total = 0
   for index in range(len(batch["tokens"])):
@@ -225,7 +224,7 @@ def batch_fingerprint(batch: Mapping[str, np.ndarray]) -> str:
 
 
 def combine_fingerprints(fingerprints: Sequence[str]) -> str:
-  """The fingerprint of a whole batch from those of its parts, however many processes made them."""
+  """The fingerprint of a batch from those of its parts, for any number of processes."""
   return _hex(sum(int(text, 16) for text in fingerprints))
 
 
@@ -234,7 +233,7 @@ def _hex(total: int) -> str:
 
 
 class _ChosenRows:
-  """Rows at the given indices of several sources; -1 stands for a row of padding."""
+  """Rows at the given indices of several sources; index -1 is a row of padding."""
 
   def __init__(self, sources: Sequence[Rows], indices: np.ndarray):
     self._sources, self._indices = sources, indices
@@ -243,41 +242,41 @@ class _ChosenRows:
   def __len__(self) -> int:
     return len(self._indices)
 
-  def __getitem__(self, position: int) -> tuple[bool, list[Piece]]:
-    """(whether the row counts, its pieces); the pieces of another row where it has none of its own."""
+  def __getitem__(self, position: int) -> tuple[bool, list[Segment]]:
+    """(whether the row counts, its segments). Padding has the segments of row 0, for their types."""
     index = int(self._indices[position])
-    pieces = self._row(index) if index >= 0 else []
-    return bool(pieces), pieces or self._row(0)
+    segments = self._row(index) if index >= 0 else []
+    return bool(segments), segments or self._row(0)
 
-  def _row(self, index: int) -> list[Piece]:
+  def _row(self, index: int) -> list[Segment]:
     source = int(np.searchsorted(self._ends, index, side="right"))
     first = int(self._ends[source]) - len(self._sources[source])
     return self._sources[source][index - first]
 
 
 class _AssembleChosen(Assemble):
-  """Assembles a row, and empties it if it is there only to fill the last batch."""
+  """Assembles a row, and zeroes it if it only pads the last batch."""
 
   def __call__(self, chosen: Any, rng: np.random.Generator) -> Batch:
-    real, pieces = chosen
-    row = super().__call__(pieces, rng)
+    real, segments = chosen
+    row = super().__call__(segments, rng)
     return row if real else {name: np.zeros_like(array) for name, array in row.items()}
 
 
 class EvalBatches:
-  """Held-out rows, each once, in a fixed order; the last batch is filled up with rows of zero weight.
+  """Validation batches: each row once, in a fixed order; the last batch is padded with rows of zero weight.
 
-  Every iteration gives the same batches, the objective's random choices included.
+  Every iteration yields the same batches, the objective's random choices included.
 
   Attributes:
-    rows: rows evaluated.
-    targets, bytes: places filled, and UTF-8 bytes, of all rows; with max_rows, in proportion.
+    rows: number of rows evaluated.
+    targets, bytes: tokens and UTF-8 bytes of these rows; with max_rows, in proportion to those of all rows.
   """
 
   def __init__(
     self,
     sources: Sequence[Rows],
-    needs: DataRequirements,
+    requirements: DataRequirements,
     shape: BatchShape,
     *,
     max_rows: int | None = None,
@@ -286,11 +285,11 @@ class EvalBatches:
     """See the class.
 
     Args:
-      sources: the rows of each held-out part.
-      needs: what the objective asks for.
+      sources: the rows of each validation part.
+      requirements: of the objective.
       shape: of the batches.
-      max_rows: evaluate only so many rows, spread evenly over all.
-      in_order: take the first rows, in whole batches, instead of spreading them: a batch goes on from the one before.
+      max_rows: evaluate at most this many rows, spread evenly over all.
+      in_order: evaluate the first rows instead, in complete batches, because each batch continues the one before.
     """
     total = sum(len(rows) for rows in sources)
     self.rows = min(total, max_rows) if max_rows else total
@@ -299,14 +298,15 @@ class EvalBatches:
     share = self.rows / total
     self.targets = share * sum(rows.targets for rows in sources)
     self.bytes = share * sum(rows.bytes for rows in sources)
+    # Row i of `rows` evaluated ones is row i * total // rows of all, or row i in order.
     indices = np.arange(self.rows) * (1 if in_order else total) // (1 if in_order else self.rows)
     filled = np.full(-(-self.rows // shape.batch_size) * shape.batch_size, -1, np.int64)
     filled[: self.rows] = indices
     assembled = grain.MapDataset.source(_ChosenRows(sources, filled)).random_map(
-      _AssembleChosen(needs, shape.lengths, shape.pad_id, shape.vocab_size), seed=0
+      _AssembleChosen(requirements, shape.lengths, shape.pad_id, shape.vocab_size), seed=0
     )
     self._shape = shape
-    self._batches = _parts(assembled, needs, shape)
+    self._batches = _parts(assembled, requirements, shape)
 
   def __len__(self) -> int:
     return len(self._batches)
@@ -320,5 +320,5 @@ class EvalBatches:
 
   @property
   def bytes_per_target(self) -> float | None:
-    """UTF-8 bytes of text per place; None for examples."""
+    """UTF-8 bytes of text per target; None for examples."""
     return self.bytes / self.targets if self.bytes else None

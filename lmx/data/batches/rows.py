@@ -1,10 +1,13 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Rows of fixed length out of documents of any length, by random access.
+"""Rows of fixed length from documents of any length, by random access: packed, concatenated or padded.
 
 A document of n ids is read as n + 2: bos, the text, eos. A row holds one or more windows into such documents. A window
-that fills p places of a row has p + lookahead ids, because an objective that predicts the next token needs one id more
-than the places it fills. Every place of every document lies in exactly one row of an epoch. (Rows of examples are in
-example_rows.py, and those that go on from batch to batch in streams.py.)
+that adds p tokens to a row has p + lookahead ids, because an objective that predicts the next token needs one id more
+than it has targets. Every token of every document is in exactly one row of an epoch. (Rows of examples are in
+example_rows.py, stateful rows in stateful.py.)
+
+The packing is ours because Grain's (`grain.experimental.BestFitPackIterDataset`) is an iterator: its position is a
+buffer of rows instead of one integer, and the rows depend on the number of processes.
 """
 
 import dataclasses
@@ -15,22 +18,22 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from lmx.data.cache.folders import cached
 from lmx.data.cache.store import TokenStore
 from lmx.data.digests import CacheWriteError, save_array
-from lmx.data.sources.folders import cached
 from lmx.errors import LmxError, choose
 
-BLOCK = 1 << 16  # Pieces packed together; more would gain little room and need more memory.
+BLOCK = 1 << 16  # Segments packed together; larger blocks hardly fill rows better and need more memory.
 _PLAN_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class RowPlan:
-  """Which pieces of documents make up each row.
+  """Which segments of documents make up each row. The fields are names of files in the cache.
 
   Attributes:
-    document, start, length: of each piece: the document, its first place there, and how many places it fills.
-    first: row r holds the pieces first[r] .. first[r + 1] - 1.
+    document, start, length: (segments,) each: the document, the first token in it, and the number of tokens.
+    first: (rows + 1,) row r holds segments first[r] .. first[r + 1] - 1.
   """
 
   document: np.ndarray
@@ -39,12 +42,12 @@ class RowPlan:
   first: np.ndarray
 
 
-class Piece(NamedTuple):
-  """What fills some places of a row.
+class Segment(NamedTuple):
+  """Part of a row: a window of a document, or one example.
 
   Attributes:
-    content: what an objective's `prepare` is given: a window of ids, int32, or the fields of an example.
-    position: that of its first place; the others count on from there.
+    content: the argument of an objective's `prepare`: a window of ids, int32, or the fields of an example.
+    position: of its first token; the following tokens count up from there.
   """
 
   content: Any
@@ -52,11 +55,11 @@ class Piece(NamedTuple):
 
 
 class Rows(Protocol):
-  """Rows by random access: `rows[i]` is a list of pieces.
+  """Rows by random access: `rows[i]` is a list of segments.
 
   Attributes:
-    targets: places filled in all rows together.
-    bytes: UTF-8 bytes of the text in all rows together.
+    targets: tokens in all rows, without padding.
+    bytes: UTF-8 bytes of the text in all rows.
   """
 
   targets: int
@@ -64,39 +67,41 @@ class Rows(Protocol):
 
   def __len__(self) -> int: ...
 
-  def __getitem__(self, index: int) -> list[Piece]: ...
+  def __getitem__(self, index: int) -> list[Segment]: ...
 
 
-def cut_documents(places: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Cuts documents into pieces of at most `length` places; returns each piece's (document, start, length)."""
-  counts = -(-np.maximum(places, 0) // length)
-  document = np.repeat(np.arange(len(places)), counts)
-  index = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
+def split_documents(sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Splits documents of `sizes` tokens into segments of at most `length`: (document, start, length) of each one."""
+  counts = -(-np.maximum(sizes, 0) // length)  # Segments per document, rounded up; lookahead can make a size negative.
+  document = np.repeat(np.arange(len(sizes)), counts)
+  index = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)  # Of a segment within its document.
   start = index * length
-  return document, start, np.minimum(length, places[document] - start).astype(np.int32)
+  return document, start, np.minimum(length, sizes[document] - start).astype(np.int32)
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
-  """Puts pieces into rows by best-fit decreasing; returns each piece's row.
+  """Packs segments of `lengths` tokens into rows of `capacity` by best-fit decreasing; returns each segment's row.
 
-  Longest first, each into the row with the least room that is enough. It wastes little room and never cuts a piece
-  (https://arxiv.org/abs/2404.10830 shows that cutting fewer documents makes better models).
+  Longest first, each into the fullest row that has room for it. Rows end up nearly full and no segment is split
+  (https://arxiv.org/abs/2404.10830: truncating fewer documents trains better models).
   """
   row_of = np.empty(len(lengths), np.int64)
-  with_room: list[list[int]] = [[] for _ in range(capacity + 1)]  # Rows by the room they have left.
-  present = 0  # Bit r is set where with_room[r] is not empty: the least room that is enough is its lowest bit.
+  with_room: list[list[int]] = [[] for _ in range(capacity + 1)]  # Rows by the number of tokens they have room for.
+  # A bit set of the rooms that exist: bit r is set if with_room[r] isn't empty. After a shift by `size`, its lowest bit
+  # is the smallest room that is large enough, found without a search.
+  present = 0
   rows = 0
-  for piece in np.argsort(-lengths, kind="stable").tolist():
-    size = int(lengths[piece])
+  for segment in np.argsort(-lengths, kind="stable").tolist():
+    size = int(lengths[segment])
     enough = present >> size
     if enough:
-      room = size + (enough & -enough).bit_length() - 1
+      room = size + (enough & -enough).bit_length() - 1  # x & -x keeps the lowest set bit of x.
       row = with_room[room].pop()
       if not with_room[room]:
         present &= ~(1 << room)
     else:
       room, row, rows = capacity, rows, rows + 1
-    row_of[piece] = row
+    row_of[segment] = row
     if room > size:
       with_room[room - size].append(row)
       present |= 1 << (room - size)
@@ -104,7 +109,16 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
 
 
 def fill_rows(sizes: np.ndarray, pack: Callable[[np.ndarray], np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
-  """Packs `block` pieces at a time; returns the pieces in the order of their rows, and `RowPlan.first`."""
+  """Packs segments block by block, so that memory and time per segment stay bounded.
+
+  Args:
+    sizes: (segments, ...) tokens.
+    pack: sizes of a block -> each segment's row, counted from 0 in the block.
+    block: segments packed together.
+
+  Returns:
+    (segments,) their indices in the order of the rows, and `RowPlan.first`.
+  """
   row_of = np.empty(len(sizes), np.int64)
   rows = 0
   for begin in range(0, len(sizes), block):
@@ -115,23 +129,30 @@ def fill_rows(sizes: np.ndarray, pack: Callable[[np.ndarray], np.ndarray], block
   return order, np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=rows))])
 
 
-def plan_packed(places: np.ndarray, length: int) -> RowPlan:
-  """Whole documents side by side; those longer than a row are cut into rows, and what is left of them is packed."""
-  document, start, size = cut_documents(places, length)
+def plan_packed(sizes: np.ndarray, length: int) -> RowPlan:
+  """Several complete documents per row; longer ones are split into full rows, and their remainders are packed."""
+  document, start, size = split_documents(sizes, length)
   order, first = fill_rows(size, lambda block: best_fit(block, length), BLOCK)
   return RowPlan(document[order], start[order], size[order], first)
 
 
-def plan_padded(places: np.ndarray, length: int) -> RowPlan:
-  """One document, or one piece of a longer one, in each row."""
-  document, start, size = cut_documents(places, length)
+def plan_padded(sizes: np.ndarray, length: int) -> RowPlan:
+  """One document, or one segment of a longer document, per row."""
+  document, start, size = split_documents(sizes, length)
   return RowPlan(document, start, size, np.arange(len(document) + 1))
 
 
 class PlannedRows:
-  """Rows made of whole documents and pieces of them, by a plan."""
+  """Rows of documents and segments of documents that follow a plan."""
 
   def __init__(self, store: TokenStore, plan: RowPlan, lookahead: int):
+    """See the class.
+
+    Args:
+      store: tokenized documents.
+      plan: made for this store and lookahead.
+      lookahead: ids that a window has beyond the tokens it adds to a row.
+    """
     self._store, self._plan, self._lookahead = store, plan, lookahead
     self.targets = int(plan.length.sum(dtype=np.int64))
     self.bytes = store.text_bytes
@@ -139,35 +160,43 @@ class PlannedRows:
   def __len__(self) -> int:
     return len(self._plan.first) - 1
 
-  def __getitem__(self, index: int) -> list[Piece]:
+  def __getitem__(self, index: int) -> list[Segment]:
     plan, more = self._plan, self._lookahead
-    pieces = slice(int(plan.first[index]), int(plan.first[index + 1]))
-    chosen = zip(plan.document[pieces].tolist(), plan.start[pieces].tolist(), plan.length[pieces].tolist(), strict=True)
-    return [Piece(self._store.extended(document, start, start + size + more)) for document, start, size in chosen]
+    here = slice(int(plan.first[index]), int(plan.first[index + 1]))
+    chosen = zip(plan.document[here].tolist(), plan.start[here].tolist(), plan.length[here].tolist(), strict=True)
+    return [Segment(self._store.extended(document, start, start + size + more)) for document, start, size in chosen]
 
 
 class ConcatenatedRows:
-  """All documents as one stream, cut every `length` places: text of several documents meets in one window.
+  """All documents concatenated and split into chunks of `length` tokens, so one window can span several documents.
 
-  Between two documents stand eos and bos, or eos alone where they are the same id.
+  Two documents are separated by eos and bos, or by a single id if the tokenizer uses the same one for both.
   """
 
   def __init__(self, store: TokenStore, length: int, lookahead: int):
+    """See the class.
+
+    Args:
+      store: tokenized documents.
+      length: L, tokens per row.
+      lookahead: ids that a window has beyond the tokens it adds to a row.
+    """
     self._store, self._length, self._lookahead = store, length, lookahead
-    self._marks = 1 if store.bos_id == store.eos_id else 2
-    self._total = store.tokens + self._marks * store.documents + (2 - self._marks)
+    self._separators = 1 if store.bos_id == store.eos_id else 2  # Ids between two documents.
+    # A single separator is the eos of one document and the bos of the next, so only the very first bos is extra.
+    self._total = store.tokens + self._separators * store.documents + (2 - self._separators)
     self.targets = max(0, self._total - lookahead)
     self.bytes = store.text_bytes
 
   @functools.cached_property
   def _starts(self) -> np.ndarray:
-    """Where in the stream each document's bos is, or the eos before it."""
-    return self._store.offsets[:-1] + self._marks * np.arange(self._store.documents)
+    """(documents,) position of each document's bos, or of the separator before it, in the concatenated text."""
+    return self._store.offsets[:-1] + self._separators * np.arange(self._store.documents)
 
   def __len__(self) -> int:
     return -(-self.targets // self._length)
 
-  def __getitem__(self, index: int) -> list[Piece]:
+  def __getitem__(self, index: int) -> list[Segment]:
     begin = index * self._length
     end = min(begin + self._length + self._lookahead, self._total)
     parts, position = [], begin
@@ -180,7 +209,7 @@ class ConcatenatedRows:
         parts.append(self._store.extended(document, position - origin, stop - origin))
         position = stop
       document += 1
-    return [Piece(parts[0] if len(parts) == 1 else np.concatenate(parts))]
+    return [Segment(parts[0] if len(parts) == 1 else np.concatenate(parts))]
 
 
 def _packed(store: TokenStore, length: int, lookahead: int) -> Rows:
@@ -203,31 +232,37 @@ def make_rows(store: TokenStore, *, packing: str, length: int, lookahead: int) -
 
   Args:
     store: tokenized documents.
-    packing: packed (each document a segment of its own) | concatenated (documents run on) | padded (one document, or
-      one piece of a longer one, in each row).
-    length: L, places of a row.
-    lookahead: ids that a window has beyond the places it fills.
+    packing: packed (each document its own segment) | concatenated (documents concatenated and chunked) | padded (one
+      document, or one segment of a longer one, per row).
+    length: L, tokens per row.
+    lookahead: ids that a window has beyond the tokens it adds to a row.
 
   Raises:
-    LmxError: an unknown packing, or no place in any document.
+    LmxError: an unknown packing, or a store without any token.
   """
   make = choose("config.data.packing", packing, PACKINGS)
   rows = make(store, length, lookahead)
   if not len(rows):
-    raise LmxError(f"{store.folder} has {store.documents} documents, which make no row of {length} tokens.")
+    raise LmxError(f"{store.folder} has {store.documents} documents, too little text for a row of {length} tokens.")
   return rows
 
 
 def _stored_plan(
   packing: str, make: Callable[[np.ndarray, int], RowPlan], store: TokenStore, length: int, lookahead: int
 ) -> RowPlan:
-  """The plan of a store of documents, see `kept_plan`."""
+  """The plan for a store of documents; see `cached_plan`."""
   name = f"{packing}-{length}-{lookahead}"
-  return kept_plan(store.folder, name, lambda: make(store.lengths() + 2 - lookahead, length))
+  return cached_plan(store.folder, name, lambda: make(store.lengths() + 2 - lookahead, length))
 
 
-def kept_plan(store: Path, name: str, make: Callable[[], RowPlan]) -> RowPlan:
-  """The plan kept beside a store, made and kept if it is not there: packing 10M documents takes half a minute."""
+def cached_plan(store: Path, name: str, make: Callable[[], RowPlan]) -> RowPlan:
+  """The plan in a store's folder, computed and saved if it isn't there: packing 10M documents takes half a minute.
+
+  Args:
+    store: folder of the store.
+    name: of the plan; it holds everything besides the store that the plan depends on.
+    make: computes the plan.
+  """
   folder = store / f"rows-{_PLAN_FORMAT}-{name}"
   names = [field.name for field in dataclasses.fields(RowPlan)]
 
@@ -238,5 +273,5 @@ def kept_plan(store: Path, name: str, make: Callable[[], RowPlan]) -> RowPlan:
   try:
     cached(folder, (), fill)
   except CacheWriteError:
-    return make()  # A cache that may only be read.
+    return make()  # The cache is read-only.
   return RowPlan(**{name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names})

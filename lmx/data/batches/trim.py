@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Batches that end where their longest row does: what they lose is padding, which nothing depends on."""
+"""Trims batches to the length of their longest row, rounded up: only padding is dropped."""
 
 from collections.abc import Collection, Mapping
 
@@ -9,12 +9,12 @@ from lmx.data.batches.assemble import group_of, groups_of
 
 
 def trimmed(batch: Mapping[str, np.ndarray], multiple: int, per_row: Collection[str]) -> dict[str, np.ndarray]:
-  """A batch whose rows are as long as the longest one's tokens, rounded up to a multiple, each group by itself.
+  """A batch without the padding that all of its rows share, each group trimmed separately.
 
   Args:
     batch: arrays (B, L, ...), or (B, M, ...) of another group, with the `segment_ids` of each group.
-    multiple: every length is a compilation, so they should be few.
-    per_row: names of arrays that have no length.
+    multiple: lengths are rounded up to a multiple of it, since every new length compiles the step again.
+    per_row: names of arrays with one value per row, (B, ...); they are returned as they are.
   """
   groups = groups_of([name for name in batch if name not in per_row])
   ends = {group: _end(batch[group + "segment_ids"], multiple) for group in groups}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What is kept of a source: the tokens of its texts, or the examples that an objective makes of its rows."""
+"""Contents of a cache: the tokens of a source's texts, or the examples that an objective makes from its rows."""
 
 import collections
 import dataclasses
@@ -18,7 +18,7 @@ from lmx.data.document import TEXT, BadDocuments, Record, RequiredColumns, Sourc
 from lmx.data.sources.token_files import TokenSource
 from lmx.data.tokenizers.vocabulary import Tokenizer
 
-# Of several labels a row may have none. Where it must have one, the objective says so.
+# A row of several labels may have none. Objectives that need one refuse such rows themselves.
 _MAY_BE_EMPTY = ("label",)
 UNKNOWN, CUT, CUT_TOKENS = "unknown", "cut", "cut_tokens"
 _IDS = "ids"
@@ -26,11 +26,11 @@ _IDS = "ids"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-  """One document or row that is waiting to be encoded.
+  """One document or row before it is encoded.
 
   Attributes:
     record: its columns.
-    data: what tells it from others, in UTF-8: the text itself, or the columns as JSON.
+    data: its contents in UTF-8, which decide its side of the split: the text, or the columns as JSON.
   """
 
   record: Record
@@ -39,13 +39,13 @@ class Item:
 
 @dataclasses.dataclass
 class Encodings:
-  """What became of some items.
+  """The result of encoding a batch of items.
 
   Attributes:
-    values: of each item: its ids, or the fields of its examples; None for one that cannot be used.
-    counts: UNKNOWN tokens, examples that were CUT, CUT_TOKENS, and rows by the notes of their encoder.
-    problems: (where, reason, detail) of items that cannot be used.
-    doubts: rows by what would be wrong if it were so in every row.
+    values: for each item its ids, or the fields of its examples; None if it can't be used.
+    counts: UNKNOWN tokens, truncated examples (CUT), tokens they lost (CUT_TOKENS), and rows by their encoder's notes.
+    problems: (where, reason, detail) of items that can't be used.
+    doubts: rows by what they lack; an error only if every row of the source lacks it (see `Encoded`).
   """
 
   values: list[Any]
@@ -55,7 +55,7 @@ class Encodings:
 
 
 def text_item(text: str, where: str) -> Item:
-  """A document."""
+  """A document as an item."""
   return Item(Record({"text": text}, where), text.encode())
 
 
@@ -65,13 +65,19 @@ def text_items(source: Source, bad: BadDocuments) -> Iterator[Item]:
 
 
 def row_items(source: Source, wanted: RequiredColumns, bad: BadDocuments) -> Iterator[Item]:
-  """The rows of a source that have something in every column that is needed."""
+  """The rows of a source whose required columns aren't empty.
+
+  Args:
+    source: of the rows.
+    wanted: the columns to read.
+    bad: receives rows with an empty column or invalid Unicode.
+  """
   for record in source.records(wanted, bad):
     empty = next(
       (name for name in wanted.required if name not in _MAY_BE_EMPTY and _is_empty(record.values[name])), None
     )
     if empty:
-      detail = f"nothing is in what config.data.columns.{empty} names, which the objective needs"
+      detail = f"the objective needs the column that config.data.columns.{empty} names"
       bad.add(record.where, f"empty column {empty!r}", detail)
       continue
     try:
@@ -83,31 +89,47 @@ def row_items(source: Source, wanted: RequiredColumns, bad: BadDocuments) -> Ite
 
 
 def reader(source: Source, wanted: RequiredColumns) -> Callable[[BadDocuments], Iterator[Item]]:
-  """What reads the items of a source: documents where only text is wanted, else rows."""
+  """The function that reads the items of a source: documents if only text is wanted, else rows."""
   return functools.partial(text_items, source) if wanted == TEXT else functools.partial(row_items, source, wanted)
 
 
 def _is_empty(value: Any) -> bool:
-  """0 and False are values; a text of spaces is none."""
+  """Whether a cell is empty. Whitespace is; 0 and False are not."""
   return not value.strip() if isinstance(value, str) else is_missing(value) or value == [] or value == {}
 
 
 class Content(Protocol):
-  """Reads items of a source, encodes them, and keeps them in a store."""
+  """Reads the items of a source, encodes them, and writes them to a store.
 
-  divides: bool  # Whether one item may be cut in two by a split.
+  Attributes:
+    divides: whether a split may divide one item into a training and a validation part.
+  """
 
-  def fingerprint(self, source: Source) -> dict: ...
+  divides: bool
 
-  def items(self, source: Source, bad: BadDocuments) -> Iterator[Item]: ...
+  def fingerprint(self, source: Source) -> dict:
+    """JSON values that identify the source and the encoder; part of the cache's name."""
 
-  def encode(self, items: Sequence[Item]) -> Encodings: ...
+  def items(self, source: Source, bad: BadDocuments) -> Iterator[Item]:
+    """The items, always in the same order."""
 
-  def writer(self, folder: Path, keep_text: bool) -> Any: ...
+  def encode(self, items: Sequence[Item]) -> Encodings:
+    """Encodes a batch of items."""
 
-  def write(self, writer: Any, items: Sequence[Item], values: Sequence[Any]) -> None: ...
+  def writer(self, folder: Path, keep_text: bool) -> Any:
+    """A new store in a folder; `keep_text` also stores the text of documents."""
 
-  def open(self, folder: Path) -> Store: ...
+  def write(self, writer: Any, items: Sequence[Item], values: Sequence[Any]) -> None:
+    """Appends encoded items to a store.
+
+    Args:
+      writer: of the store.
+      items: that could be encoded.
+      values: one per item, from `Encodings.values`.
+    """
+
+  def open(self, folder: Path) -> Store:
+    """The finished store."""
 
 
 class TextContent:
@@ -144,7 +166,7 @@ class TextContent:
 
 
 class TokenContent(TextContent):
-  """Documents that are ids already; their text, which bits per byte are counted in, is what the tokenizer decodes."""
+  """Documents that are already ids. Their text, in which bits per byte are counted, is decoded from the ids."""
 
   divides = False
 
@@ -206,7 +228,7 @@ class ExampleContent:
     return ExampleWriter(folder)
 
   def write(self, writer: ExampleWriter, items: Sequence[Item], values: Sequence[list[dict[str, np.ndarray]]]) -> None:
-    # The text of a row is counted once, with the first of its examples.
+    # The bytes of a row are counted once, with the first of its examples.
     sizes = [[len(item.data), *[0] * (len(some) - 1)] for item, some in zip(items, values, strict=True)]
     writer.add(list(itertools.chain(*values)), itertools.chain(*sizes))
 
@@ -219,7 +241,13 @@ def _fields(encoded: Encoded) -> dict[str, np.ndarray]:
 
 
 def make_content(source: Source, tokenizer: Tokenizer, encoder: ExampleEncoder | None) -> Content:
-  """Texts, ids where the source holds them, or examples where an encoder is given."""
+  """The content for a source: examples if there is an encoder, else ids if the source holds ids, else text.
+
+  Args:
+    source: that the cache is made from.
+    tokenizer: for the text.
+    encoder: turns rows into examples; None: documents.
+  """
   if encoder is not None:
     return ExampleContent(tokenizer, encoder)
   return TokenContent(tokenizer) if isinstance(source, TokenSource) else TextContent(tokenizer)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How an objective turns a row of columns into arrays, once, before they are cached."""
+"""Interface between objectives and the data room: encoding rows into examples, and requirements on batches."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ from lmx.errors import LmxError
 
 
 class BadExampleError(LmxError):
-  """A row that an objective cannot use. The reader adds file and row, and stops or skips as config.data says.
+  """A row that an objective can't use. The reader adds file and row, and stops or skips by config.data.bad_documents.
 
   Attributes:
-    reason: short and the same for all such rows; they are counted by it ("empty column 'text'").
-    detail: what is special about this one, and what to do.
+    reason: short, and the same for all such rows, which are counted by it ("empty column 'text'").
+    detail: specific to this row, with the fix.
   """
 
   def __init__(self, reason: str, detail: str = ""):
@@ -25,15 +25,15 @@ class BadExampleError(LmxError):
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-  """One example, and what else was made of its row.
+  """One encoded example, with what there is to report about its row.
 
   Attributes:
-    fields: name -> int32 or float32 array, of any length; a scalar has shape (). "tokens" is always among them, and its
-      length (and that of "encoder_tokens", ...) is what packing goes by.
-    truncated: tokens that were cut off to fit; counted and reported.
+    fields: name -> int32 or float32 array of any length; a scalar has shape (). "tokens" is required; its length (and
+      that of "encoder_tokens", ...) is the example's size in packing.
+    truncated: tokens that were dropped to fit; counted and reported.
     more: further examples of the same row.
-    doubts: what the row lacks and at least one row of its source must have ("a column that ... names").
-    notes: what is to be said about the row; rows are counted by it and reported ("rows read as ShareGPT").
+    notes: remarks about the row; rows are counted and reported by remark ("rows read as ShareGPT").
+    doubts: what the row lacks. It is an error only if all rows of the source lack it, as with a misspelled column.
   """
 
   fields: dict[str, np.ndarray]
@@ -44,12 +44,12 @@ class Encoded:
 
 
 class ExampleEncoder(Protocol):
-  """Turns rows into examples. It is deterministic: its results are cached.
+  """Turns rows into examples. It must be deterministic, because its results are cached.
 
   Attributes:
-    columns: our names of the columns it must have (keys of config.data.columns).
-    optional: those it also reads where a table has them.
-    fingerprint: JSON-able; a cache made by another one is not used. The tokenizer's is added by the cache.
+    columns: required columns, by lmx's names (keys of config.data.columns).
+    optional: columns that are read if a table has them.
+    fingerprint: JSON values that change whenever the examples could; part of the cache's name, like the tokenizer's.
   """
 
   columns: tuple[str, ...]
@@ -57,37 +57,45 @@ class ExampleEncoder(Protocol):
   fingerprint: dict[str, Any]
 
   def __call__(self, row: Mapping[str, Any]) -> Encoded:
-    """Encodes one row, {our name: value}: strings from TSV and CSV, JSON values from JSONL.
+    """Encodes one row, {lmx's name: value}: strings from TSV and CSV, JSON values from other formats.
 
     Raises:
-      BadExampleError: it cannot be used.
+      BadExampleError: the row can't be used.
     """
 
 
 def check_ids(ids: np.ndarray, vocab_size: int, where: str) -> None:
-  """Whether all ids are of the vocabulary; about 0.3 seconds for 1e9 of them.
+  """Checks that all ids are within the vocabulary; takes about 0.3 seconds per 1e9 ids.
+
+  Without the check, a gather under jit would silently clamp an id that is too large, or return NaN.
+
+  Args:
+    ids: any shape.
+    vocab_size: ids must be 0 to vocab_size - 1.
+    where: where the ids come from, for the message.
 
   Raises:
-    LmxError: one is not, which a model would train on as if it were another, or as NaN.
+    LmxError: an id is outside.
   """
   if ids.size and (int(ids.max()) >= vocab_size or int(ids.min()) < 0):
     wrong = int(ids[(ids < 0) | (ids >= vocab_size)][0])
     raise LmxError(
-      f"{where} has the id {wrong}, and the tokenizer has 0 to {vocab_size - 1}: the tokenizer is not the one that the "
-      "data was tokenized with, or the cache is damaged. Fix: lmx doctor --verify names a damaged cache."
+      f"{where} has the id {wrong}, and the tokenizer has 0 to {vocab_size - 1}: the data was tokenized with another "
+      "tokenizer, or the cache is damaged. Fix: lmx doctor --verify names a damaged cache."
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class DataRequirements:
-  """What an objective asks of the data room; its fields are those of `Objective`.
+  """Requirements of an objective on its batches; the fields are those of `Objective`.
 
   Attributes:
-    prepare: (window of ids, or an example's fields; random generator) -> the row's arrays.
-    lookahead: ids that a window has beyond the places it fills.
-    window_length: places planned for a row's windows; None: the row's length.
+    prepare: (window of ids, or an example's fields; random generator) -> arrays of one segment.
+    lookahead: ids that a window has beyond the tokens it adds to a row (1 for next-token prediction).
+    window_length: tokens of text per row before `prepare`; None: the row's length. Span corruption reads more text than
+      it outputs.
     encoder: turns rows of columns into examples; None: windows of text.
-    per_row: names of arrays with one value a row, which are never padded.
+    per_row: names of arrays with one value per row, which aren't padded.
   """
 
   prepare: Callable[[Any, np.random.Generator], Mapping[str, np.ndarray]]

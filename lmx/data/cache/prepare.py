@@ -1,8 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The cache: a source is tokenized or encoded once, and what it was made from is written beside it.
+"""Token cache: tokenizes or encodes a source once, and records what the cache was made from.
 
-A cache folder is named after everything that decides its contents. It is written under another name and renamed when
-it is whole, so a preparation that was killed is never taken for one, and of two that run at once one wins.
+The name of a cache folder contains a hash of everything that its contents depend on. The folder is written under a
+temporary name and renamed once it is complete, so a killed preparation is never used, and if two run at the same time,
+the first to finish wins.
 """
 
 import collections
@@ -18,32 +19,32 @@ from typing import Any
 
 from lmx.data.cache.content import Content, Encodings, Item, make_content, text_item
 from lmx.data.cache.encoding import ExampleEncoder
+from lmx.data.cache.folders import cache_name, cached
 from lmx.data.cache.store import Store
 from lmx.data.digests import digest_of, read_record, save_text
 from lmx.data.document import BadDocuments, Source
-from lmx.data.sources.folders import cache_name, cached
 from lmx.data.tokenizers.vocabulary import Tokenizer, digest
 from lmx.errors import LmxError, message
 
 FORMAT = 3  # Raised when the meaning of a cache folder changes.
 MANIFEST = "manifest.json"
 SPLITS = ("document", "tail")
-TRAIN, HELDOUT = "train", "heldout"
-_BATCH_BYTES = 4 << 20  # Text encoded at once.
+TRAIN, VALIDATION = "train", "heldout"  # Names of folders in a cache, part of the format.
+_BATCH_BYTES = 4 << 20  # Text encoded in one batch.
 
 ReadItems = Callable[[BadDocuments], Iterator[Item]]
-# (name of the source, bytes of text done, bytes in all or None)
+# (name of the source, bytes of text done, total bytes or None)
 Progress = Callable[[str, int, int | None], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """How a source is divided into training and held-out items (documents, or rows of columns).
+  """How the items of a source (documents, or rows of columns) are split into a training and a validation set.
 
   Attributes:
-    kind: "document": a hash of each item decides, so equal items fall on one side; "tail": the last part, in which
-      case one document may be cut, between two characters. A row of columns is never cut.
-    fraction: share held out, of items or of bytes; 0: nothing.
+    kind: "document": by a hash of each item, so equal items are on the same side; "tail": the end of the source, where
+      one document may be divided between two characters. A row of columns is never divided.
+    fraction: share of the validation set, of items or of bytes; 0: none.
   """
 
   kind: str = "document"
@@ -56,17 +57,18 @@ class PreparedSource:
 
   Attributes:
     name: as the user wrote it.
-    train, heldout: the two parts; heldout is None when nothing is held out.
-    skipped: bad documents left out, by reason, and the first of each.
+    train, validation: the two parts; validation is None without a split.
+    skipped: number of bad documents that were skipped, by reason.
+    examples: the first skipped document of each reason.
     counts: see `lmx.data.cache.content.Encodings`.
-    reused: whether it was in the cache already.
+    reused: whether it was cached before.
     files: [path, bytes, digest] of each file that it was made from.
-    digests: part -> digest of what is in its store.
+    digests: part -> digest of its store's contents.
   """
 
   name: str
   train: Store
-  heldout: Store | None
+  validation: Store | None
   skipped: dict[str, int]
   examples: dict[str, str]
   counts: dict[str, int]
@@ -76,13 +78,13 @@ class PreparedSource:
 
 
 def split_items(read: ReadItems, divides: bool, split: Split, bad: BadDocuments) -> Iterator[tuple[str, Item]]:
-  """(TRAIN or HELDOUT, item) for each document or row, in the order of `read`.
+  """(TRAIN or VALIDATION, item) for each document or row, in the order of `read`.
 
   Args:
-    read: gives the items.
-    divides: whether the tail may begin within one.
-    split: what is held out.
-    bad: what to do with bad ones.
+    read: reads the items.
+    divides: whether the tail may begin within an item.
+    split: kind and size of the validation set.
+    bad: the policy for bad documents.
 
   Raises:
     LmxError: an unknown kind of split, or a bad document under the policy "error".
@@ -101,22 +103,22 @@ def _split_by_hash(items: Iterable[Item], fraction: float) -> Iterator[tuple[str
   limit = int(fraction * 2**64)
   for item in items:
     value = int.from_bytes(hashlib.blake2b(item.data, digest_size=8).digest(), "little")
-    yield HELDOUT if value < limit else TRAIN, item
+    yield VALIDATION if value < limit else TRAIN, item
 
 
 def _split_tail(items: Iterable[Item], left: int, divides: bool) -> Iterator[tuple[str, Item]]:
-  """The first `left` bytes are for training. The cut is moved back to the start of a character."""
+  """The first `left` bytes are for training; the boundary is moved back to the start of a character."""
   for item in items:
     data, size = item.data, len(item.data)
     if left >= size:
       yield TRAIN, item
     elif left <= 0 or not divides:
       left = 0
-      yield HELDOUT, item
+      yield VALIDATION, item
     else:
-      while left and data[left] & 0xC0 == 0x80:
+      while left and data[left] & 0xC0 == 0x80:  # A continuation byte of UTF-8.
         left -= 1
-      parts = ((TRAIN, data[:left]), (HELDOUT, data[left:]))
+      parts = ((TRAIN, data[:left]), (VALIDATION, data[left:]))
       yield from ((part, text_item(text.decode(), item.record.where)) for part, text in parts if text)
     left -= size
 
@@ -133,22 +135,23 @@ def prepare_source(
   keep_text: bool = False,
   encoder: ExampleEncoder | None = None,
 ) -> PreparedSource:
-  """The tokenized documents or the examples of a source, from the cache or made now.
+  """The tokenized documents or encoded examples of a source, from the cache or prepared now.
 
   Args:
-    source: where the text comes from.
+    source: of the text.
     tokenizer: its fingerprint is part of the cache's name.
-    split: what is held out.
+    split: kind and size of the validation set.
     cache_dir: holds one folder per (source, tokenizer, encoder, options).
     bad_documents: error | skip.
-    max_document_bytes: part of the options, for the record; the source applies it.
-    progress: called after each few megabytes.
-    keep_text: also keep the text of documents; that of a held-out part is always kept.
-    encoder: makes examples of the source's rows; its fingerprint is part of the cache's name. None: documents.
+    max_document_bytes: part of the cache's name; the source applies it.
+    progress: called every few megabytes.
+    keep_text: also store the text of training documents; that of validation documents is always stored.
+    encoder: turns the source's rows into examples; its fingerprint is part of the cache's name. None: documents.
 
   Raises:
-    LmxError: a bad document, a source whose rows lack what some must have, a source or a side of the split without
-      documents, or a cache folder that is damaged or made from something else.
+    LmxError: a bad document, a source all of whose rows lack what the encoder needs, or a cache folder that is damaged
+      or was made from something else.
+    CacheWriteError: the disk is full, or the cache is read-only.
   """
   options = {
     "heldout_split": split.kind if split.fraction else "none",
@@ -164,7 +167,7 @@ def prepare_source(
     "tokenizer": {"name": tokenizer.name, "fingerprint": tokenizer.fingerprint},
     "options": options,
   }
-  made_from = json.loads(json.dumps(made_from))  # As it will be read back: tuples become lists.
+  made_from = json.loads(json.dumps(made_from))  # As the manifest will be read back: tuples become lists.
   cache = Path(cache_dir).expanduser()
   folder = cache / cache_name(source.name, tokenizer.name, digest(json.dumps(made_from, sort_keys=True)))
 
@@ -181,7 +184,7 @@ def prepare_source(
 
 @dataclasses.dataclass
 class _Batch:
-  """Items waiting to be encoded together, and the part each belongs to."""
+  """Items to encode together, and the part of the split each belongs to; `size` is in bytes of text."""
 
   parts: list[str] = dataclasses.field(default_factory=list)
   items: list[Item] = dataclasses.field(default_factory=list)
@@ -205,21 +208,21 @@ def _batches(source: Source, content: Content, split: Split, bad: BadDocuments) 
 
 
 class _Writers:
-  """The stores of the training and the held-out part.
+  """The stores of the training and the validation part, as a context manager.
 
   Attributes:
-    digests: name -> digest of the files that were written, once the block has ended well.
+    digests: name -> digest of the files that were written, after the block ended without an error.
   """
 
-  def __init__(self, folder: Path, content: Content, heldout: bool, keep_text: bool):
+  def __init__(self, folder: Path, content: Content, validation: bool, keep_text: bool):
     self._content = content
     self.digests: dict[str, str] = {}
     self._stores: dict[str, Any] = {TRAIN: content.writer(folder / TRAIN, keep_text)}
-    if heldout:
-      self._stores[HELDOUT] = content.writer(folder / HELDOUT, True)
+    if validation:
+      self._stores[VALIDATION] = content.writer(folder / VALIDATION, True)
 
   def add(self, batch: _Batch, values: Sequence[Any]) -> None:
-    """Writes what became of a batch."""
+    """Writes the encoded items of a batch; `values` has None for items that can't be used."""
     for name, store in self._stores.items():
       chosen = [i for i, part in enumerate(batch.parts) if part == name and values[i] is not None]
       self._content.write(store, [batch.items[i] for i in chosen], [values[i] for i in chosen])
@@ -239,13 +242,17 @@ class _Writers:
 def _encode(
   source: Source, content: Content, split: Split, bad: BadDocuments, writers: _Writers, progress: Progress | None
 ) -> dict[str, int]:
-  """Writes all items; returns the counts. A batch is read while the tokenizer works on the one before."""
+  """Encodes and writes all items; returns the counts of `Encodings`.
+
+  Batches are pipelined: while a thread encodes one (tokenizers release the GIL), this thread reads the next one and
+  writes the one before.
+  """
   done = rows = 0
   counts: collections.Counter[str] = collections.Counter()
   doubts: collections.Counter[str] = collections.Counter()
   with ThreadPoolExecutor(1) as pool:
     waiting: tuple[_Batch, Future[Encodings]] | None = None
-    for batch in itertools.chain(_batches(source, content, split, bad), [None]):
+    for batch in itertools.chain(_batches(source, content, split, bad), [None]):  # None: only the last result is left.
       encoded = pool.submit(content.encode, batch.items) if batch else None
       if waiting:
         result = waiting[1].result()
@@ -259,26 +266,30 @@ def _encode(
         if progress:
           progress(source.name, done, source.total_bytes)
       waiting = (batch, encoded) if batch and encoded else None
-  if sure := [doubt for doubt, count in doubts.items() if count == rows]:
-    raise LmxError(f"config.data.sources: none of the {rows:,} rows of {source.name!r} has {' and '.join(sure)}.")
+  if missing := [doubt for doubt, count in doubts.items() if count == rows]:
+    raise LmxError(f"config.data.sources: none of the {rows:,} rows of {source.name!r} has {' and '.join(missing)}.")
   return dict(counts)
 
 
 def _open(folder: Path, name: str, content: Content, made_from: dict, reused: bool) -> PreparedSource:
-  """The stores of a cache folder that was checked, once it is sure to be the right one."""
+  """Opens the stores of a checked cache folder, after comparing what it was made from.
+
+  Raises:
+    LmxError: it was made from something else, as after a collision of names or a copied folder.
+  """
   manifest = json.loads((folder / MANIFEST).read_text())
   found = manifest["made_from"]
   if found != made_from:
     differing = [key for key in made_from if not isinstance(found, dict) or found.get(key) != made_from[key]]
-    fix = f"Fix: remove {folder}; it will be made again."
+    fix = f"Fix: rm -r {folder}; lmx makes it again."
     raise LmxError(f"The cache {folder} was made from another {' and '.join(differing) or 'lmx'}. {fix}")
-  parts = {part: content.open(folder / part) for part in (TRAIN, HELDOUT) if (folder / part).is_dir()}
+  parts = {part: content.open(folder / part) for part in (TRAIN, VALIDATION) if (folder / part).is_dir()}
   record = read_record(folder)
   of_part = {part: [kept for name, kept in record["files"].items() if name.startswith(f"{part}/")] for part in parts}
   return PreparedSource(
     name=name,
     train=parts[TRAIN],
-    heldout=parts.get(HELDOUT),
+    validation=parts.get(VALIDATION),
     skipped=manifest["skipped"],
     examples=manifest["examples"],
     counts=manifest["counts"],

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a corpus is made of, in numbers for people and for the loss."""
+"""Statistics of a corpus: sizes, skipped documents, and the factor from loss to bits per byte."""
 
 import collections
 import dataclasses
@@ -11,13 +11,13 @@ from lmx.units import human, human_bytes
 
 @dataclasses.dataclass(frozen=True)
 class SourceStats:
-  """The training or held-out part of one source.
+  """Sizes of the training or validation part of one source.
 
   Attributes:
     name: of the source, as the user wrote it.
     documents: documents, or examples.
-    tokens: ids of text, without bos and eos; those of an example as its encoder made it, all groups together.
-    bytes: of text in UTF-8; of an example its columns, as JSON.
+    tokens: ids of text, without bos and eos; of examples those of all groups.
+    bytes: of text in UTF-8; of examples those of their columns as JSON.
     unit: "document" | "example".
   """
 
@@ -34,12 +34,11 @@ class SourceStats:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-  """What proves the contents of one part.
+  """Digests of one part's contents and of the files that it was read from.
 
   Attributes:
-    files: [path, bytes, digest] of each file that its source was read from; those of the held-out part of a source are
-      the source's.
-    digest: of the ids or examples in it, and of their order.
+    files: [path, bytes, digest] of each file of the source; the same for both parts of a split source.
+    digest: of the ids or examples of the part, in order.
   """
 
   files: Sequence[Sequence[Any]]
@@ -48,15 +47,16 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class SourceNotes:
-  """What happened when a source was prepared.
+  """Report on the preparation of a source.
 
   Attributes:
     name: as the user wrote it.
-    skipped: bad documents left out, by reason; `examples` has the first of each.
-    unknown: tokens that stand for text the tokenizer cannot spell.
-    cut, cut_tokens: examples that lost tokens to fit, and the tokens lost.
-    reused: whether it was in the cache already.
-    rows: what is to be said about its rows -> how many there are of them.
+    skipped: number of bad documents that were skipped, by reason.
+    examples: the first skipped document of each reason.
+    unknown: tokens of text that isn't in the vocabulary.
+    cut, cut_tokens: number of truncated examples, and of the tokens they lost.
+    reused: whether it was cached before.
+    rows: remark of the encoder -> number of rows that it was made about.
   """
 
   name: str
@@ -71,12 +71,12 @@ class SourceNotes:
 
 @dataclasses.dataclass(frozen=True)
 class EpochStats:
-  """What one pass over the training text is, and how a loss per target becomes bits per byte.
+  """One epoch of the training set in numbers.
 
   Attributes:
-    rows, targets: in one epoch; targets of examples are their tokens.
-    fill: share of the places of all rows that a document fills.
-    bytes_per_target: UTF-8 bytes of text per target, weighted as the mixture draws. bits per byte =
+    rows, targets: per epoch; targets of examples are their tokens.
+    fill: share of tokens in all rows that aren't padding.
+    bytes_per_target: UTF-8 bytes of text per target, with the mixture's weights. bits per byte =
       loss in nats per target / ln 2 / bytes_per_target. None for examples.
   """
 
@@ -86,11 +86,16 @@ class EpochStats:
   bytes_per_target: float | None
 
 
-def describe(train: Iterable[SourceStats], heldout: Iterable[SourceStats], notes: Iterable[SourceNotes]) -> str:
-  """One line for the start of a run: the sources, their sizes, what is held out, and what was left out."""
-  train, heldout, notes = list(train), list(heldout), list(notes)
+def describe(train: Iterable[SourceStats], validation: Iterable[SourceStats], notes: Iterable[SourceNotes]) -> str:
+  """One line for the start of a run: the sources, their sizes, and what was skipped or truncated.
+
+  Args:
+    train, validation: one per store.
+    notes: one per source.
+  """
+  train, validation, notes = list(train), list(validation), list(notes)
   text = f"{', '.join(part.name for part in train)}: {_sizes(train)}"
-  text += f"; held out: {_sizes(heldout)}" if heldout else "; nothing held out"
+  text += f"; validation: {_sizes(validation)}" if validation else "; no validation set"
   skipped: collections.Counter[str] = collections.Counter()
   for note in notes:
     skipped.update(note.skipped)
@@ -98,7 +103,7 @@ def describe(train: Iterable[SourceStats], heldout: Iterable[SourceStats], notes
     text += "; skipped: " + ", ".join(f"{count} ({reason})" for reason, count in skipped.items())
   if cut := sum(note.cut for note in notes):
     tokens = sum(note.cut_tokens for note in notes)
-    text += f"; cut to fit: {cut:,} example{'s' * (cut != 1)}, which lost {tokens:,} token{'s' * (tokens != 1)}"
+    text += f"; truncated: {cut:,} example{'s' * (cut != 1)}, by {tokens:,} token{'s' * (tokens != 1)}"
   rows: collections.Counter[str] = collections.Counter()
   for note in notes:
     rows.update(note.rows)

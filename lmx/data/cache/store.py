@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Documents and examples on disk: written once, then memory-mapped.
+"""Stores: documents and examples on disk, written once, then memory-mapped.
 
-A store is a folder. For each field it has `<field>.bin` (the values of all items one after another, little-endian)
-and `<field>.offsets.npy` (items + 1 positions in it). `sizes.npy` has each item's bytes of text in UTF-8. Tokenized
-documents have the field "tokens", of uint16 or uint32; `text.txt` is their text where it was kept. Examples have the
-fields that their encoder makes, of int32 or float32, which `fields.json` names.
+A store is a folder. For each field it has `<field>.bin` (the values of all items, concatenated, little-endian) and
+`<field>.offsets.npy` (items + 1 positions in it). `sizes.npy` has each item's bytes of text in UTF-8. Tokenized
+documents have the field "tokens", of uint16 or uint32, and `text.txt` if their text was kept. Examples have the fields
+of their encoder, of int32 or float32, which are listed in `fields.json`.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ TOKENS, SIZES, TEXT, FIELDS = "tokens", "sizes.npy", "text.txt", "fields.json"
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
-  """uint16 where every id fits, else uint32."""
+  """uint16 if every id fits, else uint32."""
   return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 class _FieldWriter:
-  """Appends arrays of any length. Its file is open until `close`, and `file` for those who end it otherwise."""
+  """Appends arrays of any length to a field. `close` finishes it; `file.abandon` gives it up."""
 
   def __init__(self, folder: Path, name: str, dtype: np.dtype):
     self._folder, self._name, self._dtype = folder, name, dtype
@@ -57,14 +57,14 @@ class Field:
 
   @functools.cached_property
   def values(self) -> np.ndarray:
-    """Those of all items, one after another."""
-    # As a plain array over the mapped memory: slicing a memmap object takes several times as long.
+    """The values of all items, concatenated."""
+    # A plain array over the mapped memory, because slicing a memmap object takes several times as long.
     size = self._file.stat().st_size
     return np.asarray(np.memmap(self._file, self.dtype, mode="r")) if size else np.zeros(0, self.dtype)
 
   @functools.cached_property
   def offsets(self) -> np.ndarray:
-    """Where each item begins, int64; one more than items."""
+    """(items + 1,) int64 positions where each item begins."""
     return np.asarray(np.load(self.folder / f"{self.name}.offsets.npy", mmap_mode="r"))
 
   def __getitem__(self, index: int) -> np.ndarray:
@@ -72,7 +72,7 @@ class Field:
 
 
 class _Sizes:
-  """Bytes of text per item, while a store is written."""
+  """Writes the bytes of text per item, for both kinds of store."""
 
   def __init__(self, folder: Path):
     folder.mkdir(parents=True)
@@ -90,12 +90,19 @@ class StoreWriter(_Sizes):
   """Appends documents to a new store."""
 
   def __init__(self, folder: Path, dtype: np.dtype, keep_text: bool = False):
+    """Creates the folder.
+
+    Args:
+      folder: must not exist.
+      dtype: of the ids on disk, see `token_dtype`.
+      keep_text: also store the text.
+    """
     super().__init__(folder)
     self._tokens = _FieldWriter(folder, TOKENS, dtype)
     self._text = DigestFile(folder / TEXT) if keep_text else None
 
   def add(self, documents: Sequence[np.ndarray], texts: Sequence[bytes]) -> None:
-    """Appends documents given as ids and as UTF-8 text."""
+    """Appends documents, as ids and as text in UTF-8."""
     if not documents:
       return
     self._tokens.add(documents)
@@ -104,19 +111,19 @@ class StoreWriter(_Sizes):
       self._text.write(b"".join(texts))
 
   def close(self) -> dict[str, str]:
-    """Ends the files, without which the store is not whole; returns {name: digest} of them."""
+    """Finishes the files; returns {name: digest}. Until then the store is incomplete."""
     text = {} if self._text is None else {TEXT: self._text.close()}
     return {**self._tokens.close(), **text, **self.write_sizes()}
 
   def abandon(self) -> None:
-    """Closes the files of a store that will not be used."""
+    """Closes the files of a store that won't be used."""
     self._tokens.file.abandon()
     if self._text is not None:
       self._text.abandon()
 
 
 class ExampleWriter(_Sizes):
-  """Appends examples to a new store. The first example says which fields there are."""
+  """Appends examples to a new store. The first example defines the fields."""
 
   def __init__(self, folder: Path):
     super().__init__(folder)
@@ -127,7 +134,7 @@ class ExampleWriter(_Sizes):
     """Appends examples, each a dict of int32 or float32 arrays, and their bytes of text.
 
     Raises:
-      ValueError: an example has other fields or types than the first one.
+      ValueError: an example's fields or types differ from those of the first one.
     """
     if not examples:
       return
@@ -138,45 +145,45 @@ class ExampleWriter(_Sizes):
       }
     for example in examples:
       if {name: _described(array) for name, array in example.items()} != self._shapes:
-        raise ValueError(f"an encoder made {example.keys()} and {self._shapes.keys()}, or fields of other types")
+        raise ValueError(f"an encoder returned {example.keys()} and {self._shapes.keys()}, or fields of other types")
     for name, writer in self._fields.items():
       writer.add([example[name] for example in examples])
     self.add_sizes(sizes)
 
   def close(self) -> dict[str, str]:
-    """Ends the files, without which the store is not whole; returns {name: digest} of them."""
+    """Finishes the files; returns {name: digest}. Until then the store is incomplete."""
     digests = {FIELDS: save_text(self.folder / FIELDS, json.dumps(self._shapes)), **self.write_sizes()}
     for writer in self._fields.values():
       digests |= writer.close()
     return digests
 
   def abandon(self) -> None:
-    """Closes the files of a store that will not be used."""
+    """Closes the files of a store that won't be used."""
     for writer in self._fields.values():
       writer.file.abandon()
 
 
 def _described(array: np.ndarray) -> dict:
-  """What is the same for a field of all examples: its type, and its shape after the first dimension."""
+  """What a field has in common in all examples: its type, and its shape after the first dimension."""
   if array.dtype not in (np.int32, np.float32):
-    raise ValueError(f"an encoder made {array.dtype}; fields are int32 or float32")
+    raise ValueError(f"an encoder returned {array.dtype}; fields are int32 or float32")
   return {"dtype": array.dtype.newbyteorder("<").str, "scalar": array.ndim == 0, "shape": list(array.shape[1:])}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Store:
-  """What documents and examples have in common; `folder` is where they lie."""
+  """Common part of stores of documents and of examples."""
 
   folder: Path
 
   @functools.cached_property
   def sizes(self) -> np.ndarray:
-    """Bytes of text per item, int64."""
+    """(items,) int64 bytes of text."""
     return np.load(self.folder / SIZES, mmap_mode="r")
 
   @property
   def documents(self) -> int:
-    """Documents, or examples."""
+    """Number of documents or examples."""
     return len(self.sizes)
 
   @property
@@ -185,18 +192,18 @@ class _Store:
     return int(self.sizes.sum())
 
   def text(self) -> bytes:
-    """The documents' text in UTF-8, one after another, where it was kept (held-out documents)."""
+    """The documents' text in UTF-8, concatenated; b"" if it wasn't kept (training documents, examples)."""
     file = self.folder / TEXT
     return file.read_bytes() if file.is_file() else b""
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenStore(_Store):
-  """Documents of a store, read by random access.
+  """A store of documents, read by random access.
 
   Attributes:
     dtype: of the ids on disk.
-    bos_id, eos_id: put around each document when it is read.
+    bos_id, eos_id: added around each document when it is read.
   """
 
   dtype: np.dtype
@@ -209,27 +216,32 @@ class TokenStore(_Store):
 
   @property
   def offsets(self) -> np.ndarray:
-    """Where each document begins in the ids of text, int64; one more than documents."""
+    """(documents + 1,) int64 positions where each document begins in the ids of all documents."""
     return self._field.offsets
 
   @property
   def tokens(self) -> int:
-    """Ids of text, bos and eos not counted."""
+    """Number of ids, without bos and eos."""
     return int(self.offsets[-1])
 
   def lengths(self) -> np.ndarray:
-    """Ids of each document, int64, bos and eos not counted."""
+    """(documents,) int64 number of ids, without bos and eos."""
     return np.diff(self.offsets)
 
   def extended(self, document: int, start: int, stop: int) -> np.ndarray:
-    """Ids start .. stop - 1, int32, of a document extended by bos before it and eos after it.
+    """A window of a document with bos before and eos after it: of n ids it has n + 2, bos at 0 and eos at n + 1.
 
-    The extended document of n ids has n + 2: bos at 0, eos at n + 1.
+    Args:
+      document: its index.
+      start, stop: of the window, 0 <= start < stop <= n + 2.
+
+    Returns:
+      (stop - start,) int32.
     """
     first, last = int(self.offsets[document]), int(self.offsets[document + 1])
     length = last - first
     out = np.empty(stop - start, np.int32)
-    a, b = max(start, 1), min(stop, length + 1)
+    a, b = max(start, 1), min(stop, length + 1)  # The part of the window that is text: without bos and eos.
     out[a - start : b - start] = self._field.values[first + a - 1 : first + b - 1]
     if start == 0:
       out[0] = self.bos_id
@@ -240,7 +252,7 @@ class TokenStore(_Store):
 
 @dataclasses.dataclass(frozen=True)
 class ExampleStore(_Store):
-  """Examples of a store, read by random access."""
+  """A store of examples, read by random access."""
 
   @functools.cached_property
   def _shapes(self) -> dict[str, dict]:
@@ -252,20 +264,20 @@ class ExampleStore(_Store):
 
   @functools.cached_property
   def groups(self) -> tuple[str, ...]:
-    """Prefixes P of the fields P + "tokens", whose lengths packing goes by; "" is the first."""
+    """Prefixes P of the fields P + "tokens", whose lengths are the sizes for packing; "" is the first."""
     return tuple(sorted(name.removesuffix(TOKENS) for name in self._fields if name.endswith(TOKENS)))
 
   def lengths(self) -> np.ndarray:
-    """(documents, groups) int64: tokens of each group of each example."""
+    """(examples, groups) int64 number of tokens."""
     return np.stack([np.diff(self._fields[group + TOKENS].offsets) for group in self.groups], axis=1)
 
   @property
   def tokens(self) -> int:
-    """Of all groups."""
+    """Number of tokens of all groups."""
     return sum(int(self._fields[group + TOKENS].offsets[-1]) for group in self.groups) if self.documents else 0
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """The fields of one example, as its encoder made them."""
+    """The fields of one example, as its encoder returned them."""
     fields = {}
     for name, field in self._fields.items():
       shape = self._shapes[name]

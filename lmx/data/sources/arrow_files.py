@@ -1,8 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Records from Parquet and Arrow files: Feather, and what Hugging Face's `datasets` writes.
+"""Records from Parquet and Arrow files, Feather and those of Hugging Face's `datasets` included.
 
-`datasets` keeps its features with a file (https://huggingface.co/docs/datasets/about_dataset_features); a label that
-they give a name for is read as its name.
+`datasets` stores its features in a file's schema (https://huggingface.co/docs/datasets/about_dataset_features). A label
+of a ClassLabel is read as its name. The files are read by pyarrow and not by `datasets`, which would be another
+dependency and would copy the data into a cache of its own.
 """
 
 import json
@@ -24,17 +25,24 @@ _ARROW_FILE, _FEATHER_1 = b"ARROW1", b"FEA1"
 
 
 def parquet_records(path: Path, wanted: RequiredColumns, options: ReadOptions, bad: BadDocuments) -> Iterator[Record]:
-  """The rows of a Parquet file. Only the columns that are wanted are read from the disk.
+  """The rows of a Parquet file; only the wanted columns are read from disk.
+
+  Args:
+    path: of the file.
+    wanted: the columns to read.
+    options: the columns' names in the file, and the size limit.
+    bad: receives rows that can't be used.
 
   Raises:
-    LmxError: a column is not there.
+    LmxError: a column doesn't exist.
+    BadFileError: the file is compressed from outside, or damaged.
   """
   _check_plain(path)
   with pa.parquet.ParquetFile(path) as file:
     schema = file.schema_arrow
     columns = _columns(path, schema, wanted, options)
     tops = _tops(columns, schema)
-    # By the names of leaves, as Parquet knows them: a column with a dot in its own name would be taken for a path.
+    # Columns are selected by the paths of leaves: pyarrow would take a column with a dot in its name for a path.
     leaves = [file.schema.column(i).path for i in range(len(file.schema))]
     chosen = [leaf for leaf in leaves if any(leaf == top or leaf.startswith(f"{top}.") for top in tops)]
     batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=chosen)
@@ -42,10 +50,14 @@ def parquet_records(path: Path, wanted: RequiredColumns, options: ReadOptions, b
 
 
 def arrow_records(path: Path, wanted: RequiredColumns, options: ReadOptions, bad: BadDocuments) -> Iterator[Record]:
-  """The rows of an Arrow file: of the IPC file format (Feather 2) or stream format (`datasets`), or Feather 1.
+  """The rows of an Arrow file: IPC file format (Feather 2), IPC stream format (`datasets`), or Feather 1.
+
+  Args:
+    path, wanted, options, bad: as in `parquet_records`.
 
   Raises:
-    LmxError: a column is not there.
+    LmxError: a column doesn't exist.
+    BadFileError: the file is compressed from outside, or damaged.
   """
   _check_plain(path)
   with path.open("rb") as head:
@@ -66,7 +78,7 @@ def arrow_records(path: Path, wanted: RequiredColumns, options: ReadOptions, bad
 
 
 def _check_plain(path: Path) -> None:
-  """These formats are read in places, and have a compression of their own."""
+  """Refuses compressed files, since these formats need random access and compress their contents themselves."""
   if is_compressed(path):
     raise BadFileError("compressed outside", f"unpack it: {path.suffix} around Parquet or Arrow saves nothing")
   if not path.stat().st_size:
@@ -74,7 +86,7 @@ def _check_plain(path: Path) -> None:
 
 
 def _columns(path: Path, schema: pa.Schema, wanted: RequiredColumns, options: ReadOptions) -> dict[str, str]:
-  """Our name -> the file's, of the wanted columns that the file has."""
+  """lmx's name -> the file's name, of the wanted columns that the file has."""
   columns, present = options.resolve(wanted), _names(schema)
   chosen = {**columns.optional, **columns.required}
   for ours, name in chosen.items():
@@ -94,7 +106,7 @@ def _tops(columns: dict[str, str], schema: pa.Schema) -> list[str]:
 
 
 def _names(fields: Any, prefix: str = "") -> list[str]:
-  """The columns of a schema, and with dots those of the objects in them."""
+  """The columns of a schema, and with dots the columns of objects in them."""
   names: list[str] = []
   for field in fields:
     names.append(prefix + field.name)
@@ -132,13 +144,13 @@ def _records(
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
   try:
     lists = [column.to_pylist(maps_as_pydicts="strict") for column in batch.columns]
-  except (KeyError, ValueError, OverflowError) as error:  # A map with a key twice, a date that Python has none for.
+  except (KeyError, ValueError, OverflowError) as error:  # A map with a duplicate key, a date out of Python's range.
     raise BadFileError("broken value", str(error)) from error
   return (dict(zip(batch.schema.names, values, strict=True)) for values in zip(*lists, strict=True))
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-  """The features that `datasets` wrote with a schema; {} where another program made the file."""
+  """The features that `datasets` wrote into a schema; {} if another program wrote the file."""
   try:
     kept = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
   except (KeyError, TypeError, ValueError):
@@ -147,10 +159,15 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _value(value: Any, feature: Any, limit: int) -> Any:
-  """A value as JSON would hold it, by its feature where `datasets` wrote one.
+  """A value as JSON would hold it.
+
+  Args:
+    value: from pyarrow.
+    feature: its feature, if `datasets` wrote one.
+    limit: bytes that a text may have (config.data.max_document_bytes).
 
   Raises:
-    BadValueError: text that is not UTF-8 or too long, a label that has no name.
+    BadValueError: text that isn't UTF-8 or is too long, a label without a name.
   """
   if value is None:
     return None
@@ -163,7 +180,7 @@ def _value(value: Any, feature: Any, limit: int) -> Any:
   inner = feature.get("feature")
   if isinstance(value, list) and inner is not None:
     return [_value(part, inner, limit) for part in value]
-  if isinstance(value, dict):  # A sequence of objects is stored as an object of sequences.
+  if isinstance(value, dict):  # `datasets` stores a sequence of objects as an object of sequences.
     each = (
       (lambda name: {"feature": inner.get(name)}) if isinstance(inner, dict) and "_type" not in inner else feature.get
     )

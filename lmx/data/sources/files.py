@@ -1,5 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Records from files, by the table of formats. Those that are text may be compressed: .gz, .zst, .bz2, .xz."""
+"""Records from files: the table of formats. Text formats may be compressed: .gz, .zst, .bz2, .xz.
+
+Text formats are parsed here line by line and not by pandas or `datasets`, so that a bad document is named with its
+line, can be skipped and counted, and never takes more memory than config.data.max_document_bytes.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -10,7 +14,7 @@ from lmx.data.sources.arrow_files import arrow_records, parquet_records
 from lmx.data.sources.conll import conll_records
 from lmx.data.sources.json_files import json_records
 from lmx.data.sources.opening import BadFileError, bare_suffix, is_compressed, read_errors
-from lmx.data.sources.raw_lines import place, text_records
+from lmx.data.sources.raw_lines import location, text_records
 from lmx.data.sources.tables import csv_records, tsv_records
 from lmx.errors import LmxError
 
@@ -20,7 +24,7 @@ def _text_records(path: Path, wanted: RequiredColumns, options: ReadOptions, bad
   for line, data in text_records(path, options, bad):
     text = bad.decode(data, str(path), line)
     if text is not None:
-      yield Record({"text": text}, place(path, line))
+      yield Record({"text": text}, location(path, line))
 
 
 Reader = Callable[[Path, RequiredColumns, ReadOptions, BadDocuments], Iterator[Record]]
@@ -41,24 +45,24 @@ _SUFFIXES = {
   **dict.fromkeys((".parquet", ".pq"), "parquet"),
   **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
 }
-# Names of files that hold no text, whatever their bytes may happen to be.
+# Suffixes of files that hold no text, even if their first bytes look like it.
 _BINARY = {
   ".npz", ".pt", ".pth", ".ckpt", ".safetensors", ".gguf", ".pkl", ".pickle", ".zip", ".tar", ".tgz", ".7z", ".rar",
   ".pdf", ".docx", ".xlsx", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".h5", ".hdf5", ".idx", ".db", ".sqlite",
   ".tfrecord", ".array_record", ".orc", ".avro", ".msgpack",
 }  # fmt: skip
-_VALUES = 2  # Raised when the same files give other values.
+_VALUES = 2  # Raised when the values read from the same file change.
 
 
 def format_of(path: Path) -> str:
-  """The format that a file's name promises: text unless the suffix is known.
+  """The format by a file's suffix: text unless the suffix is known.
 
   Raises:
-    BadFileError: it promises something that no text is in.
+    BadFileError: the suffix is that of a binary format.
   """
   suffix = bare_suffix(path)
   if suffix in _BINARY:
-    raise BadFileError("not text", f"its name ends in {suffix}; text:{path} reads it all the same")
+    raise BadFileError("not text", f"its name ends in {suffix}; text:{path} reads it anyway")
   return _SUFFIXES.get(suffix, "text")
 
 
@@ -68,14 +72,14 @@ def read_records(
   """The records of one file.
 
   Args:
-    path: the file.
-    reading: a row of FORMATS, or None to go by the name.
-    wanted: the columns.
-    options: their names in the file, the separator and the size limit.
-    bad: what to do with bad documents; a file that ends too early is one.
+    path: of the file.
+    reading: a row of FORMATS; None: by the suffix.
+    wanted: the columns to read.
+    options: the columns' names in the file, the separator and the size limit.
+    bad: the policy for bad documents; a truncated file is one.
 
   Raises:
-    LmxError: a bad document under the policy "error", or a table without a column.
+    LmxError: a bad document under the policy "error", a column that doesn't exist, or a file that can't be read.
   """
   last = ""
   try:
@@ -85,7 +89,7 @@ def read_records(
         yield record
   except BadFileError as error:
     reason, detail = error.args
-    bad.add(str(path), reason, f"{detail}; the last whole document before it: {last}" if last else detail)
+    bad.add(str(path), reason, f"{detail}; the last complete document before it: {last}" if last else detail)
   except OSError as error:
     raise LmxError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -101,7 +105,7 @@ class FileSource:
 
   @property
   def total_bytes(self) -> int | None:
-    """Bytes on disk; unpacked text is longer."""
+    """Bytes on disk; None if a file is compressed."""
     return None if any(map(is_compressed, self.paths)) else sum(p.stat().st_size for p in self.paths)
 
   @property

@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Records from JSON: one object a line, one array of objects, or one object that holds them under "data".
+"""Records from JSON: one object per line, an array of objects, or one object with an array under "data".
 
-The last is SQuAD's form too (https://rajpurkar.github.io/SQuAD-explorer/): articles of paragraphs of questions, which
-become a row for each question, as Hugging Face has them.
+SQuAD's files have the last form (https://rajpurkar.github.io/SQuAD-explorer/): articles of paragraphs of questions,
+which are read as one row per question, with the columns of Hugging Face's version.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from lmx.data.document import BadDocuments, Columns, ReadOptions, Record, RequiredColumns, columns_hint
 from lmx.data.sources.opening import bare_suffix, open_text
-from lmx.data.sources.raw_lines import BOM, line_records, place
+from lmx.data.sources.raw_lines import BOM, line_records, location
 from lmx.data.sources.values import find, nested_names
 from lmx.errors import LmxError
 
@@ -21,10 +21,17 @@ _Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
 def json_records(path: Path, wanted: RequiredColumns, options: ReadOptions, bad: BadDocuments) -> Iterator[Record]:
-  """The columns of each object. Values keep their types.
+  """The wanted columns of each object. Values keep their types.
 
-  A file whose first character is [ holds one array; a .json file may hold one object; any other has an object a line.
-  A dot in the name of a column leads into objects: "answers.text".
+  A file that starts with [ is an array; a .json file may be one object; any other file has one object per line. A dot
+  in
+  the name of a column leads into objects: "answers.text".
+
+  Args:
+    path: of the file.
+    wanted: the columns to read.
+    options: the columns' names in the file, and the size limit.
+    bad: receives objects that can't be used.
 
   Raises:
     LmxError: no object has an optional column that the config names.
@@ -46,7 +53,7 @@ def json_records(path: Path, wanted: RequiredColumns, options: ReadOptions, bad:
 
 
 def _choose(row: dict[str, Any], where: str, columns: Columns, bad: BadDocuments) -> dict[str, Any] | None:
-  """The wanted columns of a row, or None after reporting that one is not there."""
+  """The wanted columns of a row, or None after reporting that one doesn't exist."""
   values: dict[str, Any] = {}
   chosen = {**columns.optional, **columns.required}
   for ours, column in chosen.items():
@@ -67,8 +74,8 @@ def _choose(row: dict[str, Any], where: str, columns: Columns, bad: BadDocuments
 def _rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
   if _is_array(path):
     return _array_rows(path, options, bad)
-  whole = _single_object(path) if bare_suffix(path) == ".json" else None
-  return _line_rows(path, options, bad) if whole is None else _object_rows(path, whole, bad)
+  contents = _single_object(path) if bare_suffix(path) == ".json" else None
+  return _line_rows(path, options, bad) if contents is None else _object_rows(path, contents, bad)
 
 
 def _is_array(path: Path) -> bool:
@@ -80,7 +87,7 @@ def _is_array(path: Path) -> bool:
 
 
 def _single_object(path: Path) -> dict[str, Any] | None:
-  """The contents of a file that is one object, over several lines or with "data" in it; None if its lines are rows."""
+  """The contents of a file that is one object, over several lines or with "data" in it; None if each line is a row."""
   with open_text(path) as file:
     first = next((line for line in file if line.removeprefix(BOM).strip()), b"").removeprefix(BOM)
     try:
@@ -91,16 +98,16 @@ def _single_object(path: Path) -> dict[str, Any] | None:
       is_rows = not isinstance(row, dict) or not isinstance(row.get("data"), list) or any(map(bytes.strip, file))
       return None if is_rows else row
     try:
-      whole = json.loads((first + file.read()).decode())
+      contents = json.loads((first + file.read()).decode())
     except (ValueError, RecursionError):
-      return None  # As lines, the broken one is named.
-  return whole if isinstance(whole, dict) else None
+      return None  # Reading it line by line reports the broken line.
+  return contents if isinstance(contents, dict) else None
 
 
-def _object_rows(path: Path, whole: dict[str, Any], bad: BadDocuments) -> _Rows:
-  data = whole.get("data")
+def _object_rows(path: Path, contents: dict[str, Any], bad: BadDocuments) -> _Rows:
+  data = contents.get("data")
   if not isinstance(data, list):
-    yield str(path), whole
+    yield str(path), contents
     return
   for index, row in enumerate(data):
     where = f"{path} data[{index}]"
@@ -113,7 +120,7 @@ def _object_rows(path: Path, whole: dict[str, Any], bad: BadDocuments) -> _Rows:
 
 
 def _questions(where: str, article: dict[str, Any], bad: BadDocuments) -> _Rows:
-  """The questions of one SQuAD article, with the first answer also by itself."""
+  """The questions of one SQuAD article; the first answer is also a column of its own."""
   try:
     for index, paragraph in enumerate(article["paragraphs"]):
       for number, asked in enumerate(paragraph["qas"]):
@@ -137,7 +144,7 @@ def _questions(where: str, article: dict[str, Any], bad: BadDocuments) -> _Rows:
 
 def _line_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
   for number, data in line_records(path, options, bad):
-    where = place(path, number)
+    where = location(path, number)
     line = bad.decode(data.removeprefix(BOM), str(path), number)
     if line is None:
       continue
@@ -153,7 +160,7 @@ def _line_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
 
 
 def _array_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
-  """The objects of an array; the file is read whole. What is broken ends it, since nothing after it can be found."""
+  """The objects of an array; the file is read into memory. It ends at a syntax error, after which nothing is found."""
   with open_text(path) as file:
     text = bad.decode(file.read().removeprefix(BOM), str(path))
   if text is None:
@@ -162,7 +169,7 @@ def _array_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
   position = _skip_space(text, text.index("[") + 1)
   while position < len(text) and text[position] != "]":
     line, counted = line + text.count("\n", counted, position), position
-    where = place(path, line)
+    where = location(path, line)
     try:
       row, position = decoder.raw_decode(text, position)
     except (ValueError, RecursionError) as error:
@@ -178,7 +185,7 @@ def _array_rows(path: Path, options: ReadOptions, bad: BadDocuments) -> _Rows:
     if text[position : position + 1] == ",":
       position = _skip_space(text, position + 1)
     elif text[position : position + 1] != "]":
-      bad.add(where, "broken JSON", "neither a comma nor the array's end comes after it")
+      bad.add(where, "broken JSON", "it is followed by neither a comma nor the end of the array")
       return
 
 

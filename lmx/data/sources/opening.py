@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Opening files: what their names and first bytes say they are, and their bytes without compression."""
+"""Opening files: detects formats and compressions by suffix and first bytes, and decompresses."""
 
 import bz2
 import gzip
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 
 class BadFileError(Exception):
-  """A file that cannot be read as it should; `args` are the reason and the detail of `BadDocuments.add`."""
+  """A file that can't be read in its format; `args` are the reason and the detail of `BadDocuments.add`."""
 
 
 def _open_gzip(path: Path) -> BinaryIO:
@@ -31,20 +31,21 @@ def _open_xz(path: Path) -> BinaryIO:
 
 
 def _open_zstd(path: Path) -> BinaryIO:
-  # Frames one after another, as parallel compressors write them, are read to the end.
+  # Reads all frames of a file; parallel compressors write several. (zlib, bz2 and lzma are Python's, zstd is
+  # pyarrow's.)
   return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
 
 
-# Suffix -> (name, first bytes, what opens it).
+# Suffix -> (name, first bytes, function that opens it).
 COMPRESSIONS: dict[str, tuple[str, bytes, Callable[[Path], BinaryIO]]] = {
   ".gz": ("gzip", b"\x1f\x8b", _open_gzip),
   ".zst": ("zstd", b"\x28\xb5\x2f\xfd", _open_zstd),
   ".bz2": ("bzip2", b"BZh", _open_bzip2),
   ".xz": ("xz", b"\xfd7zXZ\x00", _open_xz),
 }
-_SKIPPABLE_ZSTD = (b"\x2a\x4d\x18", 1)  # A frame that parallel zstd compressors may begin with, after one byte.
+_SKIPPABLE_ZSTD = (b"\x2a\x4d\x18", 1)  # (bytes, offset) of a frame that parallel zstd starts with.
 
-# First bytes -> (what such a file is, what to do).
+# First bytes -> (kind of file, fix).
 SIGNATURES: dict[bytes, tuple[str, str]] = {
   b"PAR1": ("a Parquet file", "name it .parquet, or parquet:PATH"),
   b"ARROW1": ("an Arrow file", "name it .arrow, or arrow:PATH"),
@@ -67,7 +68,7 @@ _HEAD = 32
 
 
 def bare_suffix(path: Path) -> str:
-  """The suffix of a file's format, in lower case, without those of compressions; "" where it has none."""
+  """The suffix of a file's format in lower case, without that of a compression; "" if there is none."""
   suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
   return suffixes[-1] if suffixes else ""
 
@@ -77,10 +78,10 @@ def is_compressed(path: Path) -> bool:
 
 
 def open_binary(path: Path) -> BinaryIO:
-  """The file's bytes, unpacked if its name ends in .gz, .zst, .bz2 or .xz.
+  """Opens a file for reading bytes, decompressed if its name ends in .gz, .zst, .bz2 or .xz.
 
   Raises:
-    BadFileError: the file is empty although it should be compressed, or is not compressed as its name says.
+    BadFileError: the file has the suffix of a compression and is empty or not compressed that way.
   """
   if not is_compressed(path):
     return path.open("rb")
@@ -97,10 +98,10 @@ def open_binary(path: Path) -> BinaryIO:
 
 
 def open_text(path: Path) -> BinaryIO:
-  """As `open_binary`, of a file that must hold text.
+  """As `open_binary`, for a file that must hold text.
 
   Raises:
-    BadFileError: its first bytes are those of something else.
+    BadFileError: also if its first bytes are those of a binary format.
   """
   file = open_binary(path)
   with read_errors(path):
@@ -113,7 +114,7 @@ def open_text(path: Path) -> BinaryIO:
 
 
 def _signature(head: bytes) -> tuple[str, str] | None:
-  """The row of `SIGNATURES` that a file begins with. Text may begin with the letters of one."""
+  """The row of `SIGNATURES` that matches a file's first bytes, unless they are text with the same first letters."""
   found = next((row for magic, row in SIGNATURES.items() if head.startswith(magic)), None)
   return found if found and not _reads_as_text(head) else None
 
@@ -124,7 +125,7 @@ def _reads_as_text(head: bytes) -> bool:
 
 
 def decoded_head(head: bytes) -> str | None:
-  """The first bytes of a file as text, without a last character that is cut; None if they aren't UTF-8."""
+  """The first bytes of a file as text, without an incomplete last character; None if they aren't UTF-8."""
   try:
     return head.decode()
   except UnicodeDecodeError as error:
@@ -133,7 +134,7 @@ def decoded_head(head: bytes) -> str | None:
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-  """Makes what the compressions and pyarrow raise for damaged files a `BadFileError`."""
+  """Turns the errors of decompressors and pyarrow for damaged files into a `BadFileError`."""
   name = COMPRESSIONS[path.suffix.lower()][0] if is_compressed(path) else "file"
   try:
     yield
@@ -141,7 +142,7 @@ def read_errors(path: Path) -> Iterator[None]:
     raise BadFileError(f"broken {name}", _one_line(error)) from error
   except OSError as error:
     if error.errno:
-      raise  # The disk's.
+      raise  # An error of the disk, not of the contents.
     raise BadFileError(f"broken {name}", _one_line(error)) from error
 
 

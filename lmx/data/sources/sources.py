@@ -1,13 +1,13 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From what a user writes in `config.data.sources` to a source of documents."""
+"""Opens the sources named by `config.data.sources`."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lmx.data.document import TEXT, BadDocuments, Document, ReadOptions, Record, RequiredColumns, Source
+from lmx.data.sources.dataset_folders import find_files
 from lmx.data.sources.files import FORMATS, FileSource
-from lmx.data.sources.folders_of_data import find_files
 from lmx.data.sources.stdlib import StdlibSource
 from lmx.data.sources.tfds import TfdsSource
 from lmx.data.sources.token_files import SUFFIXES, TokenSource
@@ -17,15 +17,15 @@ TOKENS = "tokens"
 
 
 def open_source(spec: str, options: ReadOptions | None = None) -> Source:
-  """The source that a spec names.
+  """Opens a source by its name.
 
   Args:
-    spec: "stdlib"; "tfds:name/config:version"; a file, folder or glob ("**" goes down), whose suffix says how it is
-      read, or which follows a row of FORMATS or "tokens" and a colon, as "jsonl:PATH".
-    options: how documents are found in it.
+    spec: "stdlib"; "tfds:name/config:version"; or a file, folder or glob ("**" is recursive), read by its suffix, or as
+      the prefix says that precedes it, a row of FORMATS or "tokens" ("jsonl:PATH").
+    options: columns, separator, limits.
 
   Raises:
-    LmxError: nothing there, or an option that does not fit.
+    LmxError: it doesn't exist, or an option doesn't fit.
   """
   options = options or ReadOptions()
   if options.separator == "":
@@ -49,7 +49,7 @@ def open_source(spec: str, options: ReadOptions | None = None) -> Source:
 
 @dataclasses.dataclass
 class JoinedSource:
-  """Several sources as one, in their order."""
+  """Several sources read one after another."""
 
   parts: list[Source]
 
@@ -79,10 +79,10 @@ class JoinedSource:
 
 
 def join_sources(specs: Sequence[str], options: ReadOptions) -> Source:
-  """One source of all that the specs name. Files that are read alike become one list of files.
+  """Opens several sources as one. Files that are read the same way become one list of files.
 
   Raises:
-    LmxError: a spec that names nothing.
+    LmxError: a source that doesn't exist, or token ids together with text.
   """
   parts = [open_source(spec, options) for spec in specs]
   if len(parts) == 1:
@@ -92,7 +92,8 @@ def join_sources(specs: Sequence[str], options: ReadOptions) -> Source:
     name = f"{parts[0].name} and {len(parts) - 1} more"
     return dataclasses.replace(shards[0], name=name, paths=[path for part in shards for path in part.paths])
   if shards:
-    raise LmxError(f"{shards[0].name} holds token ids, and {parts[0].name} or others don't. Fix: give them apart.")
+    text = next(part for part in parts if not isinstance(part, TokenSource))
+    raise LmxError(f"{shards[0].name} holds token ids, and {text.name} doesn't. Fix: pass them separately.")
   files = [part for part in parts if isinstance(part, FileSource)]
   if len(files) == len(parts) and len({part.reading for part in files}) == 1:
     paths = [path for part in files for path in part.paths]

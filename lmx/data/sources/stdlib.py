@@ -1,8 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The text that every Python installation carries: its language reference, its documentation and its sources.
+"""The text of Python's standard library: language reference, docstrings and sources.
 
-Real English and real code, a few megabytes, with no download: enough to see a model learn. The documents are the same
-wherever the same version of Python is installed whole. What distributions split off, patch or generate is left out.
+A few megabytes of real English and code that need no download, enough to see a model learn. The documents are the same
+for every complete installation of one Python version; files that distributions split off, patch or generate are
+excluded.
 """
 
 import importlib
@@ -16,8 +17,8 @@ from pathlib import Path
 from lmx.data.document import TEXT, BadDocuments, Document, Record, RequiredColumns, only_text
 from lmx.data.tokenizers.vocabulary import digest
 
-# Folders and files that differ between machines with one Python version: packages that distributions ship apart,
-# files they patch or generate, tables made by a program, and tests.
+# Folders and files that differ between installations of one Python version: packages that distributions ship
+# separately, files that they patch or generate, generated tables, and tests.
 _SKIPPED_FOLDERS = {
   "__phello__", "__pycache__", "dist-packages", "distutils", "encodings", "ensurepip", "idlelib", "lib-dynload",
   "lib2to3", "macholib", "pydoc_data", "site-packages", "test", "tests", "tkinter", "turtledemo", "venv",
@@ -27,13 +28,13 @@ _SKIPPED_FILES = {
   "sitecustomize.py", "sysconfig.py", "turtle.py", "usercustomize.py",
 }  # fmt: skip
 _SKIPPED_PREFIXES = ("_sysconfigdata", "config-")
-# Modules written in C that are always there: their documentation strings are found nowhere else.
+# Modules written in C that always exist; their docstrings are in no source file.
 _C_MODULES = (
   "_bisect", "_codecs", "_collections", "_csv", "_datetime", "_functools", "_heapq", "_io", "_json", "_operator",
   "_random", "_struct", "_thread", "_weakref", "array", "atexit", "binascii", "builtins", "cmath", "gc", "itertools",
   "marshal", "math", "unicodedata",
 )  # fmt: skip
-_MIN_BYTES = 200  # Empty package files teach nothing.
+_MIN_BYTES = 200  # Excludes empty package files.
 
 
 def _topics() -> Iterator[Document]:
@@ -47,7 +48,7 @@ def _topics() -> Iterator[Document]:
 
 
 def _docstrings() -> Iterator[Document]:
-  """One document for each C module: the documentation strings of it and of what it holds."""
+  """One document per C module: its docstring and those of its members."""
   for name in _C_MODULES:
     try:
       module = importlib.import_module(name)
@@ -61,7 +62,7 @@ def _docstrings() -> Iterator[Document]:
 
 
 def _member_docs(name: str, value: object) -> Iterator[str]:
-  """The documentation of a function, or of a class and its own methods. Other values are data, not text."""
+  """The docstrings of a function, or of a class and its methods. Other values have none of their own."""
   if inspect.isclass(value):
     yield f"class {name}\n\n{inspect.cleandoc(value.__doc__ or '')}"
     for method, function in sorted(vars(value).items()):
@@ -82,14 +83,14 @@ def _source_files(root: Path) -> list[Path]:
 
 
 def _sources() -> Iterator[Document]:
-  """The standard library's Python files, with their documentation strings."""
+  """The standard library's Python files."""
   root = Path(sysconfig.get_paths()["stdlib"])
   for path in _source_files(root):
     try:
       with tokenize.open(path) as file:
         text = file.read()
     except (OSError, SyntaxError, UnicodeDecodeError):
-      continue  # Files that test the compiler's own errors.
+      continue  # A file with a deliberate syntax or encoding error.
     yield Document(_clean(text), f"sources/{path.relative_to(root).as_posix()}")
 
 
@@ -98,7 +99,7 @@ def _clean(text: str) -> str:
 
 
 class StdlibSource:
-  """See the module's docstring. Three kinds of documents: topics/, docstrings/ and sources/."""
+  """The documents of the standard library, in three folders: topics/, docstrings/ and sources/."""
 
   name = "stdlib"
   total_bytes: int | None = None
@@ -118,6 +119,6 @@ class StdlibSource:
     return (Record({"text": document.text}, document.where) for document in self.documents(bad))
 
   def fingerprint(self, wanted: RequiredColumns = TEXT) -> dict:
-    """The Python version and a hash of every text: distributions patch their standard library."""
+    """The Python version and a hash of every text, because distributions patch the standard library."""
     texts = [text for d in self.documents(BadDocuments()) for text in (d.where, d.text)]
     return {"kind": "stdlib", "python": ".".join(map(str, sys.version_info[:3])), "texts": digest(*texts)}

@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""TensorFlow Datasets as ArrayRecord files, without TensorFlow: read by random access, and built from a user's files.
+"""TensorFlow Datasets without TensorFlow: reads ArrayRecord and Parquet sets, and builds sets from a user's files.
 
-https://www.tensorflow.org/datasets/data_source. TFDS is imported when it is used: importing it takes half a second.
+https://www.tensorflow.org/datasets/data_source. TFDS is imported on first use, because that takes half a second.
 """
 
 import collections
@@ -36,7 +36,7 @@ from lmx.errors import LmxError, message
 
 _READ_AT_ONCE = 256
 _FORMAT = "array_record"
-_VALUES = 2  # Raised when the same files give other values.
+_VALUES = 2  # Raised when the values read from the same file change.
 
 
 @dataclasses.dataclass
@@ -72,13 +72,13 @@ class TfdsSource:
           yield Record({ours: find(values, name)[1] for ours, name in columns.items()}, where)
 
   def _rows(self, first: int) -> Iterator[tuple[int, Any]]:
-    """(index, row) of the rows that are read together."""
+    """(index, row) of one block of rows."""
     indices = range(first, min(first + _READ_AT_ONCE, len(self._data)))
     with _damage(f"{self.name} {self.options.tfds_split}[{first}] to [{indices[-1]}]"):
       return zip(indices, self._data.__getitems__(list(indices)), strict=True)
 
   def _columns(self, wanted: RequiredColumns) -> dict[str, str]:
-    """Our name -> the set's, of the wanted columns that the set has."""
+    """lmx's name -> the data set's name, of the wanted columns that the data set has."""
     columns, present = self.options.resolve(wanted), _names(self._builder.info.features)
     chosen = {**columns.optional, **columns.required}
     for ours, name in chosen.items():
@@ -102,13 +102,18 @@ class TfdsSource:
 
 
 def _value(value: Any, feature: Any, limit: int) -> Any:
-  """A value of a TFDS row as JSON would hold it, by its feature.
+  """A value of a TFDS row as JSON would hold it. A label is read as its name.
 
-  TFDS gives a sequence of objects as an object of sequences, at any depth; it is turned back into a list of objects. A
-  label is its name. Without TensorFlow, sequences are lists of NumPy scalars, of bytes, or of arrays.
+  TFDS returns a sequence of objects as an object of sequences, at any depth; it is turned back into a list of objects.
+  Without TensorFlow, sequences are lists of NumPy scalars, of bytes, or of arrays.
+
+  Args:
+    value: from TFDS.
+    feature: its TFDS feature.
+    limit: bytes that a text may have (config.data.max_document_bytes).
 
   Raises:
-    BadValueError: text that is not UTF-8 or too long, a label that has no name.
+    BadValueError: text that isn't UTF-8 or is too long, a label without a name.
   """
   import tensorflow_datasets as tfds
 
@@ -132,7 +137,7 @@ def _item(value: Any, index: int) -> Any:
 
 
 def _names(feature: Any, prefix: str = "") -> list[str]:
-  """The columns of a set: those of its features, and with dots those of the objects in them."""
+  """The columns of a data set: its features, and with dots those of objects in them."""
   import tensorflow_datasets as tfds
 
   while isinstance(feature, tfds.features.Sequence | tfds.features.Dataset):
@@ -143,19 +148,19 @@ def _names(feature: Any, prefix: str = "") -> list[str]:
 
 
 @contextmanager
-def _damage(where: str, *meant: type[Exception]) -> Iterator[None]:
-  """Makes what the libraries below raise for damaged files, of whatever type, an `LmxError`, but for those meant."""
+def _damage(where: str, *excepted: type[Exception]) -> Iterator[None]:
+  """Turns whatever TFDS and its libraries raise for damaged files into an `LmxError`, except for the given types."""
   try:
     yield
   except Exception as error:
-    if isinstance(error, (LmxError, *meant)):
+    if isinstance(error, (LmxError, *excepted)):
       raise
     why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     raise LmxError(f"{where}: the files are damaged ({why}). Fix: build the data set again.") from error
 
 
 def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
-  """(builder, random-access data) of a prepared set; every failure says how such a set is made."""
+  """(builder, random-access data) of a prepared data set; every error message says how to make such a set."""
   import tensorflow_datasets as tfds
 
   folder = options.tfds_dir and os.path.expanduser(options.tfds_dir)
@@ -172,8 +177,8 @@ def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
   except (ValueError, RuntimeError) as error:
     why = " ".join(str(error).split())[:200]
     raise LmxError(
-      f"config.data.sources: TFDS does not understand {spec!r}. Fix: tfds:name/config:1.0.0, or if that is what it is, "
-      f"build it again in {place} ({why})"
+      f"config.data.sources: TFDS does not understand {spec!r}. Fix: tfds:name/config:1.0.0, or if it already has "
+      f"that form, build it again in {place} ({why})"
     ) from error
   if not builder.is_prepared():
     raise LmxError(
@@ -192,10 +197,10 @@ def _open(spec: str, options: ReadOptions) -> tuple[Any, Any]:
   with _damage(f"tfds:{spec} {options.tfds_split}"):
     data = builder.as_data_source(split=options.tfds_split)
   promised = builder.info.splits[options.tfds_split].num_examples
-  if len(data) != promised:  # Its parquet writer leaves rows out, as of version 4.9.10.
+  if len(data) != promised:  # The Parquet writer of TFDS 4.9.10 loses rows.
     raise LmxError(
       f"config.data.sources: {spec!r} has {len(data):,} rows in the files of its split {options.tfds_split!r}, and "
-      f"{promised:,} by its own count. Fix: tfds build --file_format={_FORMAT} {spec}"
+      f"{promised:,} by its own metadata. Fix: tfds build --file_format={_FORMAT} {spec}"
     )
   return builder, data
 
@@ -208,7 +213,7 @@ def _features() -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class BuildReport:
-  """What `build_tfds` wrote: documents and bytes of text per split, skipped documents by reason, and the folder."""
+  """Result of `build_tfds`: the folder, documents and bytes of text per split, and skipped documents by reason."""
 
   folder: Path
   documents: dict[str, int]
@@ -217,10 +222,21 @@ class BuildReport:
 
 
 def _write_shard(path: str, source: Source, index: int, count: int, policy: str) -> tuple[int, int, dict[str, int]]:
-  """Writes one ArrayRecord file; runs in a process of its own.
+  """Writes one ArrayRecord file; runs in its own process.
 
-  Where there are enough files, each process reads its own. Else each reads all of the source, because a gzip cannot be
-  read from its middle, and takes every `count`-th document; the first process then counts the bad ones for all.
+  If there are enough files, each process reads its share of them. Otherwise each process reads the complete source,
+  because a gzip file can't be read from the middle, and takes every `count`-th document; the first process then counts
+  the bad documents.
+
+  Args:
+    path: of the file to write.
+    source: of the documents.
+    index: of the shard.
+    count: number of shards.
+    policy: for bad documents.
+
+  Returns:
+    Documents, bytes of text, and skipped documents by reason.
   """
   bad, features = BadDocuments(policy), _features()
   own_files = isinstance(source, FileSource) and len(source.paths) >= count
@@ -254,22 +270,22 @@ def build_tfds(
   bad_documents: str = "error",
   description: str = "",
 ) -> BuildReport:
-  """Writes a TFDS data set with one column, "text", from the user's sources; `tfds:name` then reads it.
+  """Builds a TFDS data set with one column, "text", from the user's sources, to be read as `tfds:name`.
 
-  Each shard is written by a process of its own. The folder is renamed into place at the end: a build that was
-  stopped leaves nothing that looks whole.
+  Each shard is written by its own process. The folder is renamed into place at the end, so an interrupted build leaves
+  nothing that looks complete.
 
   Args:
     splits: split name -> source, as {"train": open_source("corpus/*.jsonl.gz")}.
     name: of the data set: lower-case letters, digits and _.
-    directory: the TFDS data directory; the set lies in directory/name/version.
+    directory: the TFDS data directory; the data set is written to directory/name/version.
     version: three numbers.
-    shards: files per split, and processes; 0: as many as there are cores.
+    shards: files per split, and processes; 0: one per core.
     bad_documents: error | skip.
-    description: a sentence about the data, kept with it.
+    description: a sentence about the data, saved with it.
 
   Raises:
-    LmxError: a bad name, the set is there already, a bad document, or a split without documents.
+    LmxError: a bad name, a data set that exists already, a bad document, or a split without documents.
   """
   _check_name(name, version)
   shards = shards or os.cpu_count() or 1
@@ -302,7 +318,7 @@ _Results = dict[str, Sequence[tuple[int, int, dict[str, int]]]]
 def _write_splits(folder: Path, splits: dict[str, Source], name: str, shards: int, policy: str) -> _Results:
   results: _Results = {}
   workers = min(shards, os.cpu_count() or 1)
-  # "spawn": a fork would copy the locks of threads that jax or a tokenizer may have started.
+  # "spawn", because a fork would copy locks held by threads of JAX or of a tokenizer.
   with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
     for split, source in splits.items():
       files = [str(folder / f"{name}-{split}.{_FORMAT}-{i:05d}-of-{shards:05d}") for i in range(shards)]
@@ -314,7 +330,7 @@ def _write_splits(folder: Path, splits: dict[str, Source], name: str, shards: in
 
 
 def _write_metadata(folder: Path, results: _Results, name: str, version: str, description: str) -> None:
-  """dataset_info.json and features.json, by which TFDS reads the shards."""
+  """Writes dataset_info.json and features.json, from which TFDS reads the shards."""
   import tensorflow_datasets as tfds
 
   template = tfds.core.ShardedFileTemplate(dataset_name=name, data_dir=folder, filetype_suffix=_FORMAT)

@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Token shards: files of ids that another program's tokenizer made, memory-mapped.
+"""Token shards: files of ids that another program tokenized, memory-mapped.
 
-.bin of nanoGPT (data/openwebtext/prepare.py: 16-bit ids and nothing else), .bin of llm.c (dev/data/data_common.py: 256
-32-bit numbers, then the ids), and .npy (one dimension of whole numbers).
+.bin of nanoGPT (data/openwebtext/prepare.py: 16-bit ids without a header), .bin of llm.c (dev/data/data_common.py: a
+header of 256 32-bit integers, then the ids), and .npy (a one-dimensional array of integers).
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ from lmx.data.tokenizers.vocabulary import Tokenizer
 from lmx.errors import LmxError
 
 SUFFIXES = (".bin", ".npy")
-_HEADER = 256  # 32-bit numbers: what it is, its version, and how many ids follow.
+_HEADER = 256  # 32-bit integers: magic number, version, number of ids, padding.
 _LLM_C: dict[tuple[int, int], np.dtype] = {(20240520, 1): np.dtype("<u2"), (20240801, 7): np.dtype("<u4")}
 _RAW = np.dtype("<u2")
-_SCANNED = 1 << 22  # Ids looked at together.
-_PROBED = 1 << 16  # Bytes of a file without a header that decide whether it may be text.
+_SCANNED = 1 << 22  # Ids scanned at a time.
+_PROBED = 1 << 16  # Bytes of a file without a header that are checked for text.
 
 
 @dataclasses.dataclass
 class TokenSource:
-  """Documents of ids, in the order of the files: they end where the tokenizer's bos or eos is, and with their file."""
+  """Documents of ids, in the order of the files. A document ends at the tokenizer's bos or eos, or with its file."""
 
   name: str
   paths: list[Path]
@@ -44,14 +44,14 @@ class TokenSource:
 
   def documents(self, bad: BadDocuments) -> Iterator[Document]:
     raise LmxError(
-      f"{self.name} holds token ids, which only the tokenizer that made them can read. Fix: name it, as "
+      f"{self.name} holds token ids, which need the tokenizer that made them. Fix: name it, as "
       "--config.tokenizer.kind=huggingface --config.tokenizer.path=PATH/tokenizer.json"
     )
 
   def records(self, wanted: RequiredColumns, bad: BadDocuments) -> Iterator[Record]:
     raise LmxError(
       f"{self.name} holds token ids, but the objective reads the columns {', '.join(wanted.required)}. "
-      "Fix: an objective of text, as --config.objective.name=causal, or the rows themselves."
+      "Fix: an objective on text, as --config.objective.name=causal, or a source of rows."
     )
 
   def fingerprint(self, wanted: RequiredColumns = TEXT) -> dict:
@@ -60,12 +60,13 @@ class TokenSource:
     return {"kind": "tokens", "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]}
 
   def ids(self, tokenizer: Tokenizer, bad: BadDocuments) -> Iterator[tuple[np.ndarray, str]]:
-    """(ids without bos and eos, where they begin) of each document that has some.
+    """(ids without bos and eos, location) of each document that isn't empty.
 
     Raises:
       LmxError: a file is damaged, or holds an id that the tokenizer doesn't have.
     """
     for path in self.paths:
+      # `parts` are the chunks of a document that began `first` ids into the file and continues in the next chunk.
       tokens = open_tokens(path, tokenizer.own_size, forced=self.forced)
       first = 0
       parts: list[np.ndarray] = []
@@ -91,15 +92,15 @@ class TokenSource:
 
 
 def open_tokens(path: Path, vocab_size: int, *, forced: bool = False) -> np.ndarray:
-  """The ids of a file, memory-mapped: (n,) of whole numbers.
+  """The ids of a file, memory-mapped: (n,) integers.
 
   Args:
-    path: a .npy by its first bytes, an llm.c shard by its header, else raw 16-bit ids.
-    vocab_size: of their tokenizer; raw ids cannot come from one of more than 2**16.
-    forced: the user said that these are ids, so a file without a header may look like text.
+    path: .npy if its first bytes say so, an llm.c shard if it has the header, else raw 16-bit ids.
+    vocab_size: of the tokenizer; more than 2**16 ids don't fit into a raw file.
+    forced: the user wrote tokens:PATH, so a file without a header is read even if it looks like text.
 
   Raises:
-    LmxError: it is none of them, or is damaged.
+    LmxError: the file is in none of these formats, or is damaged.
   """
   with path.open("rb") as file:
     head = file.read(_PROBED)
@@ -118,7 +119,7 @@ def open_tokens(path: Path, vocab_size: int, *, forced: bool = False) -> np.ndar
   if size and not forced and _looks_like_text(head):
     raise LmxError(f"{path}: token ids or text? Fix: tokens:{path} reads it as 16-bit ids, text:{path} as text.")
   if not size or size % _RAW.itemsize:
-    raise LmxError(f"{path}: {size:,} bytes are no 16-bit ids, and there is no header of llm.c. Fix: write it again.")
+    raise LmxError(f"{path}: {size:,} bytes are not 16-bit ids, and there is no header of llm.c. Fix: write it again.")
   if vocab_size > 1 << 16:
     raise LmxError(
       f"{path} holds 16-bit ids without a header, and the tokenizer has {vocab_size:,}. "
@@ -130,10 +131,10 @@ def open_tokens(path: Path, vocab_size: int, *, forced: bool = False) -> np.ndar
 def _numpy_array(path: Path) -> np.ndarray:
   try:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError) as error:  # Its header is Python's.
+  except (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError) as error:  # The header is a Python literal.
     raise LmxError(f"{path}: a broken NumPy array ({error}). Fix: write it again.") from error
   if array.ndim != 1 or array.dtype.kind not in "iu":
-    raise LmxError(f"{path}: got {array.dtype} of shape {array.shape}. Allowed: whole numbers in one dimension.")
+    raise LmxError(f"{path}: got {array.dtype} of shape {array.shape}. Allowed: integers in one dimension.")
   return array
 
 

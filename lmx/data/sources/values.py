@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Values of rows as JSON would hold them, whatever library read them, and columns by the path that leads to them."""
+"""Converts values of rows to JSON types, and finds columns inside objects by dotted names."""
 
 import datetime
 import decimal
@@ -11,18 +11,18 @@ import numpy as np
 
 
 class BadValueError(Exception):
-  """A value that no row may hold; `args` are the reason and the detail of `BadDocuments.add`."""
+  """A value that a row can't hold; `args` are the reason and the detail of `BadDocuments.add`."""
 
 
 def plain(value: Any, limit: int) -> Any:
-  """A value as JSON would hold it: text for bytes, Python's own numbers, lists, and objects with names for keys.
+  """Converts a value to JSON types: bytes to text, NumPy's numbers to Python's, dates to ISO 8601 text.
 
   Args:
-    value: Python's, NumPy's, or what pyarrow gives; dates become ISO 8601 text.
+    value: of Python, NumPy or pyarrow.
     limit: bytes that a text may have (config.data.max_document_bytes).
 
   Raises:
-    BadValueError: bytes that are not UTF-8, a text over the limit, or a type that JSON has nothing for.
+    BadValueError: bytes that aren't UTF-8, a text over the limit, or a type that JSON doesn't have.
   """
   if isinstance(value, str):
     if len(value) > limit:
@@ -44,7 +44,7 @@ def plain(value: Any, limit: int) -> Any:
     return value.isoformat()
   if isinstance(value, decimal.Decimal):
     return int(value) if value == value.to_integral_value() and value.as_tuple().exponent == 0 else float(value)
-  raise BadValueError("a value that is no text", f"it is {type(value).__name__}")
+  raise BadValueError("a value that is not text", f"it is {type(value).__name__}")
 
 
 def _text(data: bytes, limit: int) -> str:
@@ -57,10 +57,10 @@ def _text(data: bytes, limit: int) -> str:
 
 
 def class_name(value: Any, names: list[str]) -> str | None:
-  """The name of a class that is stored by its number; None for -1 and null, which stand for "no label".
+  """The name of a class stored by its number; None for -1, null and NaN, which mean "no label".
 
   Raises:
-    BadValueError: a number without a name, or one that isn't whole.
+    BadValueError: a number without a name, or with a fraction.
   """
   if value is None or value == -1 or (isinstance(value, float) and math.isnan(value)):
     return None
@@ -75,7 +75,7 @@ def class_name(value: Any, names: list[str]) -> str | None:
 def find(row: Mapping[str, Any], name: str) -> tuple[bool, Any]:
   """(whether a row has a column, its value). A dot leads into an object, and into each object of a list.
 
-  A column that has the dot in its own name comes first. {"answers": {"text": ["a"]}} and {"answers": [{"text": "a"}]}
+  A column with the dot in its own name has precedence. {"answers": {"text": ["a"]}} and {"answers": [{"text": "a"}]}
   both have ["a"] at "answers.text".
   """
   if name in row:
@@ -98,19 +98,19 @@ def _inside(value: Any, name: str) -> tuple[bool, Any]:
 
 
 def splits(name: str) -> Iterator[tuple[str, str]]:
-  """Every (head, rest) of a name with dots, the longest head first: "a.b.c" is ("a.b", "c"), ("a", "b.c")."""
+  """Every (head, rest) of a dotted name, longest head first: ("a.b", "c") and ("a", "b.c") for "a.b.c"."""
   parts = name.split(".")
   for size in range(len(parts) - 1, 0, -1):
     yield ".".join(parts[:size]), ".".join(parts[size:])
 
 
 def top_column(name: str, columns: Mapping[str, Any] | list[str]) -> str | None:
-  """The column of a table in which a name is found, or None."""
+  """The top-level column of a table that a dotted name leads into, or None."""
   return name if name in columns else next((head for head, _ in splits(name) if head in columns), None)
 
 
 def nested_names(row: Mapping[str, Any]) -> list[str]:
-  """The names by which `find` reaches the values of a row: its own, and those with dots after each of them."""
+  """All names by which `find` reaches values of a row: its columns, and dotted names of those inside them."""
   names: list[str] = []
   for name, value in row.items():
     names.append(name)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The special tokens around one text, or around two: what a tokenizer's post-processor adds."""
+"""Framing: the special tokens around one text or a pair of texts, as a tokenizer's post-processor adds them."""
 
 import dataclasses
 import itertools
@@ -11,17 +11,17 @@ import tokenizers
 
 from lmx.errors import LmxError
 
-FIRST, SECOND = -1, -2  # The texts' places in a template.
+FIRST, SECOND = -1, -2  # Stand for the texts in a template.
 _PROBES = ("a", "b", "0", "1", "the", "\u4e00")
 
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-  """Special tokens with the places of the texts among them.
+  """A sequence of special tokens and texts.
 
   Attributes:
-    ids: a special token's id, or FIRST or SECOND where a text stands, each once and in this order.
-    types: for each of them the number that tells the texts apart (token_type_ids).
+    ids: ids of special tokens, with FIRST and SECOND for the texts, each once and in this order.
+    types: the token type of each (token_type_ids).
   """
 
   ids: tuple[int, ...]
@@ -29,45 +29,46 @@ class Template:
 
   @property
   def added(self) -> int:
-    """Special tokens that it adds."""
+    """Number of special tokens."""
     return sum(one >= 0 for one in self.ids)
 
   def fill(self, *texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids (n,) of the texts with the special tokens around them, and their types (n,), both int32."""
+    """The ids (n,) of the texts with special tokens, and their token types (n,), both int32."""
+    # FIRST = -1 and SECOND = -2 are texts 0 and 1.
     parts = [texts[-1 - one] if one < 0 else np.array([one]) for one in self.ids]
     types = [np.full(len(part), kind) for part, kind in zip(parts, self.types, strict=True)]
     return np.concatenate(parts).astype(np.int32), np.concatenate(types).astype(np.int32)
 
   def before(self, text: int) -> int:
-    """Special tokens before a text, which is FIRST or SECOND."""
+    """Number of special tokens before a text, FIRST or SECOND."""
     return sum(one >= 0 for one in self.ids[: self.ids.index(text)])
 
 
 @dataclasses.dataclass(frozen=True)
 class Framing:
-  """What becomes of one text and of two."""
+  """The templates of one text and of a pair of texts."""
 
   single: Template
   pair: Template
 
   @property
   def added(self) -> int:
-    """Special tokens around one text and around two: 0 where texts stay as they are."""
+    """Number of special tokens of both templates; 0 if texts are left as they are."""
     return self.single.added + self.pair.added
 
   def of(self, texts: int) -> Template:
-    """The template of one text or of two."""
+    """The template of one text or of a pair."""
     return self.single if texts == 1 else self.pair
 
   def described(self) -> list:
-    """As JSON values: other framings have other ones."""
+    """As JSON values, different for different framings."""
     return [list(part) for template in (self.single, self.pair) for part in (template.ids, template.types)]
 
   def template_processing(self, piece: Callable[[int], str]) -> dict[str, Any]:
-    """The same as a post-processor of a tokenizer.json.
+    """The framing as a post-processor of a tokenizer.json.
 
     Args:
-      piece: a special token's id -> what it is called there.
+      piece: a special token's id -> its name in that file.
     """
     special = {one for template in (self.single, self.pair) for one in template.ids if one >= 0}
     names = {piece(one): one for one in sorted(special)}
@@ -88,17 +89,23 @@ def _written(template: Template, piece: Callable[[int], str]) -> list[dict[str, 
 
 
 def framing(before: tuple[int, ...], between: tuple[int, ...], after: tuple[int, ...]) -> Framing:
-  """The same ids before the first text, between two, and after the last. The second text and its end are of type 1."""
+  """A framing with fixed special tokens. The second text and the tokens after it have type 1, all others type 0.
+
+  Args:
+    before: ids before the first text.
+    between: ids between two texts.
+    after: ids after the last text.
+  """
   pair = (*before, FIRST, *between, SECOND, *after)
   types = (0,) * (len(before) + 1 + len(between)) + (1,) * (1 + len(after))
   return Framing(Template((*before, FIRST, *after), (0,) * (len(before) + 1 + len(after))), Template(pair, types))
 
 
 def read_framing(tokenizer: tokenizers.Tokenizer, where: str) -> Framing:
-  """What a tokenizer's post-processor adds, whatever it is made of: seen in what it makes of two short texts.
+  """The framing of a tokenizer's post-processor of any kind, found by encoding short texts with it.
 
   Raises:
-    LmxError: it repeats the texts, or puts the second one first.
+    LmxError: the post-processor repeats the texts or swaps them.
   """
   try:
     probes = {text: tokenizer.encode(text, add_special_tokens=False).ids for text in _PROBES}
@@ -106,17 +113,19 @@ def read_framing(tokenizer: tokenizers.Tokenizer, where: str) -> Framing:
     raise LmxError(f"{where} can't tokenize plain text: {error}") from error
   found = [text for text, ids in probes.items() if len(ids) == 1] or [text for text, ids in probes.items() if ids]
   if not found:
-    raise LmxError(f"{where}: encodes no text, so that its post-processor can't be read.")
+    raise LmxError(f"{where}: encodes no text, so its post-processor can't be read.")
   first, second = found[0], next((text for text in found if probes[text] != probes[found[0]]), found[0])
   single, pair = tokenizer.encode(first), tokenizer.encode(first, second)
-  return Framing(_seen(single, (probes[first],), where), _seen(pair, (probes[first], probes[second]), where))
+  return Framing(
+    _template_of(single, (probes[first],), where), _template_of(pair, (probes[first], probes[second]), where)
+  )
 
 
-def _seen(made: tokenizers.Encoding, texts: tuple[list[int], ...], where: str) -> Template:
+def _template_of(made: tokenizers.Encoding, texts: tuple[list[int], ...], where: str) -> Template:
   kept = [i for i, special in enumerate(made.special_tokens_mask) if not special]
   if [made.ids[i] for i in kept] != list(itertools.chain(*texts)):
     raise LmxError(
-      f"{where}: its post_processor repeats the texts or changes their order, which lmx doesn't. Fix: in its "
+      f"{where}: its post_processor repeats the texts or changes their order, which lmx doesn't support. Fix: in its "
       "templates, put $A and $B once each, in this order."
     )
   begins = dict(zip(itertools.accumulate([0, *map(len, texts[:-1])]), (FIRST, SECOND), strict=False))

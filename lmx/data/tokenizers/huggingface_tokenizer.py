@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Any tokenizer that the Hugging Face `tokenizers` library reads from a tokenizer.json, or that was made into one."""
+"""Hugging Face tokenizers: a tokenizer.json, or files that convert to one, read by the `tokenizers` library."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ import tokenizers
 from lmx.data.tokenizers.framing import read_framing
 from lmx.data.tokenizers.legacy_vocabularies import find_vocabulary
 from lmx.data.tokenizers.published_tokenizer import read_published
-from lmx.data.tokenizers.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_beside, read_config
+from lmx.data.tokenizers.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_config, read_config_file
 from lmx.data.tokenizers.tokenizer_check import check_tokenizer_json
 from lmx.data.tokenizers.vocabulary import Tokenizer, digest, read_file, round_trips
 from lmx.data.tokenizers.written_tokens import WrittenTokens
@@ -22,7 +22,7 @@ from lmx.json_text import parse_bounded
 from lmx.limits import raise_over
 
 MODEL_FILE = "tokenizer.json"
-# Published names of special tokens, looked for when tokenizer_config.json does not name them.
+# Common names of special tokens, used when tokenizer_config.json doesn't name them.
 STARTS = ("<|begin_of_text|>", "<bos>", "<s>", "[CLS]", "<|startoftext|>", "<|endoftext|>")
 ENDS = ("<|end_of_text|>", "<eos>", "</s>", "[SEP]", "<|endoftext|>")
 PADS = ("[PAD]", "<pad>")
@@ -31,7 +31,7 @@ _WORD_MARKS = ("\u2581", "\u0120", "\u010a", "\u0109", " ", "\n", "\t")  # Space
 
 
 class HuggingFaceTokenizer(Tokenizer):
-  """A tokenizer.json. Special tokens written out in a text are read as plain characters, never as the token."""
+  """A tokenizer.json. The names of special tokens in a text are encoded as plain text, never as the token."""
 
   kind = "huggingface"
 
@@ -46,12 +46,12 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Args:
       model: the contents of tokenizer.json.
-      config: the contents of the tokenizer_config.json beside it, which may name special tokens.
-      where: the path, for messages.
+      config: the contents of tokenizer_config.json, which may name special tokens.
+      where: its path, for messages.
       template: the chat template.
 
     Raises:
-      LmxError: not a tokenizer.json, or no token that ends a document can be found.
+      LmxError: not a tokenizer.json, or one without an end-of-document token.
     """
     self._model, self._config = model, config
     self._tokenizer, values = _parsed(model, where)
@@ -80,8 +80,8 @@ class HuggingFaceTokenizer(Tokenizer):
     end = self._find(named.get("eos_token"), ENDS)
     if end is None:
       raise LmxError(
-        f"{where}: found no token that ends a document (looked for {named.get('eos_token') or ', '.join(ENDS)}). "
-        f'Fix: put a {CONFIG_FILE} with {{"eos_token": "..."}} beside it.'
+        f"{where}: found no end-of-document token (looked for {named.get('eos_token') or ', '.join(ENDS)}). "
+        f'Fix: put a {CONFIG_FILE} with {{"eos_token": "..."}} next to it.'
       )
     self.eos_id = end
     self.bos_id = self._find(named.get("bos_token"), STARTS, self.eos_id)
@@ -92,7 +92,7 @@ class HuggingFaceTokenizer(Tokenizer):
     self._own_sentinels = _sentinels(self._tokenizer.token_to_id)
 
   def _find(self, named: str | None, usual: Sequence[str], otherwise: int | None = None) -> Any:
-    """The id of the named token, else of the first usual one there is."""
+    """The id of the named token, else of the first usual name in the vocabulary, else `otherwise`."""
     for token in [named] if named else usual:
       token_id = self._tokenizer.token_to_id(token)
       if token_id is not None:
@@ -152,15 +152,15 @@ class HuggingFaceTokenizer(Tokenizer):
 
 
 def _checked(model: bytes, where: str) -> dict[str, Any]:
-  """The contents of a tokenizer.json, bounded in nesting and in added tokens before the library reads it.
+  """The parsed contents of a tokenizer.json, with nesting and added tokens limited before the library reads it.
 
   Raises:
-    LmxError: it is not a JSON object, or over a limit.
+    LmxError: it isn't a JSON object, or exceeds a limit.
   """
   try:
     values = parse_bounded(model, where)
   except LmxError as error:
-    if isinstance(error.__cause__, ValueError):  # No JSON at all.
+    if isinstance(error.__cause__, ValueError):  # Not JSON.
       raise _no_tokenizer(where, error.__cause__) from error
     raise
   if not isinstance(values, dict):
@@ -171,7 +171,7 @@ def _checked(model: bytes, where: str) -> dict[str, Any]:
 
 
 def _sentinels(find: Any) -> tuple[int, ...]:
-  """Ids of <extra_id_0>, <extra_id_1>, ..., as many as there are."""
+  """Ids of <extra_id_0>, <extra_id_1>, ... up to the first that doesn't exist."""
   found: list[int] = []
   while (token := find(f"<extra_id_{len(found)}>")) is not None:
     found.append(token)
@@ -179,40 +179,40 @@ def _sentinels(find: Any) -> tuple[int, ...]:
 
 
 def load_huggingface(path: Path, subject: str) -> HuggingFaceTokenizer:
-  """Reads a tokenizer.json, the older files of BERT or GPT-2, or a directory that has one of them.
+  """Loads a tokenizer.json, a legacy vocabulary of BERT or GPT-2, or a directory with one of them.
 
   Raises:
-    LmxError: the file is not there or not a tokenizer.
+    LmxError: the file doesn't exist or isn't a tokenizer.
   """
   folder = path if path.is_dir() else path.parent
-  config = read_beside(folder)
+  config = read_config_file(folder)
   published = read_published(folder)
   values = read_config(config, str(path)) if published is None else published.values
-  older = find_vocabulary(path, MODEL_FILE)
-  if older is None:
+  legacy = find_vocabulary(path, MODEL_FILE)
+  if legacy is None:
     file = path / MODEL_FILE if path.is_dir() else path
     model = read_file(file, subject)
   else:
-    file, model = older.file, older.build(values)
+    file, model = legacy.file, legacy.build(values)
   if published is not None:
-    whole = json.loads(_parsed(model, str(file))[0].to_str())
-    model, config = published.finish(whole, from_json=older is None)
+    parsed = json.loads(_parsed(model, str(file))[0].to_str())
+    model, config = published.finish(parsed, from_json=legacy is None)
   return HuggingFaceTokenizer(model, config, str(file), chat_template(folder, values))
 
 
 def _parsed(model: bytes, where: str) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
-  """The library's tokenizer of a tokenizer.json, and the contents of the file.
+  """The library's tokenizer of a tokenizer.json, and the parsed contents of the file.
 
   Raises:
-    LmxError: it is none, or over a limit.
+    LmxError: it isn't a tokenizer.json, or exceeds a limit.
   """
   values = _checked(model, where)
   check_tokenizer_json(values, where)
   try:
     return tokenizers.Tokenizer.from_str(model.decode()), values
-  except Exception as error:  # The library raises a bare Exception for whatever it cannot parse.
+  except Exception as error:  # The library raises a bare Exception for everything that it can't parse.
     raise _no_tokenizer(where, error) from error
 
 
 def _no_tokenizer(where: str, error: Exception) -> LmxError:
-  return LmxError(f"{where} is not a tokenizer.json that tokenizers {tokenizers.__version__} reads: {error}")
+  return LmxError(f"{where} is not a tokenizer.json that tokenizers {tokenizers.__version__} can read: {error}")

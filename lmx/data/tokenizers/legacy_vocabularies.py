@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The vocabulary files that BERT and GPT-2 were published with, as a tokenizer.json.
+"""Converts the vocabulary files that BERT and GPT-2 were published with to a tokenizer.json.
 
-BERT: vocab.txt, one piece a line (https://github.com/google-research/bert). GPT-2: encoder.json and vocab.bpe
-(https://github.com/openai/gpt-2), which Hugging Face names vocab.json and merges.txt.
+BERT: vocab.txt, one token per line (https://github.com/google-research/bert). GPT-2: encoder.json and vocab.bpe
+(https://github.com/openai/gpt-2), which Hugging Face calls vocab.json and merges.txt.
 """
 
 import dataclasses
@@ -18,23 +18,23 @@ from lmx.errors import LmxError
 
 _WORDS = "vocab.txt"
 _PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
-# Pieces that are tokens of their own wherever a vocabulary lists them.
+# Special tokens, if a vocabulary lists them.
 _SPECIAL = (
   "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|endoftext|>",
 )  # fmt: skip
-_LONGEST_WORD = 100  # Characters; BERT's tokenizer takes a longer word for unknown.
+_LONGEST_WORD = 100  # Characters; BERT's tokenizer encodes a longer word as unknown.
 
 
 @dataclasses.dataclass(frozen=True)
 class LegacyVocabulary:
-  """A vocabulary that was found: its file, and tokenizer_config.json's values -> the contents of a tokenizer.json."""
+  """A vocabulary's file, and the function that converts it, given the values of tokenizer_config.json."""
 
   file: Path
   build: Callable[[Mapping[str, Any]], bytes]
 
 
 def find_vocabulary(path: Path, newer: str) -> LegacyVocabulary | None:
-  """The vocabulary that a file's name says it is, or that a directory without the file `newer` has; else None."""
+  """The legacy vocabulary at a path: of a file by its name, or of a directory without the file `newer`; else None."""
   if not path.is_dir():
     return _of_file(path)
   if (path / newer).is_file():
@@ -46,7 +46,7 @@ def find_vocabulary(path: Path, newer: str) -> LegacyVocabulary | None:
 
 
 def _of_file(file: Path) -> LegacyVocabulary | None:
-  """`file` may have something before the usual name: gpt2_encoder.json goes with gpt2_vocab.bpe."""
+  """A file's legacy vocabulary. The usual name may have a prefix: gpt2_encoder.json belongs to gpt2_vocab.bpe."""
   if file.name.endswith(_WORDS):
     return LegacyVocabulary(file, lambda config: word_pieces(read_file(file, "config.tokenizer.path"), config))
   for pair in _PAIRS:
@@ -64,14 +64,14 @@ def _finish(tokenizer: Tokenizer, vocabulary: Iterable[str]) -> bytes:
 
 
 def word_pieces(data: bytes, config: Mapping[str, Any]) -> bytes:
-  """BERT's WordPiece. Lower-cased, accents dropped, unless tokenizer_config.json says otherwise.
+  """BERT's WordPiece as a tokenizer.json: lower-cased without accents unless tokenizer_config.json says otherwise.
 
   Raises:
-    LmxError: there is no [UNK] among the pieces.
+    LmxError: the vocabulary has no [UNK].
   """
   vocabulary = {piece: i for i, piece in enumerate(data.decode().rstrip("\r\n").replace("\r\n", "\n").split("\n"))}
   if "[UNK]" not in vocabulary:
-    raise LmxError(f"{_WORDS} has no [UNK]: not a WordPiece vocabulary. It has one piece a line.")
+    raise LmxError(f"{_WORDS} has no [UNK], so it isn't a WordPiece vocabulary, which has one token per line.")
   values = {"do_lower_case": True, "tokenize_chinese_chars": True, "strip_accents": None, **config}
   tokenizer = Tokenizer(
     models.WordPiece(
@@ -90,10 +90,10 @@ def word_pieces(data: bytes, config: Mapping[str, Any]) -> bytes:
 
 
 def byte_pairs(pieces: Path, merges: Path) -> bytes:
-  """GPT-2's byte-level BPE.
+  """GPT-2's byte-level BPE as a tokenizer.json.
 
   Raises:
-    LmxError: one of the two files is missing or broken.
+    LmxError: one of the two files is missing or damaged.
   """
   data = {file: read_file(file, f"config.tokenizer.path (needs {pieces.name} and {merges.name})") for file in
           (pieces, merges)}  # fmt: skip
@@ -102,7 +102,7 @@ def byte_pairs(pieces: Path, merges: Path) -> bytes:
     lines = [line.split(" ") for line in data[merges].decode().splitlines() if line and not line.startswith("#version")]
     pairs = [(first, second) for first, second in lines]
     tokenizer = Tokenizer(models.BPE(vocabulary, pairs))
-  except Exception as error:  # The library raises a bare Exception for whatever it cannot use.
+  except Exception as error:  # The library raises a bare Exception for everything that it can't use.
     raise LmxError(f"{pieces} and {merges} are not a vocabulary and its merges: {error}") from error
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   tokenizer.decoder = decoders.ByteLevel()

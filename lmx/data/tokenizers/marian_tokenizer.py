@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The tokenizer of Marian's translation models as they are published: source.spm, target.spm, and vocab.json.
+"""Tokenizer of Marian's translation models, as published: source.spm, target.spm and vocab.json.
 
-Two SentencePiece models, for texts to translate and for translations, cut texts into pieces; one vocabulary numbers the
-pieces of both. https://huggingface.co/docs/transformers/model_doc/marian
+Two SentencePiece models split source texts and translations into subwords; one vocabulary has the ids of both.
+https://huggingface.co/docs/transformers/model_doc/marian
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from lmx.data.tokenizers.special_tokens import CONFIG_FILE, read_beside, read_config
+from lmx.data.tokenizers.special_tokens import CONFIG_FILE, read_config, read_config_file
 from lmx.data.tokenizers.vocabulary import Tokenizer, digest, read_file
 from lmx.errors import LmxError, message
 from lmx.json_text import parse_bounded
@@ -24,7 +24,7 @@ _SPECIAL = ("</s>", "<unk>", "<pad>")
 
 
 class MarianTokenizer(Tokenizer):
-  """Two SentencePiece models with one vocabulary. A language code (">>fra<<") before a text is a token of its own."""
+  """Two SentencePiece models with one vocabulary. A language code (">>fra<<") before a text is one token."""
 
   kind = "marian"
   lossless = False
@@ -41,7 +41,7 @@ class MarianTokenizer(Tokenizer):
       where: the folder, for messages.
 
     Raises:
-      LmxError: files that are not what they should be, or an option that lmx lacks.
+      LmxError: a file in another format, or an option that lmx doesn't support.
     """
     self._files = {SOURCE_FILE: source, TARGET_FILE: target, PIECES_FILE: pieces}
     self._config = config
@@ -62,7 +62,7 @@ class MarianTokenizer(Tokenizer):
     return [self._encode(self._source, text) for text in texts]
 
   def encode_targets(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """As `Tokenizer.encode_targets`: by the other SentencePiece model."""
+    """As `Tokenizer.encode_targets`, with the SentencePiece model of translations."""
     return [self._encode(self._target, text) for text in texts]
 
   def _encode(self, processor: sentencepiece.SentencePieceProcessor, text: str) -> np.ndarray:
@@ -95,7 +95,9 @@ class MarianTokenizer(Tokenizer):
     return np.array([piece.startswith((" ", ">>")) or piece in _SPECIAL for piece in pieces])
 
   def own_json(self) -> dict[str, Any]:
-    raise LmxError(f"{self.name}: no tokenizer.json holds two SentencePiece models. Fix: export the model as marian")
+    raise LmxError(
+      f"{self.name}: a tokenizer.json can't hold two SentencePiece models. Fix: export the model as marian"
+    )
 
   def save_files(self, directory: Path) -> None:
     for name, data in self._files.items():
@@ -105,7 +107,7 @@ class MarianTokenizer(Tokenizer):
 
 
 def _language_code(text: str) -> tuple[str, str]:
-  """(the code that a text begins with, or "", the rest)."""
+  """(language code at the start of a text, or ""; the rest)."""
   stop = text.find("<<") + 2 if text.startswith(">>") else 0
   return (text[:stop], text[stop:]) if stop > 1 else ("", text)
 
@@ -121,7 +123,7 @@ def _processor(data: bytes, where: str) -> sentencepiece.SentencePieceProcessor:
 
 
 def _read_pieces(data: bytes, where: str) -> dict[str, int]:
-  """{piece: id}, the special ones included."""
+  """{piece: id}, special pieces included."""
   ids = parse_bounded(data, where)
   good = isinstance(ids, dict) and all(isinstance(one, int) and 0 <= one < 2**31 for one in ids.values())
   missing = [piece for piece in _SPECIAL if good and piece not in ids]
@@ -132,11 +134,11 @@ def _read_pieces(data: bytes, where: str) -> dict[str, int]:
 
 
 def load_marian(path: Path, subject: str) -> MarianTokenizer:
-  """Reads a folder, or the folder of a file in it.
+  """Loads the tokenizer in a folder, or in the folder of a file.
 
   Raises:
-    LmxError: a file is not there, or is not what it should be.
+    LmxError: a file doesn't exist, or is in another format.
   """
   folder = path if path.is_dir() else path.parent
   source, target, pieces = (read_file(folder / name, subject) for name in (SOURCE_FILE, TARGET_FILE, PIECES_FILE))
-  return MarianTokenizer(source, target, pieces, read_beside(folder), str(folder))
+  return MarianTokenizer(source, target, pieces, read_config_file(folder), str(folder))

@@ -1,10 +1,11 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The tokenizer of a published folder, as AutoTokenizer of transformers 5 makes it of the files there.
+"""Reads the tokenizer of a published folder the way AutoTokenizer of transformers 5 does, without transformers.
 
-A tokenizer.json is not all of it. Which class reads a folder is said by tokenizer_config.json, or follows from the
-model_type of config.json; some classes take vocabulary and merges alone and build the rest themselves, by keys of
-tokenizer_config.json. Added tokens stand in added_tokens_decoder, added_tokens.json, special_tokens_map.json and under
-the names of special tokens. https://github.com/huggingface/transformers/blob/main/src/transformers/models/auto
+A tokenizer.json isn't everything. The class that reads a folder is named in tokenizer_config.json, or follows from the
+model_type in config.json; some classes read only vocabulary and merges and build everything else from keys of
+tokenizer_config.json. Added tokens are listed in added_tokens_decoder, added_tokens.json, special_tokens_map.json and
+under the keys of special tokens. transformers itself isn't used because it is not a dependency of lmx; live tests
+compare the ids. https://github.com/huggingface/transformers/blob/main/src/transformers/models/auto
 """
 
 import dataclasses
@@ -15,28 +16,35 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from lmx.data.tokenizers.special_tokens import CONFIG_FILE, TOKEN_KEYS, named_tokens, read_beside, read_config
-from lmx.data.tokenizers.tokenizer_classes import DEFAULTS, OF_MODELS, READS_ALIKE, rebuilt, template
+from lmx.data.tokenizers.special_tokens import (
+  CONFIG_FILE,
+  MAP_FILE,
+  TOKEN_KEYS,
+  named_tokens,
+  read_config,
+  read_config_file,
+)
+from lmx.data.tokenizers.tokenizer_classes import DEFAULTS, IGNORES_STATED_CLASS, OF_MODELS, rebuilt, template
 from lmx.data.tokenizers.vocabulary import DESCRIPTION_FILE
 from lmx.errors import LmxError
 from lmx.json_text import parse_bounded, read_bounded
 from lmx.limits import raise_over
 
-ADDED_FILE, MAP_FILE = "added_tokens.json", "special_tokens_map.json"
+ADDED_FILE = "added_tokens.json"
 _LISTS = ("extra_special_tokens", "additional_special_tokens")
 _AS_IT_IS = "PreTrainedTokenizerFast"
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """What stands next to a tokenizer's vocabulary.
+  """The settings next to a tokenizer's vocabulary.
 
   Attributes:
-    folder: where.
-    values: tokenizer_config.json, with what special_tokens_map.json adds to it.
-    added: tokens to add where the vocabulary or tokenizer.json lacks them, in order.
-    kind: the class of `transformers` that reads the folder; "" where any does.
-    ids: ids of special tokens that config.json names.
+    folder: of the files.
+    values: tokenizer_config.json, updated from special_tokens_map.json.
+    added: tokens to add if the vocabulary or tokenizer.json doesn't have them, in order.
+    kind: the class of `transformers` that reads the folder; "" if any class reads it the same way.
+    ids: ids of special tokens in config.json, by key ("eos_token").
   """
 
   folder: Path
@@ -46,11 +54,11 @@ class Published:
   ids: Mapping[str, int]
 
   def finish(self, model: Mapping[str, Any], *, from_json: bool) -> tuple[bytes, bytes]:
-    """The contents of a tokenizer.json and of a tokenizer_config.json that say all of it.
+    """The contents of a complete tokenizer.json and of a matching tokenizer_config.json.
 
     Args:
       model: the contents of a tokenizer.json with the vocabulary.
-      from_json: whether that is a file of the folder's, which then says what is put around texts.
+      from_json: whether the folder has this file, whose post-processor then holds.
     """
     tokenizer = Tokenizer.from_str(json.dumps(model))
     there = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
@@ -62,7 +70,7 @@ class Published:
     return json.dumps(values, ensure_ascii=False).encode(), self._config(tokenizer)
 
   def _config(self, tokenizer: Tokenizer) -> bytes:
-    """tokenizer_config.json with the names of all special tokens, and without what tokenizer.json has now."""
+    """tokenizer_config.json with the names of all special tokens, without the keys that are now in tokenizer.json."""
     named = named_tokens(self.values)
     for key, token in (DEFAULTS.get(self.kind) or {}).items():
       if key not in named and key not in self.values and tokenizer.token_to_id(token) is not None:
@@ -76,15 +84,15 @@ class Published:
 
 
 def read_published(folder: Path) -> Published | None:
-  """The settings of a folder, or None if lmx saved it, or has none of these files.
+  """The settings of a folder, or None if it was saved by lmx or has none of these files.
 
   Raises:
-    LmxError: a file that is not JSON, or not of the form that it should have.
+    LmxError: a file isn't JSON, or doesn't have the expected structure.
   """
   names = (CONFIG_FILE, ADDED_FILE, MAP_FILE, "config.json")
   if (folder / DESCRIPTION_FILE).is_file() or not any((folder / name).is_file() for name in names):
     return None
-  values = dict(read_config(read_beside(folder), str(folder)))
+  values = dict(read_config(read_config_file(folder), str(folder)))
   added: dict[int, AddedToken] = {}
   if "added_tokens_decoder" in values:
     stated = _object(values["added_tokens_decoder"], f"{folder / CONFIG_FILE}: added_tokens_decoder")
@@ -113,18 +121,18 @@ def read_published(folder: Path) -> Published | None:
 
 
 def _class_of(values: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-  """The class that AutoTokenizer takes, "" for one that reads a tokenizer.json as it is."""
+  """The class that AutoTokenizer chooses; "" for one that reads a tokenizer.json as it is."""
   family = model.get("model_type")
   usual = OF_MODELS.get(family) or "" if isinstance(family, str) else ""
   stated = values.get("tokenizer_class") or model.get("tokenizer_class")
-  if family in READS_ALIKE or not isinstance(stated, str):
+  if family in IGNORES_STATED_CLASS or not isinstance(stated, str):
     return usual
   name = stated.removesuffix("Fast")
   return name if name in DEFAULTS and (usual or family is None or family not in OF_MODELS) else ""
 
 
 def _listed(values: Mapping[str, Any], folder: Path) -> list[AddedToken]:
-  """Special tokens without a role, and those with one of the model's own (image_token)."""
+  """Special tokens without a role, and those with a role that only the model knows (image_token)."""
   found = []
   lists = [values[key] for key in _LISTS if values.get(key)]
   for one in lists[:1]:
@@ -141,7 +149,7 @@ def _added(token: Any, where: Path, name: str | None = None) -> AddedToken:
     return AddedToken(token, special=True, normalized=False)
   if not isinstance(token, dict) or not isinstance(token.get("content"), str):
     raise LmxError(
-      f"{where}: {name or 'an added token'} is {str(token)[:60]}, and should be a string or have `content`."
+      f"{where}: {name or 'an added token'} is {str(token)[:60]}, but must be a string or an object with `content`."
     )
   flags = {key: bool(token[key]) for key in ("lstrip", "rstrip", "single_word", "normalized") if key in token}
   special = bool(token["special"]) if "special" in token else True
@@ -151,7 +159,7 @@ def _added(token: Any, where: Path, name: str | None = None) -> AddedToken:
 def _number(value: Any, where: Path) -> int:
   """The id of an added token."""
   if not (str(value).isdecimal() and len(str(value)) < 12):
-    raise LmxError(f"{where}: the id of an added token is {str(value)[:60]!r}, and should be a whole number.")
+    raise LmxError(f"{where}: the id of an added token is {str(value)[:60]!r}, but must be an integer.")
   return int(value)
 
 

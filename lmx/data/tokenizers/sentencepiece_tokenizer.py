@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""SentencePiece: trained here so that every text comes back exactly, or read from a .model file.
+"""SentencePiece tokenizers: trained by lmx so that decoding is lossless, or loaded from a .model file.
 
 https://github.com/google/sentencepiece, https://arxiv.org/abs/1808.06226
 """
@@ -17,7 +17,7 @@ from sentencepiece import sentencepiece_model_pb2 as model_format
 
 from lmx.data.tokenizers.huggingface_tokenizer import HuggingFaceTokenizer
 from lmx.data.tokenizers.published_tokenizer import read_published
-from lmx.data.tokenizers.special_tokens import chat_template, read_beside, read_config
+from lmx.data.tokenizers.special_tokens import chat_template, read_config, read_config_file
 from lmx.data.tokenizers.tokenizer_classes import from_sentencepiece_as
 from lmx.data.tokenizers.tokenizer_json import from_sentencepiece
 from lmx.data.tokenizers.vocabulary import Tokenizer, cpu_count, digest, read_file, round_trips
@@ -25,17 +25,17 @@ from lmx.errors import LmxError, choose, message
 
 MODEL_FILE = "tokenizer.model"
 MODEL_TYPES = {"bpe": "bpe", "unigram": "unigram", "char": "char"}
-_SPACE = "\u2581"  # SentencePiece writes a space as this character, so the character itself needs another way.
-_CHUNK = 16384  # Characters encoded at once; a longer text is cut after a newline, which is always a piece of its own.
-_GRID = 256  # Scores of a unigram model of ours are multiples of 1 / 256: a chunk's sums of them are exact in float32.
-_MAX_LINE = 4000  # Characters of one training sentence.
+_SPACE = "\u2581"  # SentencePiece represents a space by this character, so the character itself is encoded as bytes.
+_CHUNK = 16384  # Characters per call of the library; a longer text is split after a newline, which is always one piece.
+_GRID = 256  # Scores of unigram models trained by lmx are multiples of 1 / 256, so a chunk's sums are exact in float32.
+_MAX_LINE = 4000  # Characters per training sentence.
 
 
 class SentencePieceTokenizer(Tokenizer):
   """A SentencePiece model.
 
-  Models trained by lmx are lossless: no normalisation, no added or dropped spaces, bytes for unseen characters. The
-  `char` type is the exception: it has no byte pieces, so that its vocabulary is the characters of the training text.
+  Models trained by lmx are lossless: no normalization, no added or removed spaces, bytes for unseen characters. Only
+    the type `char` has no byte pieces, so that its vocabulary is the characters of the training text.
   """
 
   kind = "sentencepiece"
@@ -49,7 +49,7 @@ class SentencePieceTokenizer(Tokenizer):
       template: the chat template.
 
     Raises:
-      LmxError: not a SentencePiece model, or one without a token that ends a document.
+      LmxError: not a SentencePiece model, or one without an end-of-sentence piece.
     """
     self.model, self._where = model, where
     self._processor = sentencepiece.SentencePieceProcessor()
@@ -64,7 +64,9 @@ class SentencePieceTokenizer(Tokenizer):
       ) from error
     self.vocab_size = self._processor.vocab_size()
     if self._processor.eos_id() < 0:
-      raise LmxError(f"{where} has no end-of-sentence piece, so documents would run on. Train it with an eos_id.")
+      raise LmxError(
+        f"{where} has no end-of-sentence piece, so documents would have no end. Fix: train it with an eos_id."
+      )
     self.eos_id = self._processor.eos_id()
     self.bos_id = self._processor.bos_id() if self._processor.bos_id() >= 0 else self.eos_id
     self.pad_id = self._processor.pad_id() if self._processor.pad_id() >= 0 else self.eos_id
@@ -78,22 +80,23 @@ class SentencePieceTokenizer(Tokenizer):
     space_bytes = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
     normalizer = model_format.ModelProto.FromString(model).normalizer_spec  # type: ignore[attr-defined]
     self.prefixes_space = bool(normalizer.add_dummy_prefix)
-    apart = not self.prefixes_space and unknown not in space_bytes
-    self._space_ids = np.array(space_bytes, np.int32) if apart else None
-    self._splits = False
+    # In a lossless model U+2581 in a text is encoded as its three bytes; SentencePiece would read it as a space.
+    in_bytes = not self.prefixes_space and unknown not in space_bytes
+    self._space_ids = np.array(space_bytes, np.int32) if in_bytes else None
+    self._splits = False  # Until round_trips has shown that splitting a text can't change its ids.
     self.lossless = round_trips(self)
     self._splits = self.lossless and self._processor.piece_to_id("\n") != unknown
     self.unknown_id = unknown
     self.unk_id = None if self.lossless else unknown
 
   def _find(self, piece: str, otherwise: int | None = None) -> Any:
-    """The id of a control piece."""
+    """The id of a control piece, else `otherwise`."""
     token = self._processor.piece_to_id(piece)
     return token if token != self._processor.unk_id() and self._processor.is_control(token) else otherwise
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     parts: list[str] = []
-    plans = []
+    plans = []  # Of each text: its range of parts, and after which of them U+2581 follows.
     for text in texts:
       first = len(parts)
       marks = self._add_parts(text, parts)
@@ -102,7 +105,7 @@ class SentencePieceTokenizer(Tokenizer):
     return [self._join(ids[first:stop], marks) for first, stop, marks in plans]
 
   def _add_parts(self, text: str, parts: list[str]) -> frozenset[int]:
-    """Appends the pieces of text to encode apart; returns which of them a literal space mark comes after."""
+    """Appends the parts of a text that are encoded separately; returns those that U+2581 follows in the text."""
     if self._space_ids is None or _SPACE not in text:
       parts.extend(self._chunks(text))
       return frozenset()
@@ -156,7 +159,7 @@ class SentencePieceTokenizer(Tokenizer):
     return np.array(ids, np.int32), np.array(offsets, np.int32).reshape(-1, 2)
 
   def _widen_bytes(self, ids: list[int], offsets: list[tuple[int, int]]) -> None:
-    """SentencePiece gives a character to the last of the bytes that spell it; here each of them gets it."""
+    """Gives every byte piece of a character the character's offsets; SentencePiece gives them only to the last one."""
     for index in range(len(ids) - 2, -1, -1):
       begin, end = offsets[index]
       if begin == end and self._processor.is_byte(ids[index]):
@@ -179,7 +182,7 @@ class SentencePieceTokenizer(Tokenizer):
 
   @property
   def json_is_exact(self) -> bool:
-    """As `Tokenizer.json_is_exact`: not for a unigram model whose scores are on no grid."""
+    """As `Tokenizer.json_is_exact`; False for a unigram model whose scores aren't multiples of 1 / _GRID."""
     proto = model_format.ModelProto.FromString(self.model)  # type: ignore[attr-defined]
     normal = (piece.score for piece in proto.pieces if piece.type == proto.SentencePiece.NORMAL)
     return proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM or all(
@@ -191,13 +194,13 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def load_sentencepiece(path: Path, subject: str) -> Tokenizer:
-  """Reads a .model file, or a directory that has one: in a published folder, with what stands next to it.
+  """Loads a .model file, or a directory with one; in a published folder, with the settings next to it.
 
   Raises:
-    LmxError: the file is not there or not a SentencePiece model.
+    LmxError: the file doesn't exist or isn't a SentencePiece model.
   """
   file = path / MODEL_FILE if path.is_dir() else path
-  template = chat_template(file.parent, read_config(read_beside(file.parent), str(file)))
+  template = chat_template(file.parent, read_config(read_config_file(file.parent), str(file)))
   plain = SentencePieceTokenizer(read_file(file, subject), str(file), template)
   published = read_published(file.parent)
   if published is None:
@@ -208,7 +211,7 @@ def load_sentencepiece(path: Path, subject: str) -> Tokenizer:
 
 
 def _sentinels(processor: sentencepiece.SentencePieceProcessor) -> tuple[int, ...]:
-  """Ids of <extra_id_0>, <extra_id_1>, ..., with or without a space mark before them, as many as there are."""
+  """Ids of <extra_id_0>, <extra_id_1>, ... (or with U+2581 before them), up to the first that doesn't exist."""
   found: list[int] = []
   while True:
     name = f"<extra_id_{len(found)}>"
@@ -220,7 +223,7 @@ def _sentinels(processor: sentencepiece.SentencePieceProcessor) -> tuple[int, ..
 
 
 def _as_controls(model: bytes, tokens: Iterable[int]) -> bytes:
-  """The model with these pieces made into control pieces, which never come from text."""
+  """The model with these pieces turned into control pieces, which text is never encoded to."""
   proto = model_format.ModelProto.FromString(model)  # type: ignore[attr-defined]
   for token in tokens:
     proto.pieces[token].type = proto.SentencePiece.CONTROL
@@ -228,7 +231,7 @@ def _as_controls(model: bytes, tokens: Iterable[int]) -> bytes:
 
 
 def _character_of_byte(text: str, begin: int) -> np.ndarray:
-  """For each byte of the text in UTF-8, and its end, the character there, counted from `begin`."""
+  """(bytes + 1,) the index of the character at each byte of the text in UTF-8, and at its end, counted from `begin`."""
   sizes = [len(character.encode()) for character in text]
   return np.append(np.repeat(np.arange(begin, begin + len(text)), sizes), begin + len(text)).astype(np.int32)
 
@@ -238,26 +241,24 @@ def train_sentencepiece(
   *,
   vocab_size: int,
   model_type: str = "bpe",
-  characters: Iterable[str] = (),
 ) -> SentencePieceTokenizer:
-  """Trains a SentencePiece model from which every text comes back exactly.
+  """Trains a lossless SentencePiece model.
 
-  Identity normalisation, bytes for rare characters, digits apart, newline a piece of its own, runs of spaces kept
-  and learnt. Ids: 0 unknown, 1 start, 2 end of a document.
+  Identity normalization, bytes for rare characters, digits split, newline a separate piece, runs of spaces kept and
+  learned. Ids: 0 unknown, 1 start, 2 end of a document.
 
   Args:
     texts: documents.
-    vocab_size: pieces, the special ones and the 256 byte pieces included. For model_type "char" it is ignored: the
-      vocabulary is the characters seen.
+    vocab_size: number of pieces, special and byte pieces (256) included. Ignored for model_type "char", whose
+      vocabulary is the characters of the texts.
     model_type: bpe | unigram | char.
-    characters: for "char", characters that must be in the vocabulary although `texts` may lack them.
 
   Raises:
-    LmxError: no text, or a vocabulary larger than the text supports or smaller than its characters need.
+    LmxError: no text, or a vocabulary that is larger than the text supports or smaller than its characters need.
   """
   choose("config.tokenizer.model_type", model_type, MODEL_TYPES)
   if model_type == "char":
-    seen = set(characters)
+    seen: set[str] = set()
     for text in texts:
       seen.update(text)
     return _train_characters(seen)
@@ -268,10 +269,10 @@ def train_sentencepiece(
 
 
 def _on_grid(model: bytes) -> bytes:
-  """A unigram model with its pieces' scores rounded to a grid.
+  """A unigram model with its pieces' scores rounded to multiples of 1 / _GRID.
 
-  SentencePiece adds scores up in float32, readers of a tokenizer.json in float64. Of two ways to write a text that are
-  equally likely both take the first, but only where rounding doesn't make one of them larger.
+  SentencePiece adds scores in float32, readers of a tokenizer.json in float64. If two segmentations of a text have the
+  same score, both take the first one, unless rounding makes the scores differ; on this grid the sums are exact.
   """
   proto = model_format.ModelProto.FromString(model)  # type: ignore[attr-defined]
   for piece in proto.pieces:
@@ -287,13 +288,13 @@ def _sentences(text: str) -> Iterator[str]:
 
 
 def _train_characters(seen: set[str]) -> SentencePieceTokenizer:
-  """Every character is its own piece. Controls are user-defined symbols, which the trainer would otherwise drop."""
+  """A vocabulary of single characters. Control characters are user-defined symbols, or the trainer would drop them."""
   seen -= {_SPACE}
   controls = sorted(c for c in seen if not c.isprintable())
   plain = sorted(seen - set(controls) - {" "})
   if not plain:
-    raise LmxError("The training text has no printable character. Look at config.data.sources.")
-  # Twice each, as single-character words, because the trainer's alphabet is made from what it counts.
+    raise LmxError("The training text has no printable character. Fix: --config.data.sources=PATH of other text")
+  # As words of one character each, because the trainer's alphabet consists of the characters that it counts.
   sentences = (" ".join(plain[start : start + 1000]) for start in range(0, len(plain), 1000))
   size = 3 + len(controls) + len(plain) + 1
   return SentencePieceTokenizer(
@@ -310,7 +311,7 @@ def _train_characters(seen: set[str]) -> SentencePieceTokenizer:
 
 def _train(sentences: Iterable[str], *, vocab_size: int, model_type: str, **options) -> bytes:
   model = io.BytesIO()
-  # bpe and unigram spell the rarest characters in bytes; with 0.9995 of them covered, no room is lost to typos.
+  # bpe and unigram encode the rarest characters as bytes; a coverage of 0.9995 spends no pieces on stray characters.
   coverage = 1.0 if model_type == "char" else 0.9995
   try:
     sentencepiece.SentencePieceTrainer.train(
@@ -338,7 +339,7 @@ def _train(sentences: Iterable[str], *, vocab_size: int, model_type: str, **opti
 
 
 def _training_problem(text: str, vocab_size: int) -> str:
-  """SentencePiece's message in terms of the config."""
+  """SentencePiece's error message in terms of the config."""
   key = "config.tokenizer.vocab_size"
   if most := re.search(r"value <= (\d+)", text):
     return message(key, got=vocab_size, allowed=f"at most {most[1]} for this text", fix=f"--{key}={most[1]}")

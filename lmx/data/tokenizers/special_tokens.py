@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What stands beside a tokenizer's file: the names of its special tokens, and its chat template."""
+"""Files next to a tokenizer: the names of special tokens in tokenizer_config.json, and the chat template."""
 
 import json
 from collections.abc import Mapping
@@ -10,30 +10,30 @@ from lmx.data.tokenizers.vocabulary import TEMPLATE_FILE
 from lmx.errors import LmxError
 from lmx.json_text import parse_bounded, read_bounded
 
-CONFIG_FILE = "tokenizer_config.json"
+CONFIG_FILE, MAP_FILE = "tokenizer_config.json", "special_tokens_map.json"
 TOKEN_KEYS = ("bos_token", "eos_token", "pad_token", "cls_token", "sep_token", "mask_token")
 
 
 def read_config(data: bytes | None, where: str) -> Mapping[str, Any]:
-  """The contents of a tokenizer_config.json, {} where there is none.
+  """The parsed contents of a tokenizer_config.json; {} for None.
 
   Raises:
-    LmxError: it is not a JSON object of texts.
+    LmxError: it isn't a JSON object, or contains invalid Unicode.
   """
   if data is None:
     return {}
-  values = parse_bounded(data, f"{CONFIG_FILE} beside {where}")
+  values = parse_bounded(data, f"{CONFIG_FILE} of {where}")
   if not isinstance(values, dict):
-    raise LmxError(f"{CONFIG_FILE} beside {where} is not a JSON object.")
+    raise LmxError(f"{CONFIG_FILE} of {where} is not a JSON object.")
   try:
     json.dumps(values, ensure_ascii=False).encode()
   except UnicodeEncodeError as error:
-    raise LmxError(f"{CONFIG_FILE} beside {where} has half of a surrogate pair, which is no text: {error}") from error
+    raise LmxError(f"{CONFIG_FILE} of {where} has half of a surrogate pair, which is not text: {error}") from error
   return values
 
 
 def named_tokens(values: Mapping[str, Any]) -> dict[str, str]:
-  """The special tokens that a tokenizer_config.json names; each is a string or an object with `content`.
+  """The special tokens of a tokenizer_config.json; each is a string or an object with `content`.
 
   Raises:
     LmxError: one is neither.
@@ -46,7 +46,7 @@ def named_tokens(values: Mapping[str, Any]) -> dict[str, str]:
       continue
     if not isinstance(content, str):
       raise LmxError(
-        f"{CONFIG_FILE} or its like: {key} is {str(token)[:60]}, and should be a string or have `content`."
+        f"{CONFIG_FILE} or {MAP_FILE}: {key} is {str(token)[:60]}, but must be a string or an object with `content`."
       )
     named[key] = content
   return named
@@ -56,7 +56,7 @@ def chat_template(folder: Path, values: Mapping[str, Any]) -> str | None:
   """The chat template: chat_template.jinja, else that of tokenizer_config.json (of several, the default one).
 
   Raises:
-    LmxError: it is not a text, or a list of named texts.
+    LmxError: it is neither a string nor a list of named strings.
   """
   file = folder / TEMPLATE_FILE
   if file.is_file():
@@ -68,15 +68,15 @@ def chat_template(folder: Path, values: Mapping[str, Any]) -> str | None:
   if template is None or isinstance(template, str):
     return template
   parts = template if isinstance(template, list) else [template]
-  whole = [one for one in parts if isinstance(one, dict) and {"name", "template"} <= one.keys()]
-  named = {str(one["name"]): one["template"] for one in whole}
-  if len(whole) != len(parts) or not all(isinstance(text, str) for text in named.values()):
-    raise LmxError(f"{folder / CONFIG_FILE}: chat_template is {str(template)[:60]}, and should be a text, or a list of "
+  complete = [one for one in parts if isinstance(one, dict) and {"name", "template"} <= one.keys()]
+  named = {str(one["name"]): one["template"] for one in complete}
+  if len(complete) != len(parts) or not all(isinstance(text, str) for text in named.values()):
+    raise LmxError(f"{folder / CONFIG_FILE}: chat_template is {str(template)[:60]}, but must be a string or a list of "
                    '{"name": ..., "template": ...}')  # fmt: skip
   return named.get("default") or next(iter(named.values()), None)
 
 
-def read_beside(folder: Path) -> bytes | None:
-  """The tokenizer_config.json of a folder, or None."""
+def read_config_file(folder: Path) -> bytes | None:
+  """The contents of a folder's tokenizer_config.json, or None."""
   file = folder / CONFIG_FILE
   return read_bounded(file) if file.is_file() else None

@@ -1,10 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A look at a tokenizer.json before the `tokenizers` library reads it.
+"""Validates a tokenizer.json before the `tokenizers` library reads it.
 
-The library walks every number from 0 to the highest id, so that one id of a damaged or hostile file costs hours and all
-of the memory; two pieces of one id are read as the one or the other, as its hash table has them; a template's token
-without an id ends in a panic, which is no Exception in Python; and what it says about a field of the wrong kind
-doesn't name the field.
+The library iterates from 0 to the highest id, so a single id of a damaged or hostile file costs hours and all memory;
+of two tokens with one id it uses either, depending on its hash table; a template's token without an id ends in a panic,
+which isn't an Exception in Python; and its messages about a field of the wrong type don't name the field.
 """
 
 from collections.abc import Iterable
@@ -12,34 +11,34 @@ from typing import Any
 
 from lmx.errors import LmxError, message
 
-MOST_IDS = 10_000_000  # Of a tokenizer; the largest published ones have 262,144.
+MAX_IDS = 10_000_000  # The largest published tokenizers have 262,144.
 _KINDS: dict[type, str] = {dict: "an object", list: "a list"}
 
 
 def check_tokenizer_json(values: Any, where: str) -> None:
-  """Checks the kinds of a tokenizer.json's fields and the size of its ids.
+  """Checks the types of a tokenizer.json's fields and the range of its ids.
 
   Args:
     values: the parsed file.
     where: its path, for messages.
 
   Raises:
-    LmxError: a field of another kind than the format has, or an id that no vocabulary reaches.
+    LmxError: a field of the wrong type, a duplicate id, or an id beyond MAX_IDS.
   """
   if not isinstance(values, dict):
     raise _refuse(where, "the file", values, "an object")
   model = _field(values, "model", dict, where)
   vocabulary = model.get("vocab")
   if not isinstance(vocabulary, dict | list):
-    raise _refuse(where, "model.vocab", vocabulary, "an object of pieces and their ids, or a list of pieces")
+    raise _refuse(where, "model.vocab", vocabulary, "an object of tokens and their ids, or a list of tokens")
   if isinstance(vocabulary, dict):
     _check_ids(((f"model.vocab[{piece!r}]", token) for piece, token in vocabulary.items()), where)
     pieces: dict[int, str] = {}
     for piece, token in vocabulary.items():
       if pieces.setdefault(token, piece) != piece:
-        raise _refuse(where, f"model.vocab[{piece!r}]", token, f"another id, since {pieces[token]!r} has this one")
-  elif len(vocabulary) > MOST_IDS:
-    raise _refuse(where, "model.vocab", f"{len(vocabulary)} pieces", f"at most {MOST_IDS}")
+        raise _refuse(where, f"model.vocab[{piece!r}]", token, f"another id, because {pieces[token]!r} has this one")
+  elif len(vocabulary) > MAX_IDS:
+    raise _refuse(where, "model.vocab", f"{len(vocabulary)} tokens", f"at most {MAX_IDS}")
   added = values.get("added_tokens")
   if added is not None and (not isinstance(added, list) or not all(isinstance(token, dict) for token in added)):
     raise _refuse(where, "added_tokens", added, "a list of objects")
@@ -51,7 +50,7 @@ def check_tokenizer_json(values: Any, where: str) -> None:
 
 
 def _check_templates(processor: Any, where: str) -> None:
-  """Checks that the templates of a post-processor, or of the parts of one, have ids for what they put around texts."""
+  """Checks that every special token in the templates of a post-processor (or of its parts) has an id."""
   if not isinstance(processor, dict):
     return
   parts = processor.get("processors")
@@ -80,8 +79,8 @@ def _field(values: dict[str, Any], name: str, kind: type, where: str) -> Any:
 
 def _check_ids(ids: Iterable[tuple[str, Any]], where: str) -> None:
   for name, token in ids:
-    if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < MOST_IDS:
-      raise _refuse(where, name, token, f"a whole number from 0 to {MOST_IDS - 1}")
+    if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < MAX_IDS:
+      raise _refuse(where, name, token, f"an integer from 0 to {MAX_IDS - 1}")
 
 
 def _refuse(where: str, name: str, got: Any, allowed: str) -> LmxError:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What classes of transformers 5 make of a vocabulary: those that build all but vocabulary and merges themselves.
+"""Tokenizer classes of transformers 5 that read only vocabulary and merges and build everything else themselves.
 
 https://github.com/huggingface/transformers/tree/main/src/transformers/models, each model's tokenization file.
 """
@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 Values = dict[str, Any]
 _END, _SPACE = "<|endoftext|>", "\u2581"
-# Class -> the special tokens that it has unless tokenizer_config.json names others.
+# Class -> its special tokens, unless tokenizer_config.json names others.
 DEFAULTS: dict[str, dict[str, str]] = {
   "BertTokenizer": {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]"},
   "RobertaTokenizer": {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>",
@@ -25,25 +25,25 @@ DEFAULTS: dict[str, dict[str, str]] = {
   "GemmaTokenizer": {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "mask_token": "<mask>"},
   "T5Tokenizer": {"eos_token": "</s>", "pad_token": "<pad>"},
 }  # fmt: skip
-# model_type -> the class that reads its folders where they name none; "": a tokenizer.json as it is.
+# model_type -> the class that reads its folders if they name none; "": reads a tokenizer.json as it is.
 OF_MODELS = {
   "bert": "BertTokenizer", "distilbert": "BertTokenizer", "roberta": "RobertaTokenizer", "gpt2": "GPT2Tokenizer",
   "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer", "qwen2_moe": "Qwen2Tokenizer", "qwen3_moe": "Qwen2Tokenizer",
   "gemma2": "GemmaTokenizer", "gemma3_text": "GemmaTokenizer", "t5": "T5Tokenizer", "mamba2": "GPTNeoXTokenizer",
   "mistral": "", "mixtral": "", "olmo2": "",
 }  # fmt: skip
-READS_ALIKE = ("qwen2",)  # Their folders are read with that class whatever they name.
+IGNORES_STATED_CLASS = ("qwen2",)  # model_types whose folders are read with the class above even if they name another.
 QWEN_WORDS = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
 def rebuilt(model: Mapping[str, Any], kind: str, stated: Mapping[str, Any]) -> Values:
-  """A tokenizer.json as a class reads it.
+  """The contents of a tokenizer.json as a class would rebuild them.
 
   Args:
-    model: its contents.
-    kind: a row of `DEFAULTS`; others leave it as it is.
+    model: the contents of tokenizer.json.
+    kind: a row of `DEFAULTS`; other classes change nothing.
     stated: the contents of tokenizer_config.json.
   """
   values = dict(model)
@@ -51,7 +51,7 @@ def rebuilt(model: Mapping[str, Any], kind: str, stated: Mapping[str, Any]) -> V
   if build is None or values["model"].get("type") != needed:
     return values
   if kind == "LlamaTokenizer" and "ByteLevel" in json.dumps(values.get("pre_tokenizer")):
-    return values  # Llama 3 and its kin name this class, and transformers doesn't take it for them.
+    return values  # Llama 3 and similar models name this class, but transformers doesn't use it for them.
   shell = Tokenizer(models.BPE({}, []))
   build(shell, values, stated)
   parts = json.loads(shell.to_str())
@@ -140,7 +140,13 @@ def _named(stated: Mapping[str, Any], key: str, kind: str) -> str:
 
 
 def template(values: Mapping[str, Any], named: Mapping[str, str], stated: Mapping[str, Any]) -> Values | None:
-  """The post-processor that add_bos_token and add_eos_token ask for, for a vocabulary without a tokenizer.json."""
+  """The post-processor by add_bos_token and add_eos_token, for a vocabulary without a tokenizer.json.
+
+  Args:
+    values: the contents of a tokenizer.json with the vocabulary.
+    named: names of special tokens by key ("bos_token").
+    stated: the contents of tokenizer_config.json.
+  """
   bos = [named["bos_token"]] if stated.get("add_bos_token") and "bos_token" in named else []
   eos = [named["eos_token"]] if stated.get("add_eos_token") and "eos_token" in named else []
   second = [*(f"{one}:1" for one in bos), "B1", *(f"{one}:1" for one in eos)]
@@ -148,7 +154,7 @@ def template(values: Mapping[str, Any], named: Mapping[str, str], stated: Mappin
 
 
 def _template(values: Mapping[str, Any], single: list[str], pair: list[str]) -> Values | None:
-  """TemplateProcessing of tokens and texts ("A0": the first, of type 0); None where the vocabulary lacks a token."""
+  """TemplateProcessing of tokens and texts ("A0": the first text, of type 0); None if the vocabulary lacks a token."""
   tokens = {part.removesuffix(":1") for part in pair if part not in ("A0", "B0", "B1")}
   vocabulary = values["model"]["vocab"]
   ids = vocabulary if isinstance(vocabulary, dict) else {piece: number for number, (piece, _) in enumerate(vocabulary)}
@@ -167,7 +173,7 @@ def _part(text: str) -> Values:
 
 
 def from_sentencepiece_as(kind: str, model: bytes, stated: Mapping[str, Any]) -> Values | None:
-  """A tokenizer.json of a SentencePiece model's pieces, for a class that builds the rest; None for others.
+  """The contents of a tokenizer.json with a SentencePiece model's pieces, for a class that builds the rest; else None.
 
   Args:
     kind: a row of `DEFAULTS`.
@@ -191,14 +197,15 @@ def from_sentencepiece_as(kind: str, model: bytes, stated: Mapping[str, Any]) ->
     special = []
   else:
     return None
-  special += [piece.piece for piece in proto.pieces if piece.type in (2, 3)]
+  kinds = proto.SentencePiece
+  special += [piece.piece for piece in proto.pieces if piece.type in (kinds.UNKNOWN, kinds.CONTROL)]
   tokenizer.add_special_tokens(special)
-  tokenizer.add_tokens([piece.piece for piece in proto.pieces if piece.type == 4])
+  tokenizer.add_tokens([piece.piece for piece in proto.pieces if piece.type == kinds.USER_DEFINED])
   return json.loads(tokenizer.to_str())
 
 
 def _merges(vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
-  """Every way to make a piece of two others, in the order of the pieces."""
+  """All pairs of pieces that merge into a piece, in the order of the merged pieces."""
   merges = []
   for piece in vocabulary:
     halves = ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))

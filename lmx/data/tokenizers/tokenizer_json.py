@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Tokenizers as a tokenizer.json, which `transformers`, CTranslate2 and others read: the same ids for every text.
+"""Converts lmx's tokenizers to a tokenizer.json with the same ids, for `transformers`, CTranslate2 and others.
 
+The converters of `transformers` aren't used: it isn't a dependency, and they don't keep the ids of lossless models.
 https://huggingface.co/docs/tokenizers
 """
 
@@ -14,13 +15,13 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from lmx.errors import LmxError
 
-_SPACE = "\u2581"  # How SentencePiece writes a space. A tokenizer.json of ours writes a space.
-_UNIGRAM, _BPE, _CHAR = 1, 2, 4  # Of TrainerSpec.model_type.
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6  # Of a piece.
+_SPACE = "\u2581"  # SentencePiece's character for a space. The tokenizer.json written here has a plain space.
+_UNIGRAM, _BPE, _CHAR = 1, 2, 4  # Values of TrainerSpec.model_type.
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6  # Values of SentencePiece.type.
 
 
 def byte_level(bos_id: int, eos_id: int) -> str:
-  """Ids 0 to 255 are bytes, in the characters that GPT-2 writes them as; then come the start and the end."""
+  """A tokenizer.json of bytes: ids 0 to 255 in GPT-2's characters for bytes, then start and end of a document."""
   pieces = {character: byte for byte, character in _byte_characters().items()}
   tokenizer = Tokenizer(models.BPE(pieces | {"<s>": bos_id, "</s>": eos_id}, []))
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -37,19 +38,19 @@ def _byte_characters() -> dict[int, str]:
 
 
 def from_sentencepiece(model: bytes, *, marks_are_spaces: bool, where: str) -> str:
-  """A SentencePiece model.
+  """A SentencePiece model as a tokenizer.json.
 
-  BPE gives the same ids: a piece is merged where SentencePiece merges it, by its score. In a unigram model, several
-  ways to write a text may be equally likely, and which of them is taken is the same where their scores add up exactly,
-  as in models that lmx trains.
+  BPE models have the same ids, because merges are ordered by the pieces' scores as in SentencePiece. In a unigram
+  model, several segmentations of a text may be equally likely; both programs choose the same one if the scores add up
+  exactly, as in models that lmx trains.
 
   Args:
     model: the contents of a .model file.
-    marks_are_spaces: whether U+2581 in a text is read as a space; else it becomes bytes.
+    marks_are_spaces: whether U+2581 in a text is encoded as a space; else as bytes.
     where: its path, for messages.
 
   Raises:
-    LmxError: a kind of model that a tokenizer.json can't hold.
+    LmxError: a model that a tokenizer.json can't represent.
   """
   proto = model_format.ModelProto.FromString(model)  # type: ignore[attr-defined]
   kind, spec = proto.trainer_spec.model_type, proto.normalizer_spec
@@ -70,7 +71,7 @@ def from_sentencepiece(model: bytes, *, marks_are_spaces: bool, where: str) -> s
     vocabulary = {name: number for number, name in enumerate(pieces)}
     inner = models.BPE(vocabulary, merges, unk_token=pieces[unknown], fuse_unk=True, byte_fallback=in_bytes)
   tokenizer = Tokenizer(inner)
-  if kind == _UNIGRAM and in_bytes:  # Without bytes, a run of unknown characters is one token, which this would cut.
+  if kind == _UNIGRAM and in_bytes:  # Without byte pieces, this would split a run of unknown characters.
     hidden = [name for name, piece in zip(pieces, proto.pieces, strict=True) if piece.type in (_CONTROL, _UNKNOWN)]
     usual = [name for name, piece in zip(pieces, proto.pieces, strict=True) if piece.type in (_NORMAL, _USER_DEFINED)]
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_within(hidden, usual)), "isolated")
@@ -92,20 +93,25 @@ def _plain(piece: str, kind: int) -> str:
 
 
 def _within(names: Sequence[str], pieces: Sequence[str]) -> str:
-  """A pattern for a place in each name, and in byte pieces, where a text is cut: it never becomes such a piece.
+  """A pattern that splits a text inside each name, and inside names of byte pieces, so it never becomes such a piece.
 
-  The place is one that none of the `pieces` that texts are made of could reach over, where the name has one.
+  The split is between two characters that no other piece contains side by side, if the name has such a pair: then it
+  can't change how other texts are encoded.
+
+  Args:
+    names: of control and unknown pieces.
+    pieces: that texts are encoded to.
   """
   pairs = {piece[place : place + 2] for piece in pieces for place in range(len(piece) - 1)}
-  apart = []
+  splits = []
   for name in (one for one in names if len(one) > 1):
     cut = next((place for place in range(1, len(name)) if name[place - 1 : place + 1] not in pairs), 1)
-    apart.append(f"(?<={re.escape(name[:cut])})(?={re.escape(name[cut:])})")
-  return "|".join([*apart, "(?<=<)(?=0x[0-9A-F]{2}>)"])
+    splits.append(f"(?<={re.escape(name[:cut])})(?={re.escape(name[cut:])})")
+  return "|".join([*splits, "(?<=<)(?=0x[0-9A-F]{2}>)"])
 
 
 def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:
-  """Every way to make a piece of two others, those of the piece with the highest score first."""
+  """All pairs of pieces that merge into a piece, ordered by the score of the merged piece."""
   merges = []
   for piece in sorted(scores, key=lambda one: -scores[one]):
     halves = ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
@@ -114,7 +120,7 @@ def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:
 
 
 def _normalizers(spec: Any, marks_are_spaces: bool) -> list[Any]:
-  """What SentencePiece does to a text before it is split, in its order."""
+  """SentencePiece's normalization of a text, step by step."""
   steps: list[Any] = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
   if marks_are_spaces:
     steps.append(normalizers.Replace(_SPACE, " "))
@@ -124,16 +130,16 @@ def _normalizers(spec: Any, marks_are_spaces: bool) -> list[Any]:
 
 
 def with_added(values: dict[str, Any], names: Sequence[str], first: int, where: str) -> dict[str, Any]:
-  """A tokenizer.json with more special tokens.
+  """The contents of a tokenizer.json with additional special tokens.
 
   Args:
-    values: its contents.
+    values: the contents of tokenizer.json.
     names: of the tokens, in the order of their ids.
-    first: the first one's id.
-    where: its path, for messages.
+    first: id of the first one.
+    where: the tokenizer's name, for messages.
 
   Raises:
-    LmxError: the format would give them other ids.
+    LmxError: the library would assign other ids.
   """
   if not names:
     return values
@@ -144,6 +150,6 @@ def with_added(values: dict[str, Any], names: Sequence[str], first: int, where: 
       found = tokenizer.token_to_id(name)
       raise LmxError(
         f"{where}: a tokenizer.json would give the added token {name!r} the id {found}, and the model has {number}. "
-        "Fix: train with a tokenizer whose own ids have no gaps and no such token."
+        "Fix: train with a tokenizer whose ids have no gaps and that has no such token."
       )
   return json.loads(tokenizer.to_str())

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What every tokenizer offers, and the simplest one: the bytes of the text."""
+"""The interface of tokenizers, and the tokenizer of bytes."""
 
 import abc
 import copy
@@ -23,8 +23,8 @@ from lmx.json_text import read_bounded
 
 DESCRIPTION_FILE = "lmx_tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
-_CACHED = ("starts_word", "_written_tokens")  # Properties that depend on the added ids.
-# Strings that break tokenizers that are nearly, but not quite, reversible.
+_CACHED = ("starts_word", "_written_tokens")  # Cached properties that depend on the added ids.
+# Texts on which tokenizers that are almost lossless fail: spaces, line ends, Unicode, special tokens and controls.
 PROBES = (
   "Plain words, and  two  spaces.",
   " leading\n\n\tand trailing \r\n",
@@ -34,27 +34,26 @@ PROBES = (
 
 
 class Tokenizer(abc.ABC):
-  """Text to integer ids and back.
+  """Encodes text to integer ids and decodes it.
 
-  Special ids (`bos_id`, `eos_id`, sentinels, ...) are never produced from text, and `decode` leaves out those of bos,
-  eos and the added ones.
+  Text is never encoded to special ids (`bos_id`, `eos_id`, sentinels, ...). `decode` omits bos, eos and added ids.
 
   Attributes:
-    kind: the row of `lmx.data.tokenizers.tokenizer.KINDS` that reads this tokenizer back.
+    kind: the row of `lmx.data.tokenizers.tokenizer.KINDS` that loads this tokenizer.
     name: for people, as "sentencepiece bpe 4096".
     vocab_size: V, added ids included; ids are 0 .. vocab_size - 1.
     extra_ids: ids added at the end of the vocabulary; see `extended`.
-    bos_id, eos_id: start and end of a document; the same id where the tokenizer has only one.
-    cls_id, sep_id: what BERT puts before a text and after each of a pair: its own tokens, else bos and eos.
-    pad_id: fills the unused end of a row; never trained on.
-    unknown_id: the token for unknown text, whether or not a text has any; None: there is none.
-    unk_id: what unknown text becomes, or None where every text has its own ids.
-    chat_template: the Jinja template that came with the tokenizer, or None.
-    own_settings: the contents of the tokenizer_config.json that it came with, or {}.
-    prefixes_space: whether a text is read as if a space stood before it.
-    own_framing: the special tokens that its own files put around texts, or None where they say nothing about it.
+    bos_id, eos_id: start and end of a document; the same id if the tokenizer has only one.
+    cls_id, sep_id: BERT's token before a text and after each text of a pair; bos and eos if there are none.
+    pad_id: pads rows; has no loss.
+    unknown_id: the token for unknown text, even if every text can be encoded without it; None: there is none.
+    unk_id: the id that unknown text is encoded to; None if every text can be encoded without it.
+    chat_template: the Jinja template that was published with the tokenizer, or None.
+    own_settings: the contents of the tokenizer_config.json that was published with it, or {}.
+    prefixes_space: whether a text is encoded as if it started with a space.
+    own_framing: the special tokens around texts by the tokenizer's own files; None if they don't define any.
     lossless: whether decode(encode(text)) == text for every text.
-    fingerprint: changes when any text could be tokenized otherwise.
+    fingerprint: changes whenever the ids of any text could.
   """
 
   kind: str
@@ -83,18 +82,18 @@ class Tokenizer(abc.ABC):
 
   @abc.abstractmethod
   def decode(self, ids: Iterable[int]) -> str:
-    """The text of the ids. Bytes that are not UTF-8 (a cut character) become U+FFFD."""
+    """The text of the ids. Bytes that aren't UTF-8 (an incomplete character) become U+FFFD."""
 
   @abc.abstractmethod
   def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of one text (n,), as `encode` gives them, and the characters each stands for: (n, 2), start and end.
+    """The ids of one text (n,), as `encode` returns them, and the characters of each id: (n, 2), start and end.
 
-    Ids that spell one character together share its offsets; one that stands for nothing in the text has start = end.
+    Ids that encode one character together share its offsets; an id without a character of the text has start = end.
     """
 
   @abc.abstractmethod
   def _own_piece(self, token: int) -> str:
-    """How to show one id that was not added."""
+    """The token of one id that wasn't added, for display."""
 
   @abc.abstractmethod
   def _own_word_starts(self) -> np.ndarray:
@@ -102,10 +101,10 @@ class Tokenizer(abc.ABC):
 
   @abc.abstractmethod
   def own_json(self) -> dict[str, Any]:
-    """The contents of a tokenizer.json that gives the same ids, without the added ones.
+    """The contents of an equivalent tokenizer.json, without the added ids.
 
     Raises:
-      LmxError: the format can't say what this tokenizer does.
+      LmxError: the format can't represent this tokenizer.
     """
 
   @abc.abstractmethod
@@ -117,22 +116,22 @@ class Tokenizer(abc.ABC):
     return self.encode_batch([text])[0]
 
   def encode_targets(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """As `encode_batch`, for texts that a model writes in answer to others: translations may be cut in another way."""
+    """As `encode_batch`, for the targets of sequence-to-sequence models, which some tokenizers encode differently."""
     return self.encode_batch(texts)
 
   def piece(self, token: int) -> str:
-    """How to show one id to a person."""
+    """The token of one id, for display."""
     if token < self.own_size:
       return self._own_piece(int(token))
     return f"<extra_id_{self.vocab_size - 1 - token}>" if token < self.vocab_size else f"<{token}>"
 
   @property
   def own_size(self) -> int:
-    """Ids that the tokenizer's own files know."""
+    """Number of ids without the added ones."""
     return self.vocab_size - self.extra_ids
 
   def extended(self, extra_ids: int) -> Self:
-    """The tokenizer with so many ids after its own ones (in all, not in addition to those added before)."""
+    """A copy of the tokenizer with `extra_ids` added ids in total, which follow its own ids."""
     if extra_ids == self.extra_ids:
       return self
     if extra_ids < 0:
@@ -148,18 +147,18 @@ class Tokenizer(abc.ABC):
 
   @property
   def mask_id(self) -> int | None:
-    """What a hidden token becomes: the tokenizer's own mask, else the first added id, else None."""
+    """The mask token: the tokenizer's own, else the first added id, else None."""
     if self._own_mask_id is not None:
       return self._own_mask_id
     return self.own_size if self.extra_ids else None
 
   @property
   def sentinels(self) -> int:
-    """How many ids can stand for a span that was taken out."""
+    """Number of ids that can replace a span in span corruption."""
     return len(self._own_sentinels) or self.extra_ids
 
   def sentinel(self, index: int) -> int:
-    """The id of <extra_id_index>: the tokenizer's own, else the last ids downward, so that 0 is the last id (T5)."""
+    """The id of <extra_id_index>: the tokenizer's own, else counted down from the last id, index 0 (as in T5)."""
     if not 0 <= index < self.sentinels:
       allowed = f"0 to {self.sentinels - 1}" if self.sentinels else "none, this tokenizer has no sentinels"
       raise LmxError(
@@ -169,25 +168,28 @@ class Tokenizer(abc.ABC):
 
   @property
   def special_tokens(self) -> dict[str, int]:
-    """How a chat template writes the ids that no text becomes ("</s>", "<|im_end|>", ...) -> those ids."""
+    """Names of special tokens in chat templates ("</s>", "<|im_end|>", ...) -> their ids."""
     around = (self.bos_id, self.eos_id, self.cls_id, self.sep_id)
     return {self.piece(token): token for token in (*around, *range(self.own_size, self.vocab_size))}
 
   @property
   def named_tokens(self) -> dict[str, str]:
-    """What a chat template calls the special tokens: {"bos_token": "<s>", ...}."""
+    """Variables of chat templates for special tokens: {"bos_token": "<s>", ...}."""
     ids = {"bos_token": self.bos_id, "eos_token": self.eos_id, "pad_token": self.pad_id}
     return {name: self.piece(token) for name, token in ids.items()}
 
   def encode_written(self, text: str, plain: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of a text in which special tokens are written out (n,), and the characters each stands for (n, 2).
+    """Encodes a text that contains special tokens by name, as a rendered chat does.
 
     Args:
       text: a rendered chat.
-      plain: places within special tokens that are to be read as plain text, since a person typed them.
+      plain: positions inside names of special tokens that are encoded as plain text, because a user typed them.
+
+    Returns:
+      The ids (n,), and the characters of each id (n, 2), start and end.
 
     Raises:
-      ValueError: the tokenizer can't read one of those as plain text.
+      ValueError: the tokenizer can't encode one of those names as plain text.
     """
     special = {name: token for name, token in self.special_tokens.items() if name.strip()}
     ids: list[np.ndarray] = [np.zeros(0, np.int32)]
@@ -209,31 +211,31 @@ class Tokenizer(abc.ABC):
     return np.concatenate(ids), np.concatenate(offsets).astype(np.int32)
 
   def _encode_part(self, text: str, *, first: bool) -> tuple[np.ndarray, np.ndarray]:
-    """As `encode_with_offsets`, of the start of a text or of what follows a special token."""
+    """As `encode_with_offsets`, for the start of a text (`first`) or the part after a special token."""
     del first
     return self.encode_with_offsets(text)
 
   @functools.cached_property
   def starts_word(self) -> np.ndarray:
-    """(V,) bool: whether a word begins with the id. A word goes on where it is False (BERT's ##, no space before)."""
+    """(V,) bool: whether the id starts a word. False: it continues one (BERT's ##, or no space before it)."""
     return np.concatenate([self._own_word_starts(), np.ones(self.extra_ids, bool)])
 
   @property
   def json_is_exact(self) -> bool:
-    """Whether `as_json` gives the same ids for every text, not only but for equally likely ways to write it."""
+    """Whether `as_json` has the same ids for every text; False: equally likely segmentations may differ."""
     return True
 
   def as_json(self) -> dict[str, Any]:
-    """The contents of a tokenizer.json that gives the same ids, added ones included.
+    """The contents of an equivalent tokenizer.json, added ids included.
 
     Raises:
-      LmxError: the format can't say what this tokenizer does; it names a text that would get other ids.
+      LmxError: the format can't represent this tokenizer; the message has a text that would get other ids.
     """
     added = [self.piece(token) for token in range(self.own_size, self.vocab_size)]
     values = with_added(self.own_json(), added, self.own_size, self.name)
     other = tokenizers.Tokenizer.from_str(json.dumps(values))
     other.encode_special_tokens = True
-    for text in PROBES if self.lossless else PROBES[:-1]:  # The last one spells the names of special tokens.
+    for text in PROBES if self.lossless else PROBES[:-1]:  # The last one contains names of special tokens.
       ids = other.encode(text, add_special_tokens=False).ids
       if ids != self.encode(text).tolist():
         raise LmxError(
@@ -241,14 +243,9 @@ class Tokenizer(abc.ABC):
         )
     return values
 
-  def save(self, directory: str | os.PathLike) -> None:
-    """Writes all that `load_tokenizer` needs into a directory, which is made if it is not there."""
-    path = Path(directory)
-    path.mkdir(parents=True, exist_ok=True)
-    self.save_files(path)
-    if self.chat_template is not None:
-      (path / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
-    description = {
+  def describe(self) -> dict[str, Any]:
+    """The description that `save` writes next to the files of the tokenizer."""
+    return {
       "kind": self.kind,
       "name": self.name,
       "vocab_size": self.vocab_size,
@@ -257,11 +254,19 @@ class Tokenizer(abc.ABC):
       "eos_id": self.eos_id,
       "fingerprint": self.fingerprint,
     }
-    (path / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
+
+  def save(self, directory: str | os.PathLike) -> None:
+    """Writes everything that `load_tokenizer` needs into a directory, which is created if necessary."""
+    path = Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    self.save_files(path)
+    if self.chat_template is not None:
+      (path / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
+    (path / DESCRIPTION_FILE).write_text(json.dumps(self.describe(), indent=2) + "\n")
 
 
 def digest(*parts: bytes | str) -> str:
-  """A short hash of byte strings and texts, their borders included."""
+  """A short hash of a sequence of byte strings and texts; it depends on where one ends and the next begins."""
   state = hashlib.blake2b(digest_size=16)
   for part in parts:
     data = part.encode() if isinstance(part, str) else part
@@ -271,17 +276,21 @@ def digest(*parts: bytes | str) -> str:
 
 
 def cpu_count() -> int:
-  """Cores that this process may use."""
+  """Number of cores that this process may use (os.process_cpu_count, which Python 3.11 and 3.12 don't have)."""
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def round_trips(tokenizer: Tokenizer) -> bool:
-  """Whether the tokenizer gives back every one of `PROBES`."""
+  """Whether decoding the encoded text returns each of `PROBES`."""
   return all(tokenizer.decode(tokenizer.encode(text)) == text for text in PROBES)
 
 
 def read_file(path: Path, subject: str) -> bytes:
-  """The bytes of a tokenizer file, or an `LmxError` that says which key names a file that is not there."""
+  """The contents of a tokenizer file.
+
+  Raises:
+    LmxError: it doesn't exist, with the config key that names it, or it is too large.
+  """
   if not path.is_file():
     raise LmxError(message(subject, got=str(path), allowed="a file that exists"))
   return read_bounded(path)
@@ -318,7 +327,7 @@ class ByteTokenizer(Tokenizer):
     return chr(token) if 32 <= token < 127 or token in (9, 10) else f"<0x{token:02X}>"
 
   def _own_word_starts(self) -> np.ndarray:
-    """Words begin with the space before them."""
+    """A word starts with the space before it."""
     return np.isin(np.arange(self.own_size), [*b" \t\r\n", self.bos_id, self.eos_id])
 
   def own_json(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a decoder remembers of the tokens it has seen, and of what its encoder read."""
+"""Caches for decoding: keys and values of the tokens seen so far, and of an encoder's memory."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class KeyValues:
     """S, tokens that fit."""
     return self.key.shape[2]
 
-  def write(self, layer, slots_BL: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array) -> "KeyValues":
+  def write(self, layer: int | jax.Array, slots_BL: jax.Array, k_BLGK: jax.Array, v_BLGK: jax.Array) -> "KeyValues":
     """Stores each token in its slot of one layer; a slot past the end is dropped."""
     rows = jnp.arange(slots_BL.shape[0], dtype=jnp.int32)[:, None]
     return KeyValues(
@@ -35,7 +35,7 @@ class KeyValues:
       self.value.at[layer, rows, slots_BL].set(v_BLGK, mode="drop"),
     )
 
-  def read(self, layer) -> tuple[jax.Array, jax.Array]:
+  def read(self, layer: int | jax.Array) -> tuple[jax.Array, jax.Array]:
     """Keys and values of one layer, (B, S, G, K) each, empty and stale slots included: the mask hides them."""
     at = lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)  # noqa: E731
     return at(self.key), at(self.value)
@@ -47,7 +47,7 @@ class WithMemory:
   """The state of a decoder's layers that also read an encoder's memory.
 
   Attributes:
-    own: what the mixers remember of the decoder's tokens.
+    own: the mixers' state after the decoder's tokens.
     memory: keys and values of the encoder's M tokens, (N, B, M, G, K), which don't change.
   """
 
@@ -62,7 +62,7 @@ class Cache:
 
   Attributes:
     length: (B,) int32, tokens seen so far, which is also the next free slot.
-    layers: what the mixers remember (`KeyValues` for attention), stacked over layers: (N, B, ...) arrays.
+    layers: the mixers' state (`KeyValues` for attention), stacked over layers: (N, B, ...) arrays.
     memory_segments: (B, M) int32, 1: a real token of the encoder's, 0: padding; None without an encoder.
   """
 
@@ -71,7 +71,7 @@ class Cache:
   memory_segments: Any = None
 
   def repeat(self, copies: int) -> "Cache":
-    """Each row `copies` times, side by side: (B * copies, ...)."""
+    """Each row `copies` times in a row: (B * copies, ...)."""
     return self._map(lambda x, axis: jnp.repeat(x, copies, axis=axis))
 
   def select(self, rows: jax.Array) -> "Cache":

@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Flash attention (https://arxiv.org/abs/2205.14135) by kernels that others keep: tokamax on GPUs, splash on TPUs.
+"""Flash attention (https://arxiv.org/abs/2205.14135) by maintained kernels: tokamax on GPUs, splash on TPUs.
 
-Scores are never whole in memory, and blocks of keys that no query of a block sees are skipped, those of other
-documents of a packed row among them. A kernel is no operation that the compiler can split, so each device runs it on
-its own rows and heads.
+The full matrix of scores is never in memory, and blocks of keys that no query of a block sees are skipped, including
+those of other documents in a packed row. The compiler cannot split such a kernel over devices, so each device runs it
+on its own rows and heads.
 """
 
 import dataclasses
@@ -52,14 +52,17 @@ def seen_range(mask: Mask, length: int) -> tuple[jax.Array | None, jax.Array | N
   return start, end
 
 
-def tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap: float | None) -> jax.Array:
+def tokamax_attention(
+  q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, mask: Mask, scale: float, softcap: float | None
+) -> jax.Array:
   """tokamax's Pallas kernel for GPUs from Hopper on, https://github.com/openxla/tokamax; (B, L, H, K)."""
   from tokamax._src.ops.attention import base, pallas_mosaic_gpu
 
   attend = pallas_mosaic_gpu.PallasMosaicGpuFlashAttention()
 
-  def local(q, k, v, mask: Mask):
+  def local(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask) -> jax.Array:
     length = q.shape[1]
+    # A range of keys for each query lets the kernel skip blocks; prefixes and explicit orders have no such range.
     if mask.key_prefix is None and mask.query_index is None and mask.query_segments is mask.key_segments:
       start, end = (None if x is None else x[:, None] for x in seen_range(mask, length))
       seen = base.Mask(is_causal=mask.causal, k_start=start, k_end=end)
@@ -70,14 +73,16 @@ def tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap:
   return _each_device(local, q_BLHK, k_BSGK, v_BSGK, mask)
 
 
-def splash_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap: float | None) -> jax.Array:
+def splash_attention(
+  q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, mask: Mask, scale: float, softcap: float | None
+) -> jax.Array:
   """JAX's Pallas kernel for TPUs, jax/experimental/pallas/ops/tpu/splash_attention; (B, L, H, K).
 
   Elsewhere it is interpreted, which is for tests.
   """
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
-  def local(q, k, v, mask: Mask):
+  def local(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask) -> jax.Array:
     rows, length, heads, _ = q.shape
     queries, keys = (-(-x.shape[1] // _SPLASH_MULTIPLE) * _SPLASH_MULTIPLE for x in (q, k))
     kernel = splash.make_splash_mha(
@@ -88,6 +93,8 @@ def splash_attention(q_BLHK, k_BSGK, v_BSGK, mask: Mask, scale: float, softcap: 
       attn_logits_soft_cap=softcap,
       interpret=platform() != "tpu",
     )
+    # Rows are padded to a multiple of 128. Under a causal mask no real query sees the padding; otherwise segment ids
+    # hide it (padding gets segment 0).
     segments = None
     if mask.query_segments is not None:
       segments = splash.SegmentIds(_padded(mask.query_segments, queries), _padded(mask.key_segments, keys))
@@ -132,14 +139,16 @@ def _splash_mask(heads: int, queries: int, keys: int, causal: bool, window: int 
   return masks.MultiHeadMask([one] * heads)
 
 
-def _each_device(function: Any, q_BLHK, k_BSGK, v_BSGK, mask: Mask) -> jax.Array:
+def _each_device(function: Any, q_BLHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, mask: Mask) -> jax.Array:
   """function(q, k, v, mask) by each device on its own rows and heads."""
   arrays = [name for name in ("query_segments", "key_segments", "query_index", "key_index", "key_prefix")
             if getattr(mask, name) is not None]  # fmt: skip
+  # Self-attention passes one array as both; inside, the two must be one again, by which tokamax_attention knows it.
   same = mask.query_segments is mask.key_segments
 
-  def local(q, k, v, *given):
-    own = dataclasses.replace(mask, **dict(zip(arrays, given, strict=True)))
+  def local(q: jax.Array, k: jax.Array, v: jax.Array, *given: jax.Array) -> jax.Array:
+    parts: dict[str, Any] = dict(zip(arrays, given, strict=True))
+    own = dataclasses.replace(mask, **parts)
     if same:
       own = dataclasses.replace(own, key_segments=own.query_segments)
     return function(q, k, v, own)

@@ -1,5 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The proof, before a run begins, that a kernel computes on this machine what the reference does."""
+"""The check, before a run starts, that a kernel gives the reference's results on this machine."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +41,17 @@ def packed_segments(batch: int, length: int) -> np.ndarray:
   return segments
 
 
-def _value_and_gradients(name: str, q, k, v, bias, weights, mask: Mask, extras: Extras):
-  def weighted_sum(q, k, v, bias):
+def _value_and_gradients(
+  name: str,
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  bias: jax.Array | None,
+  weights: jax.Array,
+  mask: Mask,
+  extras: Extras,
+) -> dict[str, jax.Array]:
+  def weighted_sum(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None) -> tuple[Any, Any]:
     out = KERNELS[name].attend(q, k, v, mask, extras, None, bias)
     return jnp.sum(out.astype(jnp.float32) * weights), out
 
@@ -79,7 +90,9 @@ def kernel_errors(
   mask = Mask(segments, segments, causal=causal, window=window)
   bias = generator.standard_normal((1, heads, length, length), np.float32) if extras.bias else None
 
-  def both(q, k, v, bias, weights, mask):
+  def both(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None, weights: jax.Array, mask: Mask
+  ) -> list[dict[str, jax.Array]]:
     return [_value_and_gradients(kernel, q, k, v, bias, weights, mask, extras) for kernel in (name, "reference")]
 
   real = np.ones((batch, length), bool) if segments is None else segments > 0
@@ -108,7 +121,7 @@ def check_kernel(
   A kernel that goes another way for rows of one segment is compared on those, too.
 
   Args:
-    name: a row of `KERNELS`, as `resolve_kernel` gave it.
+    name: a row of `KERNELS`, from `resolve_kernel`.
     heads, kv_heads, head_width, dtype, window, extras, causal: the model's.
 
   Returns:
@@ -165,17 +178,17 @@ def expert_errors(
   x, weights = normal(tokens, width), np.abs(normal(tokens, experts_per_token))
   arrays = jax.tree.map(lambda array: jnp.asarray(array, dtype), (x, kernels))
 
-  def defined(x, kernels, weights):
+  def defined(x: jax.Array, kernels: Any, weights: jax.Array) -> jax.Array:
     inner = jnp.einsum("td,edf->tef", x, kernels["up"])
     inner = function(jnp.einsum("td,edf->tef", x, kernels["gate"])) * inner if gated else function(inner)
     outer = jnp.einsum("tef,efd->ted", inner, kernels["down"])
     return jnp.einsum("tkd,tk->td", jnp.take_along_axis(outer, chosen[..., None], axis=1), weights.astype(outer.dtype))
 
-  def run(x, kernels, weights):
+  def run(x: jax.Array, kernels: Any, weights: jax.Array) -> jax.Array:
     return run_experts(function, x, weights, jnp.asarray(chosen, jnp.int32), kernels)
 
-  def of(mixture, *arrays):
-    def weighted_sum(*arrays):
+  def of(mixture: Any, *arrays: Any) -> dict[str, jax.Array]:
+    def weighted_sum(*arrays: Any) -> tuple[Any, Any]:
       y = mixture(*arrays)
       return jnp.sum(y.astype(jnp.float32) * jnp.sin(jnp.arange(y.size).reshape(y.shape))), y
 

@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Attention kernels: the same function, written for different machines.
+"""Attention kernels: implementations of one function for different machines.
 
 Every row of `KERNELS` computes, for each query head h and its key-value head h * G // H,
 `softmax(softcap(scale * q k^T) + bias over the keys that the mask shows) v`. The softmax is float32 in all of them.
-`reference` is the definition that the others are held to (see kernel_check.py).
+`reference` is the definition that the others are compared with (see kernel_check.py).
 """
 
 import dataclasses
@@ -22,12 +22,13 @@ from lmx.nn.attention.saved import attend_saving_probabilities
 from lmx.nn.layers.dropout import dropout
 from lmx.parallel.sharding import GPU
 
-_HIDDEN = -1e30  # A masked score. Finite, so that no NaN can come of it; its exponential is exactly 0.
+Array = jax.Array
+_HIDDEN = -1e30  # A masked score. Finite, so that a row without any visible key gives no NaN; its exponential is 0.
 
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-  """What an attention layer asks for beyond softmax(q k^T / sqrt(K)) v; every kernel can scale, not all do the rest.
+  """Options of an attention layer beyond softmax(q k^T / sqrt(K)) v; every kernel can scale, not all do the rest.
 
   Attributes:
     softcap: on the scores; None: off.
@@ -47,7 +48,7 @@ class Extras:
 
   @property
   def special(self) -> frozenset[str]:
-    """Those asked for that a kernel must be able to do."""
+    """The options in use that not every kernel has."""
     asked = {"softcap": self.softcap is not None, "dropout": self.dropout > 0, "bias": self.bias}
     return frozenset(name for name, is_asked in asked.items() if is_asked)
 
@@ -60,8 +61,10 @@ def soft_cap(x: jax.Array, cap: float | None) -> jax.Array:
   return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def _reference(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
-  """The plainest possible: float32 at the highest matmul precision, every key-value head repeated."""
+def _reference(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
+  """The definition: float32 at the highest matmul precision, every key-value head repeated."""
   q, k, v = (x.astype(jnp.float32) for x in (q_BLHK, k_BSGK, v_BSGK))
   repeats = q.shape[2] // k.shape[2]
   k, v = jnp.repeat(k, repeats, axis=2), jnp.repeat(v, repeats, axis=2)
@@ -73,10 +76,13 @@ def _reference(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=Non
   return jnp.einsum("bhls,bshk->blhk", probabilities, v, precision="highest").astype(q_BLHK.dtype)
 
 
-def _einsum(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _einsum(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """Matmuls in the compute dtype, key-value heads shared without a copy; does everything, on every machine."""
   B, L, H, K = q_BLHK.shape
   G, S = k_BSGK.shape[2], k_BSGK.shape[1]
+  # Query heads in G groups of R = H / G, one group for each key-value head.
   q_BLGRK = q_BLHK.reshape(B, L, G, H // G, K)
   scores = jnp.einsum("blgrk,bsgk->bgrls", q_BLGRK, k_BSGK, preferred_element_type=jnp.float32)
   scores = soft_cap(scores * extras.score_scale(K), extras.softcap)
@@ -86,13 +92,17 @@ def _einsum(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   return jnp.einsum("bgrls,bsgk->blgrk", probabilities, v_BSGK).reshape(B, L, H, K)
 
 
-def _cpu(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _cpu(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """Heads before length, probabilities saved for the backward pass: less memory traffic on a CPU."""
   dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
   return attend_saving_probabilities(q_BLHK, k_BSGK, v_BSGK, dense, extras.score_scale(q_BLHK.shape[-1]))
 
 
-def _xla(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _xla(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """JAX's own, left to the compiler."""
   dense = mask.dense(q_BLHK.shape[1], k_BSGK.shape[1])
   return jax.nn.dot_product_attention(
@@ -100,7 +110,9 @@ def _xla(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   )
 
 
-def _cudnn(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _cudnn(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """cuDNN's fused attention; packed rows go in as a mask, plain rows without one."""
   attend = functools.partial(jax.nn.dot_product_attention, scale=extras.scale, implementation="cudnn")
   if mask.is_regular and (mask.causal or mask.window is None):
@@ -109,14 +121,18 @@ def _cudnn(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
   return attend(q_BLHK, k_BSGK, v_BSGK, mask=mask.dense(q_BLHK.shape[1], k_BSGK.shape[1]))
 
 
-def _mosaic(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
+def _mosaic(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
   """tokamax's flash attention."""
   scale = extras.score_scale(q_BLHK.shape[-1])
   return tokamax_attention(q_BLHK, k_BSGK, v_BSGK, mask, scale, extras.softcap)
 
 
-def _splash(q_BLHK, k_BSGK, v_BSGK, mask: Mask, extras: Extras, key, bias=None):
-  """Splash attention; it knows no prefixes, whose rows go the plain way."""
+def _splash(
+  q_BLHK: Array, k_BSGK: Array, v_BSGK: Array, mask: Mask, extras: Extras, key: Array | None, bias: Array | None = None
+) -> Array:
+  """Splash attention; rows with a prefix, which it cannot mask, use the plain kernel."""
   if mask.key_prefix is not None:
     return _einsum(q_BLHK, k_BSGK, v_BSGK, mask, extras, key)
   return splash_attention(q_BLHK, k_BSGK, v_BSGK, mask, extras.score_scale(q_BLHK.shape[-1]), extras.softcap)
@@ -131,9 +147,9 @@ class Kernel:
       dtype.
     platforms: the backends it runs on; (): all.
     dtypes: the compute dtypes it takes.
-    special: what it can do of `Extras.special`.
-    unpacked_way: it goes another way for rows that are not packed, which needs a check of its own.
-    fused: it is one operation for the compiler, which keeps what its gradient needs.
+    special: the options of `Extras.special` that it has.
+    unpacked_way: it has another code path for rows that are not packed, which is checked separately.
+    fused: it is one operation to the compiler, and saves what its gradient needs.
     head_multiple, head_limit: K must be a multiple of the one and at most the other.
     package: one that must be installed.
   """
@@ -190,7 +206,7 @@ KERNELS: dict[str, Kernel] = {
 PREFERENCE = {
   "cpu": ("cpu", "einsum"),
   "tpu": ("splash", "xla", "einsum"),
-  "gpu": ("cudnn", "xla", "einsum"),  # mosaic is faster on packed rows, but has not run a whole step (tools/bench).
+  "gpu": ("cudnn", "xla", "einsum"),  # mosaic is faster on packed rows, but has not run a complete step (tools/bench).
 }
 KERNEL_CHOICES = ("auto", *KERNELS)
 

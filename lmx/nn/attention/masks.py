@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Which keys a query may see, as a description: a kernel builds (or skips) what it needs from it."""
+"""The description of which keys a query may see, from which a kernel builds the mask that it needs."""
 
 import dataclasses
 from typing import Any
@@ -31,7 +31,7 @@ class Mask:
 
   @property
   def is_regular(self) -> bool:
-    """Whether columns alone decide: kernels that know causality and windows then need no array."""
+    """Whether only column numbers decide: kernels with causality and windows built in then need no array."""
     return self.query_segments is None and self.query_index is None and self.key_prefix is None
 
   def dense(self, queries: int, keys: int) -> jax.Array:
@@ -46,7 +46,7 @@ class Mask:
     return seen
 
   def _in_order(self, before: jax.Array) -> jax.Array:
-    """What order and window allow, where `before` says how many places a key lies before the query."""
+    """The part of the mask from order and window; `before` is how many places a key is before the query."""
     seen = jnp.ones_like(before, dtype=bool)
     if self.causal:
       seen &= before >= 0

@@ -20,35 +20,35 @@ _CUBIC = 0.044715  # https://arxiv.org/abs/1606.08415, section 2.
 
 
 def _saves_input(function: Elementwise, derivative: Elementwise) -> Elementwise:
-  """`function` with a backward pass that needs the input alone."""
+  """`function` with a backward pass that needs only the input."""
   activation = jax.custom_vjp(function)
   activation.defvjp(lambda x: (function(x), x), lambda x, dy: (dy * derivative(x),))
   return activation
 
 
-def _gelu_tanh(x):
+def _gelu_tanh(x: jax.Array) -> jax.Array:
   return 0.5 * x * (1 + jnp.tanh(_SQRT_2_OVER_PI * (x + _CUBIC * x * x * x)))
 
 
-def _gelu_tanh_derivative(x):
+def _gelu_tanh_derivative(x: jax.Array) -> jax.Array:
   s = jax.nn.sigmoid(2 * _SQRT_2_OVER_PI * (x + _CUBIC * x * x * x))  # (1 + tanh) / 2
   return s + x * s * (1 - s) * (2 * _SQRT_2_OVER_PI) * (1 + 3 * _CUBIC * x * x)
 
 
-def _gelu(x):
+def _gelu(x: jax.Array) -> jax.Array:
   return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
-def _gelu_derivative(x):
+def _gelu_derivative(x: jax.Array) -> jax.Array:
   density = jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
   return 0.5 * jax.lax.erfc(-x * math.sqrt(0.5)) + x * density
 
 
-def _silu(x):
+def _silu(x: jax.Array) -> jax.Array:
   return x * jax.nn.sigmoid(x)
 
 
-def _silu_derivative(x):
+def _silu_derivative(x: jax.Array) -> jax.Array:
   s = 0.5 * (1 + jnp.tanh(0.5 * x))
   return s * (1 + x * (1 - s))
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 from lmx.nn.layers.initializers import Initializer
 from lmx.nn.layers.positions import relative_buckets
-from lmx.parallel.sharding import constrain, place, split_over, summed_over_rows
+from lmx.parallel.sharding import constrain, shard_as, split_over, summed_over_rows
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -21,20 +21,20 @@ def look_up(table: jax.Array, ids: jax.Array, axis: str) -> jax.Array:
   return jnp.take(table, ids, axis=0, mode="fill")
 
 
-def _look_up_forward(table, ids, axis):
+def _look_up_forward(table: jax.Array, ids: jax.Array, axis: str) -> tuple[Any, Any]:
   return look_up(table, ids, axis), (table, ids)
 
 
-def _look_up_backward(axis, saved, dy):
+def _look_up_backward(axis: str, saved: Any, dy: jax.Array) -> tuple[Any, Any]:
   table, ids = saved
 
-  def scatter(dy, ids):
+  def scatter(dy: jax.Array, ids: jax.Array) -> jax.Array:
     """Ids beyond the table are dropped; negative ones count from its end, as they do in the lookup."""
     return jnp.zeros(table.shape, table.dtype).at[ids].add(dy.astype(table.dtype), mode="drop")
 
   rows = ("batch" if ids.shape[0] > 1 else None, "length")
   if split_over(axis) > 1:  # Parts of the table on different devices: the compiler knows which rows go where.
-    return place(scatter(dy, ids), "storage", (axis, "embed")), None
+    return shard_as(scatter(dy, ids), "storage", (axis, "embed")), None
   return summed_over_rows(scatter, [(dy, (*rows, None)), (ids, rows)], (axis, "embed")), None
 
 
@@ -73,7 +73,7 @@ class RelativeEmbedding(nnx.Module):
     Args:
       heads: H.
       buckets, limit, both_ways: see `relative_buckets`.
-      scheme: the initialisation.
+      scheme: the initializer.
       rngs: the `params` stream is drawn from.
     """
     self.buckets = buckets

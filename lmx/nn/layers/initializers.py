@@ -1,14 +1,13 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Weight initialization: the published schemes, chosen by name.
 
-A scheme is asked for the standard deviation of one matrix, so that stacked, sharded and folded shapes (D, H, K) don't
-matter. Biases begin at zero and norm scales at one, in every scheme.
+A scheme gives the standard deviation of one matrix, so that stacked, sharded and folded shapes (D, H, K) don't
+matter. Biases start at zero and norm scales at one, in every scheme.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,25 +26,26 @@ class Fan:
 
 @dataclasses.dataclass(frozen=True)
 class Initializer:
-  """An initialisation.
+  """An initialization.
 
   Attributes:
     matrix_std: standard deviation of a matrix.
     embedding_std: that of embedding tables.
-    draw: (key, shape, dtype) -> numbers that are multiplied by it.
+    draw: standard deviation (uniform: bound) -> an initializer of `jax.nn.initializers`. Its variance_scaling is not
+      used, since it takes fans from shapes, and these are stacked and folded.
   """
 
   matrix_std: Callable[[Fan], float]
   embedding_std: float
-  draw: Callable[..., jax.Array] = jax.random.normal
+  draw: Callable[[float], Callable[..., jax.Array]] = jax.nn.initializers.normal
 
   def matrix(self, key: jax.Array, shape: tuple[int, ...], fan: Fan) -> jax.Array:
     """A float32 weight of `shape`, whatever the dimensions that inputs and outputs are folded into."""
-    return self.matrix_std(fan) * self.draw(key, shape, jnp.float32)
+    return self.draw(self.matrix_std(fan))(key, shape, jnp.float32)
 
   def embedding(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """A float32 table, one row per id."""
-    return self.embedding_std * self.draw(key, shape, jnp.float32)
+    return self.draw(self.embedding_std)(key, shape, jnp.float32)
 
 
 def _gpt2(std: float, layers: int) -> Callable[[Fan], float]:
@@ -76,8 +76,9 @@ def _uniform(std: float, layers: int) -> Callable[[Fan], float]:
   return lambda fan: std
 
 
-def _between_minus_one_and_one(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-  return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
+def _symmetric(bound: float) -> Callable[..., jax.Array]:
+  """Between -bound and bound; jax's own uniform begins at 0."""
+  return lambda key, shape, dtype: bound * jax.random.uniform(key, shape, dtype, -1.0, 1.0)
 
 
 INITS: dict[str, Callable[[float, int], Callable[[Fan], float]]] = {
@@ -87,10 +88,10 @@ INITS: dict[str, Callable[[float, int], Callable[[Fan], float]]] = {
   "lecun": _lecun,
   "uniform": _uniform,
 }
-_DRAWS: dict[str, Callable[..., jax.Array]] = {"uniform": _between_minus_one_and_one}  # The others draw normally.
+_DRAWS: dict[str, Callable[[float], Callable[..., jax.Array]]] = {"uniform": _symmetric}  # The others draw normally.
 
 
-# Those whose matrices begin alike at any width, which muP makes smaller as it grows; those of the others are already.
+# Schemes whose standard deviation doesn't depend on the width: muP scales it down as the width grows. The others do so.
 _SAME_AT_ANY_WIDTH = ("gpt2", "normal", "uniform")
 
 
@@ -109,5 +110,5 @@ def make_scheme(name: str, *, std: float, layers: int, width_ratio: float = 1.0)
   """
   matrix_std = std / math.sqrt(width_ratio) if name in _SAME_AT_ANY_WIDTH else std
   return Initializer(
-    choose("config.model.init", name, INITS)(matrix_std, layers), std, _DRAWS.get(name, jax.random.normal)
+    choose("config.model.init", name, INITS)(matrix_std, layers), std, _DRAWS.get(name, jax.nn.initializers.normal)
   )

@@ -20,17 +20,17 @@ Dimension = tuple[str, int]  # A logical axis and its size: ("heads", 12).
 def _matmul_2d(x: jax.Array, kernel: jax.Array, dtype: Any) -> jax.Array:
   """(T, I) @ (I, O), whose weight gradient is written `x.T @ dy`.
 
-  JAX's own rule gives the gradient as (O, I) and transposes it; XLA's CPU backend then materialises the transposed
+  JAX's own rule gives the gradient as (O, I) and transposes it; XLA's CPU backend then materializes the transposed
   `dy` together with whatever is fused into it, which costs more than the product. The weight gradient is float32.
   """
   return jnp.dot(x, kernel.astype(dtype))
 
 
-def _matmul_2d_forward(x, kernel, dtype):
+def _matmul_2d_forward(x: jax.Array, kernel: jax.Array, dtype: Any) -> tuple[Any, Any]:
   return _matmul_2d(x, kernel, dtype), (x, kernel)
 
 
-def _matmul_2d_backward(dtype, saved, dy):
+def _matmul_2d_backward(dtype: Any, saved: Any, dy: jax.Array) -> tuple[Any, Any]:
   x, kernel = saved
   dx = jnp.dot(dy, kernel.astype(dtype).T)
   return dx, jnp.dot(x.T, dy, preferred_element_type=kernel.dtype)
@@ -86,11 +86,11 @@ def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
   return y + over_rows(bias.astype(y.dtype), y)
 
 
-def _add_bias_forward(y, bias):
+def _add_bias_forward(y: jax.Array, bias: jax.Array) -> tuple[Any, Any]:
   return add_bias(y, bias), bias
 
 
-def _add_bias_backward(bias, dy):
+def _add_bias_backward(bias: jax.Array, dy: jax.Array) -> tuple[Any, Any]:
   dy_RO = dy.reshape(-1, bias.size)
   ones = jnp.ones((_LEAST_ROWS, dy_RO.shape[0]), dy.dtype)
   return dy, jnp.dot(ones, dy_RO, preferred_element_type=bias.dtype)[0].reshape(bias.shape)
@@ -139,7 +139,7 @@ class Linear(nnx.Module):
     Args:
       inputs, outputs: the dimensions, outermost first.
       bias: whether there is an additive term.
-      scheme: the initialisation.
+      scheme: the initializer.
       dtype: compute dtype.
       rngs: the `params` stream is drawn from.
       residual: this map ends a residual branch (some schemes start it smaller).
@@ -150,8 +150,8 @@ class Linear(nnx.Module):
     in_axes, out_axes = tuple(name for name, _ in inputs), tuple(name for name, _ in outputs)
     fan = Fan(math.prod(in_shape), math.prod(out_shape), residual)
     self.contracted = len(inputs)
-    self.lora_a: nnx.Param | None = nnx.data(None)
-    self.lora_b: nnx.Param | None = nnx.data(None)
+    self.lora_a: nnx.Param[Any] | None = nnx.data(None)
+    self.lora_b: nnx.Param[Any] | None = nnx.data(None)
     self.lora_scale = 0.0
     self.dtype = jnp.dtype(dtype)
     self.quantization = quantization

@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Low-rank adapters on linear layers chosen by name, and merging them back into the kernels.
 
-Source: https://arxiv.org/abs/2106.09685. An adapter adds alpha / r * A B to a kernel; B begins at zero, so the model
-begins as it was. A is drawn with a standard deviation of 1 / sqrt(inputs).
+Source: https://arxiv.org/abs/2106.09685. An adapter adds alpha / r * A B to a kernel; B starts at zero, so the model
+starts unchanged. A is drawn with a standard deviation of 1 / sqrt(inputs).
 """
 
 import dataclasses

@@ -29,7 +29,7 @@ def _cell(gates_B4D: jax.Array, c_BD: jax.Array) -> tuple[jax.Array, State]:
   return jnp.stack([i, f, g, o], axis=1), (o * jnp.tanh(c), c)
 
 
-def _cell_backward(gates_B4D: jax.Array, c_before_BD: jax.Array, dh_BD: jax.Array, dc_BD: jax.Array):
+def _cell_backward(gates_B4D: jax.Array, c_before_BD: jax.Array, dh_BD: jax.Array, dc_BD: jax.Array) -> tuple[Any, Any]:
   """The gradients of `_cell`'s gates (before their nonlinearity) and of the c before it."""
   i, f, g, o = (gates_B4D[:, number] for number in range(4))
   t = jnp.tanh(f * c_before_BD + i * g)
@@ -59,10 +59,12 @@ def recurrence(
   return _recurrence_forward(inputs_LB4D, kernel_D4D, state, starts_LB1, real_LB1)[0]
 
 
-def _recurrence_forward(inputs_LB4D, kernel_D4D, state, starts_LB1, real_LB1):
+def _recurrence_forward(
+  inputs_LB4D: jax.Array, kernel_D4D: jax.Array, state: Any, starts_LB1: jax.Array, real_LB1: jax.Array
+) -> tuple[Any, Any]:
   dtype = kernel_D4D.dtype
 
-  def step(state, token):
+  def step(state: Any, token: Any) -> tuple[Any, Any]:
     inputs_B4D, start_B1, real_B1 = token
     h, c = (jnp.where(start_B1, jnp.zeros((), x.dtype), x) for x in state)
     recurrent_B4D = jnp.tensordot(h, kernel_D4D, 1, preferred_element_type=jnp.float32)
@@ -74,12 +76,12 @@ def _recurrence_forward(inputs_LB4D, kernel_D4D, state, starts_LB1, real_LB1):
   return (h_LBD, last), (saved, kernel_D4D, starts_LB1, real_LB1)
 
 
-def _recurrence_backward(residuals, cotangents):
+def _recurrence_backward(residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, Any, Any]:
   (gates_LB4D, h_LBD, c_LBD), kernel_D4D, starts_LB1, real_LB1 = residuals
   dout_LBD, (dh_BD, dc_BD) = cotangents
   f32 = jnp.float32
 
-  def step(gradient, token):
+  def step(gradient: Any, token: Any) -> tuple[Any, Any]:
     dh, dc = gradient
     dout_BD, gates_B4D, c_BD, start_B1, real_B1 = token
     dh = dh + dout_BD.astype(f32)
@@ -111,7 +113,7 @@ class LSTMLayer(nnx.Module):
   """One layer, as wide as its input. Products are in `dtype`; gates, their sums and c are float32."""
 
   def __init__(self, width: int, *, scheme: Initializer, dtype: Any, rngs: nnx.Rngs):
-    """Makes the weights; biases begin at zero, the forget gate's at `FORGET_BIAS`."""
+    """Makes the weights; biases start at zero, the forget gate's at `FORGET_BIAS`."""
     self.dtype = jnp.dtype(dtype)
     gates = (("gates", 4), ("mlp", width))
     self.input = Linear((("embed", width),), gates, bias=True, scheme=scheme, dtype=dtype, rngs=rngs)

@@ -15,15 +15,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lmx.errors import Problems
 from lmx.nn.context import Context
 from lmx.nn.layers.activations import silu
 from lmx.nn.layers.initializers import Initializer
 from lmx.nn.layers.linear import Linear
 from lmx.nn.layers.positions import segment_positions
+from lmx.nn.mixer import MixerSpec
 from lmx.parallel.sharding import constrain
 from lmx.units import StepFlops
 
-# As the authors' code begins (https://github.com/state-spaces/mamba, mamba_ssm/modules/mamba2.py).
+# Initial values as in the authors' code (https://github.com/state-spaces/mamba, mamba_ssm/modules/mamba2.py).
 STEP_RANGE, STEP_FLOOR = (1e-3, 1e-1), 1e-4
 RATE_RANGE = (1.0, 16.0)
 
@@ -37,7 +39,7 @@ class MambaShape:
     heads: H; heads * head_width is the inner width.
     head_width: P, channels of a head.
     state: S, numbers that each channel remembers.
-    groups: heads share writes and reads in so many groups; divides heads.
+    groups: number of groups of heads that share writes and reads; divides heads.
     conv: W, tokens that the causal convolution sees.
     chunk: tokens computed in parallel at once; the result doesn't depend on it.
     norm_eps: of the norm before the output projection.
@@ -60,10 +62,6 @@ class MambaShape:
     """Weights of one layer that a token is multiplied with."""
     return self.width * (3 * self.inner + 2 * self.groups * self.state + self.heads)
 
-  def vector_parameters(self) -> int:
-    """The other weights of one layer: convolutions, steps, rates, skips and the norm."""
-    return (self.conv + 1) * (self.inner + 2 * self.groups * self.state) + 3 * self.heads + self.inner
-
   def flops_per_token(self, length: int) -> StepFlops:
     """FLOPs of one layer's scan for one training token (forward and backward), projections not counted."""
     square = 3 * 2 * min(self.chunk, length) * (self.groups * self.state + self.inner)
@@ -74,7 +72,7 @@ class MambaShape:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class MambaState:
-  """What the mixers of all layers remember of a document.
+  """The state of the mixers of all layers after some tokens of a document.
 
   Attributes:
     windows: the last W - 1 inputs of each convolution, compute dtype: "value" (N, B, W - 1, H, P), "write" and "read"
@@ -87,17 +85,23 @@ class MambaState:
 
   @classmethod
   def empty(cls, shape: MambaShape, layers: int, batch: int, dtype: Any) -> "MambaState":
-    """The state before the first token."""
+    """The state before the first token: zeros.
+
+    Args:
+      shape: of one mixer.
+      layers, batch: N and B.
+      dtype: of the convolutions' windows.
+    """
     before = (layers, batch, shape.conv - 1)
     widths = {"value": (shape.heads, shape.head_width), **dict.fromkeys(("write", "read"), (shape.groups, shape.state))}
     windows = {name: jnp.zeros((*before, *width), dtype) for name, width in widths.items()}
     return cls(windows, jnp.zeros((layers, batch, shape.heads, shape.head_width, shape.state), jnp.float32))
 
-  def read(self, layer) -> "MambaState":
+  def read(self, layer: int | jax.Array) -> "MambaState":
     """One layer's part."""
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False), self)
 
-  def write(self, layer, one: "MambaState") -> "MambaState":
+  def write(self, layer: int | jax.Array, one: "MambaState") -> "MambaState":
     """With one layer's part replaced."""
     return jax.tree.map(lambda x, new: x.at[layer].set(new.astype(x.dtype)), self, one)
 
@@ -135,7 +139,7 @@ class Convolution(nnx.Module):
 
 
 class PerHead(nnx.Module):
-  """One number for each head, (H,) float32; called a scale, so that weight decay leaves it alone."""
+  """One number for each head, (H,) float32; named scale, so that weight decay skips it."""
 
   def __init__(self, values: jax.Array):
     self.scale = nnx.Param(values, axes=("heads",))
@@ -151,14 +155,14 @@ class GatedNorm(nnx.Module):
   def __call__(self, y_BLHP: jax.Array, gate_BLHP: jax.Array) -> jax.Array:
     y = y_BLHP.astype(jnp.float32) * silu(gate_BLHP.astype(jnp.float32))
     grouped = y.reshape(*y.shape[:2], self.groups, -1)
-    normalised = grouped * jax.lax.rsqrt(jnp.mean(jnp.square(grouped), axis=-1, keepdims=True) + self.eps)
-    return (normalised.reshape(y.shape) * self.scale[...][None, None]).astype(self.dtype)
+    normalized = grouped * jax.lax.rsqrt(jnp.mean(jnp.square(grouped), axis=-1, keepdims=True) + self.eps)
+    return (normalized.reshape(y.shape) * self.scale[...][None, None]).astype(self.dtype)
 
 
 class Mamba2(nnx.Module):
   """The mixer. Projections and convolutions compute in `dtype`; steps, decays, states and the norm in float32.
 
-  The names beside those of Hugging Face's Mamba2: in_proj is gate, value, write, read, step one after the other
+  Names compared with Hugging Face's Mamba2: in_proj is gate, value, write, read, step one after the other
   (heads and their channels unfolded), conv1d is value_conv, write_conv, read_conv; dt_bias is step.bias, A_log
   log_rate.scale, D skip.scale, norm.weight norm.scale, out_proj out.
   """
@@ -190,15 +194,15 @@ class Mamba2(nnx.Module):
   ) -> tuple[jax.Array, MambaState | None]:
     """Mixes tokens along the length; arguments as in `Attention.__call__`, no dropout inside.
 
-    Without a cache the state begins anew at each change of segment id. With one, a row is one document that goes on,
-    and tokens of segment 0, at its end, leave the state as it was.
+    Without a cache the state is reset at each change of segment id. With one, a row continues one document, and tokens
+    of segment 0, at its end, leave the state unchanged.
     """
     del key
     segments_BL = context.segment_ids
     before = None if cache is None else cache.read(layer)
     offsets_BL = segment_positions(segments_BL) if cache is None and segments_BL is not None else None
     value_BLHP, write_BLGS, read_BLGS = self.value(x_BLD), self.write(x_BLD), self.read(x_BLD)
-    inputs = {  # Whole rows, of a part of the heads.
+    inputs = {  # Full rows of a part of the heads on each device: the scan runs along the row.
       "value": constrain(value_BLHP, "batch", None, "mixed_heads", "head_width"),
       "write": constrain(write_BLGS, "batch", None, "groups", "state"),
       "read": constrain(read_BLGS, "batch", None, "groups", "state"),
@@ -209,7 +213,7 @@ class Mamba2(nnx.Module):
       convolved[name] = convolution(inputs[name], window, offsets_BL)
     value_BLHP = constrain(convolved["value"], "batch", None, "mixed_heads", "head_width")
     step_BLH = constrain(jax.nn.softplus(self.step(x_BLD)), "batch", None, "mixed_heads")
-    if segments_BL is not None:
+    if segments_BL is not None:  # A step of 0 neither decays the state nor writes to it.
       step_BLH = jnp.where(segments_BL[..., None] > 0, step_BLH, 0)
     y_BLHP, state = chunked_scan(
       value_BLHP,
@@ -263,7 +267,7 @@ def chunked_scan(
     step_BLH: float32, at least 0; a step of 0 leaves the state as it was.
     rate_H: positive decay per unit of step.
     write_BLGS, read_BLGS: heads share them in G groups.
-    runs_BL: int32, not falling along L: where it grows, the state begins at zero again. None: nowhere.
+    runs_BL: int32, non-decreasing along L: where it grows, the state is reset to zero. None: nowhere.
     state_BHPS: the state before the first token; None: zeros.
     chunk: tokens computed in parallel.
   """
@@ -274,7 +278,8 @@ def chunked_scan(
   runs_BL = jnp.zeros((B, L), jnp.int32) if runs_BL is None else runs_BL
   state = jnp.zeros((B, H, P, S), jnp.float32) if state_BHPS is None else state_BHPS
 
-  def cut(x, *shape, mode="constant"):  # (B, L, ...) to (B, C, Q, ...)
+  # Dimensions: C chunks of Q tokens (q: the token that reads, k: the token that writes), G groups of R = H / G heads.
+  def cut(x: jax.Array, *shape: int, mode: str = "constant") -> jax.Array:  # (B, L, ...) to (B, C, Q, ...)
     x = jnp.pad(x, ((0, 0), (0, chunks * Q - L), *[(0, 0)] * (x.ndim - 2)), mode=mode)
     return x.reshape(B, chunks, Q, *shape)
 
@@ -285,12 +290,14 @@ def chunked_scan(
 
   index = jnp.arange(Q)
   seen = (runs[:, :, :, None] == runs[:, :, None]) & (index[:, None] >= index[None])[None, None]
-  # The logarithm of the decay since the chunk or the run began. A sum over its own run's tokens alone: differences of
-  # one sum over all would let rounding, and gradients as small, pass between runs.
+  # The logarithm of the decay since the chunk or the run began, summed over the tokens of the same run only: with
+  # differences of one cumulative sum over all tokens, rounding errors (and gradients of that size) would leak between
+  # runs.
   rates = -step * rate_H.reshape(1, 1, 1, G, H // G)
   fallen = jnp.einsum("bcqk,bckgr->bcqgr", seen.astype(jnp.float32), rates, precision=jax.lax.Precision.HIGHEST)
   between = fallen[:, :, :, None] - fallen[:, :, None]
   decay = jnp.exp(jnp.where(seen[..., None, None], between, -jnp.inf))
+  # Inside a chunk this is attention without a softmax: reads are queries, writes are keys, decay weighs their scores.
   weights = jnp.einsum("bcqgs,bckgs->bcqkg", read, write)[..., None] * decay
   y = jnp.einsum("bcqkgr,bckgrp->bcqgrp", weights, value)
 
@@ -299,8 +306,10 @@ def chunked_scan(
   return y[:, :L], state.reshape(B, H, P, S)
 
 
-def _carry_between(write, read, value, fallen, runs, state) -> tuple[jax.Array, jax.Array]:
-  """What each chunk reads of the state it begins with, (B, C, Q, G, R, P), and the state after the last.
+def _carry_between(
+  write: jax.Array, read: jax.Array, value: jax.Array, fallen: jax.Array, runs: jax.Array, state: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The part of y that comes from the state before each chunk, (B, C, Q, G, R, P), and the state after the last chunk.
 
   Args:
     write, read: (B, C, Q, G, S).
@@ -311,14 +320,87 @@ def _carry_between(write, read, value, fallen, runs, state) -> tuple[jax.Array, 
   """
   last, ended = runs[:, :, -1], fallen[:, :, -1]
   to_end = jnp.where((runs == last[..., None])[..., None, None], ended[:, :, None] - fallen, -jnp.inf)
+  # What a chunk's tokens add to the state at its end: only those of the run that is current there.
   added = jnp.einsum("bckgs,bckgr,bckgrp->cbgrps", write, jnp.exp(to_end), value)
-  first = jnp.pad(last[:, :-1], ((0, 0), (1, 0)))  # The run that each chunk goes on with.
+  first = jnp.pad(last[:, :-1], ((0, 0), (1, 0)))  # The run that continues from the chunk before.
   kept = jnp.where((last == first)[..., None, None], jnp.exp(ended), 0)
 
-  def over_chunk(state, chunk):
+  def over_chunk(state: jax.Array, chunk: Any) -> tuple[Any, Any]:
     kept, added = chunk
     return kept[..., None, None] * state + added, state
 
   state, before = jax.lax.scan(over_chunk, state, (kept.swapaxes(0, 1), added))
   from_start = jnp.where((runs == first[..., None])[..., None, None], jnp.exp(fallen), 0)
   return jnp.einsum("bcqgs,cbgrps,bcqgr->bcqgrp", read, before, from_start), state
+
+
+# ------------------------------------------------------------------------------------------- Mamba-2 as a row of MIXERS
+
+
+def shape_of(spec: Any) -> MambaShape:
+  """The sizes of a model's Mamba-2 mixers."""
+  return MambaShape(
+    width=spec.width,
+    heads=spec.mamba_expand * spec.width // spec.mamba_head_width,
+    head_width=spec.mamba_head_width,
+    state=spec.mamba_state,
+    groups=spec.mamba_groups,
+    conv=spec.mamba_conv,
+    chunk=spec.mamba_chunk,
+    norm_eps=spec.norm_eps,
+  )
+
+
+def make_mamba2(spec: Any, scheme: Initializer, rngs: nnx.Rngs) -> Mamba2:
+  """As `MixerSpec.make`."""
+  return Mamba2(shape_of(spec), scheme=scheme, dtype=spec.dtype, rngs=rngs, quantization=spec.quantization)
+
+
+def empty_state(spec: Any, layers: int, batch: int, slots: int) -> MambaState:
+  """As `MixerSpec.empty`; the state has the same size for any number of tokens."""
+  return MambaState.empty(shape_of(spec), layers, batch, spec.dtype)
+
+
+def flops(spec: Any, layers: int, length: int, *, causal: bool) -> StepFlops:
+  """As `MixerSpec.flops`; the scan is causal."""
+  scan = shape_of(spec).flops_per_token(length)
+  return StepFlops(causal=layers * scan.causal, full=layers * scan.full)
+
+
+def check(spec: Any, problems: Problems) -> None:
+  """As `MixerSpec.check`."""
+  counts = {key: getattr(spec, key) for key in ROW.keys}
+  small = {key: count for key, count in counts.items() if count < 1}
+  for key, count in small.items():
+    problems.add(f"config.model.{key}", got=count, allowed="a positive whole number")
+  if small:
+    return
+  inner = spec.mamba_expand * spec.width
+  if inner % spec.mamba_head_width:
+    allowed = f"a divisor of mamba_expand * width = {inner}"
+    problems.add("config.model.mamba_head_width", got=spec.mamba_head_width, allowed=allowed)
+  elif (heads := inner // spec.mamba_head_width) % spec.mamba_groups:
+    problems.add("config.model.mamba_groups", got=spec.mamba_groups, allowed=f"a divisor of the {heads} heads")
+  if spec.position in ("rotary", "relative") or spec.window is not None:
+    fix = "--config.model.position=none --config.model.window=none"
+    problems.add("config.model.mixer", got="mamba2", allowed="attention with rotary, relative or a window", fix=fix)
+
+
+def describe(spec: Any) -> str:
+  """The heads and their state, for people."""
+  shape = shape_of(spec)
+  return f"{shape.heads} heads of {shape.head_width}, state {shape.state}"
+
+
+ROW = MixerSpec(
+  make=make_mamba2,
+  empty=empty_state,
+  matmul_parameters=lambda spec: shape_of(spec).matmul_parameters(),
+  keys=("mamba_state", "mamba_head_width", "mamba_expand", "mamba_groups", "mamba_conv", "mamba_chunk"),
+  flops=flops,
+  check=check,
+  describe=describe,
+  check_kernel=lambda spec, platform: "none: Mamba-2 keeps its memory in a state",
+  unlimited=True,
+  model_name="Mamba-2",
+)

@@ -18,7 +18,7 @@ from lmx.parallel.sharding import constrain
 class MLP(nnx.Module):
   """down(f(up(x))), or gated: down(f(gate(x)) * up(x)). Source of gating: https://arxiv.org/abs/2002.05202."""
 
-  auxiliary: ClassVar[tuple[str, ...]] = ()  # It has no losses of its own.
+  auxiliary: ClassVar[tuple[str, ...]] = ()  # No losses.
 
   def __init__(
     self,
@@ -41,7 +41,7 @@ class MLP(nnx.Module):
     self.down = linear(mlp, embed, residual=True)
 
   def __call__(self, x_BLD: jax.Array, context: Context) -> tuple[jax.Array, Sums]:
-    """(B, L, D) to (B, L, D), and no losses; each token goes its own way, whatever the context."""
+    """(B, L, D) to (B, L, D), and no losses; each token by itself, whatever the context."""
     up_BLF = checkpoint_name(constrain(self.up(x_BLD), "batch", "length", "mlp"), "up")
     if self.gate is None:
       return self.down(self.function(up_BLF)), {}

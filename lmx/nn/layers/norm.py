@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Normalisation over the last dimension. Statistics and scaling are float32, whatever comes in."""
+"""Normalization over the last dimension. Statistics and scaling are float32, whatever comes in."""
 
 import functools
 from typing import Any
@@ -34,7 +34,7 @@ class LayerNorm(nnx.Module):
     return y.astype(self.dtype).reshape(shape)
 
 
-def _normalised(x, mean, inverse):
+def _normalized(x: jax.Array, mean: jax.Array, inverse: jax.Array) -> jax.Array:
   return (x.astype(jnp.float32) - mean) * inverse
 
 
@@ -48,20 +48,22 @@ def fused_layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps
   return _layer_norm_forward(x, scale, bias, eps, dtype)[0]
 
 
-def _layer_norm_forward(x, scale, bias, eps, dtype):
+def _layer_norm_forward(
+  x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: float, dtype: Any
+) -> tuple[Any, Any]:
   wide = x.astype(jnp.float32)
   mean, square = (jnp.mean(part, axis=-1, keepdims=True) for part in (wide, jnp.square(wide)))
   inverse = jax.lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + eps)
-  y = _normalised(x, mean, inverse) * over_rows(scale, x)
+  y = _normalized(x, mean, inverse) * over_rows(scale, x)
   y = y if bias is None else y + over_rows(bias, x)
   return y.astype(dtype), (x, mean, inverse, scale, bias)
 
 
-def _layer_norm_backward(eps, dtype, saved, dy):
+def _layer_norm_backward(eps: float, dtype: Any, saved: Any, dy: jax.Array) -> tuple[Any, Any, Any]:
   x, mean, inverse, scale, bias = saved
   mean, inverse = jax.lax.optimization_barrier((mean, inverse))
   rows = tuple(range(x.ndim - 1))
-  dy, normal = dy.astype(jnp.float32), _normalised(x, mean, inverse)
+  dy, normal = dy.astype(jnp.float32), _normalized(x, mean, inverse)
   dscale = jnp.sum(dy * normal, axis=rows)
   dbias = None if bias is None else jnp.sum(dy, axis=rows)
   scaled = dy * over_rows(scale, x)
@@ -91,7 +93,7 @@ class RMSNorm(nnx.Module):
     return y.astype(self.dtype).reshape(shape)
 
   def factor(self) -> jax.Array:
-    """What the normalised input is multiplied by, (D,) float32."""
+    """What the normalized input is multiplied by, (D,) float32."""
     return self.scale[...]
 
 

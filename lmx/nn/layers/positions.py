@@ -1,8 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Where a token stands: offsets within a packed segment, rotary embeddings, sinusoids, and buckets of distances."""
+"""Token positions: offsets within a packed segment, rotary embeddings, sinusoids, and buckets of distances."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +22,16 @@ def segment_positions(segment_ids_BL: jax.Array) -> jax.Array:
   return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
 
 
-def _no_scaling(frequencies, theta, factor, original):
+def _no_scaling(frequencies: jax.Array, theta: float, factor: float, original: Any) -> jax.Array:
   return frequencies
 
 
-def _linear(frequencies, theta, factor, original):
+def _linear(frequencies: jax.Array, theta: float, factor: float, original: Any) -> jax.Array:
   """Position interpolation: positions are divided by the factor. Source: https://arxiv.org/abs/2306.15595."""
   return frequencies / factor
 
 
-def _ntk(frequencies, theta, factor, original):
+def _ntk(frequencies: jax.Array, theta: float, factor: float, original: Any) -> jax.Array:
   """A larger base: the lowest frequency is stretched by the factor, the highest not at all.
 
   Source: the "NTK-aware" base change, restated in YaRN (https://arxiv.org/abs/2309.00071, equation 16).
@@ -43,7 +44,7 @@ def _ntk(frequencies, theta, factor, original):
 _LLAMA3_LOW, _LLAMA3_HIGH = 1.0, 4.0  # Turns within the original context; as Llama 3.1's released config has them.
 
 
-def _llama3(frequencies, theta, factor, original):
+def _llama3(frequencies: jax.Array, theta: float, factor: float, original: Any) -> jax.Array:
   """Slow frequencies are divided by the factor, fast ones kept, those between blended.
 
   Source: the Llama 3.1 release (https://github.com/meta-llama/llama-models, models/llama3/model.py, apply_scaling).
@@ -53,7 +54,12 @@ def _llama3(frequencies, theta, factor, original):
   return blend * frequencies + (1 - blend) * frequencies / factor
 
 
-ROPE_SCALINGS: dict[str, Callable] = {"none": _no_scaling, "linear": _linear, "ntk": _ntk, "llama3": _llama3}
+ROPE_SCALINGS: dict[str, Callable[..., jax.Array]] = {
+  "none": _no_scaling,
+  "linear": _linear,
+  "ntk": _ntk,
+  "llama3": _llama3,
+}
 
 
 def rope_frequencies(head_width: int, theta: float, scaling: str, factor: float, original: int | None) -> jax.Array:
@@ -99,7 +105,7 @@ def rotate_by_product(x_BLHK: jax.Array, rotary: Rotary) -> jax.Array:
 
   Halves of a head are narrower than a TPU's vector registers: splitting and joining them costs more there than a
   product does (an 8B decoder's query projection with its rotation: 4.5 Mcycles instead of 6.1, forward and backward,
-  compiled for TPU7x by a script that is not kept). For bfloat16 alone: a TPU rounds float32 operands of products.
+  compiled for TPU7x by a script that is not kept). For bfloat16 only: a TPU rounds float32 operands of products.
   """
   cos, sin = (table[:, :, None, :] for table in rotary)
   width = x_BLHK.shape[-1]

@@ -2,7 +2,7 @@
 """Matrix products of 8-bit operands, forward and backward, by the package qwix (https://github.com/google/qwix).
 
 Both operands of each of a layer's three products (y = x W, dx = dy W^T, dW = x^T dy) are rounded to 8 bits when they
-are multiplied, to the nearest. Each row or column that is summed over has a scale of its own, its largest absolute
+are multiplied, to the nearest. Each row or column that is summed over has its own scale, its largest absolute
 value. The weights themselves stay float32, and what the optimizer sees is a float gradient.
 """
 

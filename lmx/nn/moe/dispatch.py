@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How tokens get to their experts and back, on one device and between devices, without one that is dropped."""
+"""Dispatch of tokens to their experts and back, on one device and between devices; no token is dropped."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from lmx.nn.moe.grouped import grouped_product
 from lmx.parallel.sharding import platform
 
 BLOCK = 64  # Rows that a CPU multiplies with one expert's weights at once, at most.
-_TILE = 128  # A GPU's blocks are of a multiple of so many rows,
-_PARTS = 4  # and an even share of the rows is so many blocks.
+_TILE = 128  # On a GPU the rows of a block are a multiple of it,
+_PARTS = 4  # and an expert with an even share of the rows has this number of blocks.
 AXIS = "expert"  # The mesh axis that experts are shared out over.
 
 
@@ -37,6 +37,7 @@ def _by_expert(chosen: jax.Array, experts: int) -> tuple[jax.Array, jax.Array, j
 
   A choice of `experts`, one past the last, comes at the end and counts for none.
   """
+  # place is the inverse permutation of order: order[place[c]] == c.
   order = jnp.argsort(chosen, stable=True).astype(jnp.int32)
   place = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=jnp.int32))
   return order, place, jnp.zeros((experts,), jnp.int32).at[chosen].add(1, mode="drop")
@@ -55,10 +56,10 @@ def ragged_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
 
 
 def block_rows(rows: int, experts: int) -> int:
-  """Rows of one product, for so many rows of so many experts.
+  """Rows of one block (B in the product of a block), for `rows` rows over `experts` experts.
 
-  Padding and copies of an expert's weights both take time. On a CPU padding is the dearer one; a GPU copies the weights
-  of 5 E experts, at worst, and multiplies a quarter more rows than there are.
+  Padding and copies of an expert's weights both take time. On a CPU padding costs more; a GPU copies the weights of
+  5 E experts at worst, and multiplies a quarter more rows than there are.
   """
   if platform() == "cpu":
     return min(BLOCK, max(1, rows // experts))
@@ -66,7 +67,7 @@ def block_rows(rows: int, experts: int) -> int:
 
 
 def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
-  """Each expert's rows filled up to whole blocks, and one product per block.
+  """Each expert's rows padded to full blocks, and one product per block.
 
   `jax.lax.ragged_dot` multiplies every row by every expert on CPUs and GPUs; this multiplies T * k rows, and at most
   one block of padding per expert. A choice of `experts`, one past the last, is of none of them.
@@ -75,6 +76,8 @@ def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   block = block_rows(tokens * k, experts)
   chosen = chosen_Tk.reshape(-1)
   order, place, sizes = _by_expert(chosen, experts)
+  # An expert with n rows gets ceil(n / block) blocks of the padded array; `ends` are the ends of their stretches there,
+  # `first` the starts of the experts' stretches in the order without padding.
   padded = -(-sizes // block) * block
   ends, first = jnp.cumsum(padded), jnp.cumsum(sizes) - sizes
   ordered = chosen[order]
@@ -82,10 +85,11 @@ def blocked_dispatch(chosen_Tk: jax.Array, experts: int) -> Dispatch:
   row = (ends - padded)[ordered] + jnp.arange(order.size, dtype=jnp.int32) - first[ordered]
   row = jnp.where(ordered < experts, row, blocks * block)
   source = jnp.full((blocks * block,), tokens, jnp.int32).at[row].set(order // k, mode="drop")
+  # Every block has one expert: the one whose stretch it is in; blocks past the last stretch hold padding only.
   starts = jnp.arange(blocks, dtype=jnp.int32) * block
   expert = jnp.minimum(jnp.searchsorted(ends, starts, side="right"), experts - 1)
 
-  def multiply(rows, kernels):
+  def multiply(rows: jax.Array, kernels: jax.Array) -> jax.Array:
     # Gradients are added up over blocks in float32, as rows: XLA's GPU compiler fails on some scatters of matrices.
     copied = kernels.astype(jnp.float32).reshape(experts, -1)[expert].astype(kernels.dtype)
     copied = copied.reshape(blocks, *kernels.shape[1:])
@@ -105,7 +109,9 @@ def dispatch_of(platform: str) -> str:
   return "ragged_dot" if platform == "tpu" else "blocks"
 
 
-def run_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
+def run_experts(
+  function: Elementwise, x_TD: jax.Array, weights_Tk: jax.Array, chosen_Tk: jax.Array, kernels: dict[str, jax.Array]
+) -> jax.Array:
   """Each token through its experts, all of which are here: the weighted sum, (T, D) in x's dtype.
 
   Args:
@@ -118,8 +124,10 @@ def run_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dic
   return weighted_sum(_through(function, x_TD, chosen_Tk, kernels), weights_Tk)
 
 
-def run_own_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
-  """What this device's experts add to every token, for tokens that all devices of the mesh axis have.
+def run_own_experts(
+  function: Elementwise, x_TD: jax.Array, weights_Tk: jax.Array, chosen_Tk: jax.Array, kernels: dict[str, jax.Array]
+) -> jax.Array:
+  """The sum over this device's experts only, for tokens that all devices of the mesh axis have.
 
   Arguments as of `run_experts`, with kernels of the experts here; chosen are numbers of all experts.
   """
@@ -129,7 +137,9 @@ def run_own_experts(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels:
   return run_experts(function, x_TD, weights_Tk, own_Tk, kernels)
 
 
-def run_shared_out(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
+def run_shared_out(
+  function: Elementwise, x_TD: jax.Array, weights_Tk: jax.Array, chosen_Tk: jax.Array, kernels: dict[str, jax.Array]
+) -> jax.Array:
   """`run_experts` where each device of the mesh axis has other tokens and other experts.
 
   Tokens travel to their experts and back, each choice once, by a ragged all-to-all. No token is dropped: a device has
@@ -145,17 +155,19 @@ def run_shared_out(function: Elementwise, x_TD, weights_Tk, chosen_Tk, kernels: 
   order, place, counts_E = _by_expert(chosen_Tk.reshape(-1), own * devices)
   counts_PPE = jax.lax.all_gather(counts_E, AXIS).reshape(devices, devices, own)  # Sender, receiver, its expert.
   sizes_PP, room = jnp.sum(counts_PPE, axis=-1), devices * tokens * min(k, own)
+  # There: a copy of a token for each of its choices, ordered by expert, and so by the device that has the expert.
   rows = ragged_all_to_all(x_TD[order // k], sizes_PP, room)
   arrived_PE = jax.lax.dynamic_index_in_dim(counts_PPE, jax.lax.axis_index(AXIS), axis=1, keepdims=False)
   ends = jnp.cumsum(arrived_PE.reshape(-1))
   run = jnp.searchsorted(ends, jnp.arange(room, dtype=jnp.int32), side="right")  # By sender, then by expert.
   expert = jnp.where(run < ends.size, run % own, own)
+  # Back, with the sizes transposed; `place` restores the order of the choices.
   done = ragged_all_to_all(_through(function, rows, expert[:, None], kernels)[:, 0], sizes_PP.T, tokens * k)
   return weighted_sum(done[place].reshape(tokens, k, -1), weights_Tk)
 
 
-def _through(function: Elementwise, x_TD, chosen_Tk, kernels: dict[str, jax.Array]) -> jax.Array:
-  """What each choice's expert gives, (T, k, D) in x's dtype; zeros for a choice of none."""
+def _through(function: Elementwise, x_TD: jax.Array, chosen_Tk: jax.Array, kernels: dict[str, jax.Array]) -> jax.Array:
+  """The output of each choice's expert, (T, k, D) in x's dtype; zeros for a choice of none."""
   plan = DISPATCHES[dispatch_of(platform())](chosen_Tk, kernels["up"].shape[0])
   take = lambda rows, index: jnp.take(rows, index, axis=0, mode="fill", fill_value=0)  # noqa: E731
   rows = take(x_TD, plan.source)
@@ -165,7 +177,7 @@ def _through(function: Elementwise, x_TD, chosen_Tk, kernels: dict[str, jax.Arra
 
 
 def weighted_sum(outer_TkD: jax.Array, weights_Tk: jax.Array) -> jax.Array:
-  """What a token's experts gave, by their weights: (T, D)."""
+  """The weighted sum of the outputs of a token's experts, (T, D)."""
   dtype = outer_TkD.dtype
   return jnp.einsum("tkd,tk->td", outer_TkD, weights_Tk.astype(dtype), preferred_element_type=dtype)
 

@@ -8,6 +8,7 @@ https://arxiv.org/abs/2211.15841 that comes with JAX takes its place.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def _one_by_one(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   looped = jax.custom_batching.custom_vmap(function)
 
   @looped.def_vmap
-  def over_batch(size, batched, *arrays):
+  def over_batch(size: int, batched: Any, *arrays: Any) -> tuple[Any, Any]:
     of = lambda i: looped(*(x[i] if is_batched else x for x, is_batched in zip(arrays, batched, strict=True)))  # noqa: E731
     return jnp.stack([of(i) for i in range(size)]), True
 
@@ -45,11 +46,11 @@ def grouped_product(rows_RI: jax.Array, kernels_EIO: jax.Array, sizes_E: jax.Arr
   return _product(rows_RI, kernels_EIO, sizes_E)
 
 
-def _forward(rows, kernels, sizes):
+def _forward(rows: jax.Array, kernels: jax.Array, sizes: jax.Array) -> tuple[Any, Any]:
   return grouped_product(rows, kernels, sizes), (rows, kernels, sizes)
 
 
-def _backward(saved, dy_RO):
+def _backward(saved: Any, dy_RO: jax.Array) -> tuple[Any, Any, Any]:
   rows, kernels, sizes = saved
   return _product(dy_RO, kernels.swapaxes(1, 2), sizes), _gradients(rows, dy_RO, sizes), None
 

@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A mixture of experts in the place of the MLP: each token goes through a few of E gated MLPs, and none is dropped.
+"""Mixture-of-experts layer, in place of the MLP: each token goes through a few of E gated MLPs; none is dropped.
 
 Sources: https://arxiv.org/abs/1701.06538 (the idea), https://arxiv.org/abs/2401.04088 (Mixtral: softmax over all
 experts, the weights of the chosen ones add up to 1), https://arxiv.org/abs/2211.15841 (no token is dropped: tokens are
-sorted by expert, and each expert multiplies as many as it was given). How tokens get to their experts, on one device
-or on several, is in dispatch.py.
+sorted by expert, and each expert multiplies its own). The dispatch of tokens to experts, on one device or several, is
+in dispatch.py.
 """
 
 import dataclasses
@@ -54,7 +54,13 @@ class ExpertLinear(nnx.Module):
   """E linear maps without biases; the kernel is (E, in, out) float32."""
 
   def __init__(
-    self, experts: int, inputs: tuple[str, int], outputs: tuple[str, int], key, scheme: Initializer, residual
+    self,
+    experts: int,
+    inputs: tuple[str, int],
+    outputs: tuple[str, int],
+    key: jax.Array,
+    scheme: Initializer,
+    residual: bool,
   ):
     fan = Fan(inputs[1], outputs[1], residual)
     kernel = scheme.matrix(key, (experts, inputs[1], outputs[1]), fan)
@@ -98,7 +104,7 @@ class MixtureOfExperts(nnx.Module):
     """(B, L, D) to (B, L, D), and this layer's losses: name -> (weighted sum over tokens, number of tokens).
 
     Args:
-      x_BLD: normalised residual stream.
+      x_BLD: normalized residual stream.
       context: tokens of its segment 0 are padding and count in no loss.
     """
     B, L, _ = x_BLD.shape
@@ -113,10 +119,10 @@ class MixtureOfExperts(nnx.Module):
     weights = [(kernel.astype(self.dtype), _DOWN if name == "down" else _UP) for name, kernel in kernels.items()]
 
     run = run_experts
-    if split_over("expert") > 1:  # Each device has some of the experts, and mostly rows of its own, too.
+    if split_over("expert") > 1:  # Each device has some of the experts, and mostly its own rows, too.
       run = run_own_experts if B % split_over("batch") else run_shared_out
 
-    def local(x, weights, chosen, *kernels_here):
+    def local(x: jax.Array, weights: jax.Array, chosen: jax.Array, *kernels_here: jax.Array) -> jax.Array:
       """Each device sorts its own tokens by expert."""
       own = dict(zip(kernels, kernels_here, strict=True))
       return run(self.function, _flat(x), _flat(weights), _flat(chosen), own).reshape(x.shape)
@@ -133,7 +139,9 @@ def _flat(x_BLX: jax.Array) -> jax.Array:
   return x_BLX.reshape(-1, x_BLX.shape[-1])
 
 
-def router_losses(logits_BLE, probs_BLE, chosen_BLk, real_BL, shape: MixtureShape) -> Sums:
+def router_losses(
+  logits_BLE: jax.Array, probs_BLE: jax.Array, chosen_BLk: jax.Array, real_BL: jax.Array, shape: MixtureShape
+) -> Sums:
   """The losses of a router, weighted and summed over real tokens, with their number; float32 scalars.
 
   load_balance: E * sum_e f_e P_e per row, times the row's tokens: f_e is the share of the row's choices that fell on
