@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a person sees in the terminal: a table of facts, and the progress line of a run.
+"""Terminal output: a table of names and values, and the progress of a run.
 
-On a terminal the progress is a live bar; elsewhere (a log file, a pipe) it is one plain line at each report.
+On a terminal the progress is a live bar; elsewhere (a log file, a pipe) it is a plain line at each report.
 """
 
 import sys
@@ -19,7 +19,7 @@ from lmx.units import human_time
 
 
 def console(*, quiet: bool = False) -> Console:
-  """A console for standard output: colours on a terminal only, and lines are never wrapped. `quiet` prints nothing."""
+  """A console for standard output: colors on a terminal only, and no wrapped lines. `quiet`: prints nothing."""
   return Console(highlight=False, soft_wrap=True, no_color=not sys.stdout.isatty(), quiet=quiet)
 
 
@@ -32,7 +32,7 @@ def print_table(out: Console, title: str, rows: Mapping[str, str]) -> None:
 
 
 class Clock:
-  """Time left, from the mean speed since the first update. The first piece of work, which compiles, does not count."""
+  """Time left, from the mean speed since the first update: the first step, which compiles, doesn't count."""
 
   def __init__(self, total: int):
     self._total = total
@@ -44,7 +44,7 @@ class Clock:
     self._first = self._first or self._last
 
   def left(self) -> str:
-    """Such as "2m05s left"; "" while nothing is known."""
+    """Such as "2m05s left"; "" while it is unknown."""
     if self._first is None or self._last is None:
       return ""
     (start, before), (now, done) = self._first, self._last
@@ -54,7 +54,7 @@ class Clock:
 
 
 class Reporter(Protocol):
-  """Shows how far a piece of work is."""
+  """Shows the progress of a run or another long task."""
 
   def update(self, done: int, note: str = "") -> None: ...
 
@@ -64,7 +64,7 @@ class Reporter(Protocol):
 
 
 class _Numbers(ProgressColumn):
-  """Steps, time left and the note in one line, whose end a narrow terminal cuts off."""
+  """Steps, time left and the note in one line, cropped on a narrow terminal."""
 
   def __init__(self, clock: Clock):
     super().__init__(Column(no_wrap=True, overflow="crop"))
@@ -131,10 +131,10 @@ def reporter(out: Console, label: str, total: int, first: int = 0, waiting: str 
 
   Args:
     out: the console.
-    label: what is done.
-    total: pieces of it; `first` of them are done already.
-    first: see `total`.
-    waiting: shown on a bar until there is something to show.
+    label: the unit of the work, such as "step".
+    total: units in all.
+    first: units done already.
+    waiting: shown on a bar until the first note.
   """
   if out.is_terminal and not out.quiet:
     return Bar(out, label, total, first, waiting)

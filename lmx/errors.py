@@ -17,7 +17,7 @@ class LmxWarning(UserWarning):
 
 
 class LostProcessError(LmxError):
-  """Another process of a run has ended or does not answer. Nothing that waits for it may be called any more."""
+  """Another process of a run has ended or does not answer. Nothing that waits for it may be called afterwards."""
 
 
 class DifferentProcessesError(LmxError):
@@ -25,7 +25,7 @@ class DifferentProcessesError(LmxError):
 
 
 class StorageError(LmxError):
-  """A disk is full, may only be read, or has lost what was on it; the run can resume when that is cured."""
+  """A disk is full, read-only, or has lost files; the run can resume when that is fixed."""
 
 
 class ConfigError(LmxError):
@@ -61,7 +61,7 @@ def nearest(name: object, allowed: Iterable[object]) -> str | None:
 
 
 def near_multiples(size: int, unit: int) -> list[int]:
-  """The multiples of `unit` next to a size that is none: the one below, if that isn't 0, and the one above."""
+  """The multiples of `unit` next to a size that isn't one: the one below, if that isn't 0, and the one above."""
   below = size // unit * unit
   return [*([below] if below else []), below + unit]
 
@@ -70,10 +70,10 @@ _SHOWN = 500  # Characters of a value in a message.
 
 
 def message(subject: str, *, got: object, allowed: Iterable[object] | str = (), fix: str = "") -> str:
-  """One sentence per part, in a fixed order, so that every error in lmx reads alike.
+  """The text of an error: one sentence per part, in the same order in all of lmx.
 
   Args:
-    subject: what is wrong, usually the config key or the flag ("config.model.norm").
+    subject: usually the config key or the flag ("config.model.norm").
     got: the value that was passed.
     allowed: the values that would work, or a phrase describing them.
     fix: the line to change, as the user would type it.
@@ -109,7 +109,7 @@ class Problems:
 
   @contextmanager
   def collect(self) -> Iterator[None]:
-    """Runs a block; an `LmxError` raised in it is recorded and the next check goes on."""
+    """Runs a block and records an `LmxError` raised in it, so that the next check can run."""
     try:
       yield
     except ConfigError as error:

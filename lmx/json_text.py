@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""JSON from files that a stranger may have written: bounded in size and nesting, and never a traceback."""
+"""JSON from untrusted files: bounded in size and nesting, with an LmxError for anything malformed."""
 
 import json
 from collections.abc import Callable, Sequence

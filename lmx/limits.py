@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Limits on files from strangers: how much one may take before it is refused.
+"""Limits on untrusted files: sizes and times beyond which they are refused.
 
 They are environment variables, not keys of a config: a run's config.json may itself come from a stranger, who must not
 be able to raise them. SECURITY.md lists them.
@@ -45,8 +45,13 @@ def limit(name: str) -> int:
 def raise_over(name: str, size: int, subject: str) -> None:
   """Refuses a size over a limit.
 
+  Args:
+    name: of the limit.
+    size: in its unit.
+    subject: the file and the quantity, for the message.
+
   Raises:
-    LmxError: naming the limit's variable.
+    LmxError: names the limit's variable.
   """
   if size > limit(name):
     allowed = f"at most {limit(name):,}: {LIMITS[name][1]}"

@@ -1,22 +1,22 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Dimension letters, the check that holds them true where arrays cross a public boundary, and the axes of the mesh.
+"""Dimension letters, a check of shapes by them, and the axes of the mesh.
 
-Dense code names arrays with these suffixes (`q_BLHK`); upper case, one letter a dimension.
+Dense code names arrays with these suffixes (`q_BLHK`): upper case, one letter per dimension.
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Of the mesh, what travels least first: the outermost axes cross hosts, and the network between slices.
+# The mesh's axes, least communication first: the outermost ones cross hosts, and the network between slices.
 AXES = ("slice", "stage", "data", "fsdp", "expert", "sequence", "tensor")
-# The batch dimension of data and activations is split over all of these: stages and experts, too, split what is
-# computed outside the pipeline and outside the experts.
+# The batch dimension of data and activations is split over all of these: outside the pipeline and the experts, the
+# devices of stages and experts share the rows, too.
 BATCH_AXES = ("slice", "stage", "data", "fsdp", "expert")
 
 
 def in_use(sizes: Mapping[str, int], axes: Iterable[str] = AXES) -> list[str]:
-  """Those of the mesh axes that something is split over, or may be: all but those of size 1."""
+  """The mesh axes that split anything: those of a size other than 1 (-1 included, in a config)."""
   return [axis for axis in axes if sizes[axis] != 1]
 
 
@@ -25,8 +25,8 @@ class RowShare:
   """The rows of each batch that one process loads.
 
   Attributes:
-    parts: how many equal, consecutive parts a batch is split into.
-    held: those of this process, ascending. They need not be neighbours: a torus is not numbered host by host.
+    parts: number of equal, consecutive parts of a batch.
+    held: indices of this process's parts, ascending. They need not be neighbors: a torus isn't numbered host by host.
   """
 
   parts: int = 1
@@ -51,7 +51,7 @@ LETTERS = {
 
 
 def check(where: str, spec: str, *arrays: Any) -> dict[str, int]:
-  """Checks that arrays have the shapes that `spec` spells, and returns each letter's size.
+  """Checks the shapes of arrays against dimension letters, and returns the size of each letter.
 
   Args:
     where: the caller's name, for the message.
@@ -60,7 +60,7 @@ def check(where: str, spec: str, *arrays: Any) -> dict[str, int]:
     *arrays: the arrays (anything with `.shape`), in the order of the words.
 
   Raises:
-    ValueError: an array has another rank, or a letter stands for two sizes.
+    ValueError: an array has another rank, or a letter has two sizes.
   """
   sizes: dict[str, int] = {}
   words = spec.split()

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Errors of disks as one message: full, read-only, over a quota, or without what was on them. Imports no jax."""
+"""Errors of disks as one message: full, read-only, over a quota, or files lost. Imports no jax."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,18 @@ _ELSEWHERE = (ConnectionError, TimeoutError, ChildProcessError, ProcessLookupErr
 _ARRAYS = re.compile(r"[A-Z_]+: Error (reading|writing|opening|deleting|listing) ")
 _DETAILS = re.compile(r" \[(tensorstore_spec|source locations)=.*", re.DOTALL)
 _FIX = "Fix: free some space there, or bring back what was there; the same command then resumes the run."
+PARTIAL = ".partial"  # A name's ending while its file or folder is incomplete.
 
 
 class WriteError(StorageError):
   """A file could not be written: the disk or a quota is full, or the folder is read-only or gone."""
+
+
+def write_atomically(file: Path, text: str) -> None:
+  """Writes a text file that appears complete or not at all, whenever the process is killed or the disk is full."""
+  partial = file.with_name(f"{file.name}{PARTIAL}")
+  partial.write_text(text, encoding="utf-8")
+  partial.replace(file)
 
 
 def free_bytes(path: Path) -> tuple[int, Path]:

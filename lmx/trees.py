@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """Pytree paths as dotted names, and first-match regex rules over them.
 
-Paths name a parameter the way a person would ("layers.attention.query.kernel"): attribute and
-dictionary keys joined by dots, without the `value` that Flax variables add at the end.
+A name is attribute and dictionary keys joined by dots ("layers.attention.query.kernel"), without the `value` that Flax
+variables add at the end.
 """
 
 import re
@@ -40,13 +40,8 @@ def named_leaves(tree: Any) -> dict[str, Any]:
   return {path_name(path): leaf for path, leaf in leaves}
 
 
-def map_with_names(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-  """`jax.tree.map` whose function gets the dotted path first."""
-  return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(path_name(path), *leaves), tree, *rest)
-
-
 def map_variables(function: Callable[..., Any], tree: Any) -> Any:
-  """Maps `function(name, leaf, axes)` over a tree; `axes` is the leaf's logical axes, or None outside a variable."""
+  """Maps `function(name, leaf, axes)` over a tree; `axes`: the leaf's logical axes, or None outside a variable."""
 
   def visit(path: Any, node: Any) -> Any:
     axes = node.get_metadata("axes", None) if is_variable(node) else None
@@ -61,7 +56,7 @@ def count(tree: Any) -> int:
 
 
 def match_rules(rules: Iterable[tuple[str, Any]], names: Iterable[str], *, subject: str) -> dict[str, Any]:
-  """Gives every name the value of the first rule whose regex matches the whole name.
+  """{name: the value of the first rule whose regex matches the full name}.
 
   Args:
     rules: (regex, value) pairs, tried in order.
@@ -69,7 +64,7 @@ def match_rules(rules: Iterable[tuple[str, Any]], names: Iterable[str], *, subje
     subject: the config key the rules come from, for the message.
 
   Raises:
-    LmxError: a name that no rule matches, or a rule that matches no name (a typo would otherwise be silent).
+    LmxError: no rule matches a name, or a rule matches no name (a typo would otherwise be silent).
   """
   compiled = []
   for pattern, value in rules:

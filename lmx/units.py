@@ -27,7 +27,7 @@ _DURATION = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([kMB
 
 @dataclasses.dataclass(frozen=True)
 class StepSizes:
-  """What turns a duration into steps: rows and targets in one step, and steps in one pass over the data."""
+  """Sizes with which a duration becomes steps: rows and targets per step, steps per epoch and in the run."""
 
   examples_per_step: int
   tokens_per_step: int
@@ -38,7 +38,14 @@ class StepSizes:
 def parse_duration(text: str, subject: str) -> tuple[float, str]:
   """Splits "300M tokens" into (3e8, "tokens").
 
-  Units: steps, tokens, examples, epochs, percent (of the whole run); k, M, B, T scale the number.
+  Units: steps, tokens, examples, epochs, percent (of the run); k, M, B, T scale the number.
+
+  Args:
+    text: the duration.
+    subject: its config key, for the message.
+
+  Raises:
+    LmxError: another form or unit.
   """
   match = _DURATION.fullmatch(text) if isinstance(text, str) else None
   if not match or match[3] not in _UNITS:
@@ -53,30 +60,39 @@ def parse_duration(text: str, subject: str) -> tuple[float, str]:
   return float(match[1].replace("_", "")) * _SCALES[match[2]], _UNITS[match[3]]
 
 
-def duration_steps(text: str, pace: StepSizes, subject: str) -> int:
-  """A duration in optimizer steps, rounded up so that at least what was asked for is done."""
+def duration_steps(text: str, sizes: StepSizes, subject: str) -> int:
+  """A duration in optimizer steps, rounded up.
+
+  Args:
+    text: such as "300M tokens".
+    sizes: of a step, an epoch and the run.
+    subject: its config key, for the message.
+
+  Raises:
+    LmxError: another form, or a unit that has no meaning here.
+  """
   number, unit = parse_duration(text, subject)
   if unit == "percent":
-    if pace.total_steps is None:
+    if sizes.total_steps is None:
       raise LmxError(message(subject, got=text, allowed="steps, tokens, examples or epochs: this is the whole run"))
-    return math.ceil(number / 100 * pace.total_steps)
+    return math.ceil(number / 100 * sizes.total_steps)
   if unit == "epochs":
-    if pace.steps_per_epoch is None:
+    if sizes.steps_per_epoch is None:
       raise LmxError(message(subject, got=text, allowed="steps, tokens or examples: this data has no known length"))
-    return math.ceil(number * pace.steps_per_epoch)
-  per_step = {"steps": 1, "examples": pace.examples_per_step, "tokens": pace.tokens_per_step}[unit]
+    return math.ceil(number * sizes.steps_per_epoch)
+  per_step = {"steps": 1, "examples": sizes.examples_per_step, "tokens": sizes.tokens_per_step}[unit]
   return math.ceil(number / per_step)
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """What is published of one JAX device, dense and without structured sparsity. A TPU7x chip is two devices.
+  """Published figures of one JAX device, dense, without structured sparsity. A TPU7x chip is two devices.
 
   Attributes:
-    name: for people.
+    name: to print.
     bf16_flops: peak, FLOP/s.
-    hbm_bytes, hbm_bandwidth: memory, and bytes/s. Of TPUs, the memory is what libtpu lets a program have, which is less
-      than the data sheet says (read from its out-of-memory errors; the same for libtpu 0.0.42 and 0.0.50).
+    hbm_bytes, hbm_bandwidth: memory, and bytes/s. For TPUs, the memory that libtpu lets a program use, which is less
+      than in the data sheet (read from its out-of-memory errors; the same for libtpu 0.0.42 and 0.0.50).
     source: of the above.
     clock: cycles/s, for TPUs; inferred from the peak and the number of multipliers.
     link_bandwidth: bytes/s one way over one link between neighboring chips
@@ -84,17 +100,17 @@ class Chip:
       figure, https://docs.cloud.google.com/tpu/docs/tpu7x).
     chip_devices: JAX devices on a chip, which share its links.
     chip_bandwidth: bytes/s one way between the two devices of a chip (TPU7x: six links' worth, same page).
-    switch_bandwidth: bytes/s one way between GPUs that NVLink joins: half of what NVIDIA says of both ways together.
-    wraps: a torus dimension of a multiple of so many chips is a ring; a shorter one is a line.
+    switch_bandwidth: bytes/s one way between GPUs that NVLink joins: half of NVIDIA's figure for both ways together.
+    wraps: a torus dimension of a multiple of this number of chips is a ring; a shorter one is a line.
     host_bandwidth: bytes/s each way between a chip and its host's memory, over PCIe. TPUs: 32 GB/s for v6e, 16 for
-      those before (same source); GPUs: half of what NVIDIA says of both ways together, 64 GB/s for PCIe 4.0 (A100)
+      those before (same source); GPUs: half of NVIDIA's figure for both ways together, 64 GB/s for PCIe 4.0 (A100)
       and 128 for 5.0 (H100, H200; assumed for B200).
     slice_bandwidth: bytes/s one way between a chip and other slices or hosts, over the data-centre network (TPUs: same
       source, 12.5 GB/s for v6e, 3.125 for v5e, 6.25 for others; GPUs: one port of 400 Gb/s each, 200 for A100, as in
       NVIDIA's DGX).
-    eight_bits: kind of 8-bit operands (a name of `compute.quantization`) -> peak of their products, a second. TPUs: the
-      published peak, for those kinds alone that the compiler multiplies faster than bf16 (tools/bench/products.py).
-    matmul_efficiency: share of the peak that the compiler gives a large product (16,384 cubed in bf16, by its
+    eight_bits: kind of 8-bit operands (a name of `compute.quantization`) -> peak FLOP/s of their products. TPUs: the
+      published peak, only for kinds that the compiler multiplies faster than bf16 (tools/bench/products.py).
+    matmul_efficiency: share of the peak that the compiler reaches for a large product (16,384 cubed in bf16, by its
       `estimated_cycles`; tools/bench/products.py prints it).
   """
 
@@ -159,7 +175,7 @@ CHIPS = {
 
 
 def chip_of(device_kind: str) -> Chip | None:
-  """The published figures of a device kind, or None where lmx has no sourced peak (a CPU, for one)."""
+  """The published figures of a device kind, or None where lmx has no sourced peak (such as for CPUs)."""
   kind = device_kind.lower()
   for key in sorted(CHIPS, key=len, reverse=True):
     if key in kind:
@@ -183,10 +199,11 @@ def transformer_flops_per_token(*, matmul_parameters: int, layers: int, attentio
   """6 FLOPs per matmul parameter and token, plus 12 * layers * attention_width * length for the full square.
 
   Args:
-    matmul_parameters: weights that a token is multiplied with, the output projection included (once, tied or not),
-      the embedding lookup not.
-    layers, attention_width: attention_width is query heads times head width.
-    length: tokens a query may look back at, window applied.
+    matmul_parameters: weights that a token is multiplied with: with the output projection (once, tied or not), without
+      the embedding lookup.
+    layers: with attention.
+    attention_width: query heads times head width.
+    length: tokens that a query can attend to, at most a window's.
 
   Source: PaLM (https://arxiv.org/abs/2204.02311, appendix B).
   """

@@ -1,17 +1,20 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Whether the installed jax, flax, optax, orbax and grain fit lmx and each other, from their metadata alone.
+"""Versions of the installed jax, flax, optax, orbax and grain: whether they fit lmx and each other, by their metadata.
 
 Packages that don't fit fail far from the cause: flax 0.12.9 on jax 0.12 ends in "module 'jax.experimental.hijax' has
-no attribute 'HiPrimitive'". Nothing is imported here, so the check works when the packages don't.
+no attribute 'HiPrimitive'". None of them is imported here, so the check works when they can't be.
 """
 
 import hashlib
-import re
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-# What lmx needs at least. pyproject.toml holds the same bounds; a test compares them.
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+# The oldest versions that lmx works with. pyproject.toml has the same bounds; a test compares them.
 LOWER_BOUNDS = {
   "jax": "0.10.2",
   "flax": "0.12.8",
@@ -19,17 +22,11 @@ LOWER_BOUNDS = {
   "orbax-checkpoint": "0.12.8",
   "grain": "0.2.18",
 }
-# (package, from this version on, other package, needs at least): pairs that were tried and found broken below it.
+# (package, from version, other package, needs at least): pairs that were tried and are broken below it.
 PAIRS = (("jax", "0.12", "flax", "0.12.10"),)
-# jax -> the libtpu that every kind of TPU was compiled for with it, by tests/plan/test_tpu.py. docs/tpu.md lists them.
+# jax -> the libtpu with which tests/plan/test_tpu.py compiles for every kind of TPU. docs/tpu.md lists them.
 TESTED_LIBTPU = {"0.10.2": "0.0.42.1", "0.12.0.1": "0.0.50.1"}
 FIX = 'pip install -U -c constraints.txt "jax" "flax" "orbax-checkpoint" (constraints.txt is a set known to work)'
-
-
-def parse(version: str) -> tuple[int, ...]:
-  """The numbers a version starts with: "0.12.0.1" and "0.12.0.1.dev3" -> (0, 12, 0, 1)."""
-  match = re.match(r"\d+(?:\.\d+)*", version)
-  return tuple(int(n) for n in match[0].split(".")) if match else ()
 
 
 def installed(package: str) -> str | None:
@@ -40,19 +37,8 @@ def installed(package: str) -> str | None:
     return None
 
 
-def _bounds(requirement: str) -> list[tuple[str, str]]:
-  """(operator, version) pairs of a requirement such as "jax>=0.11.1,<0.13"."""
-  return re.findall(r"(>=|<=|<|==|!=|>|~=)\s*([0-9][\w.]*)", requirement.partition(";")[0])
-
-
-def _breaks(version: str, bound: tuple[str, str]) -> bool:
-  operator, limit = bound
-  have, want = parse(version), parse(limit)
-  return (operator == ">=" and have < want) or (operator == "<=" and have > want) or (operator == "<" and have >= want)
-
-
 def version_problems(version_of: Callable[[str], str | None] = installed) -> list[str]:
-  """One sentence for each package that is missing, too old, or not made for another that is here; empty when all fit.
+  """One phrase for each package that is missing, too old, or incompatible with another one; empty when all fit.
 
   Args:
     version_of: package name -> version or None; tests pass their own.
@@ -63,17 +49,17 @@ def version_problems(version_of: Callable[[str], str | None] = installed) -> lis
     version = found[package]
     if version is None:
       problems.append(f"{package} is not installed; lmx needs {package} >= {least}")
-    elif parse(version) < parse(least):
+    elif Version(version) < Version(least):
       problems.append(f"{package} {version} is too old; lmx needs {package} >= {least}")
   for package, since, other, least in PAIRS:
     version, second = found[package], found[other]
-    if version and second and parse(version) >= parse(since) and parse(second) < parse(least):
-      problems.append(f"{package} {version} needs {other} >= {least}, and {other} {second} is here")
+    if version and second and Version(version) >= Version(since) and Version(second) < Version(least):
+      problems.append(f"{package} {version} needs {other} >= {least}, and {other} {second} is installed")
   return problems + (_metadata_problems(found) if version_of is installed else [])
 
 
 def libtpu_warning(version_of: Callable[[str], str | None] = installed) -> str:
-  """Says that the installed jax and libtpu were not tested with each other, and what to install; "" where they were.
+  """A warning if the installed jax and libtpu were not tested together, with what to install; "" if they were.
 
   Newer compilers refuse options that older ones took, and jax 0.10.2 with libtpu 0.0.52 fails on every TPU7x program
   that communicates.
@@ -91,20 +77,21 @@ def libtpu_warning(version_of: Callable[[str], str | None] = installed) -> str:
 
 
 def _metadata_problems(found: dict[str, str | None]) -> list[str]:
-  """What each package itself says that it needs of the others."""
+  """The requirements of each package that the version of another one does not meet."""
   problems = []
   for package, version in found.items():
-    for requirement in (metadata.requires(package) or []) if version else []:
-      other = re.match(r"[\w-]+", requirement)
-      second = found.get(other[0].replace("_", "-")) if other and "extra" not in requirement else None
-      broken = [limit for limit in _bounds(requirement) if second and _breaks(second, limit)]
-      problems += [f"{package} {version} needs {other[0]} {op} {limit}, and {second} is here"
-                   for op, limit in broken if other]  # fmt: skip
+    for line in (metadata.requires(package) or []) if version else []:
+      needed = Requirement(line)
+      other = canonicalize_name(needed.name)
+      second = found.get(other)
+      applies = needed.marker is None or needed.marker.evaluate({"extra": ""})
+      if second and applies and not needed.specifier.contains(second, prereleases=True):
+        problems.append(f"{package} {version} needs {other} {needed.specifier}, and {other} {second} is installed")
   return problems
 
 
 def source_digest(folder: Path) -> str:
-  """A digest of the names and contents of all Python files under a folder."""
+  """A digest of the names and contents of all Python files under a folder, 16 hexadecimal digits."""
   digest = hashlib.sha256()
   for file in sorted(folder.rglob("*.py")):
     content = file.read_bytes()

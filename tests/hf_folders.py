@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 from safetensors.numpy import load_file, save_file
 
@@ -53,7 +54,8 @@ def change_config(folder: Path, **changes: Any) -> None:
 def change_weights(folder: Path, change) -> None:
   """Applies `change` to the weights: {name: array} -> {name: array}."""
   arrays = load_file(folder / "model.safetensors")
-  save_file(change(arrays), folder / "model.safetensors")
+  changed = {name: np.ascontiguousarray(array) for name, array in change(arrays).items()}  # save_file ignores strides.
+  save_file(changed, folder / "model.safetensors")
 
 
 def write(folder: Path, name: str, values: Any) -> None:

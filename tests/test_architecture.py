@@ -38,11 +38,11 @@ ROWS: tuple[tuple[str, ...], ...] = (
   ("models", "objectives"),
   ("training", "inference", "evaluation", "hf"),
   ("experiment", "plan", "run", "api"),
-  ("cli", "sweep", "launch", "__main__"),
+  ("sweep", "launch", "cli", "__main__"),
 )
 APART = ({"nn", "data", "optim"}, {"models", "objectives"})
 PLACE = {room: (row, column) for row, rooms in enumerate(ROWS) for column, room in enumerate(rooms)}
-READS_CONFIGS = ("config", "experiment", "plan", "api", "cli")
+READS_CONFIGS = ("config", "experiment", "plan", "api", "sweep", "cli")
 # Files that import lmx inside a function: the command line after parsing, the checks that a broken jax must not stop.
 DEFERRED = ("lmx", "lmx.cli.main", "lmx.cli.doctor")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}

@@ -12,7 +12,7 @@ import types
 import pytest
 
 from lmx.errors import LmxError, StorageError
-from lmx.exits import STORAGE, code_of, say_what_is_saved_by
+from lmx.exits import STORAGE, code_of, set_safe_step
 from lmx.storage import disk_problem, naming_disk_errors, quiet_background
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x/metrics.jsonl")
@@ -53,12 +53,12 @@ def test_what_an_error_says_about_a_disk(error, said):
 
 
 def test_a_full_disk_is_one_message_with_the_free_space_and_the_step_that_is_safe(tmp_path):
-  say_what_is_saved_by(lambda: "The run is safe up to step 30.")
+  set_safe_step(lambda: "The run is safe up to step 30.")
   try:
     with pytest.raises(StorageError) as found, naming_disk_errors(tmp_path / "runs" / "x"):
       raise FULL
   finally:
-    say_what_is_saved_by(lambda: "")
+    set_safe_step(lambda: "")
   assert f"free in {tmp_path})" in str(found.value)
   assert "safe up to step 30. Fix: free some space there" in str(found.value)
   assert code_of(found.value) == STORAGE == 74

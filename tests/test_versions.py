@@ -5,19 +5,21 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 
 import pytest
 from laws import assert_law_catches
+from packaging.version import Version
 
 import lmx
-from lmx.versions import LOWER_BOUNDS, TESTED_LIBTPU, libtpu_warning, parse, version_problems
+from lmx.versions import LOWER_BOUNDS, TESTED_LIBTPU, libtpu_warning, version_problems
 
 GOOD = {**LOWER_BOUNDS, "jaxlib": "0.10.2"}
 
 WRONG = [
   ({"jax": None}, "jax is not installed; lmx needs jax >= 0.10.2"),
   ({"flax": "0.10.0"}, "flax 0.10.0 is too old; lmx needs flax >= 0.12.8"),
-  ({"jax": "0.12.0.1", "flax": "0.12.9"}, "jax 0.12.0.1 needs flax >= 0.12.10, and flax 0.12.9 is here"),
+  ({"jax": "0.12.0.1", "flax": "0.12.9"}, "jax 0.12.0.1 needs flax >= 0.12.10, and flax 0.12.9 is installed"),
 ]
 
 
@@ -62,10 +64,23 @@ def test_the_tested_compilers_are_those_of_the_constraints(repository):
   assert dict(zip(pins["jax"], pins["libtpu"], strict=True)) == TESTED_LIBTPU
 
 
+@pytest.mark.parametrize(("requirement", "problem"), [
+  ("jax<0.5,>=0.4", "needs jax <0.5,>=0.4, and jax"),
+  ("orbax_checkpoint ~= 0.1.0", "needs orbax-checkpoint ~=0.1.0, and orbax-checkpoint"),
+  ("jax!=0.4", ""),
+  ("jax<0.5; extra == 'old'", ""),
+  ("jax<0.5; python_version < '3'", ""),
+])  # fmt: skip
+def test_what_a_package_requires_of_another_is_checked(monkeypatch, requirement, problem):
+  monkeypatch.setattr(metadata, "requires", lambda package: [requirement] if package == "flax" else [])
+  problems = version_problems()
+  assert len(problems) == bool(problem)
+  assert problem in "".join(problems)
+
+
 def test_versions_are_compared_as_numbers():
-  assert parse("0.12.10") > parse("0.12.9")
-  assert parse("0.12.0.1") > parse("0.12.0")
-  assert parse("1.0rc1") == (1, 0)
+  assert version_problems((GOOD | {"flax": "0.12.10"}).get) == []
+  assert version_problems((GOOD | {"flax": "0.12.7.1"}).get)
 
 
 def test_the_bounds_are_those_of_pyproject(repository):
@@ -89,7 +104,7 @@ def test_the_known_good_set_satisfies_the_bounds(repository):
   for line in [*project["dependencies"], *extras]:
     match = re.fullmatch(r"([\w-]+)(?:\[\w+\])?(?:>=([\d.]+))?", line)
     if match[1] != "lmx":
-      assert all(parse(version) >= parse(match[2]) for version in pins[match[1]]), line
+      assert all(Version(version) >= Version(match[2]) for version in pins[match[1]]), line
 
 
 def test_importing_lmx_imports_nothing_heavy_and_warns_when_packages_do_not_fit():

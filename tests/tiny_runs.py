@@ -96,10 +96,10 @@ def start(text: Path, run_dir: Path, *flags: str, devices: int = 1, **changes: A
   )  # fmt: skip
 
 
-def end(process: subprocess.Popen) -> str:
-  """What a process printed, once it has ended well."""
+def end(process: subprocess.Popen, code: int = 0) -> str:
+  """What a process printed, once it has ended with an exit code."""
   output, _ = process.communicate(timeout=300)
-  assert process.returncode == 0, output
+  assert process.returncode == code, output
   return output
 
 

@@ -4,7 +4,7 @@
 python -m tools.make_golden        (needs torch and transformers: pip install -c constraints.txt -e ".[parity]")
 
 A folder holds config.json, the weights (rounded to bfloat16 and stored so), expected.safetensors (the batch under
-"batch.", outputs under "output.", float32) and, for some families, the gradients of the loss. Write them anew only when
+"batch.", outputs under "output.", float32) and, for some families, the gradients of the loss. Regenerate them only when
 a family is added or an option becomes part of what is drawn; a difference to an older version of transformers is a
 finding, not a reason to.
 """

@@ -135,7 +135,8 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
   """Separates "--config.key=value", "--config.key value" and "--noconfig.key" from the other words of a command line.
 
   Returns:
-    The other words, and the overrides as "key=value" ("key" where no value follows; `lmx.config.loading` reports it).
+      The rest ("--sweep.key=values" as "--axis key=values", since argparse knows complete flags only), and the
+    overrides as "key=value" (or "key" where no value follows; `lmx.config.loading` reports it).
   """
   rest: list[str] = []
   overrides: list[str] = []
@@ -147,6 +148,8 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
       return [*rest, word, *words], overrides
     if word.startswith("--noconfig."):
       overrides.append(f"{word.removeprefix('--noconfig.')}=false")
+    elif word.startswith("--sweep."):
+      rest += ["--axis", word.removeprefix("--sweep.") if "=" in word or not words else f"{word[8:]}={words.pop(0)}"]
     elif not word.startswith("--config."):
       rest.append(word)
     elif equals or not words or words[0].startswith("--"):

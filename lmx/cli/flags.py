@@ -14,6 +14,7 @@ from lmx.cli.arguments import (
   COUNT,
   INDEX,
   PROBABILITY,
+  SEED,
   Number,
   add_config,
   add_run,
@@ -43,6 +44,43 @@ def train(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--process-count", type=int, metavar="N", help="number of processes in the run")
   parser.add_argument("--process-index", type=int, metavar="I", help="index of this process, from 0")
   parser.epilog = f"{parser.epilog}\n\nExit codes:\n\n{exit_codes()}"
+
+
+def sweep(parser: argparse.ArgumentParser) -> None:
+  """Train a model once for each combination of some keys, or search for the best.
+
+  lmx sweep --sweep.optimizer.peak_lr=1e-3,2e-3,4e-3 --sweep.model.layers=2,4      all 6 combinations
+  lmx sweep --sweep.model.layers+model.width=2:128,4:256                           keys that change together
+  lmx sweep --sweep.optimizer.peak_lr=log(1e-4,1e-2) --search=tpe --trials=20      a search, by Optuna
+  lmx sweep --sweep=experiments/mine/sweep.py                                      the trials that sweep() returns
+  lmx sweep show sweeps/cpu                                                        the table and the page
+
+  Every trial is a run in WORKDIR/trials. Started again, the same command resumes the sweep where it was; several
+  commands, on several machines that share the folder, divide the trials among them. sweep() in a Python file returns a
+  list of {key: value}, or as sweep(trial) draws one from Optuna's trial.
+  """
+  add_config(parser)
+  parser.add_argument("show", nargs="*", metavar="show FOLDER", help="show a sweep instead of running one")
+  parser.add_argument("--axis", action="append", default=[], dest="axes", help=argparse.SUPPRESS)  # --sweep.KEY=VALUES
+  parser.add_argument("--sweep", metavar="FILE.py", help="a file whose sweep() returns the trials (default: the config "
+                      "file's)")  # fmt: skip
+  parser.add_argument("--workdir", metavar="FOLDER", help="folder of the sweep (default: sweeps/<config.name>)")
+  parser.add_argument("--search", choices=("random", "tpe", "asha"), help="draw trials instead of trying all "
+                      "combinations")  # fmt: skip
+  parser.add_argument("--trials", type=COUNT, metavar="N", help="number of trials of a search")
+  parser.add_argument("--seed", type=SEED, default=0, metavar="N", help="seed of a search (default: 0)")
+  parser.add_argument("--metric", default="heldout_loss", metavar="NAME", help="a number of metrics.jsonl (default: "
+                      "heldout_loss)")  # fmt: skip
+  parser.add_argument("--mode", choices=("min", "max"), default="min", help="which values are better (default: min)")
+  parser.add_argument("--jobs", type=COUNT, metavar="N", help="trials at once (default: one for each GPU, or 1)")
+  parser.add_argument("--retries", type=INDEX, default=1, metavar="N", help="how often a failed trial is started again "
+                      "(default: 1)")  # fmt: skip
+  parser.add_argument("--preemptions", type=INDEX, default=20, metavar="N", help="how often a killed or stopped trial "
+                      "is resumed (default: 20)")  # fmt: skip
+  parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
+  parser.add_argument("--dry-run", action="store_true", help="print the commands of the trials, and start nothing")
+  parser.add_argument("--sort", metavar="COLUMN", help="show: the column to sort by (default: the metric)")
+  parser.add_argument("--csv", action="store_true", help="show: print the table as CSV")
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
@@ -302,6 +340,7 @@ class Command:
 
 COMMANDS = {
   "train": Command("train a model, or resume a run", train, "train", saves_on_signals=True),
+  "sweep": Command("train one run for each combination of some keys, or search", sweep, "sweep", needs_jax=False),
   "evaluate": Command("validation loss and bits per byte of a run", evaluate, "evaluate"),
   "generate": Command("generate text with a run", generate, "generate"),
   "predict": Command("run a fine-tuned model over a file", predict, "predict"),

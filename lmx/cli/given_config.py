@@ -7,9 +7,9 @@ from pathlib import Path
 from lmx.config.loading import ConfigDict, check, check_files, diff, try_load
 from lmx.config.run_config import CONFIG_FILE, read_run_config
 from lmx.errors import ConfigError, LmxError, message
+from lmx.storage import PARTIAL
 from lmx.training.run_lock import LOCK_FILE
 
-PARTIAL = ".partial"  # Left by a process that was killed while it wrote the first file of a run.
 # Keys, or sections (with a dot at the end), that a resumed run may change freely: they don't change what is learned.
 FREE = (
   "name",

@@ -6,7 +6,7 @@ import shlex
 from contextlib import nullcontext
 
 from lmx.cli.given_config import working_directory
-from lmx.exits import DONE
+from lmx.exits import DONE, SAVED
 from lmx.experiment.build import build
 from lmx.parallel.processes import ending_together, is_first_process, start_processes
 from lmx.run import loop
@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     overrides = (f"--config.{text}" for text in args.overrides)
     command = shlex.join(["lmx", "train", f"--config={args.config}", *overrides])
     experiment = build(config, workdir, accept_other_data=args.accept_changes, command=command)
-    loop.train(experiment, args.stop, strict=args.strict, lock=lock)
-  return DONE
+    result = loop.train(experiment, args.stop, strict=args.strict, lock=lock)
+  return DONE if result.finished else SAVED

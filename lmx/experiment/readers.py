@@ -18,10 +18,8 @@ from lmx.optim.optimizers import OPTIMIZERS
 
 def rows() -> dict[str, dict[str, Collection[str]]]:
   """{the key that chooses a row: {row: the keys of its section that the row reads}}."""
-  mixers = {key for row in MIXERS.values() for key in row.keys}
-  families = {name: spec_fields(row.spec) for name, row in MODELS.items()}
   return {
-    "model.family": {name: names | mixers if "mixer" in names else names for name, names in families.items()},
+    "model.family": {name: row.keys for name, row in MODELS.items()},
     "model.mixer": {name: row.keys for name, row in MIXERS.items()},
     "objective.name": {name: row.reads for name, row in OBJECTIVES.items()},
     "optimizer.name": {name: row.hyperparameters for name, row in OPTIMIZERS.items()},

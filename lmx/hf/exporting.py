@@ -280,6 +280,11 @@ def make_tensors(plan: Mapping, parameters: Mapping[str, jax.Array]) -> Iterator
 def check_absent(parameters: Mapping[str, jax.Array], bound: Mapping[str, Bound], family: str) -> None:
   """Checks that parameters without a tensor in the family are zero.
 
+  Args:
+    parameters: {dotted name: array}.
+    bound: parameter -> its rule with sizes.
+    family: name, for the message.
+
   Raises:
     LmxError: names one that isn't.
   """

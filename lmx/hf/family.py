@@ -77,7 +77,12 @@ def linear(ours: str, theirs: str, kernel: str, bias: str, *, along: int | None 
 
 
 def norm(ours: str, theirs: str, *, letter: str = "d") -> tuple[Rule, ...]:
-  """The rows of a norm: `ours`.scale is `theirs`.weight, and .bias is .bias; `letter` is the normalized dimension."""
+  """The rows of a norm: `ours`.scale is `theirs`.weight, and .bias is .bias.
+
+  Args:
+    ours, theirs: names of the norm.
+    letter: pattern letter of the normalized dimension.
+  """
   pattern = f"{letter} -> {letter}"
   return (*tensor(f"{ours}.scale", f"{theirs}.weight", pattern), *tensor(f"{ours}.bias", f"{theirs}.bias", pattern))
 
@@ -226,7 +231,7 @@ def bind(rules: Iterable[Rule], shapes: Mapping[str, Shape], vocab_size: int, fa
       raise LmxError(
         f"A {family} model has no place for the parameter {name!r}.{hint} Fix: another family; merge adapters first."
       )
-  used = [rule for rule in table.values() if rule.ours in shapes]
+  used = [rule for rule in table.values() if rule.ours in shapes]  # In the order of the table, which orders the parts.
   bound: dict[str, Bound] = {}
   ends: dict[str | None, int] = {}  # Their tensor -> where the next of its parts begins, in the order of the table.
   for rule in used:

@@ -254,9 +254,10 @@ def read_shard(
   shard = np.zeros([stop - start for start, stop in ranges], dtype)
   if bound.rule.theirs is None:
     return shard
+  # Each index into the stacked dimensions (layer, expert) is a separate tensor of theirs; `inner` is a rectangle of it.
   stacked, inner = ranges[: len(bound.leading)], ranges[len(bound.leading) :]
   view = bound.rule.view
-  real = {
+  real = {  # The rectangle without padding rows, which their tensor lacks.
     letter: (start, min(stop, bound.sizes[letter]) if letter == VOCABULARY else stop)
     for letter, (start, stop) in zip(view.ours, inner, strict=True)
   }

@@ -116,7 +116,13 @@ class HFConfig:
         raise self.refuse(key, self.values[key], list(off[key]))
 
   def refuse(self, key: str, got: Any, allowed: Any) -> LmxError:
-    """An error for a value that lmx can't express."""
+    """The error for a value that lmx can't express.
+
+    Args:
+      key: its name; a dot leads into an object.
+      got: the value.
+      allowed: values that lmx can express: a list, or a phrase.
+    """
     return LmxError(message(f"{self.where}: {key}", got=got, allowed=allowed, fix="lmx can't run this model exactly"))
 
 

@@ -84,14 +84,15 @@ class View:
       The rectangle, with one dimension per letter of `ours`.
     """
     index: list[slice] = []
-    held: dict[str, Range] = {}
+    covered: dict[str, Range] = {}  # Letter -> its range in the slice, which may be larger than the rectangle.
     for number, group in enumerate(self.groups):
-      (low, high), group_held = _contiguous(group, ranges, sizes)
+      (low, high), in_group = _contiguous(group, ranges, sizes)
       first = start if number == (self.along or 0) else 0
       index.append(slice(low + first, high + first))
-      held |= group_held
-    array = read_slice(tuple(index)).reshape([held[letter][1] - held[letter][0] for letter in self.letters])
-    cuts = [slice(ranges[letter][0] - held[letter][0], ranges[letter][1] - held[letter][0]) for letter in self.letters]
+      covered |= in_group
+    array = read_slice(tuple(index)).reshape([covered[letter][1] - covered[letter][0] for letter in self.letters])
+    # Cut off what the slice has beyond the rectangle, then put the dimensions into our order.
+    cuts = [slice(*(bound - covered[letter][0] for bound in ranges[letter])) for letter in self.letters]
     return array[tuple(cuts)].transpose([self.letters.index(letter) for letter in self.ours])
 
   def write(self, array: np.ndarray, into: np.ndarray, sizes: Mapping[str, int], start: int = 0) -> None:
@@ -103,9 +104,10 @@ class View:
       sizes, start: as in `read`.
     """
     real = array[tuple(slice(sizes[letter]) for letter in self.ours)]
-    place = [slice(None)] * len(self.groups)
-    place[self.along or 0] = slice(start, start + self.part_shape(sizes)[self.along or 0])
-    target = into[tuple(place)].reshape([sizes[letter] for letter in self.letters], copy=False)
+    part = [slice(None)] * len(self.groups)
+    part[self.along or 0] = slice(start, start + self.part_shape(sizes)[self.along or 0])
+    # A view of the part, one dimension per letter; copy=False raises where NumPy would have to copy.
+    target = into[tuple(part)].reshape([sizes[letter] for letter in self.letters], copy=False)
     target[...] = real.transpose([self.ours.index(letter) for letter in self.letters])
 
 
@@ -126,12 +128,12 @@ def _contiguous(
     (the range, letter -> (start, stop) of the letter within that range).
   """
   start, stop = 0, 1
-  held: dict[str, Range] = {}
-  single = True
+  covered: dict[str, Range] = {}
+  single = True  # Whether all letters so far have a single index.
   for letter in group:
     size = sizes[letter]
     low, high = ranges[letter] if single else (0, size)
     start, stop = (start * size + low, start * size + high) if single else (start * size, stop * size)
-    held[letter] = (low, high)
+    covered[letter] = (low, high)
     single = single and high - low == 1
-  return (start, stop), held
+  return (start, stop), covered

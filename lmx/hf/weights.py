@@ -172,7 +172,16 @@ class Planned:
 
 
 def shards(planned: Iterable[Planned], dtype: str, max_bytes: int) -> list[list[Planned]]:
-  """Splits the tensors, in order, into files of at most `max_bytes`; a larger tensor gets a file to itself."""
+  """Splits tensors into files.
+
+  Args:
+    planned: the tensors, in the order of the files.
+    dtype: they are written in, a key of `WRITTEN`.
+    max_bytes: largest size of a file; a larger tensor gets a file to itself.
+
+  Returns:
+    The tensors of each file.
+  """
   groups: list[list[Planned]] = [[]]
   size = 0
   for tensor in planned:

@@ -26,6 +26,12 @@ class ModelFamily:
   spec: type[Any]
   build: Callable[..., Model]
 
+  @property
+  def keys(self) -> set[str]:
+    """The keys of config.model that the family reads, those of its mixers included."""
+    fields = {field.name for field in dataclasses.fields(self.spec)}
+    return fields.union(*(row.keys for row in MIXERS.values())) if "mixer_options" in fields else fields
+
   def make_spec(self, given: Mapping[str, Any]) -> Any:
     """The record from the values that the family, and the mixer that it names, read; others are left out.
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Whether the processes of a run were started alike: what differs is named in every one of them, before any compiles.
+"""Agreement: values that must be the same in all processes of a run are compared before anything compiles.
 
-Processes with another learning rate train a blend of both, and those with another width abort or wait for ever.
+Processes with different learning rates would train a mixture of both; with different widths, they abort or hang.
 """
 
 import json
@@ -14,10 +14,10 @@ import jax
 
 import lmx
 from lmx.errors import DifferentProcessesError
-from lmx.parallel.processes import gather, is_first_process, send
+from lmx.parallel.processes import broadcast, gather, is_first_process
 from lmx.versions import installed, source_digest
 
-# Keys, or sections with a dot at the end, that may differ: where and how fast a process works, not what it computes.
+# Keys, and sections with a dot at the end, that may differ: they change paths or speed, and no result.
 LOCAL = (
   "compute.compilation_cache",
   "data.cache_dir",
@@ -38,29 +38,29 @@ _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 _MAY_DIFFER = ("--xla_dump", "--xla_force_host_platform_device_count", "--xla_hlo_profile")
 
 
-def check_same(what: str, facts: Mapping[str, str]) -> None:
-  """Compares some facts of this process with those of the others; every process must call it at the same place.
+def check_same(what: str, values: Mapping[str, str]) -> None:
+  """Compares values of this process with those of the others; all processes must call it in the same order.
 
-  Process 0 sends its facts, and the others only what differs, so that thousands of processes may do this.
+  Process 0 sends its values, and the others only those that differ, so that this scales to thousands of processes.
 
   Args:
-    what: the facts are, for the message.
-    facts: {name: value}; digests where values are large.
+    what: describes the values, for the message.
+    values: {name: value}; digests where values are large.
 
   Raises:
-    DifferentProcessesError: in every process, with each fact that differs and which process has which value.
+    DifferentProcessesError: in every process, with each value that differs and the processes that have it.
   """
   if jax.process_count() == 1:
     return
-  first = json.loads(send(what, json.dumps(dict(facts)) if is_first_process() else None))
-  mine = {name: facts.get(name) for name in [*first, *facts] if facts.get(name) != first.get(name)}
+  first = json.loads(broadcast(what, json.dumps(dict(values)) if is_first_process() else None))
+  mine = {name: values.get(name) for name in [*first, *values] if values.get(name) != first.get(name)}
   others = [json.loads(one) for one in gather(what, json.dumps(mine))]
   lines = [_line(name, first.get(name), others) for name in dict.fromkeys(name for one in others for name in one)]
   if lines:
     listed = "\n".join(f"  {line}" for line in lines)
     raise DifferentProcessesError(
       f"The processes of this run differ in {what}:\n{listed}\nFix: start the same command, with the same files and "
-      "the same versions, in each of them; only --process-index is its own."
+      "the same versions, in each of them; only --process-index differs."
     )
 
 
@@ -82,17 +82,17 @@ def _processes(indices: list[int]) -> str:
 
 
 def config_values(flat: Mapping[str, Any]) -> dict[str, str]:
-  """The keys of a flat config that every process must have alike."""
+  """The keys of a flat config that must be the same in all processes."""
   return {f"config.{key}": repr(value) for key, value in flat.items()
           if not any(key == local or (local.endswith(".") and key.startswith(local)) for local in LOCAL)}  # fmt: skip
 
 
 def code_values() -> dict[str, str]:
-  """What computes: versions, a digest of lmx's own sources, and the settings of jax and XLA that change results."""
-  facts = {"lmx": lmx.__version__, "lmx's sources": source_digest(Path(lmx.__file__).parent)}
-  facts |= {package: version for package in PACKAGES if (version := installed(package)) is not None}
-  facts |= {name: repr(getattr(jax.config, name)) for name in _JAX_SETTINGS}
+  """Versions, a digest of lmx's sources, and the settings of jax and XLA that change results."""
+  values = {"lmx": lmx.__version__, "lmx's sources": source_digest(Path(lmx.__file__).parent)}
+  values |= {package: version for package in PACKAGES if (version := installed(package)) is not None}
+  values |= {name: repr(getattr(jax.config, name)) for name in _JAX_SETTINGS}
   for variable in _ENVIRONMENT:
     flags = os.environ.get(variable, "").split()
-    facts[variable] = " ".join(sorted(flag for flag in flags if not flag.startswith(_MAY_DIFFER)))
-  return facts
+    values[variable] = " ".join(sorted(flag for flag in flags if not flag.startswith(_MAY_DIFFER)))
+  return values

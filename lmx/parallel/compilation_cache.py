@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Settings of jax itself that a run makes once, before it compiles anything."""
+"""JAX's persistent compilation cache: switched on for a run, and off for programs that can't be read back."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ _CACHE_KEY = "compute.compilation_cache"
 
 
 def use_compilation_cache(folder: str) -> None:
-  """Keeps compiled programs in `folder` between processes, so that a second start need not compile; "" does not.
+  """Caches compiled programs in `folder`, so that a second start need not compile; "": no cache.
 
   Raises:
-    WriteError: the folder can't be made.
+    WriteError: the folder can't be created.
   """
   if not folder:
     return
@@ -26,13 +26,13 @@ def use_compilation_cache(folder: str) -> None:
   with write_errors(path, subject=f"config.{_CACHE_KEY}", fix=lambda: fix):
     path.mkdir(parents=True, exist_ok=True)
   jax.config.update("jax_compilation_cache_dir", str(path))
-  # Reading a program back takes milliseconds; what compiles faster than this is not worth a file.
+  # Reading a program back takes milliseconds; programs that compile faster than this are not worth a file.
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @contextlib.contextmanager
 def without_compilation_cache() -> Iterator[None]:
-  """Without JAX's persistent cache, which takes programs for devices that aren't here, but can't give them back."""
+  """Without JAX's persistent cache, which stores programs for devices that aren't here, but can't read them back."""
   enabled = jax.config.values["jax_enable_compilation_cache"]
   jax.config.update("jax_enable_compilation_cache", False)
   reset_cache()  # JAX looks at the setting once, at the first compilation of a process.

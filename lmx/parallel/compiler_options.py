@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The compiler options that matter, in one place: per backend and chip, each with its reason.
+"""XLA's compiler options, per backend and chip, each with its reason.
 
 libtpu refuses some options on some chips, and which ones depends on its version; tests/plan/test_tpu.py compiles a
 step for every chip kind with the options below. `XLA_FLAGS` and `LIBTPU_INIT_ARGS` still add others.
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-  """A value of one of XLA's options, and why it isn't left at its default."""
+  """A value of one of XLA's options, and the reason for it."""
 
   value: Any
   why: str
@@ -52,11 +52,11 @@ _FUSED_COLLECTIVES = {
 }
 _LARGE_SLICES = Option(
   True,
-  "all-gathers over several dimensions of the torus as such; without it, on slices of 4x4x4 and more, they are "
-  "all-reduces of zeros with each device's part written into them, which send twice as much",
+  "all-gathers over several dimensions of the torus stay all-gathers; without it, on slices of 4x4x4 and more, they "
+  "become all-reduces of zeros with each device's part written into them, which send twice as much",
 )
 _GATHERED_IN_2D = {"xla_tpu_enable_sparse_core_collective_offload_2d_all_gather": _LARGE_SLICES}
-# On v5p the gathers over all three dimensions would be waited for otherwise.
+# Without it, programs for v5p wait for all-gathers over all three dimensions.
 _GATHERED_IN_3D = {**_GATHERED_IN_2D, "xla_tpu_enable_sparse_core_collective_offload_3d_all_gather": _LARGE_SLICES}
 _OFFLOADED_COLLECTIVES = {
   f"xla_tpu_enable_sparse_core_collective_offload_{kind}": _SPARSE_CORES
@@ -67,8 +67,8 @@ VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
 def _vmem(mib: int) -> dict[str, Option]:
   why = (
-    "vector memory that one operation may use: matmuls in larger tiles, and fewer of them bound by what is fused into "
-    "them (tools/bench has the cycles; compiling takes up to twice as long)"
+    "vector memory that one operation may use: larger tiles in matmuls, and fewer matmuls bound by operations fused "
+    "into them (tools/bench has the cycles; compiling takes up to twice as long)"
   )
   return {VMEM: Option(1024 * mib, why)}
 
@@ -84,12 +84,12 @@ TPU_OPTIONS: Mapping[str, Mapping[str, Option]] = {
 
 
 def compiler_options(platform: str, device_kind: str = "", scoped_vmem: int | None = None) -> dict[str, Any]:
-  """Option -> value for programs on that backend, as `jax.jit` takes them.
+  """{option: value} for programs of a backend, for `jax.jit`.
 
   Args:
-    platform: JAX's name.
+    platform: JAX's name of the backend.
     device_kind: JAX's name of the chip.
-    scoped_vmem: MiB of a TPU's vector memory that one operation may use; None: the chip's of the table above.
+    scoped_vmem: MiB of a TPU's vector memory that one operation may use; None: the chip's value in the table above.
   """
   if platform != "tpu":
     return {}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Where jax's coordination service ends a process from C++: found out before, or turned into a call."""
+"""Hooks into jax's coordination service, for cases in which it would end the process from C++."""
 
 import contextlib
 import ctypes
@@ -11,15 +11,15 @@ from jax._src import distributed
 
 from lmx.errors import LmxError, message
 
-_kept: list[Any] = []  # Callbacks that C++ may call as long as the process lives.
+_kept: list[Any] = []  # Callbacks that C++ may call until the process ends.
 
 
 @contextlib.contextmanager
 def calling_when_lost(callback: Callable[..., None]) -> Iterator[None]:
-  """Makes jax's client call `callback`, and not abort with a C++ stack, when the coordination service is lost.
+  """Makes jax's client call `callback` instead of aborting with a C++ stack when the coordination service is lost.
 
-  jaxlib 0.10.2 and 0.12.0.1 have the argument, but can't turn its C++ status into a Python object: a std::bad_cast
-  that nobody catches comes out in a thread of C++. So the C++ library's terminate handler calls it, too.
+  jaxlib 0.10.2 and 0.12.0.1 have an argument for it, but can't convert its C++ status to a Python object: a C++ thread
+  throws a std::bad_cast that nobody catches. So the C++ library's terminate handler calls `callback`, too.
   """
   module = distributed._jax
   make = module.get_distributed_runtime_client
@@ -36,7 +36,7 @@ def calling_when_lost(callback: Callable[..., None]) -> Iterator[None]:
 
 
 def _call_on_bad_cast(callback: Callable[[], None]) -> None:
-  """Calls `callback` when the process is about to be aborted for an uncaught std::bad_cast, where this can be known."""
+  """Calls `callback` before the process aborts for an uncaught std::bad_cast, where the C++ library is libstdc++."""
   try:
     library = ctypes.CDLL("libstdc++.so.6")
     set_handler, exception_type = library._ZSt13set_terminatePFvvE, library.__cxa_current_exception_type
@@ -63,7 +63,7 @@ def _type_name(type_info: int) -> bytes:
 
 
 def check_port(coordinator: str, port: int) -> None:
-  """Refuses a coordinator whose port another program has: jaxlib 0.10.2 ends in a segmentation fault there.
+  """Refuses a coordinator whose port is taken, for which jaxlib 0.10.2 ends in a segmentation fault.
 
   Raises:
     LmxError: the port is taken on this machine.
@@ -73,7 +73,7 @@ def check_port(coordinator: str, port: int) -> None:
     socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
   except OSError as error:
     raise LmxError(message("--coordinator", got=coordinator, allowed=f"a port that is free here ({error.strerror})",
-                           fix="another port, in all processes, or end what has this one")) from error  # fmt: skip
+                           fix="another port, in all processes, or end the other program")) from error  # fmt: skip
 
 
 def answers(address: str) -> bool:

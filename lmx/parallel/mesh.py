@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The device mesh: its axes, how it is built, and which rows of a batch each process loads."""
+"""The device mesh: construction, shardings of a batch, and the rows of a batch that each process loads."""
 
 import collections
 import dataclasses
@@ -17,7 +17,11 @@ from lmx.shapes import AXES, BATCH_AXES, RowShare
 
 
 def axis_sizes(sizes: dict[str, int], devices: int) -> dict[str, int]:
-  """Fills in the one axis that is -1 so that the product is the number of devices.
+  """The size of every mesh axis: missing ones are 1, and one of -1 becomes what the number of devices leaves.
+
+  Args:
+    sizes: devices along each axis.
+    devices: number of devices.
 
   Raises:
     LmxError: an unknown axis, two -1, or sizes whose product is not `devices`.
@@ -26,7 +30,7 @@ def axis_sizes(sizes: dict[str, int], devices: int) -> dict[str, int]:
     if name not in AXES:
       raise LmxError(message("config.mesh", got=name, allowed=AXES))
     if size != -1 and size < 1:
-      raise LmxError(message(f"config.mesh.{name}", got=size, allowed="a positive number, or -1 for what is left"))
+      raise LmxError(message(f"config.mesh.{name}", got=size, allowed="a positive number, or -1 for the devices left"))
   full = {name: sizes.get(name, 1) for name in AXES}
   free = [name for name, size in full.items() if size == -1]
   if len(free) > 1:
@@ -47,14 +51,14 @@ def axis_sizes(sizes: dict[str, int], devices: int) -> dict[str, int]:
 
 
 def check_slices(size: int, slices: int) -> None:
-  """Checks that the mesh's slices are those of the machine.
+  """Checks the size of the axis `slice` against the number of TPU slices.
 
   Raises:
-    LmxError: several are there, and the axis has another size.
+    LmxError: there are several slices, and the axis has another size.
   """
   if slices not in (1, size):
     raise LmxError(
-      f"The devices are {slices} TPU slices, between which only copies of the model work. "
+      f"The devices are {slices} TPU slices, which only data parallelism can span. "
       + message("config.mesh.slice", got=size, allowed=f"{slices}", fix=f"--config.mesh.slice={slices}")
     )
 
@@ -62,16 +66,19 @@ def check_slices(size: int, slices: int) -> None:
 def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
   """A mesh with all of `AXES`, in that order, in the compiler-partitioned (Auto) mode.
 
-  The devices of a TPU slice are ordered so that an axis runs along whole dimensions of the torus where it can, and so
-  that the two devices of one chip (TPU7x) are neighbors on the axis that communicates most.
+  The devices of a TPU slice are ordered so that an axis covers full dimensions of the torus where possible, and so that
+  the two devices of one chip (TPU7x) are neighbors on the axis that communicates most.
 
   Args:
     sizes: devices along each axis; missing axes are 1, and one may be -1. None: all on `data`.
-    devices: the devices to use; None: every device of every process.
+    devices: the devices to use; None: all devices of all processes.
+
+  Raises:
+    LmxError: the sizes don't fit the devices.
   """
   devices = list(jax.devices()) if devices is None else list(devices)
   full = axis_sizes({"data": -1} if sizes is None else sizes, len(devices))
-  types = (AxisType.Auto,) * len(full)  # Explicit, because the default of axis_types differs between jax releases.
+  types = (AxisType.Auto,) * len(full)  # The default of axis_types differs between jax releases.
   if any(device.platform != "tpu" for device in devices):
     return jax.make_mesh(tuple(full.values()), tuple(full), axis_types=types, devices=devices)
   slices = collections.defaultdict(list)
@@ -85,10 +92,10 @@ def make_mesh(sizes: dict[str, int] | None = None, devices: Sequence[jax.Device]
 
 @dataclasses.dataclass(frozen=True)
 class _TorusChip:
-  """A chip in the words of `mesh_utils`, which orders what has these attributes.
+  """A chip with the attributes of a device that `mesh_utils` reads to order devices.
 
-  Chips with two devices stand as v5p chips, whose 3-D torus has the same shape: for small slices, `mesh_utils` orders
-  the devices of TPU7x in a way that counts on both devices of each chip.
+  Chips with two devices pose as v5p chips, whose 3-D torus has the same shape: for small slices of TPU7x, `mesh_utils`
+  has its own order, which expects both devices of each chip.
   """
 
   coords: tuple[int, ...]
@@ -99,7 +106,7 @@ class _TorusChip:
 
 
 def _torus_grid(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
-  """The devices of one slice as an array with a dimension for each axis.
+  """The devices of one slice as an array with one dimension per axis.
 
   `jax.make_mesh` refuses axes that share a dimension of the torus (8 by 2 on 4 by 4), and for some shapes puts the two
   devices of a TPU7x chip far apart.
@@ -111,27 +118,27 @@ def _torus_grid(sizes: Mapping[str, int], devices: Sequence[jax.Device]) -> np.n
   # A chip's devices are neighbors on the axis that communicates most, of those with room for them.
   near = next((axis for axis in reversed(AXES[1:]) if sizes[axis] % pair == 0), None) if pair > 1 else None
   if any(len(chip) != pair for chip in chips.values()) or (pair > 1 and near is None):
-    return np.asarray(devices, dtype=object).reshape(tuple(sizes.values()))  # A part of a slice, chosen by hand.
+    return np.asarray(devices, dtype=object).reshape(tuple(sizes.values()))  # A part of a slice, selected by the user.
   outer = {axis: size // pair if axis == near else size for axis, size in sizes.items()}
-  places = [_TorusChip(coords, "TPU v5p" if pair > 1 else chip[0].device_kind, chip[0].process_index)
+  nodes = [_TorusChip(coords, "TPU v5p" if pair > 1 else chip[0].device_kind, chip[0].process_index)
             for coords, chip in chips.items()]  # fmt: skip
   try:
-    order = mesh_utils.create_device_mesh(tuple(outer.values()), places, allow_split_physical_axes=True)
-  except (AssertionError, ValueError, IndexError):  # Not a whole box of the torus.
-    order = np.fromiter(places, dtype=object).reshape(tuple(outer.values()))
+    order = mesh_utils.create_device_mesh(tuple(outer.values()), nodes, allow_split_physical_axes=True)
+  except (AssertionError, ValueError, IndexError):  # The chips are not a complete box of the torus.
+    order = np.fromiter(nodes, dtype=object).reshape(tuple(outer.values()))
   grid = np.empty((*order.shape, pair), dtype=object)
-  for index, place in np.ndenumerate(order):
-    grid[index] = chips[place.coords]
+  for index, node in np.ndenumerate(order):
+    grid[index] = chips[node.coords]
   if near is not None:  # The pair is innermost within that axis.
     grid = np.moveaxis(grid, -1, list(sizes).index(near) + 1)
   return grid.reshape(tuple(sizes.values()))
 
 
 def abstract_mesh(sizes: dict[str, int], devices: int) -> Mesh:
-  """The mesh that `make_mesh` would make of so many devices, which need not exist: to plan with, not to compute on."""
+  """The mesh that `make_mesh` would make of `devices` devices, which need not exist: for plans, not for computing."""
   full = axis_sizes(sizes, devices)
   mesh = AbstractMesh(tuple(full.values()), tuple(full), axis_types=(AxisType.Auto,) * len(full))
-  return cast(Mesh, mesh)  # It has all of one but the devices.
+  return cast(Mesh, mesh)  # It has everything but the devices.
 
 
 def platform_of(mesh: Mesh) -> str:
@@ -145,12 +152,12 @@ def device_kind_of(mesh: Mesh) -> str:
 
 
 def batch_parts(mesh: Mesh) -> int:
-  """Parts that a batch's rows are split into."""
+  """Number of parts that a batch's rows are split into."""
   return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """How a (B, ...) batch lies on the mesh: rows over `BATCH_AXES`, copied over the other axes."""
+  """The sharding of a (B, ...) batch: rows over `BATCH_AXES`, replicated over the other axes."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
@@ -159,10 +166,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def process_rows(mesh: Mesh, process: int | None = None) -> RowShare:
-  """The rows of a batch that a process loads: those that its devices hold.
+  """The rows of a batch that a process loads: those on its devices.
 
-  Processes that share rows (a tensor axis across hosts) get the same share. On a torus, a host's devices need not hold
-  consecutive rows. All processes count in the same parts, the largest that serve them all.
+  Processes with the same rows (a tensor axis across hosts) get the same share. On a torus, a host's devices need not
+  have consecutive rows. All processes use the same parts, the largest that fit every process.
 
   Args:
     mesh: of all processes' devices.
@@ -181,7 +188,7 @@ def process_rows(mesh: Mesh, process: int | None = None) -> RowShare:
 
 
 def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Puts this process's rows, in ascending order, on its devices as part of the global (B, ...) arrays."""
+  """The global (B, ...) arrays of a batch, of which this process has the rows of its `process_rows`, ascending."""
   sharding = batch_sharding(mesh)
   if jax.process_count() == 1:
     return jax.device_put(batch, sharding)  # All at once, in half the time.
@@ -189,6 +196,6 @@ def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
 
 def padded_batch_size(rows: int, mesh: Mesh) -> int:
-  """The number of rows, rounded up to what the mesh divides: for evaluation, where rows too many are padding."""
+  """The number of rows, rounded up to a multiple of the mesh's batch parts: for evaluation, which pads batches."""
   shards = batch_parts(mesh)
   return -(-rows // shards) * shards

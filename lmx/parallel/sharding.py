@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The one table from logical axis to mesh axis, once for storage and once for compute.
+"""Shardings: the tables from logical axis to mesh axis, one for storage and one for compute, and their use.
 
-A parameter is an `nnx.Param` with `axes` metadata, one logical name (or None) per dimension. Its storage sharding,
-the optimizer's, the checkpoint's and the plan's are all derived from that. Activations are constrained by the same
-names, through `constrain`, under the layout that `use_layout` makes active while a step is traced.
+A parameter is an `nnx.Param` with `axes` metadata, one logical name (or None) per dimension, from which its sharding is
+derived, and those of the optimizer, the checkpoint and the plan. Activations are constrained by the same names, through
+`constrain`, under the layout that `use_layout` makes active while a step is traced.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, choose, message, near_multiples
 from lmx.parallel.mesh import platform_of
-from lmx.shapes import AXES, BATCH_AXES, in_use
+from lmx.shapes import BATCH_AXES, in_use
 from lmx.trees import map_variables
 
-GPU = ("gpu", "cuda", "rocm")  # The names that jax has for the platform.
+GPU = ("gpu", "cuda", "rocm")  # JAX's names of the platform.
 MeshAxes = str | tuple[str, ...] | None
 Axes = Sequence[str | None]
 
-# Where parameters live between uses. FSDP splits the width of every matrix, also over the devices that share out the
-# experts; tensor splits heads, MLP and vocabulary; each stage has its own layers.
+# Shardings of stored parameters. FSDP splits the width of every matrix, also over the devices of the experts' axis;
+# tensor splits heads, MLP and vocabulary; each stage has its own layers.
 STORAGE: Mapping[str, MeshAxes] = {
   "embed": ("fsdp", "expert"),
-  "expert_embed": "fsdp",  # The width of a matrix of which each expert has its own.
+  "expert_embed": "fsdp",  # The width of a matrix with an expert dimension.
   "heads": "tensor",
   "kv_heads": "tensor",
   "head_width": None,
@@ -46,16 +46,18 @@ STORAGE: Mapping[str, MeshAxes] = {
   "labels": None,
   "buckets": None,
 }
-# Where activations, and weights in use, live while they are computed with. The width of an activation is whole: FSDP
-# gathers the weights.
+# Shardings of activations, and of weights in use. The width of an activation is not split: FSDP gathers the weights.
 COMPUTE: Mapping[str, MeshAxes] = {
   **STORAGE,
   "batch": BATCH_AXES,
   "length": "sequence",
   "tokens": (*BATCH_AXES, "sequence"),  # Batch and length as one dimension.
-  "stages": "stage",  # Inside a pipeline: what each stage has of its own, and the rows that all stages see.
+  "stages": "stage",  # Inside a pipeline: the dimension of the stages, and rows that all stages process.
   "stage_rows": tuple(axis for axis in BATCH_AXES if axis != "stage"),
-  "mixed_heads": ("tensor", "sequence"),  # Heads while the tokens of a row are mixed: the length is whole then.
+  "mixed_heads": (
+    "tensor",
+    "sequence",
+  ),  # Inside attention the length is not split: sequence to heads.
   "mixed_kv_heads": ("tensor", "sequence"),
   "embed": None,
   "expert_embed": None,
@@ -64,15 +66,20 @@ COMPUTE: Mapping[str, MeshAxes] = {
 
 
 def names_of(part: MeshAxes) -> tuple[str, ...]:
-  """The mesh axes of one dimension."""
+  """A dimension's mesh axes as a tuple."""
   return (part,) if isinstance(part, str) else part or ()
 
 
 def partition_spec(axes: Axes, table: Mapping[str, MeshAxes], subject: str) -> PartitionSpec:
   """Logical axes as a PartitionSpec.
 
+  Args:
+    axes: one per dimension.
+    table: logical axis -> mesh axes.
+    subject: the array, for messages.
+
   Raises:
-    LmxError: a logical axis that the table lacks, or two of them on one mesh axis.
+    LmxError: the table lacks a logical axis, or has two of them on one mesh axis.
   """
   parts: list[MeshAxes] = []
   owner: dict[str, str] = {}
@@ -81,7 +88,7 @@ def partition_spec(axes: Axes, table: Mapping[str, MeshAxes], subject: str) -> P
     for mesh_axis in names_of(part):
       if mesh_axis in owner:
         raise LmxError(
-          f"{subject}: the logical axes {owner[mesh_axis]!r} and {logical!r} both land on the mesh axis "
+          f"{subject}: the logical axes {owner[mesh_axis]!r} and {logical!r} are both on the mesh axis "
           f"{mesh_axis!r}. Fix: give one of them another mesh axis, or None, in lmx/parallel/sharding.py."
         )
       owner[mesh_axis] = str(logical)
@@ -91,13 +98,14 @@ def partition_spec(axes: Axes, table: Mapping[str, MeshAxes], subject: str) -> P
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """A mesh and the two tables that say how arrays lie on it.
+  """A mesh and the two tables of axes.
 
   Attributes:
     mesh: the devices.
-    zero1: the optimizer's state, and the gradients, are split over `data`, too (ZeRO-1).
-    offload_optimizer: the optimizer's moments are in the host's memory between their uses.
-    storage, compute: logical axis -> mesh axes, of what is stored and of what is computed.
+    zero1: the optimizer's state and the gradients are split over `data`, too (ZeRO-1).
+    storage: logical axis -> mesh axes of parameters between uses.
+    compute: logical axis -> mesh axes of activations, and of weights in use.
+    offload_optimizer: the optimizer's moments are in the host's memory between uses.
   """
 
   mesh: Mesh
@@ -107,23 +115,32 @@ class Layout:
   offload_optimizer: bool = False
 
   def parts(self, part: MeshAxes) -> int:
-    """Devices that a dimension is split over which lies on these mesh axes."""
+    """Number of parts that these mesh axes split a dimension into."""
     return math.prod(self.mesh.shape[axis] for axis in names_of(part))
 
   def fitting(self, axes: Axes, shape: Sequence[int]) -> list[str | None]:
-    """The logical axes of an activation, None for a dimension that its devices don't divide: it is whole on each."""
+    """An activation's logical axes, None (not split) for a dimension that its mesh axes don't divide."""
     return [
       None if name is None or size % self.parts(self.compute.get(name)) else name
       for name, size in zip(axes, shape, strict=True)
     ]
 
   def of_one_stage(self) -> "Layout":
-    """The layout inside a pipeline, where each stage has rows and layers of its own."""
+    """The layout inside a pipeline, where each stage has its own rows and layers."""
     no_stage = lambda part: tuple(a for a in names_of(part) if a != "stage") or None  # noqa: E731
     return dataclasses.replace(self, compute={name: no_stage(part) for name, part in self.compute.items()})
 
   def param_sharding(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
-    """The sharding of one parameter (or of an optimizer array that has its axes); no axes: a copy everywhere."""
+    """The sharding of a parameter, or of an optimizer's array with its axes.
+
+    Args:
+      name: of the parameter, for messages.
+      shape: its dimensions.
+      axes: its logical axes; None, or another number of them: replicated.
+
+    Raises:
+      LmxError: the mesh doesn't divide a dimension.
+    """
     if axes is None or len(axes) != len(shape):
       return NamedSharding(self.mesh, PartitionSpec())
     spec = partition_spec(axes, self.storage, name)
@@ -146,8 +163,11 @@ class Layout:
   def grad_sharding(self, name: str, shape: Sequence[int], axes: Axes | None) -> NamedSharding:
     """The sharding of a parameter's gradient and of the optimizer's arrays for it.
 
-    That of the parameter, unless the layout is ZeRO-1 (https://arxiv.org/abs/1910.02054): then the first dimension that
-    the copies of the model divide is split over them, so that each updates its part of the parameters.
+    It is the parameter's, except in ZeRO-1 (https://arxiv.org/abs/1910.02054), where the first dimension that the
+    replicas of the model divide is split over them, so that each updates its part of the parameters.
+
+    Args:
+      name, shape, axes: as in `param_sharding`.
     """
     stored, copies = self.param_sharding(name, shape, axes), self.mesh.shape["data"]
     if not self.zero1 or copies == 1:
@@ -161,7 +181,7 @@ class Layout:
 
 
 def storage_shardings(tree: Any, layout: Layout) -> Any:
-  """The tree with each leaf's NamedSharding; `tree` holds arrays or ShapeDtypeStructs inside nnx variables."""
+  """The tree of the leaves' NamedShardings; `tree`: a module of arrays or ShapeDtypeStructs."""
   return map_variables(lambda name, leaf, axes: layout.param_sharding(name, leaf.shape, axes), tree)
 
 
@@ -170,7 +190,7 @@ _active: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout"
 
 @contextlib.contextmanager
 def use_layout(layout: Layout | None) -> Iterator[None]:
-  """Makes `layout` the one that `constrain` refers to while a function is traced."""
+  """Makes `layout` the active one, which `constrain` uses while a function is traced."""
   token = _active.set(layout)
   try:
     yield
@@ -180,23 +200,29 @@ def use_layout(layout: Layout | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_one_stage() -> Iterator[None]:
-  """Makes the layout that of one stage of a pipeline, whose rows and layers are its own."""
+  """Makes the layout of one pipeline stage, which has its own rows and layers, the active one."""
   layout = _active.get()
   with use_layout(None if layout is None else layout.of_one_stage()):
     yield
 
 
 def platform() -> str:
-  """The backend that a program traced now is for: that of the active layout's devices, else JAX's default.
+  """The backend of the program being traced: that of the active layout's devices, else JAX's default.
 
-  A plan lowers for a machine that isn't there, so the default backend alone would pick the wrong kernels.
+  The default backend is the wrong one in a plan, which lowers for devices that aren't here.
   """
   layout = _active.get()
   return jax.default_backend() if layout is None else platform_of(layout.mesh)
 
 
 def shard_as(x: jax.Array, table: str, axes: Axes) -> jax.Array:
-  """Says how an array lies on the mesh, by the layout's "storage" or "compute" table."""
+  """The array constrained to a sharding of the active layout; unchanged without a layout, or on one device.
+
+  Args:
+    x: any shape.
+    table: "storage" or "compute".
+    axes: logical axes, one per dimension.
+  """
   layout = _active.get()
   if layout is None or layout.mesh.size == 1:
     return x
@@ -206,7 +232,7 @@ def shard_as(x: jax.Array, table: str, axes: Axes) -> jax.Array:
 
 
 def on_gpu() -> bool:
-  """Whether a program traced now is for a GPU."""
+  """Whether the program being traced is for a GPU."""
   return platform() in GPU
 
 
@@ -222,7 +248,7 @@ _notes: contextvars.ContextVar[Note | None] = contextvars.ContextVar("notes", de
 
 @contextlib.contextmanager
 def noting_activations(note: Note) -> Iterator[None]:
-  """Calls note(logical axes, array, layout) for each activation that `constrain` is told of, and leaves it as it is."""
+  """Makes `constrain` call note(logical axes, array, layout) instead of constraining the array."""
   token = _notes.set(note)
   try:
     yield
@@ -231,7 +257,7 @@ def noting_activations(note: Note) -> Iterator[None]:
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-  """Says how an activation lies on the mesh; without an active layout, or on one device, `x` as it is."""
+  """The activation constrained to the sharding of its logical axes, one per dimension of `x`; see `shard_as`."""
   note = _notes.get()
   if note is not None:
     note(axes, x, _active.get())
@@ -242,24 +268,24 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 def on_each_device(
   function: Callable[..., jax.Array], inputs: Sequence[tuple[jax.Array, Axes]], out: Axes, *, add: bool = False
 ) -> jax.Array:
-  """function(*arrays), run by each device on its own parts, for work that the compiler can't or shouldn't split itself.
+  """function(*arrays), run by each device on its own parts, for work that the compiler can't or shouldn't split.
 
-  A dimension that its devices don't divide, a batch of one row say, is whole on each of them.
+  A dimension that its mesh axes don't divide, such as a batch of one row, is not split.
 
   Args:
-    function: gives an array; what it computes must not need other devices' parts.
-    inputs: arrays, with the logical axes of their dimensions.
-    out: those of the result.
-    add: the result is summed over the devices whose inputs differ where `out` is not split.
+    function: arrays -> array, without data from other devices.
+    inputs: arrays, each with the logical axes of its dimensions.
+    out: logical axes of the result.
+    add: sum the result over the mesh axes that split an input and not `out`.
   """
   layout, arrays = _active.get(), [array for array, _ in inputs]
   if layout is None or layout.mesh.size == 1:
     return function(*arrays)
-  whole = {name for x, axes in inputs
+  unsplit = {name for x, axes in inputs
            for name, fits in zip(axes, layout.fitting(axes, x.shape), strict=True) if fits is None}  # fmt: skip
 
   def spec(axes: Axes) -> PartitionSpec:
-    return partition_spec([None if name in whole else name for name in axes], layout.compute, "activation")
+    return partition_spec([None if name in unsplit else name for name in axes], layout.compute, "activation")
 
   specs, result = tuple(spec(axes) for _, axes in inputs), spec(out)
   split = tuple({axis for one in specs for axis in _mesh_axes(one)} - set(_mesh_axes(result))) if add else ()
@@ -274,16 +300,15 @@ def on_each_device(
 def summed_over_rows(
   function: Callable[..., jax.Array], inputs: Sequence[tuple[jax.Array, Axes]], out: Axes
 ) -> jax.Array:
-  """The sum over all devices of function(their rows), such as a weight's gradient, left where the weight is stored.
+  """The sum over all devices of function(their rows), such as a weight's gradient, with the weight's storage sharding.
 
-  Each device adds up its own rows before anything travels, and the sum is scattered as it is reduced (which libtpu's
-  compiler still turns into an all-reduce and a slice, see tools/bench).
+  Each device adds up its own rows before any communication, and the sum is reduce-scattered (libtpu's compiler makes
+  an all-reduce and a slice of that, see tools/bench).
 
   Args:
-    function: of arrays like `inputs`, to an array with the logical axes `out`; a sum over all dimensions of the inputs
-      that the result has not.
-    inputs: arrays with the logical axes of their dimensions.
-    out: those of the result.
+    function: arrays like `inputs` -> array with the logical axes `out`, a sum over all other dimensions of the inputs.
+    inputs: arrays, each with the logical axes of its dimensions.
+    out: logical axes of the result.
   """
   layout, arrays = _active.get(), [array for array, _ in inputs]
   if layout is None or layout.mesh.size == 1 or any(layout.fitting(axes, x.shape) != [*axes] for x, axes in inputs):
@@ -306,9 +331,3 @@ def summed_over_rows(
 
 def _mesh_axes(spec: PartitionSpec) -> list[str]:
   return [axis for part in spec for axis in names_of(part)]
-
-
-def unknown_axes(table: Mapping[str, MeshAxes]) -> list[str]:
-  """Mesh axes that a table names and the mesh lacks (for the architecture test)."""
-  named = [a for part in table.values() for a in names_of(part)]
-  return [a for a in named if a not in AXES]

@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""SIGTERM and SIGINT: the first asks to save and stop, a second one stops at once. Imports no jax.
+"""Handlers of SIGTERM and SIGINT: the first asks to save and stop, a second one stops at once. Imports no jax.
 
-Python runs signal handlers in its main thread only, and not before that comes back from C++: a compilation, or a
-collective that another process never joins. So what the system reports is read by a thread of its own.
+Python runs signal handlers in the main thread only, and not before it returns from C++: a compilation, or a collective
+that another process never joins. So a separate thread reads the signals.
 """
 
 import os
@@ -16,26 +16,26 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-  """Handles the signals while it is open, and gives them back as they were when it closes.
+  """A context manager that handles the signals while it is open, and restores the earlier handlers afterwards.
 
       with StopSignals(lambda name: print(f"{name}: saving and stopping; a second one stops at once")) as stop:
         while not stop.requested: ...
 
-  Outside the main thread (a notebook's worker) Python allows no handlers, and nothing is ever requested.
+  Outside the main thread (a notebook's worker) Python allows no handlers, and a stop is never requested.
 
   Attributes:
-    unsaved: whether there is work that a stop must save. While there is none, the first signal stops at once.
+    unsaved: whether there is work that a stop must save. If not, the first signal stops at once.
   """
 
   def __init__(
     self, on_first: Callable[[str], None] = lambda name: None, at_once: Callable[[int, str], None] | None = None
   ):
-    """Handles nothing yet.
+    """Closed handlers.
 
     Args:
-      on_first: called with the signal's name when the loop is to stop, within a second, from any thread.
-      at_once: ends the process, given a signal's number and name, in a thread of its own; None: there is no thread,
-        `unsaved` is not looked at, and a second signal has its default action.
+      on_first: called with the signal's name when the loop should stop, within a second, from any thread.
+      at_once: ends the process, given a signal's number and name, in a separate thread; None: there is no thread,
+        `unsaved` is ignored, and a second signal has its default action.
     """
     self.unsaved = False
     self._on_first, self._at_once = on_first, at_once
@@ -62,7 +62,7 @@ class StopSignals:
     self._before = {}
     if self._pipe is not None:
       signal.set_wakeup_fd(self._wakeup_before)
-      os.close(self._pipe[1])  # The thread reads to the end, and closes its own.
+      os.close(self._pipe[1])  # The thread reads to the end, and closes the other end.
       self._pipe = None
 
   def _listen(self, pipe: int, at_once: Callable[[int, str], None]) -> None:
@@ -77,16 +77,16 @@ class StopSignals:
     os.close(pipe)
 
   def _announce(self, name: str) -> None:
-    """Requests the stop, once; never waits, since the main thread may be interrupted here by its own handler."""
+    """Requests the stop once. Takes no lock: the main thread's handler may interrupt it here."""
     self._received = self._received or name
     if self._announced.acquire(blocking=False):
       self._on_first(name)
 
   def _handle(self, number: int, frame: FrameType | None) -> None:
     if self._at_once is not None:
-      return  # The thread heard it.
+      return  # The thread reads it.
     if self._received is not None:
-      # The default action ends the process here and now; a checkpoint being written stays unfinished, and is ignored.
+      # The default action ends the process at once; a checkpoint being written stays uncommitted, and is ignored.
       signal.signal(number, signal.SIG_DFL)
       os.kill(os.getpid(), number)
       return
@@ -99,10 +99,10 @@ class StopSignals:
 
   @property
   def requested(self) -> str | None:
-    """The name of the signal that this process got, or None."""
+    """The name of the first signal received, or None."""
     return self._received
 
 
 def say_stopping(name: str) -> None:
-  """Says at once that a signal has come, past Python's streams, which may be in use."""
+  """Prints that a signal was received; not by Python's streams, which may be locked."""
   os.write(2, f"\n{name}: saving, then stopping; a second one stops at once\n".encode())

@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a training step costs on TPUs that aren't here, compiled for them ahead of time.
+"""Plans for TPUs: memory, communication and time of a training step, compiled ahead of time.
 
-The program is the very step that `lmx train` compiles, lowered for the devices of a topology; nothing is allocated or
-run. What the compiler says is taken as it is: memory, collectives, cycles of matmuls. What it is silent about, kernels
-and the time of collectives, is added from their FLOPs and bytes with the efficiencies below, and reported apart.
+The program is the step that `lmx train` compiles, lowered for the devices of a topology; nothing is allocated or run.
+Memory, collectives and cycles of matmuls are the compiler's figures. It has none for kernels and for the time of
+collectives: these are calculated from FLOPs and bytes (lmx/plan/step_time.py), and reported as separate parts.
 """
 
 import dataclasses
@@ -38,13 +38,13 @@ class DeviceMemory:
   """Bytes of one device.
 
   Attributes:
-    parameters, optimizer: as they are stored.
-    batch: one batch's part.
+    parameters, optimizer: of the state on the device.
+    batch: of its share of a batch.
     rest: activations, gradients, gathered weights and temporaries.
-    counted: whether that is a count, where nothing was compiled.
-    program: its code.
-    limit: what the chip has.
-    host: bytes in the host's memory, one device's share.
+    program: the compiled code.
+    limit: the chip's memory, or None where it is unknown.
+    host: in host memory, one device's share.
+    counted: whether `rest` is counted from sizes, without compiling.
   """
 
   parameters: float
@@ -63,7 +63,7 @@ class DeviceMemory:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """All that is known ahead of time of a step.
+  """The memory, communication and time of a step, ahead of time.
 
   Attributes:
     devices: how many.
@@ -71,10 +71,10 @@ class Plan:
     mesh: axis -> size.
     tokens: of a batch, over all devices.
     flops: of one token.
-    roofline: seconds that the FLOPs alone take at the peak: of bf16 products, and for quantized ones of 8-bit products.
+    roofline: seconds of the FLOPs at the chip's peaks: 8-bit for quantized matmuls, bf16 for the others.
     memory: of one device.
-    program: what the compiler made, or None (GPUs).
-    parts: what the estimate is made of: (what, who says so, seconds).
+    program: the compiled step, or None (GPUs).
+    parts: of the time: (what, source, seconds).
     step: seconds of a step.
   """
 
@@ -95,12 +95,12 @@ class Plan:
 
   @property
   def peaks(self) -> str:
-    """What the roofline is of, for people."""
+    """The peaks of the roofline, as text."""
     faster = self.roofline < (self.mfu(1.0) or 0.0)
     return "the bf16 peak, those of quantized products at that of 8-bit operands" if faster else "the bf16 peak"
 
   def mfu(self, seconds: float) -> float | None:
-    """Share of the bf16 peak, also where products are quantized; attention counted causally."""
+    """Share of the bf16 peak, also where matmuls are quantized; attention counted causally. None: chip unknown."""
     chip = self.chip
     return None if chip is None else self.tokens * self.flops.causal / (self.devices * chip.bf16_flops) / seconds
 
@@ -116,10 +116,10 @@ _LABELS = ("0", "1")
 
 
 def batch_shapes(config: ConfigDict, network: TrainSetup) -> dict[str, jax.ShapeDtypeStruct]:
-  """The arrays of a batch as the objective makes them, from a row that stands for all rows.
+  """Shapes, dtypes and shardings of a batch's arrays, made by the objective from an example row.
 
   Raises:
-    LmxError: the objective reads columns that no such row has.
+    LmxError: the objective reads columns that the example row doesn't have.
   """
   row, objective = objective_spec(config), abstract_objective(config)
   needs, random = data_needs(objective), np.random.default_rng(0)
@@ -140,17 +140,17 @@ def batch_shapes(config: ConfigDict, network: TrainSetup) -> dict[str, jax.Shape
 
 
 def abstract_objective(config: ConfigDict) -> Objective:
-  """A config's objective over bytes: its loss and the shapes that it makes don't depend on the tokenizer."""
+  """A config's objective with a byte tokenizer: its loss and its shapes don't depend on the tokenizer."""
   row, labels = objective_spec(config), tuple(config.objective.labels) or _LABELS
   setting = make_context(config, ByteTokenizer().extended(config.tokenizer.extra_ids), labels)
   return row.build(setting, config.objective)
 
 
 def compile_step(config: ConfigDict, devices: Sequence[Any]) -> tuple[TrainSetup, Any]:
-  """The network on those devices, and its training step, compiled.
+  """The network on those devices, and its compiled training step.
 
   Raises:
-    LmxError: it does not fit into the devices' memory, with what would make it fit.
+    LmxError: the step does not fit into the devices' memory (with fixes), or does not compile.
   """
   network, _ = abstract_setup(config, list(devices), abstract_objective(config).loss)
   step = make_train_step(network.task, network.optimizer, network.options, network.abstract)
@@ -165,29 +165,29 @@ def compile_step(config: ConfigDict, devices: Sequence[Any]) -> tuple[TrainSetup
 
 _SIZE = r"([\d.]+[KMGT]?)"
 _USED = re.compile(rf"Used {_SIZE} of {_SIZE} hbm")
-_TEMPORARIES = re.compile(rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)")  # Of these alone, without what is kept.
+_TEMPORARIES = re.compile(rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)")  # Without parameters and optimizer state.
 
 
 def out_of_memory(text: str, config: ConfigDict, devices: int) -> str:
-  """The compiler's complaint as a sentence with the cheapest fixes first; other complaints as they are."""
+  """The compiler's error as a sentence with the cheapest fixes first; other errors than of memory as they are."""
   found = _USED.search(text) or _TEMPORARIES.search(text)
   if found is None:
     return f"the step does not compile: {text[:500]}"
-  used, there = (float(text.rstrip("KMGT")) * 1024.0 ** (" KMGT".find(text[-1]) * text[-1].isalpha())
+  used, limit = (float(text.rstrip("KMGT")) * 1024.0 ** (" KMGT".find(text[-1]) * text[-1].isalpha())
                  for text in found.groups())  # fmt: skip
   return (
     f"The step needs {found.group(1)} of a device's {found.group(2)} of memory. Fixes, the cheapest first: "
-    + "; ".join(cheapest_fixes(config, devices, used / there))
+    + "; ".join(cheapest_fixes(config, devices, used / limit))
   )
 
 
 def cheapest_fixes(config: ConfigDict, devices: int, over: float = 1.0) -> list[str]:
-  """Three changes that save memory, in the order of what they cost in speed.
+  """Three changes that save memory, the one that costs the least speed first.
 
   Args:
-    config: what does not fit.
-    devices: on how many.
-    over: memory that it needs, over what there is.
+    config: that does not fit.
+    devices: how many.
+    over: needed memory over the device's memory.
   """
   compute, micro = config.compute, config.train.micro_batches
   fixes = []
@@ -196,9 +196,9 @@ def cheapest_fixes(config: ConfigDict, devices: int, over: float = 1.0) -> list[
   if config.mesh.fsdp == 1 and devices > 1:
     fixes.append("--config.mesh.data=1 --config.mesh.fsdp=-1 (parameters and optimizer split over the devices)")
   if compute.remat == "none":
-    fixes.append("--config.compute.remat=dots (only what matmuls give is kept: a few percent slower)")
+    fixes.append("--config.compute.remat=dots (only matmul outputs are kept: a few percent slower)")
   if compute.remat in ("none", "dots"):
-    fixes.append("--config.compute.remat=full (every layer computed again: about a third more work)")
+    fixes.append("--config.compute.remat=full (every layer is recomputed: about a third more work)")
   more = 2 ** max(1, math.ceil(math.log2(over)))
   fixes.append(f"--config.train.micro_batches={more * micro} (activations of 1/{more} of the rows; the same batch)")
   fixes.append("a topology with more devices")
@@ -214,7 +214,14 @@ def make_plan(config: ConfigDict, devices: Sequence[Any]) -> Plan:
 
 
 def read_plan(config: ConfigDict, devices: Sequence[Any], network: TrainSetup, compiled: Any) -> Plan:
-  """The plan of what `compile_step` made."""
+  """The plan of a compiled step.
+
+  Args:
+    config: of the step.
+    devices: of its topology.
+    network: as `compile_step` returns it.
+    compiled: as `compile_step` returns it.
+  """
   mesh = dict(network.layout.mesh.shape)
   program = read_program(compiled.as_text(), mesh)
   analysis, chip = compiled.memory_analysis(), chip_of(devices[0].device_kind)
@@ -231,8 +238,14 @@ def read_plan(config: ConfigDict, devices: Sequence[Any], network: TrainSetup, c
 
 
 def peak_seconds(network: TrainSetup, config: ConfigDict, chip: Chip, tokens: float) -> float:
-  """Seconds that the FLOPs of so many tokens take on a device at its peaks: of 8-bit products where they are quantized,
-  of bf16 products elsewhere."""
+  """Seconds of the FLOPs at a chip's peaks: 8-bit for quantized matmuls, bf16 for the others.
+
+  Args:
+    network: whose FLOPs are counted.
+    config: with the length of rows and the quantization.
+    chip: the device's kind.
+    tokens: on one device.
+  """
   name = config.compute.quantization
   quantized = 0.0 if name == "none" else 6.0 * network.spec.quantized_parameters()
   others = network.spec.flops_per_token(config.data.length).causal - quantized
@@ -240,16 +253,16 @@ def peak_seconds(network: TrainSetup, config: ConfigDict, chip: Chip, tokens: fl
 
 
 def stored_bytes(network: TrainSetup, config: ConfigDict) -> tuple[float, float, float, float]:
-  """Bytes on one device of parameters, of all else that is kept, of a batch; and of the device in its host's memory."""
+  """Bytes of one device: parameters, other state, its share of a batch, and its share of state in host memory."""
   state = network.abstract
   parameters, everything, host = local_bytes(state.params), local_bytes(state), local_bytes(state, host=True)
-  imagined = isinstance(network.layout.mesh, jax.sharding.AbstractMesh)
-  batch = 0.0 if imagined else local_bytes(batch_shapes(config, network))
+  abstract = isinstance(network.layout.mesh, jax.sharding.AbstractMesh)
+  batch = 0.0 if abstract else local_bytes(batch_shapes(config, network))
   return parameters, everything - parameters, batch, host
 
 
 def describe_memory(memory: DeviceMemory) -> str:
-  """One line for people."""
+  """The memory as one line of text."""
   how = " (counted)" if memory.counted else ""
   parts = [f"parameters {human_bytes(memory.parameters)}", f"optimizer {human_bytes(memory.optimizer)}",
            f"activations, gradients and temporaries {human_bytes(memory.rest)}{how}"]  # fmt: skip

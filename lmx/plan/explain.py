@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How an experiment lies on a mesh: every parameter and activation, its axes, and its bytes on each device.
+"""How an experiment is sharded over a mesh: every parameter and activation, its axes, and its bytes on each device.
 
-Nothing is allocated or compiled, and the devices need not exist: the tables of lmx/parallel/sharding.py are
-applied to the shapes of the model, and to those of the activations that it says the place of while it is traced.
+Nothing is allocated or compiled, and the devices need not exist: the tables of lmx/parallel/sharding.py are applied to
+the shapes of the parameters, and to those of the activations that the model constrains while it is traced.
 """
 
 import collections
@@ -28,17 +28,17 @@ Table = Mapping[str, MeshAxes]
 
 
 @dataclasses.dataclass(frozen=True)
-class Placed:
-  """One array, or several that are alike.
+class ShardedArray:
+  """One sharded array, or several that are alike.
 
   Attributes:
     name: of a parameter, or "" for an activation.
-    shape: of the whole array.
+    shape: of the complete array.
     dtype: its name.
     axes: the logical axis of each dimension, or None.
-    why: for each dimension whose logical axis the table maps: logical axis -> mesh axes = devices it is split over.
+    why: "logical axis -> mesh axes = number of shards" for each dimension that is split.
     bytes: on each device.
-    count: how many there are.
+    count: number of arrays that are alike.
   """
 
   name: str
@@ -52,23 +52,23 @@ class Placed:
 
 @dataclasses.dataclass(frozen=True)
 class Explained:
-  """All arrays of a training step that have a place.
+  """All sharded arrays of a training step.
 
   Attributes:
     parameters: in the model's order.
     optimizer: bytes of its state on each device.
-    host: of its state in the host's memory, one device's share.
-    activations: the largest first; those of one layer where layers are alike.
+    host: bytes of its state in host memory, one device's share.
+    activations: the largest first; of scanned layers, those of one layer.
   """
 
-  parameters: list[Placed]
+  parameters: list[ShardedArray]
   optimizer: int
   host: int
-  activations: list[Placed]
+  activations: list[ShardedArray]
 
   @property
   def parameter_bytes(self) -> int:
-    """Bytes of all parameters on each device; their gradients take as many."""
+    """Bytes of all parameters on each device; their gradients have the same size."""
     return sum(one.bytes for one in self.parameters)
 
 
@@ -78,13 +78,13 @@ def explain(network: TrainSetup, *, rows: int, length: int, encoder_length: int)
   Args:
     network: its mesh may be of devices that don't exist.
     rows: of one micro-batch, over all devices.
-    length: tokens of a row.
-    encoder_length: tokens that an encoder reads, in models that have one beside a decoder.
+    length: L, tokens of a row.
+    encoder_length: M, tokens of a row of the encoder, in encoder-decoder models.
   """
   layout, plan = network.layout, network.plan
-  place = functools.partial(_placed, sizes=layout.mesh.shape)
+  shard = functools.partial(_sharded, sizes=layout.mesh.shape)
   parameters = [
-    place(name, leaf.shape, leaf.dtype, tuple(plan.axes[name] or [None] * leaf.ndim), table=layout.storage)
+    shard(name, leaf.shape, leaf.dtype, tuple(plan.axes[name] or [None] * leaf.ndim), table=layout.storage)
     for name, leaf in plan.shapes.items()
   ]
   optimizer, host = (local_bytes(network.abstract.opt_state, host=flag) for flag in (False, True))
@@ -97,15 +97,15 @@ def explain(network: TrainSetup, *, rows: int, length: int, encoder_length: int)
     batch = _batch(network, rows, length, encoder_length)
     jax.eval_shape(lambda arrays, batch: _forward(plan.join(arrays), batch), dict(plan.shapes), batch)
   activations = [
-    dataclasses.replace(place("", shape, dtype, axes, table=active.compute), count=count)
+    dataclasses.replace(shard("", shape, dtype, axes, table=active.compute), count=count)
     for (axes, shape, dtype, active), count in seen.items()
   ]
   return Explained(parameters, optimizer, host, sorted(activations, key=lambda one: -one.bytes))
 
 
-def _placed(
+def _sharded(
   name: str, shape: Sequence[int], dtype: Any, axes: tuple, *, table: Table, sizes: Mapping[str, int]
-) -> Placed:
+) -> ShardedArray:
   split, why = 1, []
   for axis, size in zip(axes, shape, strict=True):
     names = in_use(sizes, names_of(None if axis is None else table.get(axis)))
@@ -115,11 +115,11 @@ def _placed(
     why.append(f"{axis} -> {' * '.join(names)} = {devices}")
     split *= devices if size % devices == 0 else 1
   bytes_ = math.prod(shape) * np.dtype(dtype).itemsize // split
-  return Placed(name, tuple(shape), str(np.dtype(dtype)), axes, ", ".join(why) or "whole on each device", bytes_)
+  return ShardedArray(name, tuple(shape), str(np.dtype(dtype)), axes, ", ".join(why) or "replicated", bytes_)
 
 
 def _batch(network: TrainSetup, rows: int, length: int, encoder_length: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of what the model reads."""
+  """Shapes of the model's inputs."""
   inputs = network.plan.structure.unflatten([None] * len(network.plan.shapes)).inputs
   lengths = {name: encoder_length if name.startswith("encoder_") else length for name in inputs if name != "carry"}
   return {name: jax.ShapeDtypeStruct((rows, tokens), jnp.int32) for name, tokens in lengths.items()}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a training step costs on GPUs that aren't here: nothing is compiled for them, all of it is counted."""
+"""Plans for GPUs: memory and time of a training step, counted from sizes, FLOPs and bytes; nothing is compiled."""
 
 from ml_collections.config_dict import ConfigDict
 
@@ -11,37 +11,42 @@ from lmx.plan.count import HOST_GPUS, activation_bytes, links_of, more_work, sen
 from lmx.plan.step_time import HOST_LINK, LINK_EFFICIENCY, Part, Range, total
 from lmx.units import chip_of
 
-_MFU = (0.55, 0.47, 0.35)  # One H200 reached 0.54 and 0.43 with lmx, with nothing computed again (tools/bench).
-_SOURCE = "FLOPs at the MFU that lmx had on one H200"
+_MFU = (0.55, 0.47, 0.35)  # lmx reached 0.54 and 0.43 on one H200 without recomputation (docs/performance.md).
+_SOURCE = "FLOPs at lmx's MFU on one H200"
 
 
 def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
-  """Memory from the sizes of what is kept, time from FLOPs and from bytes over NVLink or the network between hosts.
+  """The plan of a config on GPUs: memory from sizes, time from FLOPs and bytes over NVLink or the hosts' network.
+
+  Args:
+    config: of the run.
+    kind: of the GPU, as "h200".
+    devices: how many.
 
   Raises:
-    LmxError: lmx knows no figures of such a GPU, or the config doesn't fit the devices.
+    LmxError: lmx has no figures of such a GPU, or the config's sizes don't divide over the devices.
   """
   chip = chip_of(kind)
   if chip is None:
-    raise LmxError(f"lmx has no figures of a GPU {kind!r}")
+    raise LmxError(f"lmx has no memory size, bandwidth and peak of a GPU {kind!r}")
   check_quantization(config.compute.quantization, kind)
   network, _ = abstract_setup(config, devices, abstract_objective(config).loss)
   share = share_of(network, config)
   parameters, optimizer, batch, host = stored_bytes(network, config)
   rest = temporary_bytes(network, config, share)
-  away = activation_bytes(share, "dots") if config.compute.remat == "offload" else 0.0
-  memory = DeviceMemory(parameters, optimizer, batch, rest, 0.0, chip.hbm_bytes, host + away, counted=True)
+  offloaded = activation_bytes(share, "dots") if config.compute.remat == "offload" else 0.0
+  memory = DeviceMemory(parameters, optimizer, batch, rest, 0.0, chip.hbm_bytes, host + offloaded, counted=True)
   tokens, flops = config.train.batch_size * config.data.length, network.spec.flops_per_token(config.data.length)
   roofline = peak_seconds(network, config, chip, tokens / devices)
   plain = tokens / devices * flops.causal / chip.bf16_flops  # Seconds at the bf16 peak.
   low, likely, high = _MFU
-  more, who = more_work(config, share), _SOURCE
+  more, source = more_work(config, share), _SOURCE
   busy = Range(more * roofline / low, more * (roofline + plain) / 2 / likely, more * plain / high)
   if more > 1.0:
-    who += f", {100 * (more - 1):.0f} % more of them"
+    source += f", plus {100 * (more - 1):.0f} % for recomputation, idle stages and micro-batches"
   if roofline < plain:
-    who += f", in bf16; from all the gain of {config.compute.quantization} to none, as it was timed on no GPU"
-  parts: list[Part] = [("computing", who, busy)]
+    source += f", in bf16; the range is from the full gain of {config.compute.quantization} to none: no GPU was timed"
+  parts: list[Part] = [("computing", source, busy)]
   hidden, waited = (sent / links_of(chip, devices) for sent in sent_bytes(network, config, share))
   if hidden + waited:
     least, _, most = ((hidden + waited) / share for share in LINK_EFFICIENCY)
@@ -49,9 +54,9 @@ def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
     over = "NVLink" if devices <= HOST_GPUS else "the network between hosts"
     exposed = Range(max(0.0, least - busy.low), likely, most)
     parts.append(("communication that is not hidden", f"bytes, counted, over {over}", exposed))
-  copied = host + away * config.train.micro_batches
+  copied = host + offloaded * config.train.micro_batches
   if copied:
-    ways = zip((1, 2, 2), LINK_EFFICIENCY, strict=True)  # Both ways at once, or one after the other.
+    ways = zip((1, 2, 2), LINK_EFFICIENCY, strict=True)  # Both directions at once, or one after the other.
     parts.append((HOST_LINK, "bytes over the host's link, none of it hidden",
                   Range(*(ways * copied / (share * chip.host_bandwidth) for ways, share in ways))))  # fmt: skip
   mesh = dict(network.layout.mesh.shape)

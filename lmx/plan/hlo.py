@@ -1,8 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Reads the text of a compiled program: what it does how often, and what travels between devices.
+"""Reads the text of a compiled program (HLO): which operations run how often, and what devices send to each other.
 
-Loops count as often as they run, whose number stands only as the constant in their condition. TPU programs carry
-`estimated_cycles` for what XLA itself compiles, and none for kernels and collectives.
+The instructions of a loop's body count once per trip; the number of trips is in the text only as the constant in the
+loop's condition. TPU programs carry `estimated_cycles` for fusions that XLA compiles, and none for kernels and
+collectives.
 """
 
 import collections
@@ -20,19 +21,21 @@ _ARRAY = re.compile(r"\b(\w+)\[([\d,]*)\](\{[^{}]*\})?")
 _INSTRUCTION = re.compile(r"^  (?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(")
 _MATMULS = ("convolution", "dot")
-_GROUPED = re.compile(r"(ragged-dot(?!-metadata)|t?gmm)")  # Kernels' names: the compiler's own, and those in JAX.
+_GROUPED = re.compile(r"(ragged-dot(?!-metadata)|t?gmm)")  # Names of grouped matmuls: the compiler's, and JAX's.
 _COPIES = ("copy-start", "dynamic-slice-start", "dynamic-update-slice-start")
 _KERNEL = 'custom_call_target="tpu_custom_call"'
-_SPARSE_CORE = 'async_execution_thread="sparsecore"'  # In a call-start: what it calls runs next to the TensorCore.
+_SPARSE_CORE = (
+  'async_execution_thread="sparsecore"'  # In a call-start: the called computation runs in parallel to the TensorCore.
+)
 _HOST = "S(5)"  # In a layout: the host's memory.
-_SLICES = "xla_megascale"  # In a send or a receive: between TPU slices. Within one, groups number its own devices only.
+_SLICES = "xla_megascale"  # In a send or a receive: between TPU slices. Replica groups number one slice's devices.
 _RENDEZVOUS = re.compile(r'_xla_host_transfer_rendezvous="([^"]+)"')
 _TRANSFER = re.compile(r'_xla_megascale_transfer_type="([^"]+)"')
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """One operation: its name, the text of its result's shape, its opcode, and what follows the bracket."""
+  """One operation: its name, the text of its result's shape, its opcode, and the text after the opening bracket."""
 
   name: str
   shape: str
@@ -40,7 +43,7 @@ class Instruction:
   rest: str
 
   def attribute(self, name: str) -> str | None:
-    """The name of a computation that it calls."""
+    """The computation that is called as `name` (calls, body, ...), or None."""
     found = re.search(rf"\b{name}=%?([\w.\-]+)", self.rest)
     return found.group(1) if found else None
 
@@ -54,25 +57,24 @@ class Instruction:
     return int(found.group(1)) if found else None
 
 
-def array_bytes(shape: str, *, memory: bool = False) -> float:
-  """Bytes of all arrays in a shape's text; `memory`: only those in the main memory, not in a TPU's vector memory."""
+def array_bytes(shape: str) -> float:
+  """Bytes of all arrays in a shape's text."""
   return sum(
     _BYTES.get(dtype, 1) * math.prod(int(size) for size in sizes.split(",") if size)
-    for dtype, sizes, layout in _ARRAY.findall(shape)
-    if not (memory and "S(1)" in layout)
+    for dtype, sizes, _ in _ARRAY.findall(shape)
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-  """What travels between devices, alike instructions together.
+  """Communication between devices; instructions that are alike are counted together.
 
   Attributes:
     kind: of `COLLECTIVES`.
-    axes: of the mesh, that it goes along.
-    bytes: of the whole array at one device (gathered, or before it is scattered), once.
-    count: times in a step.
-    overlapped: whether something else is computed meanwhile.
+    axes: mesh axes along which it communicates.
+    bytes: of the complete array at one device (after a gather, before a scatter), of one instruction.
+    count: how often it runs in a step.
+    overlapped: whether the device computes something meanwhile.
   """
 
   kind: str
@@ -84,15 +86,15 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class LinkEvent:
-  """Something sets out over a link that is not one to a neighbour, or the device waits for its arrival.
+  """The start of a transfer over a link that doesn't connect neighbours on the torus, or the wait for its end.
 
   Attributes:
-    journey: its number, the same at both moments.
-    begins: which of the two moments this is.
-    bytes: of what travels; of a collective, of the whole array at one device.
+    journey: the transfer's number, the same in both events.
+    begins: whether this is the start.
+    bytes: of the transfer; of a collective, of the complete array at one device.
     link: "to host", "from host" (copies to and from the host's memory) or "slices" (the network between TPU slices).
     kind: "copy", or which collective.
-    matmul_cycles, other_cycles: of what the device has computed since the event before; the compiler's own estimates.
+    matmul_cycles, other_cycles: the compiler's estimates for the computation since the previous event.
   """
 
   journey: int
@@ -106,31 +108,26 @@ class LinkEvent:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """What one device does in one run of a program.
+  """The work of one device in one run of a program.
 
   Attributes:
-    matmul_cycles, other_cycles: the compiler's own estimates, of fusions with a matmul in them and of all others.
-    other_bytes: that those others read from and write to the main memory.
-    kernels: name of a hand-written kernel -> times it runs.
-    grouped_flops: of those of them that are products of rows in groups, if all rows that there is room for were there.
+    matmul_cycles, other_cycles: the compiler's estimates for fusions with a matmul in them, and for all others.
+    kernels: name of a hand-written kernel -> how often it runs.
     collectives: the largest first.
-    loops: trip count of each loop.
-    links: copies from and to the host's memory, and collectives between slices, in the order of the program, loops
-      written out.
+    links: copies from and to host memory, and collectives between slices, in the order of the program, loops unrolled.
+    grouped_flops: of the kernels that are grouped matmuls (rows times the matrix of their group), with full buffers.
   """
 
   matmul_cycles: int
   other_cycles: int
-  other_bytes: float
   kernels: Mapping[str, int]
   collectives: Sequence[Collective]
-  loops: Sequence[int]
   links: Sequence[LinkEvent] = ()
   grouped_flops: float = 0.0
 
 
 class Module:
-  """The computations of a program's text."""
+  """The text of a program, as computations (lists of instructions) by name."""
 
   def __init__(self, text: str):
     self.entry = ""
@@ -147,22 +144,22 @@ class Module:
     return self._computations.get(name, [])
 
   def everything(self) -> Iterator[Instruction]:
-    """Every instruction once, in no order that means anything."""
+    """Every instruction once, in no particular order."""
     return itertools.chain.from_iterable(self._computations.values())
 
   @functools.cached_property
   def named(self) -> Mapping[str, Instruction]:
-    """Every instruction by its name, of which a program has each once."""
+    """Every instruction by its name; names are unique in a program."""
     return {one.name: one for one in self.everything()}
 
   def trips(self, condition: str) -> int:
-    """How often a loop runs: the one integer constant that its condition compares with."""
+    """The number of trips of a loop: the one integer constant in its condition."""
     found = [int(i.rest.partition(")")[0]) for i in self.within(condition)
              if i.opcode == "constant" and re.match(r"[su]32\[\]", i.shape)]  # fmt: skip
     return max(found, default=1)
 
   def within(self, computation: str) -> Iterator[Instruction]:
-    """Its instructions, and those of what it calls."""
+    """Its instructions, and those of the computations that it calls."""
     for one in self[computation]:
       yield one
       for name in ("calls", "to_apply"):
@@ -171,21 +168,21 @@ class Module:
 
   @functools.cache  # noqa: B019 - a module lives as long as it is read
   def _order(self, computation: str) -> Mapping[str, int]:
-    """Name -> place in the computation's schedule."""
-    return {one.name: place for place, one in enumerate(self[computation])}
+    """Name -> position in the computation's schedule."""
+    return {one.name: position for position, one in enumerate(self[computation])}
 
   def hides(self, start: Instruction, computation: str) -> bool:
     """Whether the device computes anything between an asynchronous instruction's start and the wait for its end."""
     order, body = self._order(computation), self[computation]
-    names = {start.name}
-    for place in range(order[start.name] + 1, len(body)):
-      one = body[place]
+    names = {start.name}  # The instruction, its updates, and at last the one that waits for it.
+    for position in range(order[start.name] + 1, len(body)):
+      one = body[position]
       if names.isdisjoint(one.operands):
         continue
       names.add(one.name)
       if one.opcode.endswith("-done"):
-        return any(self.computes(between) for between in body[order[start.name] + 1 : place])
-    return True  # It is waited for elsewhere: in the next turn of a loop.
+        return any(self.computes(between) for between in body[order[start.name] + 1 : position])
+    return True  # The wait is elsewhere: in the next trip of a loop.
 
   def computes(self, one: Instruction) -> bool:
     """Whether the TensorCore is busy with it: with a fusion, a kernel, or a loop."""
@@ -198,7 +195,7 @@ class Module:
     return called is not None and any(inner.opcode in _MATMULS for inner in self.within(called))
 
   def executed(self, computation: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, str, int]]:
-    """Every instruction that runs, with the computation it stands in and how often it runs. Fusions count as one."""
+    """Every instruction that runs, with its computation and how often it runs. A fusion is one instruction."""
     computation = computation or self.entry
     for one in self[computation]:
       yield one, computation, times
@@ -212,7 +209,7 @@ class Module:
         yield from self.executed(branch, times)
 
   def in_order(self, computation: str | None = None) -> Iterator[Instruction]:
-    """Every instruction that runs, each time that it runs, in the order of the program."""
+    """Every instruction that runs, once for each run, in the order of the program."""
     for one in self[computation or self.entry]:
       yield one
       condition, body, called = one.attribute("condition"), one.attribute("body"), one.attribute("to_apply")
@@ -234,40 +231,34 @@ def read_program(text: str, mesh: Mapping[str, int]) -> Program:
   links = list(_link_events(module)) if _HOST in text or _SLICES in text else []
   within = {**mesh, "slice": 1} if _SLICES in text else mesh
   matmul = other = 0
-  traffic = grouped = 0.0
+  grouped = 0.0
   kernels: dict[str, int] = collections.Counter()
-  sizes: dict[tuple[str, str], float] = {}
   found: dict[tuple[str, tuple[str, ...], float, bool], int] = collections.Counter()
-  loops = []
   seen: set[tuple[str, str]] = set()
   for one, where, times in module.executed():
-    sizes[where, one.name] = array_bytes(one.shape, memory=True)
-    if one.opcode == "while" and (condition := one.attribute("condition")):
-      loops.append(module.trips(condition))
     if one.cycles is not None:
       if module.has_matmul(one):
         matmul += times * one.cycles
       else:
         other += times * one.cycles
-        reads = sum(sizes.get((where, operand), 0.0) for operand in one.operands)
-        traffic += times * (sizes[where, one.name] + reads)
     elif one.opcode == "custom-call" and _KERNEL in one.rest:
       kernels[re.sub(r"[.\d]+$", "", one.name)] += times
       grouped += times * _grouped_flops(module, one)
     for inner, overlapped in _collectives(module, one, where):
       channel = re.search(r"channel_id=(\d+)", inner.rest)
       key = (where, inner.name if inner is one or channel is None else channel.group(1))
-      if key not in seen:  # An asynchronous one stands, by its channel, in every fusion that it runs along with.
+      if key not in seen:  # An asynchronous one is in every fusion that it overlaps with, under the same channel.
         seen.add(key)
         kind = inner.opcode.removesuffix("-start")
-        found[kind, group_axes(inner.rest, within), _moved(module, inner), overlapped] += times
+        found[kind, group_axes(inner.rest, within), _sent_bytes(module, inner), overlapped] += times
   alike = [Collective(*key[:3], count, key[3]) for key, count in (found | _between_slices(links)).items()]
   ordered = sorted(alike, key=lambda one: -one.bytes * one.count)
-  return Program(matmul, other, traffic, dict(kernels), ordered, loops, links, grouped)
+  return Program(matmul, other, dict(kernels), ordered, links, grouped)
 
 
 def _link_events(module: Module) -> Iterator[LinkEvent]:
-  running: dict[str, tuple[int, float, str, str]] = {}  # By the name of what begins it, or of the receive.
+  """Transfers to and from the host, and between slices, with the cycles between their events."""
+  running: dict[str, tuple[int, float, str, str]] = {}  # By the name of the instruction that the `-done` waits for.
   receives = {found.group(1): one for one in module.everything()
               if one.opcode == "recv" and (found := _RENDEZVOUS.search(one.rest))}  # fmt: skip
   matmul = other = journeys = 0
@@ -289,11 +280,11 @@ def _link_events(module: Module) -> Iterator[LinkEvent]:
 
 
 def _departure(one: Instruction, receives: Mapping[str, Instruction]) -> tuple[str, float, str, str] | None:
-  """(what is waited for, bytes, link, kind) where something sets out to or from the host, or to another slice."""
+  """(name that its `-done` waits for, bytes, link, kind) of the start of a transfer; None: the instruction is none."""
   if one.opcode in _COPIES and _HOST in one.shape:
     arrays = [(array_bytes(found.group(0)), _HOST in found.group(0)) for found in _ARRAY.finditer(one.shape)]
-    size, out = arrays[0]  # (where to, where from, ...)
-    if one.opcode != "copy-start":  # A slice of what stays.
+    size, out = arrays[0]  # (destination, source, ...)
+    if one.opcode != "copy-start":  # A slice of an array that stays.
       size, out = max(size for size, host in arrays if not host), one.opcode == "dynamic-update-slice-start"
     return one.name, size, "to host" if out else "from host", "copy"
   rendezvous, transfer = _RENDEZVOUS.search(one.rest), _TRANSFER.search(one.rest)
@@ -305,7 +296,7 @@ def _departure(one: Instruction, receives: Mapping[str, Instruction]) -> tuple[s
 
 
 def _between_slices(links: Sequence[LinkEvent]) -> dict[tuple[str, tuple[str, ...], float, bool], int]:
-  """Collectives between slices, and how often: (kind, axes, bytes, whether something is computed meanwhile)."""
+  """(kind, axes, bytes, whether the device computes meanwhile) -> count, of collectives between slices."""
   cycles, began = 0, {}
   found: dict[tuple[str, tuple[str, ...], float, bool], int] = collections.Counter()
   for one in links:
@@ -318,7 +309,11 @@ def _between_slices(links: Sequence[LinkEvent]) -> dict[tuple[str, tuple[str, ..
 
 
 def _collectives(module: Module, one: Instruction, where: str) -> Iterator[tuple[Instruction, bool]]:
-  """The collectives that an instruction is or contains, and whether the device computes meanwhile."""
+  """The collectives that an instruction is or contains, and whether the device computes meanwhile.
+
+  A collective has five forms in the text: plain, marked as overlapped (`async_collective_name`), a call to the
+  SparseCores, inside of the fusion that it overlaps with, and wrapped into `async-start`.
+  """
   called = one.attribute("calls")
   if one.opcode in COLLECTIVES:
     yield one, "async_collective_name" in one.rest
@@ -335,26 +330,26 @@ def _collectives(module: Module, one: Instruction, where: str) -> Iterator[tuple
 
 
 def is_collective(one: Instruction) -> bool:
-  """Whether it sends anything between devices, at once or as the start of an asynchronous one."""
+  """Whether an instruction communicates between devices, synchronously or as the start of an asynchronous one."""
   return one.opcode.removesuffix("-start") in COLLECTIVES
 
 
-def _moved(module: Module, one: Instruction) -> float:
-  """Bytes of the whole array: what is gathered, what is reduced; of a ragged exchange, the smaller of both sides."""
+def _sent_bytes(module: Module, one: Instruction) -> float:
+  """Bytes of the complete array: gathered, or to be reduced; of a ragged exchange, those of its smaller side."""
   result = array_bytes(one.shape)
   if one.opcode.endswith("-start"):  # (operand, result)
     arrays = [array_bytes(part.group(0)) for part in _ARRAY.finditer(one.shape)]
     result = max(arrays, default=0.0)
   operands = [array_bytes(module.named[name].shape) for name in one.operands if name in module.named]
   if one.opcode.startswith("reduce-scatter"):
-    return max(sum(operands), result)  # The result is a device's part.
+    return max(sum(operands), result)  # The result is a device's shard.
   if one.opcode.startswith("ragged") and operands:
-    return min(result, operands[0])  # A receiver has room for all that may come.
+    return min(result, operands[0])  # A receiver's buffer has room for the most it may get.
   return result
 
 
 def _grouped_flops(module: Module, one: Instruction) -> float:
-  """Of a kernel for rows (R, I) times matrices (E, I, O), or for the sums of x^T dy over rows of each; 0 of others."""
+  """FLOPs of a grouped matmul, (R, I) by (E, I, O), or of its weight gradient, x^T dy per group; 0 of other kernels."""
   if not _GROUPED.match(one.name):
     return 0.0
   last = [module.named[name].shape for name in one.operands[-1:] if name in module.named]
@@ -367,34 +362,37 @@ def _grouped_flops(module: Module, one: Instruction) -> float:
 def group_axes(text: str, mesh: Mapping[str, int]) -> tuple[str, ...]:
   """The mesh axes along which the devices of a collective's groups differ."""
   group = _first_group(text, math.prod(mesh.values()))
-  places = [_coordinates(device, mesh) for device in group]
-  return tuple(axis for number, axis in enumerate(mesh) if len({place[number] for place in places}) > 1)
+  positions = [_coordinates(device, mesh) for device in group]
+  return tuple(axis for number, axis in enumerate(mesh) if len({position[number] for position in positions}) > 1)
 
 
 def _coordinates(device: int, mesh: Mapping[str, int]) -> tuple[int, ...]:
-  place = []
+  coordinates = []
   for size in reversed(list(mesh.values())):
     device, here = divmod(device, size)
-    place.append(here)
-  return tuple(reversed(place))
+    coordinates.append(here)
+  return tuple(reversed(coordinates))
 
 
 def _first_group(text: str, devices: int) -> Sequence[int]:
-  """The devices of the first group, in any of the forms that XLA writes them in."""
+  """The devices of the first group, in any of XLA's forms."""
+  # replica_groups=mesh['x'=2,'y'=4] {'x'}: a mesh of 2 x 4 devices, groups along x.
   if found := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", text):
     sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", found.group(1))}
     along = re.findall(r"'([^']+)'", found.group(2))
     ranges = [range(size) if name in along else (0,) for name, size in sizes.items()]
     strides = [math.prod(list(sizes.values())[i + 1 :]) for i in range(len(sizes))]
-    return [sum(i * stride for i, stride in zip(place, strides, strict=True)) for place in itertools.product(*ranges)]
+    return [sum(i * stride for i, stride in zip(at, strides, strict=True)) for at in itertools.product(*ranges)]
+  # replica_groups={{0,1},{2,3}} or source_target_pairs={{0,1},{1,0}}: listed.
   if found := re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", text):
     return [int(number) for number in found.group(1).split(",")]
+  # replica_groups=[4,2]<=[2,2,2]T(1,2,0): 4 groups of 2; iota over 2 x 2 x 2, transposed, then cut into rows.
   if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
     groups, size, dimensions, order = found.groups()
     shape = [int(number) for number in dimensions.split(",")]
     permutation = [int(number) for number in order.split(",")] if order else list(range(len(shape)))
     strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-    places = itertools.product(*[range(shape[i]) for i in permutation])
-    listed = [sum(i * strides[p] for i, p in zip(place, permutation, strict=True)) for place in places]
+    positions = itertools.product(*[range(shape[i]) for i in permutation])
+    listed = [sum(i * strides[p] for i, p in zip(at, permutation, strict=True)) for at in positions]
     return listed[: int(size)] if int(groups) else listed
   return range(devices)

@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Looks for the fastest way to run a config on a machine that isn't here.
+"""Search for the fastest way to run a config on a machine that you don't have.
 
-Meshes, micro-batches, the schedule of a pipeline, rematerialisation, the loss in parts, ZeRO-1 and moments in the
-host's memory are combined. What cannot fit is left out by a count of bytes, what is left is put in order by a count of
-FLOPs and of bytes that travel, and the most promising are compiled (TPUs), which corrects both counts. Results are
-kept, so that a search that was stopped goes on where it was.
+Candidates combine meshes, micro-batches, pipeline schedules, rematerialization, the loss in parts, ZeRO-1 and optimizer
+state in host memory. Those that can't fit are excluded by a count of bytes, the rest is ranked by a count of FLOPs and
+of communicated bytes, and the most promising are compiled (TPUs), which corrects both counts. Results are cached, so a
+search that was stopped resumes.
 """
 
 import dataclasses
@@ -35,33 +35,33 @@ from lmx.versions import installed, source_digest
 CACHE = "~/.cache/lmx/plans"
 _REMATS = ("none", "dots", "full")
 _CHUNKS = 8
-# Only the compiler knows what these save, so they are tried on the fastest: compute.scoped_vmem in MiB, and what full
-# rematerialization keeps.
+# Only compiling shows the gain of these, so they are tried on the fastest candidate: compute.scoped_vmem in MiB, and
+# compute.remat_keep.
 _VMEM = 64
 _KEEPS = (("attention",), ("queries", "keys", "values"))
 REFINEMENTS = 1 + len(_KEEPS)  # At most.
-# Mesh axis -> the most devices along it; data takes those that the others leave, and slice is the machine's.
+# Mesh axis -> the most devices along it; data takes the remaining devices, and slice is the machine's.
 _AXES = {"fsdp": math.inf, "tensor": 8, "sequence": 8, "expert": math.inf, "stage": 8}
-_MODEL_AXES = 2  # More of the axes but fsdp than this are not tried at once.
+_MODEL_AXES = 2  # At most this many axes other than data and fsdp are tried together.
 _ROUNDS = (1, 2)  # compute.stage_rounds
 _WAVES = (1, 2, 4)  # compute.stage_micro_batches, over the number of stages.
-_ALWAYS = ("mesh.data", "mesh.fsdp", "train.micro_batches", "compute.remat", "compute.loss_chunks")  # Are said.
+_ALWAYS = ("mesh.data", "mesh.fsdp", "train.micro_batches", "compute.remat", "compute.loss_chunks")  # Always shown.
 _SELDOM = (
   *(f"mesh.{axis}" for axis in _AXES if axis != "fsdp"),
   *(f"compute.{key}" for key in ("stage_rounds", "stage_micro_batches", "zero1", "offload_optimizer")),
 )
-_ROOM = 1.0  # Of the memory: what needs more by the count, which was 3 to 16 % too low for TPU v5e, is not tried.
+_ROOM = 1.0  # Share of the memory that a candidate may need by the count, which was 3 to 16 % too low for TPU v5e.
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-  """Overrides of a config, and what they would cost.
+  """Overrides of a config, with the memory and time of a step.
 
   Attributes:
-    overrides: (key, value).
+    overrides: (key, value) pairs.
     bytes: of one device.
     step: seconds of a step.
-    compiled: whether both are read from a compiled program, not counted.
+    compiled: whether both are from a compiled program; False: counted.
     problem: why it can't be run, or "".
   """
 
@@ -80,12 +80,12 @@ class Candidate:
     return changed
 
   def describe(self) -> str:
-    """Its overrides, for people."""
+    """The overrides as text, without their sections."""
     return ", ".join(f"{key.partition('.')[2]}={value}" for key, value in self.overrides)
 
 
 def meshes(devices: int, experts: int | None) -> Iterator[dict[str, int]]:
-  """Every mesh of so many devices over data and the axes that are searched; experts can be on as many as there are."""
+  """Every mesh over data and the searched axes; the axis expert has a divisor of the number of experts."""
   most = {**_AXES, "expert": min(_AXES["expert"], experts or 1)}
   divisors = [n for n in range(1, devices + 1) if devices % n == 0]
   fits = lambda n, axis: n <= most[axis] and (axis != "expert" or (experts or 1) % n == 0)  # noqa: E731
@@ -96,7 +96,7 @@ def meshes(devices: int, experts: int | None) -> Iterator[dict[str, int]]:
 
 
 def layouts(config: ConfigDict, devices: int) -> list[ConfigDict]:
-  """The config with each way of putting the model on the devices: mesh, rounds of a pipeline, ZeRO-1.
+  """The config with each way of sharding the model: mesh, rounds of a pipeline, ZeRO-1.
 
   Raises:
     LmxError: the slices don't divide the devices.
@@ -120,13 +120,16 @@ Track = Callable[[Sequence[ConfigDict]], Iterable[ConfigDict]]
 
 
 def candidates(config: ConfigDict, devices: int, chip: Chip, track: Track = iter) -> list[Candidate]:
-  """All combinations that fit by a count of their bytes, the fastest by the count of their time first.
+  """All combinations that fit by a count of their bytes, the fastest by a count of their time first.
 
   Args:
-    config: what they change.
+    config: that they change.
     devices: how many.
     chip: their kind.
-    track: hands the layouts on, and shows how far it is.
+    track: iterates over the layouts, and may show progress.
+
+  Raises:
+    LmxError: the slices don't divide the devices, or the chip can't quantize as the config says.
   """
   check_quantization(config.compute.quantization, chip.name)
   found: list[Candidate] = []
@@ -136,14 +139,14 @@ def candidates(config: ConfigDict, devices: int, chip: Chip, track: Track = iter
     try:
       network, _ = abstract_setup(chosen, devices, loss, plan)
     except LmxError:
-      continue  # Sizes that this mesh doesn't divide.
+      continue  # The model's sizes don't divide over this mesh.
     plan = network.plan
     found += _on_mesh(config, chosen, network, chip)
   return sorted(found, key=lambda one: (one.step.likely, one.bytes))
 
 
 def _on_mesh(config: ConfigDict, chosen: ConfigDict, network: TrainSetup, chip: Chip) -> Iterator[Candidate]:
-  """What fits of all that can be combined on one mesh."""
+  """The combinations on one mesh that fit."""
   shards = math.prod(network.layout.mesh.shape[axis] for axis in BATCH_AXES)
   stages, rows = network.layout.mesh.shape["stage"], config.train.batch_size
   if stages == 1:
@@ -160,7 +163,7 @@ def _on_mesh(config: ConfigDict, chosen: ConfigDict, network: TrainSetup, chip: 
 
 
 def refined(config: ConfigDict, one: Candidate) -> list[Candidate]:
-  """What only the compiler can judge, as changes of a compiled candidate, where the config leaves it open."""
+  """Further candidates from a compiled one: changes whose gain only compiling shows, where the config sets none."""
   if one.problem:
     return []
   changes: list[tuple[str, Any]] = [("compute.scoped_vmem", _VMEM)] if config.compute.scoped_vmem is None else []
@@ -171,7 +174,7 @@ def refined(config: ConfigDict, one: Candidate) -> list[Candidate]:
 
 
 def _changes(config: ConfigDict, chosen: ConfigDict) -> tuple[tuple[str, Any], ...]:
-  """What a candidate sets: what is always searched, and what is seldom chosen where it is not what the config has."""
+  """A candidate's overrides: the keys that are always shown, and the others where they differ from the config."""
   keys = (*_ALWAYS, *(key for key in _SELDOM if config[key] != chosen[key]))
   return tuple((key, chosen[key]) for key in keys)
 
@@ -183,10 +186,17 @@ def revision() -> str:
 
 
 def cached(folder: Path, config: ConfigDict, topology: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-  """What `compute` gives for a config on a topology with this lmx and these compilers: kept, and read the next time."""
+  """The result of `compute` for a config and a topology, cached in a folder for this lmx and these compilers.
+
+  Args:
+    folder: of the cache.
+    config: part of the key.
+    topology: part of the key.
+    compute: makes the result, JSON values, where the cache has none.
+  """
   versions = [installed(package) for package in ("jax", "jaxlib", "libtpu")]
-  facts = json.dumps([flatten(config), topology, versions, revision()], sort_keys=True, default=str)
-  file = folder / f"{hashlib.sha256(facts.encode()).hexdigest()[:24]}.json"
+  key = json.dumps([flatten(config), topology, versions, revision()], sort_keys=True, default=str)
+  file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
   if file.exists():
     return json.loads(file.read_text(encoding="utf-8"))
   result = compute()
@@ -205,17 +215,17 @@ def search(
   tell: Callable[[Candidate], None],
   folder: str = CACHE,
 ) -> list[Candidate]:
-  """Compiles candidates, one after the other, and puts them in order: those that run, the fastest first.
+  """Compiles candidates one after another and ranks them: those that run, the fastest first.
 
   Args:
-    config: what the candidates change.
-    topology: for the cache.
+    config: that the candidates change.
+    topology: part of the cache's key.
     chosen: those to compile.
-    make: the plan of a config.
-    tell: is told of each as it is known.
-    folder: where results are kept.
+    make: makes the plan of a config.
+    tell: is called with each compiled candidate.
+    folder: of the cache.
   """
-  known = []
+  compiled = []
   for one in chosen:
 
     def compute(one: Candidate = one) -> dict[str, Any]:
@@ -234,21 +244,28 @@ def search(
     else:
       new = dataclasses.replace(one, bytes=result["bytes"], step=Range(*result["step"]), compiled=True)
     tell(new)
-    known.append(new)
-  return ranked(known)
+    compiled.append(new)
+  return ranked(compiled)
 
 
-def ranked(known: Sequence[Candidate]) -> list[Candidate]:
-  """Those that run first, the fastest of them first."""
-  return sorted(known, key=lambda one: (bool(one.problem), one.step.likely))
+def ranked(compiled: Sequence[Candidate]) -> list[Candidate]:
+  """Those that run before those that don't, the fastest first."""
+  return sorted(compiled, key=lambda one: (bool(one.problem), one.step.likely))
 
 
 def config_file(base: str, one: Candidate, topology: str, name: str) -> str:
-  """The text of a config file that is `base` with a candidate's overrides."""
+  """The text of a config file: `base` with a candidate's overrides.
+
+  Args:
+    base: a config, as --config has it.
+    one: the candidate.
+    topology: that it was planned for.
+    name: of the new config.
+  """
   low, likely, high = (f"{1000 * x:.0f}" for x in (one.step.low, one.step.likely, one.step.high))
   literals = {key: json.dumps(value) if isinstance(value, str) else repr(value) for key, value in one.overrides}
   changes = "\n".join(f"  config.{key} = {literal}" for key, literal in literals.items())
-  return f'''"""{base} as `lmx plan --search --topology={topology}` found it to be fastest.
+  return f'''"""{base} with the fastest settings of `lmx plan --search --topology={topology}`.
 
 Expected by the plan, not measured: {likely} ms a step ({low} to {high}), {one.bytes / 2**30:.1f} GiB a device.
 """

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How long a compiled program takes on a TPU: the compiler's cycles where it says them, bytes and FLOPs elsewhere."""
+"""Time of a compiled program on a TPU: from the compiler's cycles where it has them, else from bytes and FLOPs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from lmx.units import Chip
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-  """An estimate in seconds, and between what it lies."""
+  """An estimate in seconds, with its lower and upper bound."""
 
   low: float
   likely: float
@@ -25,10 +25,10 @@ class Range:
     return Range(self.low + other.low, self.likely + other.likely, self.high + other.high)
 
 
-Part = tuple[str, str, Range]  # What takes time, who says so, and how much.
+Part = tuple[str, str, Range]  # What takes time, the source of the figure, and the seconds.
 
-# The compiler's cycles of matmul fusions are 3 to 15 % from the roofline; those of what is bound by memory are 1.7 to 6
-# times too many. Both were found by comparing its estimates with rooflines, see tools/bench.
+# Factors on the compiler's cycles (low, likely, high): those of matmul fusions are 3 to 15 % above the roofline, those
+# of operations bound by memory are 1.7 to 6 times too many, as comparing them with rooflines shows.
 _MATMULS = (1.0, 1.05, 1.15)
 _MEMORY = (1 / 6, 1 / 3, 1 / 1.7)
 _KERNEL_EFFICIENCY = (0.65, 0.5, 0.3)  # Of the bf16 peak, for FLOPs of flash attention and of experts. Assumed.
@@ -42,14 +42,14 @@ def total(parts: Sequence[Part]) -> Range:
 
 
 def program_parts(program: Program, chip: Chip, network: TrainSetup, tokens: float, length: int) -> list[Part]:
-  """What the time of a step is made of.
+  """The parts of a step's time.
 
   Args:
-    program: of the step.
+    program: the compiled step.
     chip: a device's kind.
     network: on the devices.
-    tokens: of a batch, a device's share.
-    length: of a row.
+    tokens: a device's share of a batch.
+    length: L, tokens of a row.
   """
   matmuls = program.matmul_cycles / chip.clock
   others = program.other_cycles / chip.clock
@@ -73,9 +73,9 @@ def program_parts(program: Program, chip: Chip, network: TrainSetup, tokens: flo
   )
   low, likely, high = ((hidden / e, shown / e) for e in LINK_EFFICIENCY)
   exposed = Range(
-    max(0.0, low[0] + low[1] - busy.low),  # Everything overlaps.
+    max(0.0, low[0] + low[1] - busy.low),  # All communication overlaps.
     likely[1] + max(0.0, likely[0] - busy.likely),
-    high[1] + max(0.5 * high[0], high[0] - busy.likely),  # Half of what could overlap does not.
+    high[1] + max(0.5 * high[0], high[0] - busy.likely),  # Half of the communication that could overlap does not.
   )
   parts = [*compute, ("communication that is not hidden", "bytes over the links' bandwidth", exposed)]
   slices = network.layout.mesh.shape["slice"]
@@ -91,7 +91,7 @@ def program_parts(program: Program, chip: Chip, network: TrainSetup, tokens: flo
 
 
 def _room(network: TrainSetup) -> float:
-  """Rows that a device has room for where tokens travel to their experts, over those that come if all get as many."""
+  """Rows in the buffers of a device's experts, over the rows that arrive if all experts get the same number."""
   devices, spec = network.layout.mesh.shape["expert"], network.spec
   own = min(spec.experts_per_token, spec.experts / devices)
   return devices * own / spec.experts_per_token if devices > 1 else 1.0
@@ -100,14 +100,14 @@ def _room(network: TrainSetup) -> float:
 def link_seconds(events: Sequence[LinkEvent], chip: Chip, share: float, slices: int = 1) -> dict[str, float]:
   """Link -> seconds that a device waits for it, in the order that the compiler chose.
 
-  One array after the other has a link for itself, while the device computes what stands between its departure and the
-  moment that it is waited for. Kernels, whose cycles the compiler does not say, hide nothing.
+  Transfers use a link one after another, while the device computes the instructions between a transfer's start and the
+  wait for its end. Kernels, which have no cycles in the text, hide nothing.
 
   Args:
     events: of a program.
-    chip: its kind.
+    chip: a device's kind.
     share: of the links' published bandwidth that is reached.
-    slices: how many there are.
+    slices: number of TPU slices.
   """
   speeds = {"to host": chip.host_bandwidth, "from host": chip.host_bandwidth, "slices": chip.slice_bandwidth}
   passes = {"copy": 1.0, "all-reduce": 2 * (slices - 1) / slices}  # Other collectives send one part to each slice.
@@ -126,7 +126,7 @@ def link_seconds(events: Sequence[LinkEvent], chip: Chip, share: float, slices: 
 
 
 def attention_flops(program: Program, network: TrainSetup, length: int) -> float:
-  """FLOPs of attention that a step executes for one token: what is computed again counts again."""
+  """FLOPs of attention in a step for one token, recomputation included."""
   flops, layers = network.spec.flops_per_token(length), network.spec.layers
   matmuls = 6.0 * network.spec.matmul_parameters()
   forward = max((n for name, n in program.kernels.items() if "fwd" in name), default=layers)
@@ -136,10 +136,17 @@ def attention_flops(program: Program, network: TrainSetup, length: int) -> float
 def collective_seconds(one: Collective, chip: Chip, layout: Layout, devices: Sequence[Any]) -> float:
   """Seconds of a collective over rings, or lines, along the dimensions of the torus that its groups span.
 
-  Where a chip has two devices, a group that has both sends what it needs to each chip once, over the links between
-  chips, and the two exchange it over their own; a group that has one of them shares the chip's links with another.
+  Where a chip has two devices, a group with both of them sends its data to each chip once, over the links between
+  chips, and the two devices exchange it over their own link; a group with one of them shares the chip's links with
+  another group.
+
+  Args:
+    one: the collective.
+    chip: a device's kind.
+    layout: with the mesh.
+    devices: of the mesh, in its order.
   """
-  axes = [axis for axis in one.axes if axis != "slice"]  # The network between slices is counted by `link_seconds`.
+  axes = [axis for axis in one.axes if axis != "slice"]  # The network between slices is in `link_seconds`.
   members = int(np.prod([layout.mesh.shape[axis] for axis in axes]))
   if members == 1:
     return 0.0
@@ -155,11 +162,11 @@ def collective_seconds(one: Collective, chip: Chip, layout: Layout, devices: Seq
   return seconds
 
 
-_PASSES = {"all-reduce": 2, "all-to-all": 0.5}  # How often the whole array passes a device; others: once.
+_PASSES = {"all-reduce": 2, "all-to-all": 0.5}  # How often the complete array passes a device; other kinds: once.
 
 
 def _group_of(axes: Sequence[str], layout: Layout, devices: Sequence[Any]) -> list[Any]:
-  """The devices that differ in the given mesh axes only from the first."""
+  """The first device, and those that differ from it only in the given mesh axes."""
   names = list(layout.mesh.shape)
   grid = np.asarray(devices, dtype=object).reshape(list(layout.mesh.shape.values()))
   return list(grid[tuple(slice(None) if name in axes else 0 for name in names)].reshape(-1))
@@ -167,6 +174,6 @@ def _group_of(axes: Sequence[str], layout: Layout, devices: Sequence[Any]) -> li
 
 def _torus_spans(group: Sequence[Any], devices: Sequence[Any]) -> list[int]:
   """Sizes of the torus's dimensions along which the devices of a group differ."""
-  places = np.array([device.coords for device in group])
-  whole = np.array([device.coords for device in devices])
-  return [int(np.ptp(whole[:, i])) + 1 for i in range(places.shape[1]) if np.ptp(places[:, i]) > 0]
+  of_group = np.array([device.coords for device in group])
+  of_all = np.array([device.coords for device in devices])
+  return [int(np.ptp(of_all[:, i])) + 1 for i in range(of_group.shape[1]) if np.ptp(of_group[:, i]) > 0]

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Machines that need not be here: the devices of TPU slices, for programs that are compiled ahead of time."""
+"""Machines that you don't have: TPU slices, whose devices programs are compiled for ahead of time, and GPUs."""
 
 import dataclasses
 import math
@@ -18,14 +18,14 @@ _V5E_SIZES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 
 @dataclasses.dataclass(frozen=True)
 class TpuKind:
-  """A generation of TPU, as libtpu and Google's documentation know it.
+  """A generation of TPU.
 
   Attributes:
-    accelerator: an accelerator type of it, in libtpu's words. Any of its sizes will do: the topology's own replaces it.
+    accelerator: one of libtpu's accelerator types of it, of any size: the topology's size replaces it.
     sizes: the slices that are sold, where they are a list; (): boxes of a 3-D torus within `pod`.
     pod: chips along each dimension of the largest slice, ascending.
     devices: JAX devices on one chip.
-    options: what libtpu needs to know to describe a slice as its users get it.
+    options: of libtpu's topology, for a slice as its users get it.
     source: of the sizes.
   """
 
@@ -37,7 +37,7 @@ class TpuKind:
   source: str = ""
 
   def offers(self, shape: str) -> bool:
-    """Whether such a slice is sold: up to one host as it is, larger ones in cubes of 4 x 4 x 4."""
+    """Whether such a slice is sold: one of the small boxes, or any that is made of cubes of 4 x 4 x 4."""
     if self.sizes:
       return shape in self.sizes
     sizes = [int(size) for size in shape.split("x")]
@@ -47,14 +47,14 @@ class TpuKind:
 
   @property
   def examples(self) -> list[str]:
-    """Slices to suggest: all that are listed, or small boxes and some of cubes."""
+    """Slices to suggest: all that are listed, or small boxes and a few larger ones."""
     return list(self.sizes or (*_SMALL_BOXES, "4x4x4", "4x4x8", "4x8x8", "8x8x8"))
 
 
 _SMALL_BOXES = ("1x1x1", "2x2x1", "2x2x2", "2x2x4", "2x4x4")
 _DOCS = "https://docs.cloud.google.com/tpu/docs/"
 TPUS = {
-  # Without megacore, libtpu describes the two halves of each chip as devices of their own.
+  # Without megacore, libtpu describes the two halves of each chip as two devices.
   "v4": TpuKind("v4-8", pod=(12, 16, 16), options={"chip_config_name": "megacore"}, source=_DOCS + "v4"),
   "v5e": TpuKind("v5litepod-4", _V5E_SIZES, source=_DOCS + "v5e"),
   "v5p": TpuKind("v5p-8", pod=(16, 20, 28), source=_DOCS + "v5p"),
@@ -72,8 +72,8 @@ class Topology:
 
   Attributes:
     kind: of `TPUS` or `GPUS`.
-    shape: of a slice, or how many GPUs.
-    slices: joined by the data-centre network.
+    shape: of a slice, or the number of GPUs.
+    slices: connected by the data-center network.
   """
 
   kind: str
@@ -82,12 +82,12 @@ class Topology:
 
   @property
   def calculated(self) -> bool:
-    """No compiler for it is here."""
+    """Whether its plans are counted, because lmx compiles nothing for it."""
     return self.kind in GPUS
 
   @property
   def size(self) -> int:
-    """How many devices it has."""
+    """Number of devices."""
     each = TPUS[self.kind].devices if self.kind in TPUS else 1
     return self.slices * each * math.prod(int(size) for size in self.shape.split("x"))
 
@@ -121,10 +121,10 @@ def _distance(one: str, other: str) -> tuple[int, float]:
 
 
 def tpu_devices(topology: Topology) -> list[Any]:
-  """The devices of TPU slices, through libtpu, which compiles for them although they are not here.
+  """The devices of TPU slices that you don't have, from libtpu; programs can be compiled for them.
 
   Raises:
-    LmxError: libtpu is not installed, or knows no such slice.
+    LmxError: libtpu is not installed, or has no such slice.
   """
   kind = TPUS[topology.kind]
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
@@ -134,18 +134,18 @@ def tpu_devices(topology: Topology) -> list[Any]:
   name, chip = f"{topology.kind}:{topology.shape}", chip_of(f"tpu {topology.kind}")
   options: dict[str, Any] = dict(kind.options)
   sizes = [int(size) for size in topology.shape.split("x")]
-  if chip is not None:  # libtpu takes every dimension for a line otherwise.
+  if chip is not None:  # By default libtpu treats every dimension as a line.
     options["wrap"] = tuple(size % chip.wraps == 0 for size in [*sizes, 1][:3])
-  if math.prod(sizes) == 1:  # libtpu's hosts have 2 x 2 chips otherwise.
+  if math.prod(sizes) == 1:  # By default libtpu's hosts have 2 x 2 chips.
     options["chips_per_host_bounds"] = (1, 1, 1)
   try:
     found = topologies.get_topology_desc(platform="tpu", topology_name=name, num_slices=topology.slices, **options)
   except Exception as error:
     text = str(error)
     if "lockfile" in text:
-      raise LmxError("libtpu is in use by another process that reserved it. Fix: try again when that has ended, or "
-                     "remove /tmp/libtpu_lockfile if none runs.") from error  # fmt: skip
-    if "libtpu" in text or "TPU support not installed" in text:  # As jax has said it since 0.12.
+      raise LmxError("libtpu is in use by another process, which holds its lock. Fix: try again when that has ended, "
+                     "or remove /tmp/libtpu_lockfile if no such process runs.") from error  # fmt: skip
+    if "libtpu" in text or "TPU support not installed" in text:  # jax's message since 0.12.
       raise LmxError("A plan for TPUs needs their compiler, the package libtpu. Fix: pip install 'lmx[tpu]'") from error
-    raise LmxError(f"--topology: libtpu knows no slice {name} ({text[:200]})") from error
+    raise LmxError(f"--topology: libtpu has no slice {name} ({text[:200]})") from error
   return list(found.devices)

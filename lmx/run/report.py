@@ -1,16 +1,14 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a run says about itself: before it starts, while it runs, and at its end."""
+"""A run's output: before it starts, while it trains, and at its end."""
 
-import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 from rich.console import Console
-from rich.markup import escape
 
 from lmx.console import print_table
 from lmx.errors import LmxError
@@ -25,7 +23,6 @@ from lmx.training.initialize import InitialState
 from lmx.training.meter import peak_of
 from lmx.training.metrics import FILE as METRICS_FILE
 from lmx.training.metrics import read_metrics
-from lmx.training.run_directory import samples_file, write_atomically
 from lmx.trees import count
 from lmx.units import human, human_time
 from lmx.versions import libtpu_warning
@@ -34,7 +31,13 @@ PLOT_FILE = "loss.png"
 
 
 def introduce(out: Console, x: Experiment, kernels: Mapping[str, str]) -> None:
-  """Says what is about to be trained, on what, and for how long; `kernels`: what was checked -> what was found."""
+  """Prints what is about to be trained, on which data and devices, and for how long.
+
+  Args:
+    out: where to print.
+    x: the experiment.
+    kernels: {kernel: result of its check against the reference}.
+  """
   network, rows = x.network, x.rows
   mesh, spec = network.layout.mesh, network.spec
   tokens = rows.batch_size * rows.length
@@ -66,13 +69,13 @@ def introduce(out: Console, x: Experiment, kernels: Mapping[str, str]) -> None:
 
 
 def warn_of_libtpu(out: Console, platform: str) -> None:
-  """Warns where a TPU's compiler was not tested with this jax."""
+  """Warns if the TPU's compiler was not tested with this version of jax."""
   if platform == "tpu" and (warning := libtpu_warning()):
     out.print(f"warning: {warning}", markup=False)
 
 
 def _frozen_note(network: TrainSetup) -> str:
-  """How many of the parameters are trained, where some are frozen."""
+  """Such as ", 1,024 of them trained"; "" if no parameter is frozen."""
   trained = count([shape for name, shape in network.plan.shapes.items() if name in network.optimizer.multipliers])
   return "" if trained == network.plan.parameters else f", {trained:,} of them trained"
 
@@ -85,15 +88,22 @@ def describe_mesh(mesh: Mesh) -> str:
   return f"{devices}, {mesh.devices.flat[0].device_kind}{processes}"
 
 
-def say_finished_before(out: Console, x: Experiment, step: int) -> None:
-  """Says that there is nothing to do, and how there could be."""
+def report_already_finished(out: Console, x: Experiment, step: int) -> None:
+  """Prints that there is nothing to do, and the command that would train for longer."""
   out.print(f"Run already finished at step {step:,} of {x.cadence.total:,}; nothing to do.", markup=False)
   longer = f'--config.train.duration="{2 * x.cadence.total} steps" --accept-changes --workdir={x.run_dir}'
-  _next(out, x, {"go on": _again(x, longer)})
+  _next(out, x, {"continue": _again(x, longer)})
 
 
-def say_start(out: Console, start: InitialState, step: int, verdict: str) -> None:
-  """Says where the parameters come from, and for a resumed run what the check of its data found."""
+def report_start(out: Console, start: InitialState, step: int, verdict: str) -> None:
+  """Prints where the parameters come from.
+
+  Args:
+    out: where to print.
+    start: the initial state and its origin.
+    step: the step that the run resumes at.
+    verdict: the result of the check of a resumed run's data.
+  """
   if start.source == "resumed":
     out.print(f"resumed at step {step:,} from {start.origin}; {verdict}", markup=False)
   elif start.origin is not None:
@@ -103,14 +113,14 @@ def say_start(out: Console, start: InitialState, step: int, verdict: str) -> Non
     out.print(note, markup=False)
 
 
-def say_warning(out: Console, text: str) -> None:
+def report_note(out: Console, text: str) -> None:
   """Prints a line unless it is empty."""
   if text:
     out.print(text, markup=False)
 
 
 def progress_note(values: Mapping[str, float]) -> str:
-  """The numbers beside the progress bar."""
+  """The numbers next to the progress bar."""
   parts = []
   if "loss" in values:
     parts.append(f"loss {values['loss']:.3f}")
@@ -126,16 +136,16 @@ def progress_note(values: Mapping[str, float]) -> str:
   return "  ".join(parts)
 
 
-def heldout_line(step: int, heldout: HeldOut, baseline: Baseline | None) -> str:
-  return f"step {step:,}: held out {heldout_numbers(heldout, baseline)}"
+def validation_line(step: int, heldout: HeldOut, baseline: Baseline | None) -> str:
+  return f"step {step:,}: validation {validation_numbers(heldout, baseline)}"
 
 
-def heldout_numbers(heldout: HeldOut, baseline: Baseline | None = None) -> str:
-  """The numbers of an evaluation in one line, those first that the objective's field looks at."""
+def validation_numbers(heldout: HeldOut, baseline: Baseline | None = None) -> str:
+  """The numbers of an evaluation in one line, the ones usual for the objective first."""
   if heldout.bits_per_byte is not None:
-    beside = f" (xz {baseline.bits_per_byte:.4f})" if baseline else ""
+    compared = f" (xz {baseline.bits_per_byte:.4f})" if baseline else ""
     loss = f"loss {heldout.loss:.4f} nats/token, perplexity {heldout.perplexity:.2f}"
-    return f"{heldout.bits_per_byte:.4f} bits/byte{beside}, {loss}"
+    return f"{heldout.bits_per_byte:.4f} bits/byte{compared}, {loss}"
   metrics = {name: value for name, value in heldout.metrics.items() if name != "nll"}
   numbers = [f"{name} {value:.4f}" for name, value in metrics.items()]
   perplexity = [f"perplexity {heldout.perplexity:.2f}"] if "nll" in heldout.metrics else []
@@ -143,7 +153,7 @@ def heldout_numbers(heldout: HeldOut, baseline: Baseline | None = None) -> str:
 
 
 def write_plot(x: Experiment, baseline: Baseline | None) -> Path | None:
-  """The loss curve of the run directory, or None where there is nothing to draw yet."""
+  """Draws the run's loss curve; returns its file, or None where there is nothing to draw yet."""
   baselines = {baseline.label: baseline.bits_per_byte} if baseline else {}
   try:
     return draw({x.name: read_metrics(x.run_dir)}, x.run_dir / PLOT_FILE, baselines=baselines)
@@ -151,43 +161,37 @@ def write_plot(x: Experiment, baseline: Baseline | None) -> Path | None:
     return None
 
 
-def write_samples(run_dir: Path, step: int, prompts: Sequence[str], texts: Sequence[str]) -> Path:
-  """Keeps the samples of a step as JSON lines: {"prompt": ..., "text": ...}."""
-  file = samples_file(run_dir, step)
-  file.parent.mkdir(exist_ok=True)
-  lines = [json.dumps({"prompt": p, "text": t}, ensure_ascii=False) for p, t in zip(prompts, texts, strict=True)]
-  write_atomically(file, "\n".join(lines) + "\n")  # Where it is there, the run has nothing left to do.
-  return file
-
-
-def show_samples(out: Console, prompts: Sequence[str], texts: Sequence[str]) -> None:
-  for prompt, text in zip(prompts, texts, strict=True):
-    out.rule("sample" if not prompt else f"sample after {escape(repr(prompt))}", align="left")
-    out.print(f"[bold]{escape(prompt)}[/bold]{escape(text)}", soft_wrap=True)
-  out.rule()
-
-
 def finish(
   out: Console, x: Experiment, step: int, seconds: float, heldout: HeldOut | None, plot: Path | None, *, finished: bool
 ) -> None:
-  """Where everything is, and what to try next."""
+  """Prints where the run's files are and which commands to try next.
+
+  Args:
+    out: where to print.
+    x: the experiment.
+    step: updates done.
+    seconds: of training.
+    heldout: the last evaluation, or None.
+    plot: the file of the loss curve, or None.
+    finished: whether the run reached its end.
+  """
   rows = {
     "run": str(x.run_dir),
-    "held out": heldout_numbers(heldout) if heldout else "",
+    "validation": validation_numbers(heldout) if heldout else "",
     "loss curve": str(plot or ""),
     "metrics": str(x.run_dir / METRICS_FILE),
   }
   title = f"{'finished' if finished else 'stopped'} at step {step:,}, after {human_time(seconds)} of training"
   print_table(out, title, {name: text for name, text in rows.items() if text})
   if not finished:
-    out.print("The same command goes on from here.")
+    out.print("The same command resumes from here.")
     return
   change = _again(x, f"--config.optimizer.peak_lr=1e-3 --workdir={x.run_dir}_lr")
   _next(out, x, {"change": change, "compare": _typed(f"lmx plot {x.run_dir} {x.run_dir}_lr")})
 
 
 def _typed(command: str) -> str:
-  """A command as it can be typed here: `lmx` may have been called by the path of an environment that isn't active."""
+  """A command as it can be typed here: `lmx` may not be on PATH, if its environment isn't active."""
   if shutil.which("lmx"):
     return command
   called = Path(sys.argv[0])
@@ -196,12 +200,12 @@ def _typed(command: str) -> str:
 
 
 def _again(x: Experiment, flags: str) -> str:
-  """The command that started the run with more flags; a long one is not repeated."""
+  """The command that started the run, with more flags; a long command is not repeated."""
   return f"the same command with {flags}" if len(x.command) > 80 else _typed(f"{x.command} {flags}")
 
 
 def _next(out: Console, x: Experiment, more: Mapping[str, str]) -> None:
-  """Commands to try: what such a run is for first."""
+  """Prints commands to try, the one that such a run is for first."""
   if x.objective.name in ("chat", "dpo"):
     use = {"chat": f"lmx chat {x.run_dir}"}
   elif x.objective.name == "masked":

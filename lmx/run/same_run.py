@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What the processes of a run must have alike once data and tokenizer are there: compared before the first step."""
+"""Values that must be the same in all processes of a run, compared once data and tokenizer are loaded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,13 +21,13 @@ def check_same_run(x: Experiment) -> None:
 
 
 def run_values(x: Experiment) -> dict[str, str]:
-  """What a process has read and found. Whatever else must be alike belongs here."""
+  """The values of this process that the others must share, by name."""
   record = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
   sources = {f"{one['role']} source {number}": describe_source(one) for number, one in enumerate(record["sources"])}
   return sources | {
     "tokenizer": x.tokenizer.fingerprint,
     "labels": ", ".join(x.labels),
-    "whole checkpoints of the run": ", ".join(map(str, committed_steps(x.run_dir / CHECKPOINT_DIR))) or "none",
+    "checkpoints of the run": ", ".join(map(str, committed_steps(x.run_dir / CHECKPOINT_DIR))) or "none",
     "data": record["digest"],
   }
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How a running run is saved: failed saves are tried again, and what was deleted from its folder is written again."""
+"""Saving during a run: failed saves are retried, and files deleted from the run's folder are written again."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +18,8 @@ from lmx.training.run_lock import RunLock
 from lmx.training.state import TrainState
 
 
-def what_is_saved(x: Experiment) -> str:
-  """Where the run will go on from, as a sentence."""
+def safe_step(x: Experiment) -> str:
+  """The step that the run would resume from, as a sentence."""
   steps = committed_steps(x.run_dir / CHECKPOINT_DIR)
   return f"The run is safe up to step {max(steps)}." if steps else "The run has no checkpoint yet."
 
@@ -27,7 +27,7 @@ def what_is_saved(x: Experiment) -> str:
 class RunSaver:
   """The saves of one call of `train`.
 
-  A failed save is tried again at every step in a run of one process only. With several, it ends the run with exit code
+  A failed save is retried at every step in a run of one process only. With several, it ends the run with exit code
   74 in all of them, and the same command resumes: inside a save, Orbax's processes wait for each other at barriers (the
   folder is made, all have written, the first has committed), each with the time limit of the whole save. A process that
   fails never reaches the next barrier, so the others wait there for minutes, some of them in the thread that trains,
@@ -56,22 +56,28 @@ class RunSaver:
     return self._failed is not None and self._checkpointer.has_room()
 
   def save(self, step: int, state: TrainState, extra: Mapping[str, Any], loss: float | None) -> None:
-    """Starts to write a checkpoint in the background, into a folder that is made whole first.
+    """Restores the run folder's missing files, then starts to write a checkpoint in the background.
+
+    Args:
+      step: updates done.
+      state: on the devices.
+      extra: JSON values that a resume needs, as in `Checkpointer.save`.
+      loss: the validation loss at this step, or None.
 
     Raises:
-      WriteError: the folder can't be made whole; with several processes, also: the last checkpoint failed.
+      WriteError: a missing file can't be written; with several processes, also: the last checkpoint failed.
     """
     self.keep_folder()
     self.saved_at = step
     with self._noting_failure():
       self._checkpointer.save(step, state, extra, loss=loss)
       if self._failed is not None:
-        self._checkpointer.wait()  # So that it is known whether it can be written again.
+        self._checkpointer.wait()  # To know whether checkpoints can be written again.
         self._say(f"step {step:,} is saved: checkpoints can be written again")
       self._failed = None
 
   def make_sure(self, step: int, checkpoint: Callable[[], None]) -> None:
-    """Returns when the last step is saved in a folder that can be loaded; `checkpoint` saves it.
+    """Returns when a step is saved, in a folder that can be loaded; calls `checkpoint` to save it.
 
     Raises:
       WriteError: it could not be written.
@@ -85,25 +91,25 @@ class RunSaver:
       if step == 0 or step in committed_steps(self._checkpointer.directory):
         return
       self.saved_at = -1
-    raise self._failed or LmxError(f"{self._x.run_dir}: step {step} was saved, and is gone. {safe()}")
+    raise self._failed or LmxError(f"{self._x.run_dir}: step {step} was saved, and its checkpoint is gone. {safe()}")
 
   def keep_folder(self) -> None:
-    """Writes again what is gone from the run's folder, and says so; in the first process only."""
+    """Writes the missing files of the run's folder again and prints their names; in the first process only."""
     x = self._x
     if self._writer is not None:
-      said = keep_run_folder(x.run_dir, x.config_json, x.tokenizer, x.labels, origin=x.saving.start_from,
+      note = keep_run_folder(x.run_dir, x.config_json, x.tokenizer, x.labels, origin=x.saving.start_from,
                              metrics=self._writer, lock=self._lock)  # fmt: skip
-      if said:
-        self._say(said)
+      if note:
+        self._say(note)
 
   @contextlib.contextmanager
   def _noting_failure(self) -> Iterator[None]:
-    """Says once that a checkpoint could not be written, and has it tried again at the next step."""
+    """Reports a failed checkpoint once, and marks it to be retried at the next step."""
     try:
       yield
     except CheckpointWriteError as error:
-      if jax.process_count() > 1:  # The others would wait for this one's part.
+      if jax.process_count() > 1:  # See the docstring of this class.
         raise
       if self._failed is None:
-        self._say(f"warning: {error} It is tried again at every step.")
+        self._say(f"warning: {error} It is retried at every step.")
       self._failed, self.saved_at = error, -1

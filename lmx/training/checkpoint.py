@@ -1,15 +1,15 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Checkpoints: written in the background by Orbax, restored bit for bit, on the same mesh or on any other.
+"""Checkpoints of a run: written in the background by Orbax, restored bit for bit, on the same mesh or any other.
 
 A checkpoint is a folder `checkpoints/<step>` with the parts `parameters`, `ema` (where the run keeps an average),
 `reference` (where the objective has a second model), `training` (optimizer and counters) and `extra` (JSON: format
 version, data position, batch fingerprint, metrics).
-Arrays lie there under dotted names and nothing else, so parameters can be read without knowing the optimizer.
-Shardings are built from the template that is passed at restore, and are never read from disk.
+Arrays are stored under dotted names only, so parameters can be read without knowing the optimizer: see
+checkpoint_reading.py.
 
-A checkpoint is written under a temporary name and renamed when it is whole; one that is to go is renamed first and
-deleted afterwards. So a folder under its final name is always whole, whenever the process dies; what happens to its
-files afterwards is found by their digests, on every read.
+A checkpoint is written under a temporary name and renamed when it is complete; an old one is renamed first and deleted
+afterwards. So a folder under its final name is always complete, whenever the process dies; later damage to its files is
+found by their digests, on every read.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ _PREFIXES = {"params.": "parameters", "ema.": "ema", "reference.": "reference"}
 
 
 def _parts(named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """A state's named leaves by the part of the checkpoint that they belong to, under their names there."""
+  """A state's named leaves as {part of the checkpoint: {name in that part: leaf}}."""
   parts: dict[str, dict[str, Any]] = {}
   for name, leaf in named.items():
     part, key = next(
@@ -57,7 +57,7 @@ def _parts(named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _registry() -> ocp.DefaultCheckpointHandlerRegistry:
-  """Uncompressed arrays: float parameters hardly shrink, and compressing them takes the training's own cores."""
+  """Orbax's handlers of the parts. Arrays are not compressed: floats hardly shrink, and training needs the cores."""
   registry = ocp.DefaultCheckpointHandlerRegistry()
   for part in ARRAYS:
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
@@ -70,13 +70,13 @@ def _registry() -> ocp.DefaultCheckpointHandlerRegistry:
 
 
 def _as_loss(metrics: Mapping[str, float | None]) -> float:
-  """What "best" minimises: the loss; one that wasn't measured, or is not a number, is the worst of all."""
+  """The loss that "best" minimizes; infinite where it wasn't measured or is NaN."""
   value = metrics["best"]
   return float("inf") if value is None or value != value else float(value)
 
 
 class Checkpointer:
-  """The checkpoints of one run. With several processes, each makes one and calls it at the same steps."""
+  """The checkpoints of one run. With several processes, each has one and makes the same calls at the same steps."""
 
   def __init__(
     self,
@@ -87,14 +87,18 @@ class Checkpointer:
     keep_best: bool = True,
     background: bool = True,
   ):
-    """Opens `directory`, making it where it is missing, and clears away what a killed process left there.
+    """Opens `directory`, creates it if it is missing, and removes the leftovers of a killed process.
 
     Args:
       directory: the run's `checkpoints` folder.
       keep_last: newest checkpoints to keep, at least 1.
-      keep_every_steps: checkpoints at multiples of this are kept for good; None: none is.
-      keep_best: keep the one that was saved with the lowest loss.
-      background: write while training goes on; False: `save` returns when the checkpoint is whole.
+      keep_every_steps: checkpoints at multiples of this are kept forever; None: none are.
+      keep_best: keep the one with the lowest validation loss.
+      background: write while training continues; False: `save` returns when the checkpoint is complete.
+
+    Raises:
+      LmxError: `keep_last` is 0.
+      CheckpointWriteError: the folder can't be created.
     """
     if keep_last < 1:
       raise LmxError(message("config.checkpoint.keep_last", got=keep_last, allowed="at least 1"))
@@ -106,7 +110,7 @@ class Checkpointer:
       self._policies.append(BestN(get_metric_fn=_as_loss, reverse=True, n=1))
     self._background = background
     self._writing: int | None = None
-    self._needed = 0  # Bytes that a save which failed for want of space needs.
+    self._needed = 0  # Bytes that the last save takes on disk.
     silence_repeated_disk_errors()
     with self._errors():
       self._manager = self._open()
@@ -117,7 +121,7 @@ class Checkpointer:
       self.directory,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy(self._policies),
-        best_fn=_as_loss,  # Makes Orbax write the metrics; what is kept is decided by the policies alone.
+        best_fn=_as_loss,  # Makes Orbax write the metrics; only the policies decide which checkpoints are kept.
         best_mode="min",
         cleanup_tmp_directories=True,
         todelete_subdir=_TRASH,
@@ -128,7 +132,7 @@ class Checkpointer:
 
   @contextlib.contextmanager
   def _errors(self) -> Iterator[None]:
-    """Makes what goes wrong in writing a `CheckpointWriteError`, and forgets the save that it was."""
+    """Turns an error of the disk into a `CheckpointWriteError`, and drops the failed save."""
     try:
       yield
     except Exception as error:
@@ -141,7 +145,7 @@ class Checkpointer:
       raise CheckpointWriteError(text) from error
 
   def _start_over(self) -> None:
-    """Reopens the folder after a failed save; clears away what is half-written, too."""
+    """Reopens the folder after a failed save, which also removes the half-written checkpoint."""
     with contextlib.suppress(Exception):
       self._manager.close()
     with contextlib.suppress(OSError, ValueError):
@@ -172,16 +176,19 @@ class Checkpointer:
     return free_bytes(self.directory)[0] >= self._needed
 
   def save(self, step: int, state: TrainState, extra: Mapping[str, Any], *, loss: float | None = None) -> bool:
-    """Copies the state to the host and writes it in the background; training may go on, the state be donated.
+    """Copies the state to the host and writes it in the background; the state may be donated at once.
 
     Args:
-      step: updates done, as `state.step` says (given, so that the device isn't waited for).
+      step: updates done, the value of `state.step` (an argument, so that the device isn't waited for).
       state: on any mesh.
-      extra: JSON values: the data position, the batch fingerprint, metrics, whatever the loop needs again.
-      loss: held-out loss by which `keep_best` judges; None where the run wasn't evaluated at this step.
+      extra: JSON values: the data position, the batch fingerprint, metrics, whatever a resume needs.
+      loss: validation loss, for `keep_best`; None where the run wasn't evaluated at this step.
 
     Returns:
-      False, and writes nothing, where this step already has a checkpoint.
+      False, and writes nothing, if this step already has a checkpoint.
+
+    Raises:
+      CheckpointWriteError: this checkpoint can't be started, or the one before it could not be written.
     """
     if self.directory.is_dir() and step in self._manager.all_steps() and step in self.steps():
       return False
@@ -196,7 +203,7 @@ class Checkpointer:
     with self._errors():
       self._manager.wait_until_finished()
       self._writing = step
-      if not self.directory.is_dir():  # Deleted while the run went on.
+      if not self.directory.is_dir():  # Deleted during the run.
         self.directory.mkdir(parents=True, exist_ok=True)
         self._manager.reload()
       self._manager.save(step, args=items, metrics={"best": loss}, force=True)
@@ -204,7 +211,7 @@ class Checkpointer:
       self.wait()
 
   def save_parameters(self, parameters: Mapping[str, jax.Array], extra: Mapping[str, Any]) -> None:
-    """Writes a checkpoint of step 0 with parameters alone: what another program trained, for a run to start from.
+    """Writes a checkpoint of step 0 with parameters only (an imported model), for a run to start from.
 
     Args:
       parameters: {dotted name: array}.
@@ -215,7 +222,7 @@ class Checkpointer:
     self._save(0, items, None)
 
   def steps(self) -> list[int]:
-    """Steps with a whole checkpoint, or one being written, in order."""
+    """Steps with a complete checkpoint, or one being written, ascending."""
     written = committed_steps(self.directory)
     return sorted({*written, *(step for step in self._manager.all_steps() if step == self._writing)})
 
@@ -224,13 +231,14 @@ class Checkpointer:
     return max(self.steps(), default=None)
 
   def restore(self, abstract: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
-    """(the state, the `extra` it was saved with), bit for bit, laid out as `abstract` says.
+    """(the state, the `extra` it was saved with), bit for bit.
 
     Args:
-      abstract: the template from `training.state.abstract_state`, on any mesh.
+      abstract: the template from `training.state.abstract_state`, on any mesh, whose shardings the state gets.
       step: None for the newest.
 
     Raises:
+      CheckpointDamageError: a file is not what was saved.
       LmxError: no such checkpoint, or one of another model, optimizer or format.
     """
     self.wait()
@@ -240,23 +248,27 @@ class Checkpointer:
     if not (folder / "training").exists():
       fix = f"train in another folder, with --config.checkpoint.start_from={self.directory.parent}"
       raise LmxError(f"{folder} contains parameters only (imported); no optimizer state to resume. Fix: {fix}")
-    averaged_anew = "ema" in parts and not (folder / "ema").exists()
-    if averaged_anew:  # An average that the run begins to keep only now starts at the parameters.
+    average_is_new = "ema" in parts and not (folder / "ema").exists()
+    if average_is_new:  # The average starts at the parameters where the run did not keep one so far.
       del parts["ema"]
     restored = read_parts(folder, parts)
-    if averaged_anew:
+    if average_is_new:
       restored["ema"] = jax.tree.map(jnp.copy, restored["parameters"])
     prefixes = {part: prefix for prefix, part in _PREFIXES.items()} | {"training": ""}
     named = {prefixes[part] + name: leaf for part, leaves in restored.items() for name, leaf in leaves.items()}
     return jax.tree.unflatten(jax.tree.structure(abstract), [named[name] for name in named_leaves(abstract)]), extra
 
   def wait(self) -> None:
-    """Returns when every checkpoint is whole on disk; raises what went wrong in the background."""
+    """Returns when every checkpoint is complete on disk.
+
+    Raises:
+      CheckpointWriteError: the last one could not be written.
+    """
     with self._errors():
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits, and gives the threads back."""
+    """Waits for the last checkpoint, and ends Orbax's threads."""
     self.wait()
     self._manager.close()
     self._empty_trash()
@@ -268,6 +280,6 @@ class Checkpointer:
     self.close()
 
   def _empty_trash(self) -> None:
-    """Deletes what earlier saves renamed away; called in the background, after each save."""
+    """Deletes the old checkpoints that earlier saves renamed; called in the background, after each save."""
     if jax.process_index() == 0:
       shutil.rmtree(self.directory / _TRASH, ignore_errors=True)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Which checkpoint of a folder is taken: only committed ones count, and a damaged one is never taken in silence."""
+"""Choice of a checkpoint in a folder: only committed ones count, and a damaged one is never used silently."""
 
 import logging
 import re
@@ -11,13 +11,13 @@ from lmx.storage import WriteError
 from lmx.training.checkpoint_digests import CheckpointDamageError, check_checkpoint, uncommitted
 from lmx.units import human_bytes
 
-DAMAGED = "damaged_checkpoints"  # In a run folder: checkpoints that a resume passed over.
+DAMAGED = "damaged_checkpoints"  # In a run's folder: checkpoints that a resume passed over.
 _OF_DISK = ("No space left", "quota", "Read-only file", "Permission denied", "File too large", "No such file",
             "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND", "No ArrayMetadata found")  # fmt: skip
 
 
 class CheckpointWriteError(WriteError):
-  """A checkpoint could not be written; the ones before it are what they were."""
+  """A checkpoint could not be written; earlier ones are unchanged."""
 
 
 def is_of_disk(error: BaseException) -> bool:
@@ -43,7 +43,7 @@ def silence_repeated_disk_errors() -> None:
 
 
 def fix_of_disk(directory: Path) -> str:
-  """What can be done about a full disk; names what can be deleted."""
+  """What to do about a full disk, with the folders that a resume doesn't need and their sizes."""
   old = [directory / str(step) for step in committed_steps(directory)[:-1]]
   old += [path for path in (directory.parent / DAMAGED,) if path.is_dir()]
   sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in old}
@@ -52,12 +52,12 @@ def fix_of_disk(directory: Path) -> str:
 
 
 def committed_steps(directory: str | Path) -> list[int]:
-  """Steps with a committed checkpoint under `directory`, in order, seen from outside of the run that writes them."""
+  """Steps with a committed checkpoint under `directory`, ascending. Needs no `Checkpointer`, and checks no digests."""
   return [step for step in named_steps(directory) if not uncommitted(Path(directory).absolute() / str(step))]
 
 
 def named_steps(directory: str | Path) -> list[int]:
-  """Steps that a folder under `directory` is named after, committed or not, in order."""
+  """Steps for which `directory` has a folder, committed or not, ascending."""
   folder = Path(directory).absolute()
   try:
     return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
@@ -65,12 +65,17 @@ def named_steps(directory: str | Path) -> list[int]:
     return []
 
 
-def newest_good_step(directory: str | Path, below: int | None = None) -> tuple[int | None, list[CheckpointDamageError]]:
-  """(the newest step whose checkpoint is what was saved, or None; what is wrong with those passed over).
+def newest_intact_step(
+  directory: str | Path, below: int | None = None
+) -> tuple[int | None, list[CheckpointDamageError]]:
+  """The newest step with an intact checkpoint, by its digests.
 
   Args:
     directory: a run's `checkpoints` folder.
-    below: look at earlier steps than this one only.
+    below: consider only steps before this one.
+
+  Returns:
+    (the step, or None; the damage of each newer checkpoint).
   """
   passed_over: list[CheckpointDamageError] = []
   for step in reversed(named_steps(directory)):
@@ -84,25 +89,29 @@ def newest_good_step(directory: str | Path, below: int | None = None) -> tuple[i
 
 
 def set_aside_damaged(directory: Path, *, strict: bool = False) -> list[str]:
-  """Moves checkpoints newer than the newest good one out of the way of those to come; says which, and why.
+  """Moves damaged checkpoints that are newer than the newest intact one out of the `checkpoints` folder.
 
   Args:
     directory: the run's `checkpoints` folder.
     strict: raise instead.
 
+  Returns:
+    A line for each, with the reason and its new place.
+
   Raises:
-    CheckpointDamageError: the newest is damaged and `strict`, or none is good.
+    CheckpointDamageError: the newest is damaged and `strict`, or none is intact.
   """
-  good, passed_over = newest_good_step(directory)
+  intact, passed_over = newest_intact_step(directory)
   if not passed_over:
     return []
-  whole = [error for error in passed_over if not uncommitted(error.folder)]
-  if strict or (good is None and whole):
-    fix = f"remove it to resume from step {good}, or leave out --strict" if good is not None else (
-      f"copy it again from where it came, or start a new run with another --workdir; nothing in {directory} is whole"
+  committed = [error for error in passed_over if not uncommitted(error.folder)]
+  if strict or (intact is None and committed):
+    fix = f"remove it to resume from step {intact}, or leave out --strict" if intact is not None else (
+      f"copy it again from where it came, or start a new run with another --workdir; no checkpoint in {directory} is "
+      "intact"
     )  # fmt: skip
     raise CheckpointDamageError(passed_over[0].folder, passed_over[0].reason, fix)
-  said = []
+  lines = []
   for error in passed_over:
     target = directory.parent / DAMAGED / error.folder.name
     number = 1
@@ -111,19 +120,19 @@ def set_aside_damaged(directory: Path, *, strict: bool = False) -> list[str]:
       target = target.with_name(f"{error.folder.name}.{number}")
     target.parent.mkdir(exist_ok=True)
     error.folder.rename(target)
-    said.append(f"passed over checkpoint {error.folder}: {error.reason}; it is now {target}")
-  return said
+    lines.append(f"passed over checkpoint {error.folder}: {error.reason}; it is now {target}")
+  return lines
 
 
 def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
-  """The folder of one whole checkpoint: of `step`, or the newest.
+  """The folder of one committed checkpoint: of `step`, or the newest.
 
   Raises:
     LmxError: there is none.
   """
   steps = committed_steps(directory)
   if step is None and not steps:
-    raise LmxError(f"{directory}: there is no whole checkpoint here. Fix: give a run directory that has one.")
+    raise LmxError(f"{directory}: there is no complete checkpoint here. Fix: give a run directory that has one.")
   chosen = steps[-1] if step is None else step
   folder = Path(directory).absolute() / str(chosen)
   if chosen not in steps and chosen in named_steps(directory):
@@ -134,10 +143,14 @@ def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
 
 
 def check_or_offer(folder: Path, parts: Collection[str]) -> None:
-  """As `check_checkpoint`, of some parts; the error offers the newest checkpoint that is good."""
+  """As `check_checkpoint`, for some parts; the error names the newest intact checkpoint before this one."""
   try:
     check_checkpoint(folder, parts)
   except CheckpointDamageError as error:
-    good, _ = newest_good_step(folder.parent, below=int(folder.name))
-    fix = f"--step={good}, the newest good one before it" if good is not None else "copy it again; no older one is good"
+    intact, _ = newest_intact_step(folder.parent, below=int(folder.name))
+    fix = (
+      f"--step={intact}, the newest intact one before it"
+      if intact is not None
+      else "copy it again; no older one is intact"
+    )
     raise CheckpointDamageError(folder, error.reason, fix) from error

@@ -1,9 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Digests of checkpoints: what proves that the files of a step are still those that were saved.
+"""Digests of checkpoints, with which every read checks that the files of a step are still those that were saved.
 
-`<step>/digests.json` holds the size of every file and an xxHash (XXH3, 64 bits) of each of its blocks. It
-is written before Orbax commits the step, so that a committed checkpoint always has it; those of older versions of lmx
-have none. It finds damage, and is no protection against forgery.
+`<step>/digests.json` holds the size of every file and an xxHash (XXH3, 64 bits) of each of its blocks. It is written
+before Orbax commits the step, so that a committed checkpoint always has it, except those of older versions of lmx. It
+detects damage, and does not protect against forgery.
 """
 
 import itertools
@@ -22,18 +22,18 @@ from lmx.errors import LmxError
 
 DIGESTS = "digests.json"
 COMMITTED = "_CHECKPOINT_METADATA"  # Orbax writes the time of the commit into it.
-BLOCK = 16 << 20  # Bytes with a digest of their own: what threads share, and how exactly damage is located.
+BLOCK = 16 << 20  # Bytes per digest: threads hash blocks in parallel, and damage is located to within one.
 _AFTERWARDS = (DIGESTS, COMMITTED, "commit_success.txt")  # Orbax writes these when it commits.
-_PIECE = 1 << 20
-_verified: dict[str, tuple[int, ...]] = {}  # File -> its size and times when it was found to be as it was saved.
+_READ_BYTES = 1 << 20
+_verified: dict[str, tuple[int, ...]] = {}  # File -> its `_identity` when this process last found it intact.
 
 
 class CheckpointDamageError(LmxError):
-  """A checkpoint is not what was saved, or never was a whole one.
+  """A checkpoint differs from what was saved, or was never complete.
 
   Attributes:
     folder: the checkpoint's.
-    reason: what is wrong with which file.
+    reason: which file is damaged and how.
   """
 
   def __init__(self, folder: Path, reason: str, fix: str = ""):
@@ -42,7 +42,7 @@ class CheckpointDamageError(LmxError):
 
 
 def write_digests(folder: Path) -> None:
-  """Records what the files of a checkpoint are that Orbax is about to commit."""
+  """Writes the digests of a checkpoint that Orbax is about to commit."""
   root = epath.Path(folder)
   sizes = {name: (root / name).stat().length for name in _names(root)}
   files = {
@@ -77,17 +77,17 @@ def _block_digests(root: Any, sizes: dict[str, int]) -> list[list[int]]:
 
 def _block_digest(block: tuple[Any, int]) -> int:
   path, start = block
-  digest, left, buffer = xxhash.xxh3_64(), BLOCK, bytearray(_PIECE)
+  digest, left, buffer = xxhash.xxh3_64(), BLOCK, bytearray(_READ_BYTES)
   with path.open("rb") as file:
     file.seek(start)
-    while left > 0 and (count := file.readinto(memoryview(buffer)[: min(_PIECE, left)])):
+    while left > 0 and (count := file.readinto(memoryview(buffer)[: min(_READ_BYTES, left)])):
       digest.update(memoryview(buffer)[:count])
       left -= count
   return digest.intdigest()
 
 
 def uncommitted(folder: Path) -> str:
-  """Why a folder that is named like a step is no checkpoint; "" for one that Orbax committed."""
+  """The reason why a folder named like a step is no checkpoint; "" for one that Orbax committed."""
   try:
     committed = json.loads((epath.Path(folder) / COMMITTED).read_text())["commit_timestamp_nsecs"]
   except FileNotFoundError:
@@ -98,7 +98,7 @@ def uncommitted(folder: Path) -> str:
 
 
 def has_digests(folder: Path) -> bool:
-  """Whether a checkpoint was saved with digests; those of older versions of lmx were not."""
+  """Whether a checkpoint has digests; those of older versions of lmx have none."""
   return (epath.Path(folder) / DIGESTS).exists()
 
 
@@ -112,11 +112,11 @@ def note_without_digests(folder: Path) -> str:
 def check_checkpoint(folder: Path, parts: Collection[str] | None = None) -> None:
   """Compares the files of a checkpoint with their digests.
 
-  A file that this process found whole before, and that has the same size and times, is not read again.
+  A file that this process has checked before, and that has the same size and times, is not read again.
 
   Args:
     folder: of one step.
-    parts: what is to be read, such as "parameters"; None: all of it.
+    parts: the parts to check, such as "parameters"; None: all.
 
   Raises:
     CheckpointDamageError: the first file that differs.
@@ -145,7 +145,7 @@ def check_checkpoint(folder: Path, parts: Collection[str] | None = None) -> None
     raise CheckpointDamageError(folder, f"{error.filename or folder} can't be read: {error.strerror}") from error
   for name, digests in zip(unread, found, strict=True):
     if digests != files[name][1]:
-      raise CheckpointDamageError(folder, _where(folder, name, digests, files[name][1]))
+      raise CheckpointDamageError(folder, _describe_damage(folder, name, digests, files[name][1]))
     if (identity := known[name]) is not None:
       _verified[str(folder / name)] = identity
 
@@ -155,7 +155,7 @@ def _belongs(name: str, parts: Collection[str] | None) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-  """What changes whenever a local file is written to; None for other file systems."""
+  """Values of a local file that change whenever it is written to; None on other file systems."""
   try:
     stat = os.stat(path)
   except OSError:
@@ -167,25 +167,25 @@ def _read_digests(folder: Path) -> dict[str, Any]:
   try:
     record = json.loads((epath.Path(folder) / DIGESTS).read_text())
     text = json.dumps(record["files"], sort_keys=True)
-    whole = record["block"] == BLOCK and xxhash.xxh3_64_intdigest(text.encode()) == record["digest"]
+    intact = record["block"] == BLOCK and xxhash.xxh3_64_intdigest(text.encode()) == record["digest"]
   except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise CheckpointDamageError(folder, f"its {DIGESTS} can't be read ({type(error).__name__})") from error
-  if not whole:
+  if not intact:
     raise CheckpointDamageError(folder, f"its {DIGESTS} is not what was written")
   return record["files"]
 
 
-def _where(folder: Path, name: str, found: list[int], kept: list[int]) -> str:
-  """The file, the bytes and, where it can be known, the arrays that are not as they were saved."""
-  bad = next(number for number, (a, b) in enumerate(zip(found, kept, strict=True)) if a != b)
-  start = bad * BLOCK
+def _describe_damage(folder: Path, name: str, found: list[int], kept: list[int]) -> str:
+  """The first damaged block of a file, and the arrays in it where the index of the database can be read."""
+  block = next(number for number, (a, b) in enumerate(zip(found, kept, strict=True)) if a != b)
+  start = block * BLOCK
   arrays = _arrays_at(folder, name, start, start + BLOCK)
   shown = f", in {' or '.join(arrays[:3])}{' or others' if len(arrays) > 3 else ''}" if arrays else ""
-  return f"{name} is not what was saved{shown} (within {BLOCK >> 20} MiB from byte {start:,} on)"
+  return f"{name} is not what was saved{shown} (within {BLOCK >> 20} MiB from byte {start:,})"
 
 
 def _arrays_at(folder: Path, name: str, start: int, end: int) -> list[str]:
-  """Names of the arrays that have values in some bytes of a file, by the index of the database they lie in."""
+  """Names of the arrays with values in bytes `start` to `end` of a file, by the index of its OCDBT database."""
   part, _, inside = name.partition("/")
   try:
     store = ts.KvStore.open(f"file://{(folder / part).absolute()}/").result()
@@ -200,6 +200,6 @@ def _arrays_at(folder: Path, name: str, start: int, end: int) -> list[str]:
           same = f"{first}{second}" == inside
           if same and int(offset) < end and int(offset) + int(length) > start:
             found.add(entry["key"].decode().rpartition("/")[0])
-  except Exception:  # The index itself may be what is damaged, and its form is not ours.
+  except Exception:  # The index itself may be damaged, and its format belongs to TensorStore.
     return []
   return sorted(found)

@@ -58,17 +58,18 @@ def read_extra(directory: str | Path, step: int) -> dict[str, Any]:
 def restore_model(
   directory: str | Path, abstract_model: Any, step: int | None = None, *, ema: bool = True, part: str = "parameters"
 ) -> Any:
-  """A model from a run's checkpoints, without any knowledge of how it was trained.
+  """A model from a run's checkpoints; neither the optimizer nor the mesh it was trained with needs to be known.
 
   Args:
     directory: the run's `checkpoints` folder.
-    abstract_model: the module (or {dotted name: ...}) with ShapeDtypeStructs for arrays; each has the sharding to
+    abstract_model: the module (or {dotted name: ...}) with ShapeDtypeStructs for arrays, each with the sharding to
       restore onto, or None for the first device here.
     step: None for the newest.
-    ema: take the average of the parameters where the run kept one, else the parameters themselves.
+    ema: restore the average of the parameters where the run kept one, else the parameters themselves.
     part: "reference" for the frozen second model of the run.
 
   Raises:
+    CheckpointDamageError: a file is not what was saved.
     LmxError: no such checkpoint, or parameters of another model.
 
   Warns:
@@ -87,14 +88,18 @@ def restore_model(
 def restore_shared(
   directory: str | Path, template: Mapping[str, jax.ShapeDtypeStruct], new: re.Pattern[str]
 ) -> tuple[dict[str, jax.Array], list[str]]:
-  """What a model shares with the newest checkpoint of another run, and the names of what it doesn't.
+  """The parameters that a model shares with the newest checkpoint of another run.
 
   Args:
     directory: the other run's `checkpoints` folder.
-    template: {name: shape, dtype and place} of the model's parameters.
-    new: only parameters whose whole name it matches may be missing there, have another shape there, or not be wanted.
+    template: {name: shape, dtype and sharding} of the model's parameters.
+    new: matches the full names of the parameters that may be missing there, have another shape, or not be wanted.
+
+  Returns:
+    ({name: array}, names of the parameters that the checkpoint doesn't have).
 
   Raises:
+    CheckpointDamageError: a file is not what was saved.
     LmxError: no checkpoint, or one of another model.
   """
   folder = find_checkpoint(directory)
@@ -146,7 +151,7 @@ def read_parts(
 
 
 def _check_same(where: Path, metadata: Any, wanted: Mapping[str, jax.ShapeDtypeStruct], fix: str) -> None:
-  """Orbax would cast and cut silently; a checkpoint of another model or optimizer is an error instead."""
+  """Refuses a checkpoint of another model or optimizer, whose arrays Orbax would cast and crop silently."""
   saved = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in metadata.items()}
   asked = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
   for name in [*asked, *saved]:

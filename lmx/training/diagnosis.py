@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What diverged, for the message of a run that stops: the first parameters, or gradients, that aren't finite."""
+"""Diagnosis of a diverged step, for the message of a run that stops: the first arrays that aren't finite."""
 
 from collections.abc import Mapping
 
@@ -12,19 +12,19 @@ from lmx.parallel.sharding import use_layout
 from lmx.training.state import TrainState
 from lmx.training.step import Batch, ModelLoss, StepOptions, batch_gradients
 
-Norms = Mapping[str, np.ndarray]  # Name of a parameter -> its norm, (N,) for one stacked over layers, else ().
+Norms = Mapping[str, np.ndarray]  # Parameter's name -> its norm: (N,) if it is stacked over layers, else ().
 
 
 def diagnose(task: ModelLoss, optimizer: Optimizer, options: StepOptions, state: TrainState, batch: Batch) -> str:
-  """A sentence on the parameters, else on the gradients of a batch: which are not finite, and which are largest.
+  """A sentence on which parameters, or else which gradients, are not finite, or on the largest of them.
 
-  The gradients are computed once more, at the parameters that the stopped step left as they were. Nothing is added to
-  the step itself.
+  The gradients are computed once more: the parameters are still those before the step, which was skipped. So the step
+  itself needs no extra outputs.
 
   Args:
-    task, optimizer, options: of the step.
+    task, optimizer, options: those of the step.
     state: after the step, on the task's mesh.
-    batch: that the step was run on.
+    batch: the one that the step was run on, {name: (B, ...)}.
   """
   axes = task.plan.axes
 
@@ -35,7 +35,7 @@ def diagnose(task: ModelLoss, optimizer: Optimizer, options: StepOptions, state:
       for name, array in arrays.items()
     }
 
-  def both(state: TrainState, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+  def all_norms(state: TrainState, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     with use_layout(task.layout):
       step = jnp.maximum(state.step - 1, 0)
       batch = batch if state.carry is None else {**batch, "carry": state.carry}
@@ -44,21 +44,21 @@ def diagnose(task: ModelLoss, optimizer: Optimizer, options: StepOptions, state:
     return norms(state.params), norms(gradients)
 
   shardings = jax.tree.map(lambda leaf: leaf.sharding, (state, dict(batch)))
-  parameters, gradients = jax.device_get(jax.jit(both, in_shardings=shardings)(state, batch))
+  parameters, gradients = jax.device_get(jax.jit(all_norms, in_shardings=shardings)(state, batch))
   return sentence(parameters, gradients)
 
 
 def sentence(parameters: Norms, gradients: Norms) -> str:
-  """See `diagnose`. Gradients are read from the output back, in the order in which they are computed."""
-  broken = _broken(parameters)
-  if broken:
-    return f"Not finite: {len(broken)} of the {_count(parameters)} parameters, first {broken[0]}."
-  broken = _broken(dict(reversed(list(gradients.items()))), backwards=True)
-  if not broken:
+  """See `diagnose`. Gradients are listed from the output back, in the order in which they are computed."""
+  bad = _not_finite(parameters)
+  if bad:
+    return f"Not finite: {len(bad)} of the {_count(parameters)} parameters, first {bad[0]}."
+  bad = _not_finite(dict(reversed(list(gradients.items()))), backwards=True)
+  if not bad:
     return f"The largest gradient is that of {_largest(gradients)}."
-  if len(broken) == _count(gradients):
+  if len(bad) == _count(gradients):
     return f"No gradient is finite, all parameters are; the largest parameter is {_largest(parameters)}."
-  return f"Not finite: {len(broken)} of the {_count(gradients)} gradients; from the output back, first {broken[0]}."
+  return f"Not finite: {len(bad)} of the {_count(gradients)} gradients; from the output back, first {bad[0]}."
 
 
 def _named(norms: Norms) -> list[tuple[str, float]]:
@@ -66,12 +66,12 @@ def _named(norms: Norms) -> list[tuple[str, float]]:
           for name, norm in norms.items() for layer, value in enumerate(np.atleast_1d(norm))]  # fmt: skip
 
 
-def _broken(norms: Norms, *, backwards: bool = False) -> list[str]:
-  """Those that are not finite; `backwards`: the last layer's first."""
+def _not_finite(norms: Norms, *, backwards: bool = False) -> list[str]:
+  """The names of those that are not finite; `backwards`: the last layer's first."""
   found = [name for name, value in _named(norms) if not np.isfinite(value)]
   if not backwards:
     return found
-  order = {name: place for place, name in enumerate(norms)}
+  order = {name: index for index, name in enumerate(norms)}
   key = lambda full: (order[full.partition(" of layer ")[0]], -int(full.partition(" of layer ")[2] or 0))  # noqa: E731
   return sorted(found, key=key)
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Watches the metrics of each step for what isn't finite, and stops a run that diverged."""
+"""Divergence: checks each step's metrics for values that aren't finite, and stops a run that diverged."""
 
 import collections
 import math
@@ -12,40 +12,40 @@ LAST_NORMS = 5  # Gradient norms in the message of a run that stops.
 
 
 class NonFiniteError(LmxError):
-  """The loss, a gradient or a parameter was not finite, and the run can't or mustn't skip that."""
+  """The loss, a gradient or a parameter was not finite, and the step can't or mustn't be skipped."""
 
 
 class Watch:
-  """The policy of a run for steps that were skipped, and the last gradient norms."""
+  """A run's policy for skipped steps, and its last gradient norms, for the message of a run that stops."""
 
   def __init__(self, nonfinite: str, max_skipped: int, diagnose: Callable[[Any], str]):
-    """Takes the policy.
+    """A watch that has seen no step yet.
 
     Args:
-      nonfinite: stop | skip, see config.train.nonfinite.
+      nonfinite: "stop" or "skip", see config.train.nonfinite.
       max_skipped: steps skipped in a row after which the run stops in any case.
-      diagnose: batch -> a sentence on what diverged at it.
+      diagnose: batch -> a sentence on which arrays diverged at it.
     """
     self._stops, self._max_skipped, self._diagnose = nonfinite == "stop", max_skipped, diagnose
     self._norms: collections.deque[float] = collections.deque(maxlen=LAST_NORMS)
 
-  def look(self, step: int, metrics: Mapping[str, float], batch: Any, saved: int) -> str:
-    """What to say of a step, "" for nothing.
+  def check(self, step: int, metrics: Mapping[str, float], batch: Any, saved: int) -> str:
+    """A line to print about a step that was skipped; "" for one that wasn't.
 
     Args:
-      step: its number.
-      metrics: of the step, on the host.
-      batch: that it was run on.
+      step: its number, from 1.
+      metrics: its metrics, on the host.
+      batch: the batch it was run on.
       saved: step of the last checkpoint.
 
     Raises:
-      NonFiniteError: with what diverged.
+      NonFiniteError: with the arrays that diverged.
     """
     self._norms.append(metrics["grad_norm"])
     if not math.isfinite(metrics["param_norm"]):
       raise NonFiniteError(
-        f"step {step:,}: the parameters are not finite any more (norm {metrics['param_norm']:.4g}), which no skipped "
-        f"step can mend. {self._diagnosis(batch)} The last checkpoint is of step {saved:,}. Fix: a lower "
+        f"step {step:,}: the parameters are not finite (norm {metrics['param_norm']:.4g}), and skipping "
+        f"steps can't repair them. {self._diagnosis(batch)} The last checkpoint is of step {saved:,}. Fix: a lower "
         "--config.optimizer.peak_lr or --config.optimizer.clip_norm"
       )
     if not metrics["skipped"]:

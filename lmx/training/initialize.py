@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Where a run's first state comes from. This is the one place that decides it."""
+"""The state that a run starts with: resumed, started from another run, or fresh. Only this file decides which."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ from lmx.training.checkpoint_choice import find_checkpoint
 from lmx.training.checkpoint_reading import restore_shared
 from lmx.training.state import AbstractModel, Arrays, MakeModel, TrainState, init_parameters, init_state, start_state
 
-# What a model may have and the run it starts from not, or the other way round: heads, and low-rank adapters.
+# Parameters that only one of a model and the run it starts from may have: heads and low-rank adapters.
 NEW_PARTS = re.compile(r"head\..*|unembedding\..*|.*\.lora_[ab]")
 # (template, the run's first parameters) -> the frozen parameters of the second model.
 MakeReference = Callable[[Arrays, Arrays], Arrays]
@@ -24,14 +24,14 @@ MakeReference = Callable[[Arrays, Arrays], Arrays]
 
 @dataclasses.dataclass(frozen=True)
 class InitialState:
-  """A state to train from.
+  """A state to train from, and its origin.
 
   Attributes:
     state: on the mesh of the template.
-    source: what to tell the user: "resumed", "started from" or "fresh".
-    extra: what the resumed checkpoint was saved with; None otherwise.
+    source: "resumed", "started from" or "fresh".
+    extra: the `extra` of the resumed checkpoint; None otherwise.
     origin: the checkpoint's folder, or None.
-    new: names of parameters that the origin didn't have, and that are fresh.
+    new: names of the parameters that the origin didn't have; they are fresh.
   """
 
   state: TrainState
@@ -55,9 +55,11 @@ def initialize(
   """The state a run starts with.
 
   Args:
-    checkpointer: of this run.
-    abstract, plan, optimizer: the template, and what it was made from.
-    make_model, key: for fresh parameters.
+    checkpointer: this run's.
+    abstract: the state's template, from `abstract_state`.
+    plan, optimizer: the model and optimizer of the template.
+    make_model: key -> module, for fresh parameters.
+    key: random key of fresh parameters.
     start_from: another run's `checkpoints` folder.
     reference: makes the frozen second model's parameters, where the template has one.
 
@@ -65,17 +67,17 @@ def initialize(
     LmxError: a checkpoint that doesn't fit the template, or `start_from` without a checkpoint.
   """
   # Restore precedence:
-  # 1. This run's newest whole checkpoint, with the optimizer and the data position. Once a run has saved anything,
-  #    nothing else is looked at: a resumed run must not start over because a config names a start_from.
+  # 1. This run's newest checkpoint, with the optimizer and the data position. Once a run has a checkpoint, the other
+  #    sources are ignored: a resumed run must not start over because its config has a start_from.
   step = checkpointer.latest()
   if step is not None:
     state, extra = checkpointer.restore(abstract, step)
     return InitialState(state, "resumed", extra, find_checkpoint(checkpointer.directory, step))
-  # 2. Another run's newest whole checkpoint (an imported model is one): its averaged parameters where it kept an
+  # 2. Another run's newest checkpoint (an imported model is one): its averaged parameters where it kept an
   #    average, else its parameters; never its optimizer, step or data position. A new head or adapter is fresh.
   if start_from is not None:
     origin = find_checkpoint(start_from)
-    template: Any = abstract.params  # Shapes and places.
+    template: Any = abstract.params  # Shapes and shardings.
     params, new = restore_shared(start_from, template, NEW_PARTS)
     params |= init_parameters(make_model, key, plan, abstract.params, new) if new else {}
     state = start_state({name: params[name] for name in plan.shapes}, optimizer, abstract)
@@ -92,5 +94,5 @@ def _with_reference(state: TrainState, abstract: TrainState, make: MakeReference
 
 
 def copy_of_start(template: Arrays, params: Arrays) -> Arrays:
-  """The reference that is the model as it started."""
+  """The reference that is a copy of the model's initial parameters."""
   return {name: jnp.copy(params[name]) for name in template}

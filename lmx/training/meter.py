@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Adds up what the steps between two log lines report, and how fast they went."""
+"""Means of the steps' metrics between two log lines, throughput and model FLOPs utilization (MFU)."""
 
 import dataclasses
 import resource
@@ -18,7 +18,7 @@ LATEST = ("learning_rate", "param_norm", "skipped_total", "skipped_in_a_row")
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-  """What all devices of a run could do together, bf16 FLOP/s, or why there is no such figure."""
+  """The peak of all devices of a run together, bf16 FLOP/s, or None and the reason why it is unknown."""
 
   flops: float | None
   why: str
@@ -34,7 +34,7 @@ def peak_of(devices: list[jax.Device]) -> Peak:
 
 
 def peak_memory(device: jax.Device) -> float:
-  """Most bytes in use so far: of the device where it counts them, otherwise of this process."""
+  """Peak memory so far, in bytes: the device's where it counts them, otherwise this process's."""
   stats = device.memory_stats()
   if stats and "peak_bytes_in_use" in stats:
     return float(stats["peak_bytes_in_use"])
@@ -44,13 +44,13 @@ def peak_memory(device: jax.Device) -> float:
 class Meter:
   """Means over the steps since the last report, exact whatever step the run was resumed at.
 
-  The sums can be saved with a checkpoint and taken up again, so a resumed run writes the numbers that an uninterrupted
-  one does. Times start anew; the first step, which compiles, is not timed.
+  The sums are saved with checkpoints and restored, so that a resumed run logs the same numbers as an uninterrupted one.
+  Times are not restored; the first step, which includes compilation, is not timed.
 
   Args:
-    tokens_per_step: tokens in a global batch, padding included, unless a step says otherwise.
-    flops: of one token.
-    peak: of all devices.
+    tokens_per_step: tokens in a global batch, padding included, unless `add` receives another number.
+    flops: per token.
+    peak: of all devices together.
   """
 
   def __init__(self, tokens_per_step: int, flops: StepFlops, peak: Peak):
@@ -64,26 +64,26 @@ class Meter:
     self._seconds = self._reported_seconds = 0.0
 
   def saved(self) -> dict[str, object]:
-    """The window so far, as JSON that gives back the same floats."""
+    """The window so far, as JSON values from which `restore` gets the same floats."""
     return {"sums": dict(self._sums), "weight": self._weight, "latest": dict(self._latest), "seconds": self.seconds}
 
   def restore(self, saved: Mapping[str, Any]) -> None:
-    """Takes up a saved window. Its speed will be that of the steps from here on: nothing else was timed here."""
+    """Continues a saved window. Its speed covers the steps from here on only: earlier ones ran in another process."""
     self._sums, self._weight = dict(saved["sums"]), saved["weight"]
     self._latest, self._seconds = dict(saved["latest"]), saved["seconds"]
     self._reported_seconds = self._seconds
 
   @property
   def seconds(self) -> float:
-    """Seconds of training, over all parts of the run, pauses for evaluation and saving left out."""
+    """Seconds of training in all processes that the run has had, without pauses for evaluation and saving."""
     return self._seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
 
   def add(self, metrics: Mapping[str, float], tokens: int | None = None) -> None:
-    """Takes in one step's metrics; a skipped step's loss would spoil the mean, and is left out.
+    """Adds one step's metrics. Those of a skipped step are left out of the means.
 
     Args:
-      metrics: of the step.
-      tokens: of its batch, where batches differ; None: `tokens_per_step`.
+      metrics: {name: value} of the step, on the host.
+      tokens: in its batch, where batches differ in size; None: `tokens_per_step`.
     """
     self._latest = {name: metrics[name] for name in LATEST}
     if self._since is not None:
@@ -98,20 +98,20 @@ class Meter:
         self._sums[name] = self._sums.get(name, 0.0) + value * weight
 
   def waited(self, seconds: float) -> None:
-    """Time that the loop stood waiting for a batch."""
+    """Adds time that the loop spent waiting for a batch."""
     self._waited += seconds if self._since is not None else 0.0
 
   def start(self) -> None:
-    """Starts, or goes on, counting time."""
+    """Starts or resumes the clock."""
     if self._since is None:
       self._since = time.monotonic()
 
   def pause(self) -> None:
-    """Stops counting time, for an evaluation or a save."""
+    """Stops the clock, for an evaluation or a save."""
     self._seconds, self._since = self.seconds, None
 
   def report(self, device: jax.Device) -> dict[str, float]:
-    """The window's means and speeds; starts a new window."""
+    """The window's means and speeds, {name: value}; starts a new window. `device`: whose memory is reported."""
     values = {name: total / self._weight for name, total in self._sums.items()} if self._weight else {}
     values |= self._latest
     elapsed = self.seconds - self._reported_seconds

@@ -1,5 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A learning rate that falls when the held-out loss stops falling, as LSTM language models are trained with SGD."""
+"""Reduce on plateau: the learning rate falls when the validation loss stops falling, as for LSTMs trained with SGD.
+
+Not optax's `reduce_on_plateau`: that takes the loss of every update inside the optimizer, and this one the loss of an
+evaluation, which the loop runs at its own intervals.
+"""
 
 import dataclasses
 
@@ -13,8 +17,8 @@ class Plateau:
   """Scalars on the device, saved with the run.
 
   Attributes:
-    scale: what the schedule's learning rate is multiplied by, float32, from 1 on.
-    best: the lowest held-out loss so far, float32.
+    scale: factor of the schedule's learning rate, float32; 1 at first.
+    best: the lowest validation loss so far, float32.
   """
 
   scale: jax.Array
@@ -26,11 +30,15 @@ def new_plateau() -> Plateau:
 
 
 def after_evaluation(plateau: Plateau, loss: float, factor: float) -> Plateau:
-  """The plateau after an evaluation: an evaluation that is no better than the best scales the rate by `factor`.
+  """The plateau after an evaluation; one that did not improve on the best multiplies the scale by `factor`.
 
-  Source: https://arxiv.org/abs/1409.2329, section 4.1, where epochs and not evaluations decide; torch's
-  word_language_model example divides by 4 as is done here. Ours, since optax's reduce_on_plateau follows the loss of
-  every update and not that of evaluations.
+  Args:
+    plateau: before the evaluation.
+    loss: of the validation set, nats per target.
+    factor: between 0 and 1.
+
+  Source: https://arxiv.org/abs/1409.2329, section 4.1, which counts epochs instead of evaluations; torch's
+  word_language_model example divides by 4 in the same way.
   """
   better = loss < plateau.best
   return Plateau(jnp.where(better, plateau.scale, plateau.scale * factor), jnp.minimum(plateau.best, loss))

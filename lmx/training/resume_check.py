@@ -17,12 +17,12 @@ from lmx.training.metrics import MetricsWriter
 def fingerprint(loader: Loader) -> str:
   """The fingerprint of the last global batch, the same for any number of processes.
 
-  Parts of a batch that several processes draw count once.
+  A part of the batch that several processes load counts once.
   """
   mine = loader.fingerprints()
   if jax.process_count() == 1:
     return combine_fingerprints(list(mine.values()))
-  table = np.zeros((loader.parts, 3), np.uint32)  # jax has no 64-bit integers by default.
+  table = np.zeros((loader.parts, 3), np.uint32)  # (loaded here, high half, low half): jax has no 64-bit integers.
   for part, text in mine.items():
     table[part] = 1, int(text[:8], 16), int(text[8:], 16)
   gathered = multihost_utils.process_allgather(table)
@@ -32,7 +32,16 @@ def fingerprint(loader: Loader) -> str:
 
 
 def check_data(loader: Loader, step: int, saved: str, *, accept_other: bool) -> str:
-  """Draws the last batch before `step` again, compares it with the one that was drawn then, and says the result.
+  """Draws the last batch before `step` again, and compares its fingerprint with the saved one.
+
+  Args:
+    loader: at any position; afterwards, `step` is the next batch.
+    step: updates done.
+    saved: the fingerprint in the checkpoint.
+    accept_other: whether another batch is accepted.
+
+  Returns:
+    A sentence on the result.
 
   Raises:
     LmxError: it is another batch, and that is not accepted.
@@ -46,7 +55,7 @@ def check_data(loader: Loader, step: int, saved: str, *, accept_other: bool) -> 
     return f"the data is not what it was (batch {step - 1:,} has fingerprint {found}, saved was {saved}); accepted"
   raise LmxError(
     f"The data is not what this run was trained on: batch {step - 1:,} has fingerprint {found}, and {saved} was saved "
-    "with the checkpoint. Fix: put the text and the data config back, or --accept-changes to go on with this data."
+    "with the checkpoint. Fix: put the text and the data config back, or --accept-changes to resume with this data."
   )
 
 
@@ -54,15 +63,18 @@ NO_DIGEST = "; this checkpoint is older and has no digest of the data, so only t
 
 
 def check_sources(now: Mapping[str, Any], saved: Mapping[str, Any] | None, *, accept_other: bool) -> str:
-  """Compares what the data is made of with what it was when a checkpoint was saved; what to add to the verdict.
+  """Compares the record of the data (files, sizes, digests) with the one in the checkpoint.
 
   Args:
     now: `data_record` of this run.
-    saved: that of the checkpoint; None: it was written before there were any.
-    accept_other: whether another one is accepted.
+    saved: that of the checkpoint; None: an older lmx wrote it, without one.
+    accept_other: whether a difference is accepted.
+
+  Returns:
+    What to append to the sentence of `check_data`.
 
   Raises:
-    LmxError: it is other data, and that is not accepted; each difference is named.
+    LmxError: the data differs, and that is not accepted; each difference is named.
   """
   if saved is None:
     return NO_DIGEST

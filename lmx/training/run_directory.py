@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a run directory holds beside metrics.jsonl and its plots, and how it is made so that a kill never spoils it."""
+"""A run's directory: config, labels, tokenizer and imported files, written atomically, so that a kill is harmless."""
 
 import contextlib
 import errno
@@ -12,39 +12,46 @@ from lmx.config.run_config import CONFIG_FILE, IMPORTED_DIR, LABELS_FILE, TOKENI
 from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.exits import safe
 from lmx.parallel.processes import is_first_process, wait_for_all
-from lmx.storage import WriteError, cannot_write
-from lmx.training.checkpoint_choice import committed_steps, fix_of_disk, newest_good_step
+from lmx.storage import PARTIAL, WriteError, cannot_write, write_atomically
+from lmx.training.checkpoint_choice import committed_steps, fix_of_disk, newest_intact_step
 from lmx.training.metrics import FILE as METRICS_FILE
 from lmx.training.metrics import MetricsWriter
 from lmx.training.run_lock import RunLock
 
 CHECKPOINT_DIR, SAMPLE_DIR = "checkpoints", "samples"
-PARTIAL = ".partial"  # A name's ending while its file or folder is not whole.
 
 
 def samples_file(run_dir: Path, step: int) -> Path:
-  """Where the samples of a step are kept."""
+  """The file of a step's samples."""
   return run_dir / SAMPLE_DIR / f"{step}.jsonl"
 
 
 def finished_step(run_dir: Path, total_steps: int, *, sampled: bool) -> int | None:
-  """The last step of a run that has nothing left to do; None: there is something to do.
+  """The last step of a finished run; None for one that isn't finished.
 
   Args:
     run_dir: the run's folder.
-    total_steps: how long it is to be.
-    sampled: whether samples belong to its end.
+    total_steps: the run's duration.
+    sampled: whether the run writes samples at its end.
   """
   steps = committed_steps(run_dir / CHECKPOINT_DIR)
   if not steps or steps[-1] < total_steps or (sampled and not samples_file(run_dir, steps[-1]).exists()):
     return None
-  good, _ = newest_good_step(run_dir / CHECKPOINT_DIR)  # Read whole: a damaged one is no end.
-  return good if good == steps[-1] else None
+  intact, _ = newest_intact_step(run_dir / CHECKPOINT_DIR)  # Checks all files: a damaged last checkpoint is made again.
+  return intact if intact == steps[-1] else None
 
 
 @contextlib.contextmanager
 def run_write_errors(run_dir: Path, *reasons: int) -> Iterator[None]:
-  """Makes an OSError of the block a `WriteError` about the run's folder; `reasons`: only these, of `errno`."""
+  """Turns an OSError of the block into a `WriteError` about the run's folder.
+
+  Args:
+    run_dir: the run's folder.
+    *reasons: values of `errno` to convert; none: all.
+
+  Raises:
+    WriteError: what can't be written, and what could be deleted.
+  """
   try:
     yield
   except OSError as error:
@@ -66,17 +73,21 @@ def write_run_files(
   new_config: bool = False,
   origin: str | Path | None = None,
 ) -> None:
-  """Makes the folder complete before the first step, so that any checkpoint loads, and can be exported as it came.
+  """Completes the run's folder before the first step, so that every checkpoint in it can be loaded and exported.
 
-  Each appears whole or not at all, whenever the process is killed; the config first, since it makes a folder a run.
+  Each file or folder appears complete or not at all, whenever the process is killed; the config is written first, since
+  it makes a folder a run.
 
   Args:
-    run_dir: the run's folder; made where it is missing.
+    run_dir: the run's folder; created if it is missing.
     config_json: the config as text.
     tokenizer: the run's.
-    labels: what the scores of a head for labels stand for, in order.
-    origin: the run that this one starts from; what it was imported with goes with it.
-    new_config: write the config over an earlier one; only once nothing speaks against going on with it.
+    labels: names of the label head's scores, in order; () without such a head.
+    new_config: replace an earlier config; only after the run is known to be able to resume with the new one.
+    origin: the run that this one starts from; the files it was imported with are copied.
+
+  Raises:
+    WriteError: a file can't be written.
   """
   if is_first_process():
     _write_missing(run_dir, config_json, tokenizer, labels, new_config=new_config, origin=origin)
@@ -87,7 +98,7 @@ def _write_missing(
   run_dir: Path, config_json: str, tokenizer: Tokenizer, labels: Sequence[str], *, new_config: bool = False,
   origin: str | Path | None = None,
 ) -> list[str]:  # fmt: skip
-  """Writes what is missing of a run's files; returns its names."""
+  """Writes the files of a run that are missing; returns their names."""
   written = []
   with run_write_errors(run_dir):
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -103,7 +114,7 @@ def _write_missing(
       shutil.rmtree(partial, ignore_errors=True)
       tokenizer.save(partial)
       partial.replace(run_dir / TOKENIZER_DIR)
-    if origin is not None and _take_along(Path(origin).expanduser() / IMPORTED_DIR, run_dir / IMPORTED_DIR):
+    if origin is not None and _copy_folder(Path(origin).expanduser() / IMPORTED_DIR, run_dir / IMPORTED_DIR):
       written.append(IMPORTED_DIR)
   return written
 
@@ -118,16 +129,19 @@ def keep_run_folder(
   metrics: MetricsWriter,
   lock: RunLock | None = None,
 ) -> str:
-  """Writes again what was deleted or moved away from a run's folder while it ran; says what, or "".
+  """Writes files again that were deleted or moved away from a run's folder during the run.
 
   Args:
     run_dir, config_json, tokenizer, labels, origin: as in `write_run_files`.
-    metrics: of this run.
-    lock: of this run.
+    metrics: writer of this run's metrics.
+    lock: this run's.
+
+  Returns:
+    A warning with their names, or "".
 
   Raises:
-    WriteError: it can't be written.
-    RunLockedError: the folder was deleted, and another command has begun a run there.
+    WriteError: a file can't be written.
+    RunLockedError: the folder was deleted, and another command has started a run there.
   """
   if lock is not None:
     with run_write_errors(run_dir):
@@ -136,11 +150,11 @@ def keep_run_folder(
   if metrics.keep():
     written.append(METRICS_FILE)
   names = ", ".join(written)
-  return f"warning: {names} was gone from {run_dir} while the run went on, and is written again" if names else ""
+  return f"warning: {names} disappeared from {run_dir} during the run, and is written again" if names else ""
 
 
-def _take_along(source: Path, target: Path) -> bool:
-  """Copies a folder of small files, whole or not at all, unless it is there already; returns whether it did."""
+def _copy_folder(source: Path, target: Path) -> bool:
+  """Copies a folder of small files atomically, unless the target exists; returns whether it did."""
   if source.is_dir() and not target.exists():
     partial = target.with_name(f"{target.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -148,10 +162,3 @@ def _take_along(source: Path, target: Path) -> bool:
     partial.replace(target)
     return True
   return False
-
-
-def write_atomically(file: Path, text: str) -> None:
-  """Writes a text file that appears whole or not at all, whenever the process is killed or the disk is full."""
-  partial = file.with_name(f"{file.name}{PARTIAL}")
-  partial.write_text(text, encoding="utf-8")
-  partial.replace(file)

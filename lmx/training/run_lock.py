@@ -1,8 +1,8 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A run folder's lock: one command at a time writes to it, and a holder that is dead does not keep it.
+"""Lock of a run's folder: one command at a time writes to it, and a dead process does not keep the lock.
 
-On one machine the operating system's lock on the file decides, which a dead process gives back. Where the file system
-has none, and between machines, it is the time at which the holder last touched the file.
+On one machine the lock is the operating system's lock on the file, which ends with the process. Between machines, and
+on file systems without such locks, it is a heartbeat: the holder touches the file every few seconds.
 """
 
 import datetime
@@ -26,7 +26,7 @@ except ImportError:  # Windows.
 
 LOCK_FILE = ".lock"
 HEARTBEAT_SECONDS = 5.0
-DEAD_AFTER_SECONDS = 30.0  # A holder on another machine that hasn't touched its file for so long is taken for dead.
+DEAD_AFTER_SECONDS = 30.0  # A holder on another machine counts as dead this long after its last heartbeat.
 
 
 class RunLockedError(LmxError):
@@ -34,7 +34,7 @@ class RunLockedError(LmxError):
 
 
 class RunLock:
-  """The lock of one run folder, held from `with` to its end, by the first process of a run only.
+  """The lock of one run's folder, a context manager for the first process of a run.
 
   Raises:
     RunLockedError: another command holds it.
@@ -59,7 +59,7 @@ class RunLock:
     if self._file is not None:
       with suppress(OSError):
         os.truncate(self._file, 0)
-      if self._made:  # A folder in which nothing was begun goes again.
+      if self._made:  # A folder in which nothing was started is removed again.
         with suppress(OSError):
           if os.listdir(self._path.parent) == [LOCK_FILE]:
             self._path.unlink()
@@ -68,7 +68,12 @@ class RunLock:
         os.close(self._file)
 
   def take_again(self) -> None:
-    """Takes the lock again where the file was deleted or moved away while it was held."""
+    """Takes the lock again if the file was deleted or moved away while it was held.
+
+    Raises:
+      RunLockedError: another command has taken it meanwhile.
+      OSError: the file can't be written.
+    """
     try:
       same = self._file is not None and os.path.samestat(os.fstat(self._file), self._path.stat())
     except OSError:
@@ -86,7 +91,7 @@ class RunLock:
       locked = _system_lock(file)
       holder = _read(file)
       if locked is False or (holder and not self._is_dead(holder, file, locked)):
-        raise RunLockedError(_who(self._path.parent, holder))
+        raise RunLockedError(_in_use(self._path.parent, holder))
       record = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
       os.truncate(file, 0)
       os.pwrite(file, json.dumps(record).encode(), 0)
@@ -96,9 +101,9 @@ class RunLock:
     self._file = file
 
   def _is_dead(self, holder: dict[str, Any], file: int, locked: bool | None) -> bool:
-    """Whether a holder that the file names is gone: `locked`: we have the system's lock; None: there is none."""
+    """Whether the holder in the file is dead. `locked`: this process has the system's lock; None: there is none."""
     if holder.get("host") == socket.gethostname():
-      return bool(locked) or not _lives(holder.get("process"))
+      return bool(locked) or not _is_alive(holder.get("process"))
     return time.time() - os.fstat(file).st_mtime > DEAD_AFTER_SECONDS
 
   def _beat(self) -> None:
@@ -108,7 +113,7 @@ class RunLock:
 
 
 def _system_lock(file: int) -> bool | None:
-  """Whether the operating system's lock was got; None where it has none for this file."""
+  """Whether the operating system's lock was acquired; None where it has none for this file."""
   if fcntl is None:
     return None
   try:
@@ -118,7 +123,7 @@ def _system_lock(file: int) -> bool | None:
   return True
 
 
-def _lives(process: Any) -> bool:
+def _is_alive(process: Any) -> bool:
   if not isinstance(process, int) or process == os.getpid():
     return False
   try:
@@ -138,7 +143,7 @@ def _read(file: int) -> dict[str, Any]:
   return record if isinstance(record, dict) else {}
 
 
-def _who(run_dir: Path, holder: dict[str, Any]) -> str:
+def _in_use(run_dir: Path, holder: dict[str, Any]) -> str:
   host, process, since = holder.get("host", "unknown"), holder.get("process", "unknown"), holder.get("since")
   started = datetime.datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M:%S") if isinstance(since, float) else "?"
   there = "" if host == socket.gethostname() else (

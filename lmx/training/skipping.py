@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Decides on the device whether a step's gradient is fit to be used, and counts those that weren't."""
+"""Skipping of non-finite and spiking steps, decided and counted on the device."""
 
 import dataclasses
 from typing import Any
@@ -7,20 +7,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-SPIKE_HISTORY = 100  # Steps in the running mean of the gradient norm, and steps before a spike can be called one.
+SPIKE_HISTORY = 100  # Steps in the running mean of the gradient norm, and steps before the first spike can be detected.
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SkipState:
-  """Scalars on the device; they are saved with the run, so a resumed run judges as an uninterrupted one would.
+  """Scalars on the device, saved with the run, so that a resumed run skips the steps an uninterrupted one would skip.
 
   Attributes:
     norm_sum: decayed sum of gradient norms, float32; the running mean is this over its weight.
     norm_weight: decayed count of the same, float32, up to 1.
-    norms: gradient norms seen, int32.
-    skipped: steps skipped in the whole run, int32.
-    skipped_in_a_row: steps skipped since the last one that was not, int32.
+    norms: number of finite gradient norms so far, int32.
+    skipped: steps skipped in the run, int32.
+    skipped_in_a_row: steps skipped since the last applied one, int32.
   """
 
   norm_sum: jax.Array
@@ -37,16 +37,16 @@ def new_skip_state() -> SkipState:
 def should_skip(
   guard: SkipState, loss: jax.Array, grad_norm: jax.Array, *, spike_factor: float | None, history: int = SPIKE_HISTORY
 ) -> tuple[jax.Array, SkipState]:
-  """(whether to apply the step, the next guard).
+  """(whether to apply the step, the next state).
 
-  A step is not applied when its loss or gradient norm is not finite, or when the norm is over `spike_factor` running
-  means of the norm. A spike enters the mean with the value of the limit, so a lasting rise is accepted after a while.
+  A step is skipped when its loss or gradient norm is not finite, or when the norm is over `spike_factor` times the
+  running mean. A spike enters the mean with the value of the limit, so a lasting rise is accepted after a while.
 
   Args:
     guard: the state before this step.
     loss, grad_norm: float32 scalars of the whole batch, the norm before clipping.
     spike_factor: None accepts every finite step.
-    history: the mean's window in steps; no spike is called before as many norms have been seen.
+    history: the mean's window in steps; no step is a spike before that number of norms.
   """
   finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
   limit = jnp.asarray(jnp.inf)

@@ -1,10 +1,10 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What training changes: the state of a run, as plain arrays under dotted names, and how it lies on a mesh.
+"""Training state: plain arrays under dotted names, and their shardings over a mesh.
 
 A model is a Flax NNX module; the state holds its parameters as a flat dictionary {dotted name: array}. Plain
 dictionaries pass through `jax.jit` some thirty times faster than modules, which are flattened in Python (0.27 ms for 20
-parameters in 11 modules, three or four times per step), and one name serves the optimizer's rules, the checkpoint and
-the log. `AbstractModel` takes a module apart and puts it together again; inside a compiled step that costs nothing.
+parameters in 11 modules, three or four times per step), and the same names serve the optimizer's rules, the checkpoint
+and the log. `AbstractModel` splits a module and joins it again; inside a compiled step that costs nothing.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ from lmx.trees import count, map_variables, named_leaves
 
 Arrays = dict[str, jax.Array]
 MakeModel = Callable[[jax.Array], Any]
-HOST = "pinned_host"  # JAX's name for memory of the host that a device can read and write by itself.
+HOST = "pinned_host"  # JAX's name for host memory that a device can read and write.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AbstractModel:
-  """A model without its numbers: the one description from which init, shardings, rules and checkpoints derive.
+  """A model without its values: the one description from which init, shardings, rules and checkpoints derive.
 
   Attributes:
     shapes: {dotted name: shape and dtype}, in the module's order.
@@ -48,22 +48,22 @@ class AbstractModel:
     return named_leaves(model)
 
   def join(self, parameters: Mapping[str, Any]) -> Any:
-    """The module with these parameters; `parameters` may hold arrays, tracers or shardings."""
+    """The module with these parameters: {dotted name: array, tracer or sharding}."""
     return jax.tree.unflatten(self.structure, [parameters[name] for name in self.shapes])
 
   def shardings(self, layout: Layout) -> dict[str, NamedSharding]:
-    """Where each parameter is stored."""
+    """The sharding of each parameter."""
     return {name: layout.param_sharding(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
 
   def update_shardings(self, layout: Layout) -> dict[str, NamedSharding]:
-    """Where each parameter's gradient and the optimizer's arrays for it lie."""
+    """The sharding of each parameter's gradient and of the optimizer's arrays for it."""
     return {name: layout.grad_sharding(name, leaf.shape, self.axes[name]) for name, leaf in self.shapes.items()}
 
   def template(self, layout: Layout) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape, dtype and place of each parameter."""
-    places = self.shardings(layout)
+    """Shape, dtype and sharding of each parameter."""
+    shardings = self.shardings(layout)
     return {
-      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name]) for name, leaf in self.shapes.items()
+      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shardings[name]) for name, leaf in self.shapes.items()
     }
 
   @property
@@ -78,10 +78,10 @@ class AbstractModel:
 
 
 def abstract_model_of(model: Any) -> AbstractModel:
-  """The blueprint of a module whose leaves are arrays or ShapeDtypeStructs.
+  """The abstract model of a module whose leaves are arrays or ShapeDtypeStructs.
 
   Raises:
-    ValueError: a leaf that isn't floating-point (a counter, a random key): it could not be trained.
+    ValueError: a leaf isn't floating-point (a counter, a random key), so it can't be trained.
   """
   axes: dict[str, Sequence[str | None] | None] = {}
 
@@ -96,25 +96,25 @@ def abstract_model_of(model: Any) -> AbstractModel:
 
 
 def abstract_model(make_model: MakeModel) -> AbstractModel:
-  """The blueprint of what `make_model(key)` returns, without computing or allocating it."""
+  """The abstract model of the module that `make_model(key)` returns, without computing or allocating it."""
   return abstract_model_of(jax.eval_shape(make_model, jax.random.key(0)))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """Everything that a run continues from, beside the data position.
+  """Everything that a run resumes from, except the data position.
 
   Attributes:
     step: updates done, skipped ones included, int32. It is also the number of batches drawn.
     params: parameters, float32.
     opt_state: the optimizer's.
-    ema: an average of the parameters, by which the run is evaluated, or None.
-    guard: what skipping needs to remember.
-    plateau: how far the learning rate has fallen, under the schedule of that name; else None.
+    ema: an average of the parameters, with which the run is evaluated, or None.
+    guard: counts and norms of `skipping`.
+    plateau: the learning rate's factor under the schedule of that name; else None.
     reference: the frozen parameters of a second model that the objective compares with, or None. They are part of the
       state so that a run's folder is complete.
-    carry: what a recurrent model hands from batch to batch, {name: (B, ...)}, or None.
+    carry: recurrent state from batch to batch (truncated BPTT), {name: (B, ...)}, or None.
   """
 
   step: jax.Array
@@ -134,13 +134,13 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Parts:
-  """What a run's state holds beside parameters and optimizer.
+  """The optional parts of a run's state, besides parameters and optimizer.
 
   Attributes:
-    ema: an average of the parameters.
-    plateau: the learning rate's fall after evaluations without progress.
-    reference: the blueprint of the frozen second model, or None.
-    carry: {name: shape and dtype, (B, ...)} of what a recurrent model hands on, or None.
+    ema: whether it has an average of the parameters.
+    plateau: whether it has a factor of the learning rate.
+    reference: the abstract model of the frozen second model, or None.
+    carry: {name: shape and dtype, (B, ...)} of a recurrent model's state, or None.
   """
 
   ema: bool = False
@@ -149,14 +149,11 @@ class Parts:
   carry: Mapping[str, jax.ShapeDtypeStruct] | None = None
 
 
-PLAIN = Parts()
+NO_PARTS = Parts()
 
 
-def fresh_state(params: Arrays, optimizer: Optimizer, parts: Parts = PLAIN) -> TrainState:
-  """The state before the first step, but for the reference, which comes from elsewhere.
-
-  The average of the parameters starts at the parameters, what is carried at zero.
-  """
+def fresh_state(params: Arrays, optimizer: Optimizer, parts: Parts = NO_PARTS) -> TrainState:
+  """The state before the first step, without the reference: the average equals the parameters, the carry is zero."""
   keep_average = parts.ema or optimizer.average is not None
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -169,11 +166,17 @@ def fresh_state(params: Arrays, optimizer: Optimizer, parts: Parts = PLAIN) -> T
   )
 
 
-def abstract_state(plan: AbstractModel, optimizer: Optimizer, layout: Layout, parts: Parts = PLAIN) -> TrainState:
+def abstract_state(plan: AbstractModel, optimizer: Optimizer, layout: Layout, parts: Parts = NO_PARTS) -> TrainState:
   """The state as ShapeDtypeStructs with shardings: the template of init, step, checkpoint and memory plan.
 
-  An optimizer's array lies as the parameter whose name and shape it has, or as its update under ZeRO-1, in the host's
-  memory if the layout says so; what is carried lies as the batch does; anything else is copied to every device.
+  An optimizer's array has the sharding of the parameter with its name and shape, or of that one's update under ZeRO-1,
+  in the host's memory if the layout offloads it. The carry is sharded as the batch is; other arrays are replicated.
+
+  Args:
+    plan: the model.
+    optimizer: of the parameters.
+    layout: mesh and tables of axes.
+    parts: optional parts of the state.
 
   Raises:
     LmxError: the devices can't reach their host's memory, where the layout puts the optimizer there.
@@ -182,20 +185,20 @@ def abstract_state(plan: AbstractModel, optimizer: Optimizer, layout: Layout, pa
   stored, updated = plan.shardings(layout), plan.update_shardings(layout)
   if layout.offload_optimizer:
     _check_host_memory(layout)
-    updated = {name: place.with_memory_kind(HOST) for name, place in updated.items()}
+    updated = {name: sharding.with_memory_kind(HOST) for name, sharding in updated.items()}
 
-  def place(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+  def with_sharding(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     name = str(path[-1].key) if isinstance(path[-1], jax.tree_util.DictKey) else ""
     if name not in stored or plan.shapes[name].shape != leaf.shape:
       return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(layout.mesh))
-    places = updated if getattr(path[0], "name", "") == "opt_state" else stored
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[name])
+    shardings = updated if getattr(path[0], "name", "") == "opt_state" else stored
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shardings[name])
 
-  placed = jax.tree_util.tree_map_with_path(place, dataclasses.replace(shapes, carry=None))
+  sharded = jax.tree_util.tree_map_with_path(with_sharding, dataclasses.replace(shapes, carry=None))
   reference = None if parts.reference is None else parts.reference.template(layout)
   rows = batch_sharding(layout.mesh)
   carry = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), shapes.carry)
-  return dataclasses.replace(placed, reference=reference, carry=carry)
+  return dataclasses.replace(sharded, reference=reference, carry=carry)
 
 
 def _check_host_memory(layout: Layout) -> None:
@@ -210,25 +213,25 @@ def _check_host_memory(layout: Layout) -> None:
 
 
 def on_device(tree: Any, abstract: Any) -> Any:
-  """The arrays of a template that lie in the host's memory, copied to the device: one copy each, inside a step."""
+  """The tree with the arrays that the template has in the host's memory copied to the device. For use inside a step."""
   return _moved(tree, abstract, "device")
 
 
 def as_stored(tree: Any, abstract: Any) -> Any:
-  """The arrays of a template that lie in the host's memory, copied back to it."""
+  """The tree with the arrays that the template has in the host's memory copied back to it."""
   return _moved(tree, abstract, HOST)
 
 
 def _moved(tree: Any, abstract: Any, kind: str) -> Any:
   def move(x: jax.Array, like: Any) -> jax.Array:
-    place = like.sharding
-    return jax.device_put(x, place.with_memory_kind(kind)) if place.memory_kind == HOST else x
+    sharding = like.sharding
+    return jax.device_put(x, sharding.with_memory_kind(kind)) if sharding.memory_kind == HOST else x
 
   return jax.tree.map(move, tree, abstract)
 
 
 def local_bytes(tree: Any, *, host: bool = False) -> int:
-  """Bytes of a template's arrays in the memory of one device; `host`: in the host's memory, one device's share."""
+  """Bytes of a template's arrays in one device's memory; `host`: one device's share of those in the host's memory."""
   leaves = [leaf for leaf in jax.tree.leaves(tree) if (leaf.sharding.memory_kind == HOST) is host]
   return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
@@ -238,7 +241,7 @@ def shardings_of(abstract: Any) -> Any:
 
 
 def parts_of(abstract: TrainState) -> Parts:
-  """What `fresh_state` needs to know to make a state like the template."""
+  """The optional parts of a template, for `fresh_state` to make a state like it."""
   carry: Any = abstract.carry  # Shapes, in a template.
   return Parts(abstract.ema is not None, abstract.plateau is not None, None, carry)
 
@@ -246,9 +249,16 @@ def parts_of(abstract: TrainState) -> Parts:
 def init_state(
   make_model: MakeModel, key: jax.Array, plan: AbstractModel, optimizer: Optimizer, abstract: TrainState
 ) -> TrainState:
-  """A new run's state, computed where it will lie: no device ever holds more than its part. It has no reference.
+  """A new run's state, without a reference, computed sharded: no device ever holds more than its shard.
 
   The same key gives the same parameters on every mesh (jax's partitionable random numbers).
+
+  Args:
+    make_model: key -> module.
+    key: random key.
+    plan: the module's abstract model.
+    optimizer: of the parameters.
+    abstract: the state's template.
   """
 
   def init(key: jax.Array) -> TrainState:
@@ -261,14 +271,22 @@ def init_state(
 def init_parameters(
   make_model: MakeModel, key: jax.Array, plan: AbstractModel, template: Mapping[str, Any], names: Sequence[str]
 ) -> Arrays:
-  """Those of the parameters of a new run; the others are not computed. `template` says where they lie."""
+  """Some of a new run's parameters; the others are not computed.
+
+  Args:
+    make_model: key -> module.
+    key: random key.
+    plan: the module's abstract model.
+    template: {name: shape, dtype and sharding}.
+    names: of the parameters to compute.
+  """
 
   def init(key: jax.Array) -> Arrays:
     every = plan.split(make_model(key))
     return {name: every[name] for name in names}
 
-  places = {name: template[name].sharding for name in names}
-  return jax.jit(init, out_shardings=places, compiler_options=_options_to_run_once(places[names[0]]))(key)
+  shardings = {name: template[name].sharding for name in names}
+  return jax.jit(init, out_shardings=shardings, compiler_options=_options_to_run_once(shardings[names[0]]))(key)
 
 
 def _options_to_run_once(sharding: Any) -> dict[str, int]:
@@ -278,7 +296,7 @@ def _options_to_run_once(sharding: Any) -> dict[str, int]:
 
 
 def start_state(params: Arrays, optimizer: Optimizer, abstract: TrainState) -> TrainState:
-  """A new run's state around given parameters (another run's, or imported ones). It has no reference."""
+  """A new run's state, without a reference, with given parameters (another run's, or imported ones)."""
 
   def start(params: Arrays) -> TrainState:
     return fresh_state(params, optimizer, parts_of(abstract))

@@ -29,7 +29,7 @@ Batch = Mapping[str, Any]  # Arrays (B, ...); a recurrent model's `carry` is a d
 
 
 class LossLike(Protocol):
-  """What a loss returns: see `lmx.objectives.base.LossLike`."""
+  """The result of a loss function: see `lmx.objectives.base.Loss`."""
 
   @property
   def sum(self) -> jax.Array: ...
@@ -50,14 +50,14 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class StepOptions:
-  """How a step is made of a batch.
+  """Options of the training step.
 
   Attributes:
-    micro_batches: K, parts that the batch is run in. Divides the batch.
-    clip_norm: largest global gradient norm; 0 doesn't clip.
-    spike_factor: skip a step whose gradient norm is over this many running means; None never does.
+    micro_batches: K, micro-batches per batch (gradient accumulation); divides the batch.
+    clip_norm: largest global gradient norm; 0: no clipping.
+    spike_factor: skip a step whose gradient norm is over this multiple of the running mean; None: never.
     spike_history: steps in that running mean.
-    ema: decay of the average of the parameters; None keeps none.
+    ema: decay of the average of the parameters; None: no average.
     seed: of dropout.
     scoped_vmem: see `compiler_options`.
   """
@@ -74,7 +74,7 @@ class StepOptions:
 def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:
   """(B, ...) arrays as (K, B/K, ...): part k has the rows k, K + k, 2K + k, ...
 
-  Taking every K-th row, and not a run of them, keeps each row on the device that has it: no row moves.
+  Every K-th row, and not K consecutive ones, so that each row stays on the device that has it.
   """
   sharding = NamedSharding(layout.mesh, PartitionSpec(None, BATCH_AXES))
 
@@ -86,24 +86,24 @@ def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:
 
 
 def join_rows(parted: Any, layout: Layout) -> Any:
-  """What `split_rows` took apart, put together again: (K, B/K, ...) arrays as (B, ...)."""
+  """The inverse of `split_rows`: (K, B/K, ...) arrays as (B, ...)."""
 
   def join(rows: jax.Array) -> jax.Array:
-    whole = rows.swapaxes(0, 1).reshape(-1, *rows.shape[2:])
-    return jax.lax.with_sharding_constraint(whole, batch_sharding(layout.mesh))
+    joined = rows.swapaxes(0, 1).reshape(-1, *rows.shape[2:])
+    return jax.lax.with_sharding_constraint(joined, batch_sharding(layout.mesh))
 
   return jax.tree.map(join, parted)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelLoss:
-  """What is differentiated: a loss of a model, and of a frozen reference model where the objective has one.
+  """The loss of a model, and of a frozen reference model where the objective has one, as a function of the parameters.
 
   Attributes:
     loss: see `LossFunction`.
-    plan: of the model.
-    layout: where everything lies.
-    reference: the blueprint of the reference model, or None.
+    plan: the abstract model.
+    layout: mesh and tables of axes.
+    reference: the abstract reference model, or None.
   """
 
   loss: LossFunction
@@ -112,7 +112,13 @@ class ModelLoss:
   reference: AbstractModel | None = None
 
   def __call__(self, params: Arrays, reference: Arrays | None, batch: Batch, key: jax.Array | None) -> LossLike:
-    """The loss of one part of a batch."""
+    """The loss of some rows.
+
+    Args:
+      params, reference: {dotted name: array}.
+      batch: {name: (B, ...)}.
+      key: of dropout; None: no dropout.
+    """
     return self.loss(self.plan.join(params), batch, key, self.frozen(reference))
 
   def frozen(self, reference: Arrays | None) -> Any:
@@ -123,13 +129,22 @@ class ModelLoss:
 def batch_gradients(
   task: ModelLoss, state: TrainState, optimizer: Optimizer, batch: Batch, key: jax.Array, parts: int
 ) -> tuple[Arrays, Sums, Any]:
-  """The gradient of the summed loss over the batch, where it is used, the sums of all metrics, and the carry.
+  """Gradients of the summed loss over the batch, for the trained parameters only.
 
-  Gradients are taken, and kept, for the trained parameters only.
+  Args:
+    task: the loss.
+    state: before the step.
+    optimizer: knows which parameters are trained.
+    batch: {name: (B, ...)}.
+    key: of dropout.
+    parts: K, micro-batches.
+
+  Returns:
+    ({name: gradient of the sum}, {metric: (sum, weight)}, the carry after the batch).
   """
   trained = optimizer.trained(state.params)
-  layout, places = task.layout, task.plan.update_shardings(task.layout)
-  stored = {name: places[name] for name in trained}
+  layout, shardings = task.layout, task.plan.update_shardings(task.layout)
+  kept = {name: shardings[name] for name in trained}
 
   def total(trained: Arrays, rows: Batch, index: jax.Array | int) -> tuple[jax.Array, tuple[Sums, Any]]:
     model, other = task.plan.join({**state.params, **trained}), task.frozen(state.reference)
@@ -140,11 +155,11 @@ def batch_gradients(
 
   if parts == 1:
     (_, (sums, carry)), gradients = gradient(trained, batch, 0)
-    return jax.lax.with_sharding_constraint(gradients, stored), sums, carry
+    return jax.lax.with_sharding_constraint(gradients, kept), sums, carry
 
   def part(rows: Batch, index: jax.Array | int) -> tuple[tuple[Arrays, Sums], Any]:
     (_, (sums, carry)), gradients = gradient(trained, rows, index)
-    return (jax.lax.with_sharding_constraint(gradients, stored), sums), carry
+    return (jax.lax.with_sharding_constraint(gradients, kept), sums), carry
 
   rows = split_rows(batch, parts, layout)
   shapes, _ = jax.eval_shape(lambda: part(jax.tree.map(lambda value: value[0], rows), 0))
@@ -153,16 +168,23 @@ def batch_gradients(
   def add(so_far: Any, item: Any) -> Any:
     new, carry = part(*item)
     gradients, sums = jax.tree.map(jnp.add, so_far, new)
-    return (jax.lax.with_sharding_constraint(gradients, stored), sums), carry
+    return (jax.lax.with_sharding_constraint(gradients, kept), sums), carry
 
   (gradients, sums), carry = jax.lax.scan(add, zeros, (rows, jnp.arange(parts)))
   return gradients, sums, join_rows(carry, layout)
 
 
 def averaged(state: TrainState, params: Arrays, opt_state: Any, optimizer: Optimizer, decay: float | None) -> Any:
-  """The next average of the parameters.
+  """The next average of the parameters; None where the run keeps none.
 
-  Its decay is min(decay, (1 + n) / (10 + n)) at update n, so that the first steps' parameters are soon forgotten.
+  Its decay is min(decay, (1 + n) / (10 + n)) at update n, so that the first steps' parameters are soon forgotten: the
+  warm-up of TensorFlow's ExponentialMovingAverage, which `optax.ema` lacks (it debiases instead).
+
+  Args:
+    state: before the step.
+    params, opt_state: after it.
+    optimizer: may keep an average itself (schedule-free), which is then the one.
+    decay: between 0 and 1; None: no average.
   """
   if optimizer.average is not None:
     return optimizer.average(opt_state, params)
@@ -176,7 +198,7 @@ def averaged(state: TrainState, params: Arrays, opt_state: Any, optimizer: Optim
 def _update(
   state: TrainState, gradients: Arrays, sums: Sums, carry: Any, optimizer: Optimizer, options: StepOptions
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """Applies one update, or leaves all but the counts as it was and counts the step as skipped."""
+  """Applies one update, or skips it: then everything but the counts stays as it was."""
   loss, weight = sums["loss"]
   grad_norm = optax.tree.norm(gradients) / weight
   apply, guard = should_skip(
@@ -211,10 +233,15 @@ def _update(
 
 
 def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, layout: Layout) -> None:
-  """Says before compilation what would not divide or not fit together.
+  """Checks before compilation that sizes divide and options fit together.
+
+  Args:
+    options, optimizer: of the step.
+    batch_size: rows of the global batch.
+    layout: of the mesh.
 
   Raises:
-    LmxError: with the key to change.
+    LmxError: they don't; names the key to change.
   """
   shards = batch_parts(layout.mesh)
   if options.micro_batches < 1 or batch_size % (shards * options.micro_batches):
@@ -231,14 +258,15 @@ def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, l
 
 
 def make_train_step(task: ModelLoss, optimizer: Optimizer, options: StepOptions, abstract: TrainState) -> Any:
-  """The compiled `(state, batch) -> (state, metrics)`; the old state's memory is used for the new one.
+  """The compiled `(state, batch) -> (state, metrics)`; the old state is donated to the new one.
 
   A step whose loss or gradient is not finite, or whose gradient norm is a spike, changes nothing but `step` and the
-  counts; metrics["skipped"] says so, and the loop stops or goes on as its policy is.
+  counts; then metrics["skipped"] is 1, and the loop stops or continues by its policy.
 
   Args:
     task: the loss, the model and the mesh.
-    optimizer, options: see their docstrings.
+    optimizer: of the model's parameters.
+    options: see `StepOptions`.
     abstract: the state's template, from `abstract_state`, on the task's mesh.
 
   Returns:
@@ -270,7 +298,7 @@ def make_eval_step(task: ModelLoss) -> Any:
   """The compiled `(parameters, reference parameters or None, batch) -> (sums, predictions, carry)`, without dropout.
 
   The sums are {name: (sum, weight)} and have "loss"; the predictions {name: (B, ...)}, for metrics that aren't means.
-  A recurrent model starts its rows from the batch's `carry`, where it has one, and gives the state after them.
+  A recurrent model starts from the batch's `carry`, if it has one, and returns its state after the batch.
   """
 
   def eval_step(params: Arrays, reference: Arrays | None, batch: Batch) -> tuple[Sums, dict[str, jax.Array], Any]:

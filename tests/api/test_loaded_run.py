@@ -190,7 +190,7 @@ def broken_run(whole: Path, folder: Path, what: str) -> Path:
   ("what", "expected"),
   [
     ("no such run", r"run directory: got '.*nowhere'\. Allowed: a folder that holds config\.json"),
-    ("no checkpoint yet", r"checkpoints: there is no whole checkpoint here"),
+    ("no checkpoint yet", r"checkpoints: there is no complete checkpoint here"),
     ("truncated config", r"run/config\.json: config\.json is not JSON"),
     ("other model", r"is \(\(.*16.*\).* in the checkpoint and .*32.* here"),
     ("no tokenizer", r"tokenizer directory: got '.*tokenizer'"),

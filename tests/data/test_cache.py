@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The token cache holds what it says it holds, or is refused; a killed preparation leaves nothing to be found."""
+"""The token cache holds what its manifest says, or is refused; a killed preparation leaves nothing that is read."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def only_cache(spec: DataSpec) -> Path:
 
 
 def check_partition(spec: DataSpec, documents: list[str]) -> None:
-  """Every document is on exactly one side of the split, whole, in order."""
+  """Every document is completely on one side of the split, in order."""
   corpus = prepare_corpus(spec, BYTES)
   train, heldout = decoded(corpus.train[0]), decoded(corpus.validation[0])
   assert sorted(train + heldout) == sorted(documents)
@@ -97,7 +97,7 @@ def test_a_tail_split_of_ascii_text_is_nanogpts(tmp_path, spec):
   assert validation_text(prepare_corpus(spec, BYTES)).decode() == text[int(len(text) * 0.9) :]
 
 
-def test_held_out_sources_are_held_out_whole(tmp_path, spec):
+def test_validation_sources_are_used_completely(tmp_path, spec):
   path = tmp_path / "heldout.txt"
   path.write_text("only for evaluation")
   corpus = prepare_corpus(dataclasses.replace(spec, heldout_sources=(str(path),)), BYTES)
@@ -126,7 +126,7 @@ def test_another_tokenizer_option_or_text_gets_another_cache(spec):
   assert not prepare_corpus(spec, BYTES).notes[0].reused
 
 
-def test_a_whole_cache_under_the_name_of_another_is_refused(spec):
+def test_a_complete_cache_under_the_name_of_another_is_refused(spec):
   prepare_corpus(spec, BYTES)
   name = only_cache(spec)
   other = dataclasses.replace(spec, bad_documents="skip")
@@ -151,7 +151,7 @@ def test_an_error_or_an_interruption_leaves_no_cache(spec, tmp_path):
   assert "skipped: 1 (broken JSON)" in corpus.describe()
 
 
-def test_a_killed_preparation_is_never_taken_for_whole_and_is_cleaned_up(spec, tmp_path):
+def test_a_killed_preparation_is_never_taken_for_complete_and_is_cleaned_up(spec, tmp_path):
   code = (
     "import os, pathlib, signal, sys, time\n"
     "from lmx.data.cache.folders import replacing\n"
@@ -179,7 +179,7 @@ def _prepare_in_process(spec: DataSpec, results: multiprocessing.Queue) -> None:
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_processes_that_prepare_at_once_all_get_the_whole_cache(spec, damaged):
+def test_processes_that_prepare_at_once_all_get_the_complete_cache(spec, damaged):
   if damaged:
     prepare_corpus(spec, BYTES)
     (only_cache(spec) / "train" / "tokens.bin").write_bytes(b"")

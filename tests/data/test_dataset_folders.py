@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A folder of data is one split of it, whole: as `datasets` saves it, and as its hub lays it out."""
+"""A data set's folder is read as one complete split: as saved by `datasets`, and in the layout of its hub."""
 
 import json
 from pathlib import Path

@@ -103,7 +103,7 @@ def test_stamps_that_are_lost_cost_a_second_reading_and_nothing_else(spec):
   assert json.loads(stamps.read_text())["train/tokens.bin"] == stamp_of(only_cache(spec) / "train/tokens.bin")
 
 
-def test_a_byte_that_changed_on_the_disk_alone_is_found_by_the_whole_check(spec, monkeypatch):
+def test_a_byte_that_changed_on_the_disk_is_found_by_the_full_check(spec, monkeypatch):
   prepare_corpus(spec, BYTES)
   folder = only_cache(spec)
   flip(folder / "train/tokens.bin")
@@ -161,14 +161,14 @@ def test_a_disk_that_keeps_other_bytes_is_noticed_after_writing(spec, monkeypatc
   assert not list(Path(spec.cache_dir).iterdir())
 
 
-def test_ids_beyond_the_vocabulary_are_refused_before_they_are_kept(spec):
+def test_ids_beyond_the_vocabulary_are_refused_before_they_are_cached(spec):
   class Wrong(ByteTokenizer):
     vocab_size = 258
 
     def encode_batch(self, texts):
-      return [np.array([65794], np.int32) for _ in texts]  # As 16 bits it would be 258.
+      return [np.array([65794 if number == 1 else 0], np.int32) for number, _ in enumerate(texts)]  # 258 in 16 bits.
 
-  with pytest.raises(LmxError, match=r"text.jsonl:1 has the id 65794, and the tokenizer has 0 to 257"):
+  with pytest.raises(LmxError, match=r"text.jsonl:2 has the id 65794, and the tokenizer has 0 to 257"):
     prepare_corpus(spec, Wrong())
 
 
@@ -221,7 +221,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(spec, monkeypatch):
   assert not list(Path(spec.cache_dir).iterdir())
 
 
-def test_samples_are_of_head_tail_and_between_and_small_files_are_read_whole(tmp_path):
+def test_samples_are_of_head_tail_and_between_and_small_files_are_read_completely(tmp_path):
   path = tmp_path / "x"
   size = digests.SAMPLES * digests.SAMPLE_BYTES
   for total, places in ((0, []), (1, [0]), (size, range(0, size, 1000)), (10 * size, [0, 10 * size - 1, 5])):

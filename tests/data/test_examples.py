@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Examples are encoded once, kept whole or not at all, packed by all their groups, and come out as they were made."""
+"""Examples are encoded once, cached completely or not at all, packed by all groups, and read as they were encoded."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ COLUMNS = {"source": "source", "target": "target", "label": "label"}
 
 
 class Translate:
-  """The target in "tokens", the source in "encoder_tokens", and two numbers for the whole example."""
+  """The target in "tokens", the source in "encoder_tokens", and two numbers for the example."""
 
   columns = ("source", "target")
   optional = ("label",)
@@ -213,7 +213,7 @@ t.prepare_corpus(t.spec_of(Path({folder!r}), t.ROWS), t.BYTES, encoder=Slow())
 """
 
 
-def test_a_killed_preparation_is_never_taken_for_whole(tmp_path):
+def test_a_killed_preparation_is_never_taken_for_complete(tmp_path):
   tests = Path(__file__).parent
   code = KILLED.format(paths=[str(tests), str(tests.parent)], folder=str(tmp_path))
   environment = {**os.environ, "PYTHONPATH": str(tests.parents[1])}
@@ -308,7 +308,7 @@ def test_an_example_that_is_longer_than_a_row_names_the_key_to_raise(corpus):
       draw(small, PAIRS, 1)
 
 
-def test_values_of_a_whole_row_are_never_padded_and_take_one_example_a_row(corpus):
+def test_values_of_a_row_are_never_padded_and_need_one_example_per_row(corpus):
   (batch,) = draw(corpus, NUMBER, 1, packing="padded")
   assert batch["labels"].shape == batch["loss_weights"].shape == (4,)
   assert batch["tokens"].shape == (4, LENGTH)
@@ -320,7 +320,7 @@ def test_values_of_a_whole_row_are_never_padded_and_take_one_example_a_row(corpu
     draw(corpus, PAIRS, 1, packing="streams")
 
 
-def test_rows_that_fill_the_last_batch_of_an_evaluation_weigh_nothing(corpus):
+def test_rows_that_pad_the_last_validation_batch_have_no_weight(corpus):
   batches = make_eval_batches(with_packing(corpus, "padded"), NUMBER, batch_size=7)
   drawn = list(batches)
   assert {batch["labels"].shape for batch in drawn} == {(7,)}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Every format gives the same rows, and what is wrong with a file is said with its name and place."""
+"""Every format has the same rows, and errors name the file and the line."""
 
 import bz2
 import gzip

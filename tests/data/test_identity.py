@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The record of a run's data: it differs whenever a batch could, says what differs, and depends on nothing else."""
+"""The record of a run's data differs whenever a batch could, names the difference, and depends on nothing else."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ from lmx.training.resume_check import NO_DIGEST, check_sources
 
 BYTES = ByteTokenizer()
 TEXTS = [f"row {i} of some text" for i in range(40)]
-LATE = [*TEXTS[:-1], "row 39 of SOME text"]  # The last one has other letters, and as many.
+LATE = [*TEXTS[:-1], "row 39 of SOME text"]  # The last one has other letters and the same length.
 
 
 class Lengths:

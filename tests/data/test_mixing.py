@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A mixture draws from its sources exactly as its weights say, at every length."""
+"""A mixture draws from its sources exactly in proportion to the weights, at every length."""
 
 import collections
 
@@ -52,7 +52,7 @@ def test_over_a_period_of_the_weights_the_shares_are_exact():
       assert [found[i] for i in range(len(whole))] == whole
 
 
-def test_whole_weights_are_those_that_were_written():
+def test_whole_weights_are_the_smallest_in_proportion():
   assert integer_weights((0.7, 0.3)) == [7, 3]
   assert integer_weights((2, 4.0)) == [1, 2]
   assert integer_weights((0.1, 1e-05)) == [10_000, 1]

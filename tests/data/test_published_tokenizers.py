@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A published folder's tokenizer is all that its files say, and stays so in a run (test_live_texts.py compares it)."""
+"""A published folder's tokenizer follows all of its files, also saved in a run (test_live_texts.py compares it)."""
 
 import json
 

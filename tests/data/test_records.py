@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Every reader gives whole records of the columns that are asked for, and names the file and row of what it cannot."""
+"""Every reader returns complete records of the wanted columns, and names file and row of those that it can't read."""
 
 import gzip
 import json

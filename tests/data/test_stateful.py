@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Streams go on from batch to batch through the whole text, wherever the run is stopped and however many processes."""
+"""Stateful batches continue one another through all of the text, after interruptions and on any number of processes."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def corpus(tmp_path_factory) -> Corpus:
 
 
 def places(stores) -> np.ndarray:
-  """(places, 3): token, target and position of every place of the text, in order."""
+  """(tokens, 3): token, target and position of every token of the text, in order."""
   parts = []
   for store in stores:
     for document, size in enumerate(store.lengths().tolist()):
@@ -69,7 +69,7 @@ def batches_of(corpus: Corpus) -> int:
 
 
 def check_continuity(batches: list[Batch], text: np.ndarray) -> None:
-  """Row b of all batches, one after another, is the b-th of as many equal parts of the text."""
+  """Row b of all batches, one after another, is the b-th of B equal parts of the text."""
   drawn = np.stack([np.stack([batch[name] for name in ("tokens", "targets", "positions")], -1) for batch in batches])
   size = len(batches) * LENGTH
   for row in range(BATCH):

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Tokenizers give back exactly the text they were given, and are read back as they were saved."""
+"""Tokenizers decode to exactly the text that they encoded, and load as they were saved."""
 
 import io
 import json
@@ -16,6 +16,7 @@ from lmx.data import tokenizer_training
 from lmx.data.document import RequiredColumns
 from lmx.data.sources.stdlib import StdlibSource
 from lmx.data.spec import DataSpec
+from lmx.data.tokenizers import huggingface_tokenizer
 from lmx.data.tokenizers.tokenizer import (
   ByteTokenizer,
   SentencePieceTokenizer,
@@ -111,15 +112,19 @@ def test_a_saved_tokenizer_whose_files_were_changed_is_refused(specimens, tmp_pa
     load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("slice_size", [1, 8, 1 << 17])  # Characters, of the kind that encodes a batch in slices.
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_gives_what_each_text_gives_alone(specimens, kind):
-  texts = ["one", "", "two words", TEXT[2]]
-  for ids, text in zip(specimens[kind].encode_batch(texts), texts, strict=True):
-    np.testing.assert_array_equal(ids, specimens[kind].encode(text))
+def test_a_batch_has_the_ids_of_each_text(specimens, kind, slice_size, monkeypatch):
+  texts = ["one", "", "two words", TEXT[2], ""]
+  expected = [specimens[kind].encode(text) for text in texts]
+  monkeypatch.setattr(huggingface_tokenizer, "_SLICE", slice_size)
+  for ids, one in zip(specimens[kind].encode_batch(texts), expected, strict=True):
+    np.testing.assert_array_equal(ids, one)
+  assert specimens[kind].encode_batch([]) == []
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
-def test_a_long_text_cut_into_chunks_gives_the_ids_of_the_whole(specimens, kind):
+def test_a_long_text_encoded_in_chunks_has_the_ids_of_the_complete_text(specimens, kind):
   tokenizer = specimens[kind]
   text = "".join(TEXT)
   whole = tokenizer._processor.encode(text, out_type="numpy")

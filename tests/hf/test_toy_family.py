@@ -25,7 +25,7 @@ from lmx.hf.families import FAMILIES
 from lmx.hf.family import Family, HeadMap, linear, norm, tensor
 from lmx.hf.importing import import_hf
 from lmx.hf.settings import Always, HFConfig, Keys, Only, Same
-from lmx.training.state import blueprint_of
+from lmx.training.state import abstract_model_of
 
 # ---------------------------------------------------------------- the file: lmx/hf/families/toy.py
 
@@ -151,7 +151,7 @@ def test_a_toy_family_is_imported_trained_exported_and_imported_again_bit_for_bi
   assert (config["eps"], config["nonlinearity"]) == (1e-3, "ReLU")
 
   again = import_hf(tmp_path / "exported")
-  before = blueprint_of(trained.model).split(trained.model)
+  before = abstract_model_of(trained.model).split(trained.model)
   assert again.parameters.keys() == before.keys()
   for name, array in before.items():
     np.testing.assert_array_equal(again.parameters[name], array, err_msg=name)

@@ -13,8 +13,9 @@ from laws import assert_law_catches
 from specimens import quick_jit
 
 from lmx.nn.context import Context
+from lmx.nn.layers.chunked_scan import chunked_scan
 from lmx.nn.layers.initializers import make_scheme
-from lmx.nn.layers.mamba2 import Mamba2, MambaShape, MambaState, chunked_scan
+from lmx.nn.layers.mamba2 import Mamba2, MambaShape, MambaState
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout, storage_shardings, use_layout
 from lmx.trees import named_leaves

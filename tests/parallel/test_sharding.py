@@ -8,7 +8,16 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.parallel.mesh import make_mesh
-from lmx.parallel.sharding import Layout, on_each_device, summed_over_rows, use_layout
+from lmx.parallel.sharding import (
+  COMPUTE,
+  STORAGE,
+  Layout,
+  names_of,
+  on_each_device,
+  summed_over_rows,
+  use_layout,
+)
+from lmx.shapes import AXES
 
 MESHES = [{"data": 4, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8}, {"data": 8}]
 X = np.arange(48, dtype=np.float32).reshape(8, 6)
@@ -54,3 +63,8 @@ def test_what_each_device_adds_up_is_the_whole_sum():
 
   np.testing.assert_allclose(on_devices(add=True), x @ w)
   assert not np.allclose(on_devices(add=False), x @ w)
+
+
+def test_the_tables_name_axes_of_the_mesh_only():
+  named = {axis for table in (STORAGE, COMPUTE) for part in table.values() for axis in names_of(part)}
+  assert named <= set(AXES)

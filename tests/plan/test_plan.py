@@ -88,7 +88,7 @@ def test_the_roofline_of_quantized_products_is_lower_and_the_mfu_stays_that_of_b
   assert (plain.peaks, quantized.peaks.count("8-bit")) == ("the bf16 peak", 1)
   flags = [f"--config.{override}" for override in [*TINY, "compute.quantization=int8"]]
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h200:8"]) == 0
-  assert "from all the gain of int8 to none" in capsys.readouterr().out
+  assert "from the full gain of int8 to none" in capsys.readouterr().out
 
 
 def test_quantized_products_that_a_chip_has_no_units_for_are_refused(with_qwix):
@@ -112,7 +112,7 @@ def test_what_is_computed_again_and_idle_stages_take_time_and_save_memory_on_gpu
   config.mesh.data, config.mesh.stage = 2, 2
   staged = make_gpu_plan(config, "h100", 4)
   assert staged.parts[0][2].likely == pytest.approx(3 / 2 * none.parts[0][2].likely)  # Two micro-batches, three turns.
-  assert "50 % more of them" in staged.parts[0][1]
+  assert "plus 50 % for recomputation, idle stages and micro-batches" in staged.parts[0][1]
 
 
 def test_gpus_of_several_hosts_share_a_network():
@@ -302,7 +302,7 @@ def test_moments_in_the_hosts_memory_free_the_devices_and_take_time():
     ("Unable to find libtpu", "pip install 'lmx[tpu]'"),  # jax 0.10
     ("JAX TPU support not installed; cannot generate TPU topology.", "pip install 'lmx[tpu]'"),  # jax 0.12
     ("The TPU is already in use: /tmp/libtpu_lockfile", "in use by another process"),
-    ("Unknown topology", "libtpu knows no slice v5e:2x2"),
+    ("Unknown topology", "libtpu has no slice v5e:2x2"),
   ],
 )
 def test_what_jax_says_of_a_topology_becomes_what_to_do(said, told, monkeypatch, capsys):

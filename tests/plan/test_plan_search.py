@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Searches: what is tried on a machine that isn't here, in what order, and what is kept of it."""
+"""Searches for machines that you don't have: the candidates, their order, and the cache of results."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ from lmx.experiment.build import abstract_setup
 from lmx.parallel.mesh import check_slices
 from lmx.plan import search as plan_search
 from lmx.plan.compile_step import abstract_objective
-from lmx.plan.count import count, share_of
+from lmx.plan.count import count, layer_matrices, share_of
 from lmx.plan.gpu import make_gpu_plan
 from lmx.plan.search import REFINEMENTS, cached, candidates, meshes, refined, search
 from lmx.training.state import local_bytes
@@ -232,3 +232,23 @@ def test_a_search_counts_quantized_products_as_faster(with_qwix, one_axis):
   config.compute.quantization = "int8"
   quantized = candidates(config, 8, chip_of("TPU v5e"))
   assert quantized[0].step.likely < plain[0].step.likely
+
+
+@pytest.mark.parametrize(
+  ("overrides", "matrices"),
+  [
+    (("model.mlp_width=96",), 4 * 64 * 64 + 2 * 64 * 96),
+    (
+      ("model.mlp_width=96", "model.attention_bias=True"),
+      4 * 64 * 64 + 2 * 64 * 96,
+    ),  # Biases are no matrices.
+    (
+      ("model.experts=8", "model.experts_per_token=2", "model.expert_width=32", "model.mlp_bias=False"),
+      4 * 64 * 64 + 2 * 2 * 64 * 32 + 64 * 8,  # Two of the experts, and the router.
+    ),
+  ],
+)
+def test_the_matrices_of_layers_are_those_that_a_token_is_multiplied_with(overrides, matrices):
+  sizes = ("model.layers=3", "model.width=64", "model.heads=4")
+  network, _ = abstract_setup(configs.load("configs/base.py", [*sizes, *overrides]), 1)
+  assert layer_matrices(network) == 3 * matrices

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from tiny_runs import assert_same_run, end, experiment, lines, start
 
-from lmx.exits import INTERRUPTED, SIGNALLED
+from lmx.exits import INTERRUPTED, SAVED, SIGNALLED
 from lmx.training.checkpoint_choice import committed_steps
+from lmx.training.status import FINISHED, STOPPED, read_status
 
 KILLS = int(os.environ.get("LMX_KILLS", "0"))
 SECONDS, AT_LEAST = 10, 2
@@ -120,28 +121,39 @@ def stopped_by(process: subprocess.Popen, run: Path, number: signal.Signals) -> 
   return said
 
 
-def check_stopped_cleanly(process: subprocess.Popen, run: Path, whole: Path) -> None:
-  output = end(process)
+def check_stopped_cleanly(process: subprocess.Popen, run: Path, whole: Path, name: str) -> None:
+  output = end(process, SAVED)
   step = committed_steps(run / "checkpoints")[-1]
   assert f"stopped at step {step:,}" in output
   assert 0 < step < 60
   assert lines(run) == lines(whole)[: len(lines(run))]
+  status = read_status(run)
+  assert status is not None
+  assert (status.state, status.step, status.total_steps, status.why, status.exit_code, status.process) == (
+    STOPPED, step, 60, name, SAVED, process.pid,
+  )  # fmt: skip
 
 
-def test_sigterm_saves_and_stops_with_exit_code_0_and_the_run_goes_on_from_there(tiny_text, whole, tmp_path):
+def test_sigterm_saves_and_stops_with_exit_code_85_and_the_run_goes_on_from_there(tiny_text, whole, tmp_path):
   run = tmp_path / "run"
   process = start(tiny_text, run, **RUN)
   assert "SIGTERM: saving, then stopping; a second one stops at once" in stopped_by(process, run, signal.SIGTERM)
-  check_stopped_cleanly(process, run, whole)
-  assert "resumed at step" in end(start(tiny_text, run, **RUN))
+  check_stopped_cleanly(process, run, whole, "SIGTERM")
+  output = end(start(tiny_text, run, **RUN))
+  assert "resumed at step" in output
+  assert "start 2 of this run; " in output
+  status = read_status(run)
+  assert status is not None
+  assert (status.state, status.step, status.why, status.exit_code, status.starts) == (FINISHED, 60, "", 0, 2)
+  assert 0 < status.goodput < 1
   assert_same_run(experiment(tiny_text, run, **RUN), run, whole)
 
 
-def test_ctrl_c_saves_and_stops_with_exit_code_0_and_a_second_one_stops_at_once(tiny_text, whole, tmp_path):
+def test_ctrl_c_saves_and_stops_with_exit_code_85_and_a_second_one_stops_at_once(tiny_text, whole, tmp_path):
   run = tmp_path / "run"
   process = start(tiny_text, run, **RUN)
   stopped_by(process, run, signal.SIGINT)
-  check_stopped_cleanly(process, run, whole)
+  check_stopped_cleanly(process, run, whole, "SIGINT")
   process = start(tiny_text, run, **RUN)
   stopped_by(process, run, signal.SIGINT)
   process.send_signal(signal.SIGINT)

@@ -229,7 +229,7 @@ def test_the_start_and_the_end_say_what_a_person_wants_to_know(tiny, tmp_path, c
   for part in (
     *("tiny: 9,968 parameters", "Transformer, 1 layer", "bytes, 258 ids", "8 rows of 32, packed, in 2 parts"),
     *("4 devices (fsdp 2 x tensor 2), cpu", "none: no published peak for 'cpu'", "float32 compute"),
-    *("step 3: held out ", "(xz ", "stopped at step 3", "same command goes on"),
+    *("step 3: validation ", "(xz ", "stopped at step 3", "same command resumes"),
   ):
     assert part in out, part
   loop.train(elsewhere(tiny, tmp_path / "run"))
@@ -300,7 +300,7 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_and_are_named(plain, tmp_p
 def test_parameters_that_are_not_finite_stop_the_run_whatever_the_policy(tiny_text, tmp_path):
   x = experiment(tiny_text, tmp_path / "run", optimizer__peak_lr=1e38, optimizer__warmup="0 steps", model__dropout=0.0,
                  optimizer__schedule="constant", train__nonfinite="skip")  # fmt: skip
-  expected = r"parameters are not finite any more.*no skipped step can mend. .*last gradient norms are .*peak_lr"
+  expected = r"parameters are not finite.*skipping steps can't repair them. .*last gradient norms are .*peak_lr"
   with pytest.raises(NonFiniteError, match=expected):
     loop.train(x)
   assert not committed_steps(tmp_path / "run" / "checkpoints")
@@ -361,7 +361,7 @@ def test_a_run_can_start_from_the_parameters_of_another(tiny, whole, tmp_path, c
 
 def test_a_missing_run_to_start_from_is_one_clear_error(plain, tmp_path):
   saving = dataclasses.replace(plain.saving, start_from=str(tmp_path / "nowhere"))
-  with pytest.raises(LmxError, match="nowhere/checkpoints: there is no whole checkpoint"):
+  with pytest.raises(LmxError, match="nowhere/checkpoints: there is no complete checkpoint"):
     loop.train(elsewhere(plain, tmp_path / "run", saving=saving))
 
 

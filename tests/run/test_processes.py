@@ -15,7 +15,7 @@ from tiny_runs import end, experiment, free_address, lines, start
 
 from lmx.cli import main
 from lmx.errors import LmxError, LostProcessError
-from lmx.exits import LOST_PROCESS, say_what_is_saved_by
+from lmx.exits import LOST_PROCESS, set_safe_step
 from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.parallel import processes
@@ -111,7 +111,7 @@ def test_other_errors_of_a_run_are_not_taken_for_a_lost_process(monkeypatch):
     with processes.noticing_lost_processes():
       raise jax.errors.JaxRuntimeError(text)
 
-  say_what_is_saved_by(lambda: "Safe.")
+  set_safe_step(lambda: "Safe.")
   gloo = "UNKNOWN: Gloo all-reduce failed: Connection closed by peer"
   with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
     fail(gloo)  # There is no other process.
@@ -187,6 +187,6 @@ def test_a_failure_in_process_0_ends_the_others_too(monkeypatch):
   with pytest.raises(LmxError, match="no such text"):
     seen_from(0, 1, fail)
   assert seen_from(0, 2, lambda: 5) == 5
-  with pytest.raises(LmxError, match="Process 0 stopped; its own message says why"):
+  with pytest.raises(LmxError, match="Process 0 stopped; see its message"):
     seen_from(1, 1, lambda: 7)
   assert seen_from(1, 2, lambda: 6) == 6

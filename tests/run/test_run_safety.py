@@ -132,7 +132,7 @@ def test_a_folder_named_like_a_step_counts_only_if_it_was_committed(copy):
 def test_a_run_without_a_good_checkpoint_is_not_begun_anew(copy):
   for step in committed_steps(copy.run_dir / "checkpoints"):
     flip(copy.run_dir, step)
-  with pytest.raises(CheckpointDamageError, match=r"nothing in .* is whole"):
+  with pytest.raises(CheckpointDamageError, match=r"no checkpoint in .* is intact"):
     loop.train(copy)
 
 
@@ -164,7 +164,7 @@ def test_what_is_deleted_while_a_run_goes_on_is_written_again(whole, tmp_path, m
   assert load(x.run_dir).step == 10
   assert lines(x.run_dir) == lines(whole.run_dir)
   if gone != "checkpoints":
-    assert "wasgonefrom" in "".join(capsys.readouterr().out.split())
+    assert "disappearedfrom" in "".join(capsys.readouterr().out.split())
 
 
 # ---------------------------------------------------------------- full disks
@@ -198,7 +198,7 @@ def test_a_failed_save_is_tried_again_at_the_next_step(whole, tmp_path, monkeypa
   assert loop.train(x).finished
   assert saves == [5, 6, 7, 10]
   output = " ".join(capsys.readouterr().out.split())
-  for said in ("No space left on device", "tried again at every step", "step 7 is saved"):
+  for said in ("No space left on device", "retried at every step", "step 7 is saved"):
     assert said in output
   assert output.count("warning") == 1
   assert_same_run(whole, x.run_dir, whole.run_dir)

@@ -206,7 +206,7 @@ def test_an_imported_model_is_no_run_to_resume(tmp_path):
 def test_a_missing_checkpoint_says_which_ones_there_are(saved, tmp_path):
   with pytest.raises(LmxError, match=r"got 5\. Allowed: 2"):
     find_checkpoint(saved[0], 5)
-  with pytest.raises(LmxError, match="there is no whole checkpoint here"):
+  with pytest.raises(LmxError, match="there is no complete checkpoint here"):
     find_checkpoint(tmp_path)
 
 

@@ -15,7 +15,7 @@ from lmx.config.run_config import read_labels, read_run_config, read_vocab_size
 from lmx.data.tokenizers.tokenizer import load_tokenizer
 from lmx.data.tokenizers.vocabulary import ByteTokenizer
 from lmx.errors import LmxError
-from lmx.run.report import write_samples
+from lmx.run.samples import write_samples
 from lmx.training.run_directory import finished_step, samples_file, write_run_files
 
 

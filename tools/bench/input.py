@@ -1,13 +1,13 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""How many tokens per second the input pipeline makes, against what eight H200 that train a 1B model take.
+"""Tokens per second of the input pipeline, compared with what eight H200 take to train a 1B model.
 
 Command:  python -m tools.bench.input [--threads 0 1 2] [--seconds N] [--record]
 Time:     about two minutes
 
-Two parts, as in a run. Text becomes tokens once, before the first step (`lmx data prepare`, which `lmx train` does for
-what isn't in the cache); here the text that every Python carries, from a JSONL file. Rows are made of the cache while
-the model trains: reading, packing, segments and positions, batching; here of documents of random ids as long as web
-text. Nothing else of this benchmark runs meanwhile. "A core" is tokens over the seconds of all threads together.
+Two parts, as in a run. Text is tokenized once, before the first step (`lmx data prepare`, or `lmx train` where the
+cache lacks it); here the text of Python's own library, from a JSONL file. Rows are made from the cache while the model
+trains: reading, packing, segments and positions, batching; here from documents of random ids as long as web text.
+Nothing else of this benchmark runs meanwhile. "On a core" is tokens over the seconds of all threads together.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from lmx.data.document import BadDocuments, ReadOptions
 from lmx.data.sources.sources import open_source
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, Tokenizer, train_sentencepiece
 from lmx.objectives.causal import prepare
-from lmx.units import chip_of, transformer_flops_per_token
+from lmx.units import chip_of
 from tools.bench.batches import document_lengths
 from tools.bench.contest import load_average
 from tools.bench.reporting import Load, make_result, report, table, versions
@@ -43,16 +43,14 @@ LENGTH, BATCH, VOCABULARY, DOCUMENTS = 1024, 32, 50_304, 20_000
 TURN_SECONDS = 1.0
 PIECES, TRAIN_CHARACTERS = 4096, 2000  # SentencePiece, BPE: lmx's default vocabulary, of each document's beginning.
 
-# What is to be fed: a model of 10^9 matmul parameters, 16 layers of width 2,048, at half of the peak of eight H200.
+# The consumer: a model of 10^9 matmul parameters, 16 layers of width 2,048, at half of the peak of eight H200.
 GPUS, GPU, MFU, PARAMETERS, LAYERS, WIDTH = 8, "h200", 0.5, 10**9, 16, 2048
 
 
 def target() -> tuple[float, str]:
   """(tokens per second, the arithmetic)."""
   peak = chip_of(GPU).bf16_flops
-  flops = transformer_flops_per_token(
-    matmul_parameters=PARAMETERS, layers=LAYERS, attention_width=WIDTH, length=LENGTH
-  ).causal
+  flops = 6 * PARAMETERS + 6 * LAYERS * WIDTH * LENGTH
   tokens = GPUS * peak * MFU / flops
   text = (
     f"Target: a 1B model ({LAYERS} layers, width {WIDTH}) takes 6 x 10^9 + 6 x {LAYERS} x {WIDTH} x {LENGTH} = "
@@ -100,7 +98,7 @@ class Timer:
 
 
 def write_text(file: Path, limit: int | None) -> None:
-  """The text of Python's library as JSONL, so many documents of it."""
+  """The text of Python's library as JSONL; at most `limit` documents of it."""
   with file.open("w", encoding="utf-8") as out:
     for number, document in enumerate(open_source("stdlib", ReadOptions()).documents(BadDocuments("skip"))):
       if limit is not None and number >= limit:
@@ -147,7 +145,7 @@ def make_loader(rows: Rows, threads: int) -> Loader:
 
 def draw(loader: Loader, seconds: float) -> Turn:
   """One turn. The threads are stopped after it and their first batches are not counted."""
-  for _ in range(8):  # What lies ready, twice over.
+  for _ in range(8):  # Twice as many as are prefetched.
     next(loader)
   timer, batches = Timer(), 0
   while timer.seconds < seconds:
@@ -191,9 +189,9 @@ HEADER = ("made", "threads", "million tokens/s", "least", "most", "on a core", "
 def main(argv: Sequence[str]) -> None:
   parser = argparse.ArgumentParser(prog="python -m tools.bench.input", description=__doc__.partition("\n")[0])
   parser.add_argument("--threads", nargs="+", type=int, default=[0, 1, 2], help="making rows")
-  parser.add_argument("--seconds", type=float, default=10.0, help="in all, for each number of threads")
+  parser.add_argument("--seconds", type=float, default=10.0, help="for each number of threads, all turns together")
   parser.add_argument("--documents", type=int, default=DOCUMENTS, help="of random ids")
-  parser.add_argument("--text-documents", type=int, help="tokenize only so many (default: all)")
+  parser.add_argument("--text-documents", type=int, help="tokenize at most this many (default: all)")
   parser.add_argument("--record", action="store_true", help="keep the result in tools/bench/results")
   args = parser.parse_args(argv)
   before, load = load_average(), Load([])

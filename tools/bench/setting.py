@@ -25,7 +25,7 @@ END = "<|endoftext|>"
 
 
 def words_of(shape: Shape) -> list[str]:
-  """As many different words as the vocabulary has room for beside the token that ends a document."""
+  """Different words, one per token of the vocabulary except the one that ends a document."""
   letters = "abcdefghijklmnopqrstuvwxyz"
   return ["".join(word) for word in itertools.islice(itertools.product(letters, repeat=3), shape.vocabulary - 1)]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lmx.exits import DIFFERENT_PROCESSES, INTERRUPTED, LOST_PROCESS, MISTAKE, SIGNALLED, STORAGE
+from lmx.exits import DIFFERENT_PROCESSES, DONE, INTERRUPTED, LOST_PROCESS, MISTAKE, SAVED, SIGNALLED, STORAGE
 
 # What differs between two runs that computed the same: when, how fast, and in how much memory.
 TIMES = ("time", "seconds", "tokens_per_second", "step_seconds", "data_wait_share", "peak_memory_bytes")
@@ -89,9 +89,9 @@ def judge_end(end: End) -> tuple[str, str]:
   number = end.code - SIGNALLED if end.code > SIGNALLED else -end.code  # As shells count, or as the system does.
   if number in end.signals and not said:
     return EQUAL, f"{end.name} was ended by {signal.Signals(number).name}"
-  if end.code == 0:
+  if end.code in (DONE, SAVED):
     if said:
-      return UNDOCUMENTED, f"{end.name} printed an error and ended with code 0: {said[0][:200]}"
+      return UNDOCUMENTED, f"{end.name} printed an error and ended with code {end.code}: {said[0][:200]}"
     return EQUAL, f"{end.name} ended well"
   if end.code not in DOCUMENTED:
     return UNDOCUMENTED, f"{end.name} ended with code {end.code}; documented: {', '.join(map(str, DOCUMENTED))}"

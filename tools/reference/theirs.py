@@ -134,6 +134,6 @@ def write_gradients(model: torch.nn.Module, case: Case, batch: dict[str, np.ndar
 
 
 def note(case: Case, directory: Path) -> None:
-  """Keeps how the case was drawn beside its model."""
+  """Writes the case's options next to its model."""
   record = {"family": case.family, "head": case.head, "seed": case.seed, "transformers": transformers.__version__}
   (directory / "case.json").write_text(json.dumps(record) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lmx.data.cache.encoding import BadExampleError, Encoded, ExampleEncoder, check_ids
+from lmx.data.cache.encoding import BadExampleError, Encoded, ExampleEncoder, check_ids, ids_fit
 from lmx.data.cache.store import ExampleStore, ExampleWriter, Store, StoreWriter, TokenStore, token_dtype
 from lmx.data.document import TEXT, BadDocuments, Record, RequiredColumns, Source, is_missing
 from lmx.data.sources.token_files import TokenSource
@@ -148,17 +148,24 @@ class TextContent:
     return text_items(source, bad)
 
   def encode(self, items: Sequence[Item]) -> Encodings:
-    result = Encodings(self._tokenizer.encode_batch([item.record.values["text"] for item in items]))
-    if self._tokenizer.unk_id is not None:
-      result.counts[UNKNOWN] = sum(int((ids == self._tokenizer.unk_id).sum()) for ids in result.values)
+    return self._counted(self._tokenizer.encode_batch([item.record.values["text"] for item in items]))
+
+  def _counted(self, values: list[np.ndarray]) -> Encodings:
+    """The ids of some documents, with the number of unknown tokens among them."""
+    result = Encodings(values)
+    if self._tokenizer.unk_id is not None and values:
+      result.counts[UNKNOWN] = int(np.count_nonzero(np.concatenate(values) == self._tokenizer.unk_id))
     return result
 
   def writer(self, folder: Path, keep_text: bool) -> StoreWriter:
     return StoreWriter(folder, self._dtype, keep_text=keep_text)
 
   def write(self, writer: StoreWriter, items: Sequence[Item], values: Sequence[np.ndarray]) -> None:
-    for item, ids in zip(items, values, strict=True):
-      check_ids(ids, self._tokenizer.vocab_size, item.record.where)
+    # One check for all documents is much faster than one per document; which of them is wrong matters only on failure.
+    size = self._tokenizer.vocab_size
+    if values and not ids_fit(np.concatenate(values), size):
+      for item, ids in zip(items, values, strict=True):
+        check_ids(ids, size, item.record.where)
     writer.add(values, [item.data for item in items])
 
   def open(self, folder: Path) -> TokenStore:
@@ -179,10 +186,7 @@ class TokenContent(TextContent):
       yield Item(Record({_IDS: ids}, where), self._tokenizer.decode(ids).encode())
 
   def encode(self, items: Sequence[Item]) -> Encodings:
-    result = Encodings([item.record.values[_IDS] for item in items])
-    if self._tokenizer.unk_id is not None:
-      result.counts[UNKNOWN] = sum(int((ids == self._tokenizer.unk_id).sum()) for ids in result.values)
-    return result
+    return self._counted([item.record.values[_IDS] for item in items])
 
 
 class ExampleContent:

@@ -64,6 +64,11 @@ class ExampleEncoder(Protocol):
     """
 
 
+def ids_fit(ids: np.ndarray, vocab_size: int) -> bool:
+  """Whether all ids are 0 to vocab_size - 1."""
+  return not ids.size or (int(ids.max()) < vocab_size and int(ids.min()) >= 0)
+
+
 def check_ids(ids: np.ndarray, vocab_size: int, where: str) -> None:
   """Checks that all ids are within the vocabulary; takes about 0.3 seconds per 1e9 ids.
 
@@ -77,7 +82,7 @@ def check_ids(ids: np.ndarray, vocab_size: int, where: str) -> None:
   Raises:
     LmxError: an id is outside.
   """
-  if ids.size and (int(ids.max()) >= vocab_size or int(ids.min()) < 0):
+  if not ids_fit(ids, vocab_size):
     wrong = int(ids[(ids < 0) | (ids >= vocab_size)][0])
     raise LmxError(
       f"{where} has the id {wrong}, and the tokenizer has 0 to {vocab_size - 1}: the data was tokenized with another "

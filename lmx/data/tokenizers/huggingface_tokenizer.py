@@ -3,7 +3,7 @@
 
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from lmx.data.tokenizers.legacy_vocabularies import find_vocabulary
 from lmx.data.tokenizers.published_tokenizer import read_published
 from lmx.data.tokenizers.special_tokens import CONFIG_FILE, chat_template, named_tokens, read_config, read_config_file
 from lmx.data.tokenizers.tokenizer_check import check_tokenizer_json
-from lmx.data.tokenizers.vocabulary import Tokenizer, digest, read_file, round_trips
+from lmx.data.tokenizers.vocabulary import Tokenizer, cpu_count, digest, read_file, round_trips
 from lmx.data.tokenizers.written_tokens import WrittenTokens
 from lmx.errors import LmxError, message
 from lmx.json_text import parse_bounded
@@ -28,6 +28,7 @@ ENDS = ("<|end_of_text|>", "<eos>", "</s>", "[SEP]", "<|endoftext|>")
 PADS = ("[PAD]", "<pad>")
 MASKS = ("[MASK]", "<mask>")
 _WORD_MARKS = ("\u2581", "\u0120", "\u010a", "\u0109", " ", "\n", "\t")  # Spaces as SentencePiece and GPT-2 write them.
+_SLICE = 1 << 17  # Characters per core that are encoded in one call of the library.
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -100,8 +101,13 @@ class HuggingFaceTokenizer(Tokenizer):
     return otherwise
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-    encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    return [np.array(one.ids, np.int32) for one in encoded]
+    # A call of the library for all of a large batch holds all of its encodings in memory at once, which takes a quarter
+    # more CPU time for short texts than slices that stay in the cores' caches.
+    ids: list[np.ndarray] = []
+    for part in _slices(texts, _SLICE * cpu_count()):
+      encoded = self._tokenizer.encode_batch_fast(part, add_special_tokens=False)
+      ids.extend(np.array(one.ids, np.int32) for one in encoded)
+    return ids
 
   def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
     encoded = self._tokenizer.encode(text, add_special_tokens=False)
@@ -149,6 +155,20 @@ class HuggingFaceTokenizer(Tokenizer):
     (directory / MODEL_FILE).write_bytes(self._model)
     if self._config is not None:
       (directory / CONFIG_FILE).write_bytes(self._config)
+
+
+def _slices(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+  """The texts in lists of at least `size` characters; the last one may be shorter."""
+  part: list[str] = []
+  left = size
+  for text in texts:
+    part.append(text)
+    left -= len(text)
+    if left <= 0:
+      yield part
+      part, left = [], size
+  if part:
+    yield part
 
 
 def _checked(model: bytes, where: str) -> dict[str, Any]:
