@@ -6,7 +6,7 @@ import argparse
 from lmx.config.loading import flatten
 from lmx.errors import ConfigError
 from lmx.experiment.build import abstract_setup, check, export_as
-from lmx.plan.explain import Placed, explain
+from lmx.plan.explain import ShardedArray, explain
 from lmx.shapes import in_use
 from lmx.units import human_bytes
 
@@ -51,12 +51,12 @@ def _explain(args: argparse.Namespace) -> int:
   return 0
 
 
-def _sizes(one: Placed) -> str:
+def _sizes(one: ShardedArray) -> str:
   axes = ", ".join(f"{axis or '-'} {size}" for axis, size in zip(one.axes, one.shape, strict=True))
   return f"({axes}) {one.dtype}"
 
 
-def _print_rows(rows: list[tuple[str, Placed]]) -> None:
+def _print_rows(rows: list[tuple[str, ShardedArray]]) -> None:
   width = max(len(text) for text, _ in rows)
   for text, one in rows:
     print(f"  {text:{width}}  {human_bytes(one.bytes):>7}  {one.why}")
