@@ -6,6 +6,7 @@ Warnings become errors in pyproject.toml, next to the few exceptions and their r
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before jax is imported anywhere: these are read once. A test of another platform starts its own process.
@@ -13,6 +14,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's remarks about reused machine code are no test result.
 
+import buckets
 import jax
 import pytest
 import tiny_runs
@@ -50,3 +52,18 @@ def with_qwix(monkeypatch):
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
   """The text of the runs in tiny_runs.py, next to the cache of its tokens."""
   return tiny_runs.write_text(tmp_path_factory.mktemp("tiny_text"))
+
+
+@pytest.fixture(scope="session")
+def bucket_server() -> Iterator[buckets.BucketServer]:
+  """A server of Google Cloud Storage on loopback, which this process's clients use from now on."""
+  with buckets.serve() as server, pytest.MonkeyPatch.context() as patch:
+    for name, value in server.environment.items():
+      patch.setenv(name, value)
+    yield server
+
+
+@pytest.fixture
+def bucket(bucket_server: buckets.BucketServer, request: pytest.FixtureRequest) -> str:
+  """An empty folder in a bucket of that server."""
+  return f"gs://{buckets.NAME}/{request.node.name.replace('[', '_').replace(']', '')[:60]}"

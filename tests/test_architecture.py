@@ -30,6 +30,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "",
     "trees",
     "units",
+    "paths",
     "storage",
     "console",
   ),  # "" is lmx/__init__.py.

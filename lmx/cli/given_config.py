@@ -7,6 +7,7 @@ from pathlib import Path
 from lmx.config.loading import ConfigDict, check, check_files, diff, try_load
 from lmx.config.run_config import CONFIG_FILE, read_run_config
 from lmx.errors import ConfigError, LmxError, message
+from lmx.paths import any_path
 from lmx.storage import PARTIAL
 from lmx.training.run_lock import LOCK_FILE
 
@@ -61,9 +62,9 @@ def working_directory(config: ConfigDict, workdir: str | None, *, accept_changes
     accept_changes: resume although the config differs.
 
   Raises:
-    LmxError: the folder contains another run, or files that are not a run.
+    LmxError: the folder contains another run, or files that are not a run; or it is on storage that lmx can't use.
   """
-  path = Path(workdir).expanduser() if workdir else Path("runs") / config.name
+  path = any_path(workdir, "--workdir") if workdir else Path("runs") / config.name
   if path.exists() and not path.is_dir():
     raise LmxError(message("--workdir", got=str(path), allowed="a folder, not a file"))
   if not (path / CONFIG_FILE).exists():

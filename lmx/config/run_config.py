@@ -10,6 +10,7 @@ from ml_collections.config_dict import ConfigDict
 
 from lmx.config.loading import base_config, from_json
 from lmx.errors import LmxError, message
+from lmx.paths import any_path
 
 CONFIG_FILE, TOKENIZER_DIR, LABELS_FILE = "config.json", "tokenizer", "labels.json"
 RESTORE = " Fix: restore it from a copy; lmx wrote it, and does not change it afterwards."
@@ -42,7 +43,7 @@ def read_run_config(run: str | os.PathLike[str]) -> ConfigDict:
   Raises:
     LmxError: not a run, or one that this version of lmx can't read.
   """
-  file = Path(run).expanduser() / CONFIG_FILE
+  file = any_path(run, "run directory") / CONFIG_FILE
   if not file.is_file():
     near = [str(p.parent) for p in sorted(Path("runs").glob(f"*/{CONFIG_FILE}"))]
     allowed = near or f"a folder that holds {CONFIG_FILE}; lmx train and lmx import make them"
@@ -68,8 +69,8 @@ def start_from(config: ConfigDict, run: str | os.PathLike[str]) -> ConfigDict:
     config[key] = other[key]
   if config.tokenizer.framing == "own":
     config.tokenizer.framing = "auto"  # An imported model's: the objective at hand may read documents.
-  config.tokenizer.kind = _saved_kind(Path(run).expanduser() / TOKENIZER_DIR, other.tokenizer.kind)
-  config.tokenizer.path = None if config.tokenizer.kind == "bytes" else str(Path(run) / TOKENIZER_DIR)
+  config.tokenizer.kind = _saved_kind(any_path(run) / TOKENIZER_DIR, other.tokenizer.kind)
+  config.tokenizer.path = None if config.tokenizer.kind == "bytes" else os.path.join(run, TOKENIZER_DIR)
   config.checkpoint.start_from = str(run)
   return config
 
@@ -127,7 +128,7 @@ def labels_of(run: str, objective: str) -> tuple[str, ...]:
   if not run:
     return ()
   other = read_run_config(run).objective
-  return (read_labels(Path(run).expanduser()) or tuple(other.labels)) if other.name == objective else ()
+  return (read_labels(any_path(run)) or tuple(other.labels)) if other.name == objective else ()
 
 
 def _saved_kind(directory: Path, otherwise: str) -> str:
@@ -141,7 +142,7 @@ def read_vocab_size(run: str | os.PathLike[str]) -> int:
   Raises:
     LmxError: its description is damaged.
   """
-  file = Path(run).expanduser() / TOKENIZER_DIR / "lmx_tokenizer.json"
+  file = any_path(run) / TOKENIZER_DIR / "lmx_tokenizer.json"
   size = read_written(file, "vocab_size")["vocab_size"]
   if not isinstance(size, int):
     raise LmxError(f"{file} is damaged: vocab_size is {size!r}.{RESTORE}")
