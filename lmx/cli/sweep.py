@@ -150,7 +150,7 @@ def run_trials(args: argparse.Namespace, folder: SweepFolder, source: TrialSourc
 
 
 def show(args: argparse.Namespace) -> int:
-  """`lmx sweep show FOLDER`: the table, or CSV; writes the page anew."""
+  """`lmx sweep show FOLDER`: the table or CSV; rewrites the page."""
   word, *folders = args.show
   choose("lmx sweep", word, {"show": None})
   if len(folders) != 1:

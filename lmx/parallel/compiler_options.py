@@ -68,7 +68,7 @@ VMEM = "xla_tpu_scoped_vmem_limit_kib"
 def _vmem(mib: int) -> dict[str, Option]:
   why = (
     "vector memory that one operation may use: larger tiles in matmuls, and fewer matmuls bound by operations fused "
-    "into them (tools/bench has the cycles; compiling takes up to twice as long)"
+    "into them (cycles: tools/bench/results/tpu.md; compiling takes up to twice as long)"
   )
   return {VMEM: Option(1024 * mib, why)}
 

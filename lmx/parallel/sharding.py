@@ -303,7 +303,7 @@ def summed_over_rows(
   """The sum over all devices of function(their rows), such as a weight's gradient, with the weight's storage sharding.
 
   Each device adds up its own rows before any communication, and the sum is reduce-scattered (libtpu's compiler makes
-  an all-reduce and a slice of that, see tools/bench).
+  an all-reduce and a slice of that, see tools/bench/results/tpu.md).
 
   Args:
     function: arrays like `inputs` -> array with the logical axes `out`, a sum over all other dimensions of the inputs.

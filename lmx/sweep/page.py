@@ -14,7 +14,7 @@ from lmx.sweep.results import Results, header, rows
 from lmx.sweep.space import as_number
 from lmx.sweep.trial import short_keys
 
-_LOG_SPAN = 20.0  # Values whose greatest is so many times the smallest are drawn on a logarithmic axis.
+_LOG_SPAN = 20.0  # From this ratio of the largest to the smallest value on, an axis is logarithmic.
 _MANY = 12  # Curves that still get a name of their own.
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
@@ -112,7 +112,7 @@ def _svg(columns: int, draw: Callable[[Sequence[Any]], None], label: str) -> str
 
 
 def _places(texts: Sequence[str]) -> tuple[list[float], list[str] | None, bool]:
-  """(where values lie on an axis, the names of its ticks or None for numbers, whether it is logarithmic)."""
+  """(positions on an axis, names of its ticks or None for numbers, whether it is logarithmic)."""
   numbers = [as_number(text) for text in texts]
   if all(number is not None for number in numbers):
     found = [number for number in numbers if number is not None]

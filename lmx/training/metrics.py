@@ -96,7 +96,7 @@ class MetricsWriter:
 
   Raises:
     LmxError: the package that TensorBoard or Weights & Biases needs is missing.
-    WriteError: the disk is full, or the folder may only be read.
+    WriteError: the disk is full, or the folder is read-only.
   """
 
   def __init__(

@@ -99,7 +99,7 @@ def inside(case: str, work: Path) -> int:
   """One case in this process."""
   name, _, seed = case.partition(":")
   kind = DISTURBANCES[name]
-  signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # What it started ends with it.
+  signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # Its child processes end with it.
   if kind.namespace:
     enter_namespace()
   result = run_and_record(kind, int(seed), work)

@@ -206,7 +206,8 @@ KERNELS: dict[str, Kernel] = {
 PREFERENCE = {
   "cpu": ("cpu", "einsum"),
   "tpu": ("splash", "xla", "einsum"),
-  "gpu": ("cudnn", "xla", "einsum"),  # mosaic is faster on packed rows, but has not run a complete step (tools/bench).
+  # mosaic is faster on packed rows, but has not run a complete step: tools/bench/results/accelerator.md.
+  "gpu": ("cudnn", "xla", "einsum"),
 }
 KERNEL_CHOICES = ("auto", *KERNELS)
 
