@@ -116,7 +116,7 @@ def test_a_model_is_restored_without_knowing_the_optimizer(saved):
   folder, state = saved
   model = restore_model(folder, jax.eval_shape(make_model, jax.random.key(0)))
   assert_same(plan().split(model), state.ema)
-  assert_same(plan().split(restore_model(folder, model, ema=False)), state.params)
+  assert_same(plan().split(restore_model(folder, model, part="parameters")), state.params)
   np.testing.assert_array_equal(model(make_batch(0)["tokens"]).shape, (16, 8, 32))
 
 
