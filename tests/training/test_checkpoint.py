@@ -17,7 +17,7 @@ from tiny_training import Program, assert_same, host, make_batch, make_model, op
 from lmx.errors import LmxError, LmxWarning
 from lmx.optim.optimizers import OPTIMIZERS
 from lmx.training.checkpoint import Checkpointer
-from lmx.training.checkpoint_choice import committed_steps, find_checkpoint, is_of_disk
+from lmx.training.checkpoint_choice import committed_steps, find_checkpoint
 from lmx.training.checkpoint_digests import DIGESTS
 from lmx.training.checkpoint_reading import best_step, read_extra, restore_model
 from lmx.training.initialize import initialize
@@ -264,8 +264,3 @@ def test_failed_writes_that_orbax_leaves_to_asyncio_are_not_printed_as_traceback
   gc.collect()
   loop.close()
   assert ("never retrieved" in caplog.text) == said
-
-
-def test_a_folder_that_is_removed_while_orbax_writes_into_it_is_a_fault_of_the_disk():
-  assert is_of_disk(ValueError("No ArrayMetadata found for process_index=0 in the checkpoint directory: runs/x"))
-  assert not is_of_disk(ValueError("shapes differ"))
