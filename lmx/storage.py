@@ -16,8 +16,10 @@ from lmx.units import human_bytes
 
 # OSErrors of networks, other processes and pipes, which say nothing about a disk.
 _ELSEWHERE = (ConnectionError, TimeoutError, ChildProcessError, ProcessLookupError, InterruptedError)
-# TensorStore, which writes the arrays of checkpoints, raises ValueErrors that begin like this.
-_ARRAYS = re.compile(r"[A-Z_]+: Error (reading|writing|opening|deleting|listing) ")
+# Errors about files and folders, also where a library raises them without the system's number.
+_FILES = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+# ValueErrors of TensorStore, which writes the arrays of checkpoints, and of Orbax when a checkpoint's folder vanished.
+_ARRAYS = re.compile(r"[A-Z_]+: Error (reading|writing|opening|deleting|listing) |No ArrayMetadata found ")
 _DETAILS = re.compile(r" \[(tensorstore_spec|source locations)=.*", re.DOTALL)
 _FIX = "Fix: free some space there, or bring back what was there; the same command then resumes the run."
 PARTIAL = ".partial"  # A name's ending while its file or folder is incomplete.
@@ -109,6 +111,8 @@ def disk_problem(error: BaseException | None) -> str | None:
   while error is not None:
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, _ELSEWHERE):
       found = f"{error.filename or 'a file'}: {error.strerror}"
+    elif isinstance(error, _FILES):
+      found = str(error)[:500]
     elif isinstance(error, ValueError) and _ARRAYS.match(text := str(error)):
       found = _DETAILS.sub("", text)[:500]
     error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

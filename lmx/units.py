@@ -188,27 +188,13 @@ class StepFlops:
   """FLOPs of one training token (forward and backward), a multiply-add counted as two.
 
   `causal` counts the half of the attention square that a causal model needs; `full` counts all of it, which is
-  what the PaLM paper (https://arxiv.org/abs/2204.02311, appendix B) and most published MFU figures do.
+  what the PaLM paper (https://arxiv.org/abs/2204.02311, appendix B) and most published MFU figures do. Both include
+  `matmuls`, those of the weights.
   """
 
   causal: float
   full: float
-
-
-def transformer_flops_per_token(*, matmul_parameters: int, layers: int, attention_width: int, length: int) -> StepFlops:
-  """6 FLOPs per matmul parameter and token, plus 12 * layers * attention_width * length for the full square.
-
-  Args:
-    matmul_parameters: weights that a token is multiplied with: with the output projection (once, tied or not), without
-      the embedding lookup.
-    layers: with attention.
-    attention_width: query heads times head width.
-    length: tokens that a query can attend to, at most a window's.
-
-  Source: PaLM (https://arxiv.org/abs/2204.02311, appendix B).
-  """
-  attention = 12.0 * layers * attention_width * length
-  return StepFlops(causal=6.0 * matmul_parameters + attention / 2, full=6.0 * matmul_parameters + attention)
+  matmuls: float = 0.0
 
 
 def human(number: float, unit: str = "") -> str:

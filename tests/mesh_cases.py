@@ -22,6 +22,7 @@ from lmx.parallel.sharding import Layout
 from lmx.shapes import AXES
 from lmx.training.state import Parts, TrainState, abstract_model, abstract_state, init_state
 from lmx.training.step import ModelLoss, StepOptions, make_train_step
+from lmx.trees import map_variables
 
 DEVICES, ROWS, LENGTH = 8, 16, 16
 Sizes = tuple[int, ...]  # Devices along each of AXES.
@@ -30,6 +31,11 @@ Sizes = tuple[int, ...]  # Devices along each of AXES.
 PAIRS = [tuple(2 if axis in triple else 1 for axis in range(7))
          for triple in ({0, 1, 2}, {0, 3, 4}, {0, 5, 6}, {1, 3, 5}, {1, 4, 6}, {2, 3, 6}, {2, 4, 5})]  # fmt: skip
 ONE = (1,) * 7
+
+
+def storage_shardings(tree: Any, layout: Layout) -> Any:
+  """The tree of the leaves' NamedShardings; `tree`: a module of arrays or ShapeDtypeStructs."""
+  return map_variables(lambda name, leaf, axes: layout.param_sharding(name, leaf.shape, axes), tree)
 
 
 def name_of(sizes: Sizes) -> str:

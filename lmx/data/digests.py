@@ -24,7 +24,6 @@ from lmx.errors import LmxError
 DIGESTS, STAMPS = "digests.json", "stamps.json"
 SAMPLES, SAMPLE_BYTES = 16, 4096  # Samples of a file, evenly spaced from its head to its tail.
 _DIGITS = 32  # Hexadecimal digits of a SHA-256 that are stored: 128 bits.
-_BLOCK = 1 << 20
 
 
 class CacheWriteError(storage.WriteError):

@@ -98,6 +98,7 @@ def make_rows(config: ConfigDict, layout: Layout, epoch: EpochStats) -> RowShape
   """Batch shapes. A batch for evaluation is rounded up to what the mesh divides: its last rows may be padding."""
   return RowShape(
     length=config.data.length,
+    encoder_length=config.data.encoder_length or config.data.length,
     batch_size=config.train.batch_size,
     eval_batch_size=padded_batch_size(config.evaluation.batch_size or config.train.batch_size, layout.mesh),
     eval_rows=config.evaluation.max_rows,

@@ -29,6 +29,7 @@ class RowShape:
 
   Attributes:
     length: L, tokens of a row.
+    encoder_length: M, tokens of a row of the encoder, in models that have one next to a decoder.
     batch_size: rows in a step, over all devices.
     eval_batch_size: rows at once in an evaluation.
     eval_rows: rows of the validation set to evaluate; None: all.
@@ -36,6 +37,7 @@ class RowShape:
   """
 
   length: int
+  encoder_length: int
   batch_size: int
   eval_batch_size: int
   eval_rows: int | None

@@ -70,8 +70,13 @@ class ModelSpec(Protocol):
     """Weights that a token is multiplied with, the output table included."""
     ...
 
-  def flops_per_token(self, length: int) -> StepFlops:
-    """FLOPs of one training token, forward and backward, in rows of `length` tokens."""
+  def flops_per_token(self, length: int, encoder_length: int) -> StepFlops:
+    """FLOPs of one training token, forward and backward; recomputation under remat is not counted.
+
+    Args:
+      length: L, tokens in a row; of the decoder, in models with two parts.
+      encoder_length: M, tokens in a row of the encoder; models without cross-attention don't use it.
+    """
     ...
 
 

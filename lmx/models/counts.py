@@ -43,7 +43,7 @@ def flops(spec: Any, matmul_parameters: int, layers: int, length: int, *, causal
     causal: whether a token attends to those before it only.
   """
   matmuls, mixing = 6.0 * matmul_parameters, spec.mixing.flops(spec, layers, length, causal=causal)
-  return StepFlops(causal=matmuls + mixing.causal, full=matmuls + mixing.full)
+  return StepFlops(causal=matmuls + mixing.causal, full=matmuls + mixing.full, matmuls=matmuls)
 
 
 def encoder_decoder_flops(spec: Any, length: int, memory: int) -> StepFlops:
@@ -61,7 +61,10 @@ def encoder_decoder_flops(spec: Any, length: int, memory: int) -> StepFlops:
   own = spec.layers * (block + queries) + output_matrices(spec)
   encoder = flops(spec, spec.encoder_layers * block, spec.encoder_layers, memory, causal=False)
   decoder = flops(spec, own, spec.layers, length, causal=True)
-  cross = spec.layers * (6.0 * share * keys_and_values + 12.0 * spec.heads * spec.head_width * memory)
+  projections = spec.layers * 6.0 * share * keys_and_values
+  cross = projections + spec.layers * 12.0 * spec.heads * spec.head_width * memory
   return StepFlops(
-    causal=decoder.causal + share * encoder.full + cross, full=decoder.full + share * encoder.full + cross
+    causal=decoder.causal + share * encoder.full + cross,
+    full=decoder.full + share * encoder.full + cross,
+    matmuls=decoder.matmuls + share * encoder.matmuls + projections,
   )

@@ -135,10 +135,10 @@ class LSTMSpec:
     table = self.vocab_rows * self.width if HEADS[self.head].vocabulary else 0
     return self.layers * 8 * self.width**2 + table
 
-  def flops_per_token(self, length: int) -> StepFlops:
-    """FLOPs of one training token, 6 for each weight it is multiplied with, whatever the length."""
+  def flops_per_token(self, length: int, encoder_length: int) -> StepFlops:
+    """FLOPs of one training token, 6 for each weight it is multiplied with, whatever the lengths."""
     flops = 6.0 * self.matmul_parameters()
-    return StepFlops(causal=flops, full=flops)
+    return StepFlops(causal=flops, full=flops, matmuls=flops)
 
 
 class LSTM(nnx.Module):

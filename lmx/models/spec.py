@@ -258,8 +258,8 @@ class StackSpec:
     """Rematerialization of the layers."""
     return Remat(self.remat, self.remat_keep)
 
-  def flops_per_token(self, length: int) -> StepFlops:
-    """FLOPs of one training token in rows of `length` tokens; recomputation under remat is not counted."""
+  def flops_per_token(self, length: int, encoder_length: int) -> StepFlops:
+    """As `lmx.models.contract.ModelSpec.flops_per_token`."""
     return counts.flops(self, self.matmul_parameters(), self.layers, length, causal=self.causal)
 
 
@@ -339,11 +339,6 @@ class EncoderDecoderSpec(StackSpec):
     cross = self.layers * self.mixing.matmul_parameters(self)
     return both * counts.block_matrices(self) + cross + counts.output_matrices(self)
 
-  def flops_per_token(self, length: int, encoder_length: int | None = None) -> StepFlops:
-    """FLOPs of one training token of the decoder, with its share of the encoder's.
-
-    Args:
-      length: L, tokens in a decoder's row.
-      encoder_length: M, tokens in an encoder's row; None: the same.
-    """
-    return counts.encoder_decoder_flops(self, length, length if encoder_length is None else encoder_length)
+  def flops_per_token(self, length: int, encoder_length: int) -> StepFlops:
+    """FLOPs of one training token of the decoder, with its share of the encoder's."""
+    return counts.encoder_decoder_flops(self, length, encoder_length)

@@ -13,7 +13,6 @@ from lmx.data.cache.encoding import BadExampleError
 from lmx.objectives.chat_rows import REASONING, call_of
 from lmx.objectives.chat_template import ChatTemplate, Messages, Rendered, Tools
 
-ANSWERS = ("auto", "together", "apart")
 _PROBES = ("A", "B")  # Answers that differ from their first character on.
 _CONTENT = "4711"  # An answer that no template and no special token has in it.
 _Spans = list[tuple[int, int]]

@@ -167,12 +167,11 @@ def first_process_first(work: Callable[[], T]) -> T:
   return done
 
 
-def wait_for_all(name: str, seconds: int = BARRIER_SECONDS) -> None:
+def wait_for_all(name: str) -> None:
   """A barrier: returns when every process has called it.
 
   Args:
     name: of the barrier, for messages.
-    seconds: time limit.
 
   Raises:
     LostProcessError: some process did not call it in time.
@@ -180,9 +179,11 @@ def wait_for_all(name: str, seconds: int = BARRIER_SECONDS) -> None:
   if jax.process_count() == 1:
     return
   try:
-    _store().wait_at_barrier(f"lmx: {name} ({next(_calls)})", seconds * 1000)
+    _store().wait_at_barrier(f"lmx: {name} ({next(_calls)})", BARRIER_SECONDS * 1000)
   except jax.errors.JaxRuntimeError as error:
-    raise LostProcessError(f"not every process reached {name!r} within {seconds} s. {str(error)[:600]}") from error
+    raise LostProcessError(
+      f"not every process reached {name!r} within {BARRIER_SECONDS} s. {str(error)[:600]}"
+    ) from error
 
 
 def broadcast(name: str, value: str | None) -> str:

@@ -19,7 +19,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lmx.errors import LmxError, choose, message, near_multiples
 from lmx.parallel.mesh import platform_of
 from lmx.shapes import BATCH_AXES, in_use
-from lmx.trees import map_variables
 
 GPU = ("gpu", "cuda", "rocm")  # JAX's names of the platform.
 MeshAxes = str | tuple[str, ...] | None
@@ -178,11 +177,6 @@ class Layout:
         parts[dimension] = (*names_of(part), "data")
         return NamedSharding(self.mesh, PartitionSpec(*parts))
     return stored
-
-
-def storage_shardings(tree: Any, layout: Layout) -> Any:
-  """The tree of the leaves' NamedShardings; `tree`: a module of arrays or ShapeDtypeStructs."""
-  return map_variables(lambda name, leaf, axes: layout.param_sharding(name, leaf.shape, axes), tree)
 
 
 _active: contextvars.ContextVar[Layout | None] = contextvars.ContextVar("layout", default=None)

@@ -229,12 +229,17 @@ def read_plan(config: ConfigDict, devices: Sequence[Any], network: TrainSetup, c
   rest = analysis.temp_size_in_bytes + max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
   memory = DeviceMemory(parameters, optimizer, batch, rest, analysis.generated_code_size_in_bytes,
                   chip.hbm_bytes if chip else None, host + analysis.host_temp_size_in_bytes)  # fmt: skip
-  flops = network.spec.flops_per_token(config.data.length)
+  flops = flops_of(network, config)
   tokens = config.train.batch_size * config.data.length
-  parts = program_parts(program, chip, network, tokens / len(devices), config.data.length) if chip else []
+  parts = program_parts(program, chip, network, tokens / len(devices), flops) if chip else []
   step = total(parts) if parts else Range(0, 0, 0)
   roofline = peak_seconds(network, config, chip, tokens / len(devices)) if chip else 0.0
   return Plan(len(devices), chip, mesh, tokens, flops, roofline, memory, program, parts, step)
+
+
+def flops_of(network: TrainSetup, config: ConfigDict) -> StepFlops:
+  """FLOPs of one training token in rows of the config's lengths."""
+  return network.spec.flops_per_token(config.data.length, config.data.encoder_length or config.data.length)
 
 
 def peak_seconds(network: TrainSetup, config: ConfigDict, chip: Chip, tokens: float) -> float:
@@ -247,8 +252,10 @@ def peak_seconds(network: TrainSetup, config: ConfigDict, chip: Chip, tokens: fl
     tokens: on one device.
   """
   name = config.compute.quantization
-  quantized = 0.0 if name == "none" else 6.0 * network.spec.quantized_parameters()
-  others = network.spec.flops_per_token(config.data.length).causal - quantized
+  flops, spec, quantized = flops_of(network, config), network.spec, 0.0
+  if name != "none":  # Weights outside of `quantized_parameters` are multiplied in bf16.
+    quantized = flops.matmuls - 6.0 * (spec.matmul_parameters() - spec.quantized_parameters())
+  others = flops.causal - quantized
   return tokens * (quantized / chip.peak(name) + others / chip.bf16_flops)
 
 

@@ -6,7 +6,7 @@ from ml_collections.config_dict import ConfigDict
 from lmx.errors import LmxError
 from lmx.experiment.build import abstract_setup
 from lmx.nn.layers.quantized import check_quantization
-from lmx.plan.compile_step import DeviceMemory, Plan, abstract_objective, peak_seconds, stored_bytes
+from lmx.plan.compile_step import DeviceMemory, Plan, abstract_objective, flops_of, peak_seconds, stored_bytes
 from lmx.plan.count import HOST_GPUS, activation_bytes, links_of, more_work, sent_bytes, share_of, temporary_bytes
 from lmx.plan.step_time import HOST_LINK, LINK_EFFICIENCY, Part, Range, total
 from lmx.units import chip_of
@@ -36,7 +36,7 @@ def make_gpu_plan(config: ConfigDict, kind: str, devices: int) -> Plan:
   rest = temporary_bytes(network, config, share)
   offloaded = activation_bytes(share, "dots") if config.compute.remat == "offload" else 0.0
   memory = DeviceMemory(parameters, optimizer, batch, rest, 0.0, chip.hbm_bytes, host + offloaded, counted=True)
-  tokens, flops = config.train.batch_size * config.data.length, network.spec.flops_per_token(config.data.length)
+  tokens, flops = config.train.batch_size * config.data.length, flops_of(network, config)
   roofline = peak_seconds(network, config, chip, tokens / devices)
   plain = tokens / devices * flops.causal / chip.bf16_flops  # Seconds at the bf16 peak.
   low, likely, high = _MFU

@@ -10,7 +10,7 @@ import numpy as np
 from lmx.experiment.train_setup import TrainSetup
 from lmx.parallel.sharding import Layout
 from lmx.plan.hlo import Collective, LinkEvent, Program
-from lmx.units import Chip
+from lmx.units import Chip, StepFlops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def total(parts: Sequence[Part]) -> Range:
   return sum((one for _, _, one in parts[1:]), start=parts[0][2])
 
 
-def program_parts(program: Program, chip: Chip, network: TrainSetup, tokens: float, length: int) -> list[Part]:
+def program_parts(program: Program, chip: Chip, network: TrainSetup, tokens: float, flops: StepFlops) -> list[Part]:
   """The parts of a step's time.
 
   Args:
@@ -49,7 +49,7 @@ def program_parts(program: Program, chip: Chip, network: TrainSetup, tokens: flo
     chip: a device's kind.
     network: on the devices.
     tokens: a device's share of a batch.
-    length: L, tokens of a row.
+    flops: of one token.
   """
   matmuls = program.matmul_cycles / chip.clock
   others = program.other_cycles / chip.clock
@@ -62,7 +62,7 @@ def program_parts(program: Program, chip: Chip, network: TrainSetup, tokens: flo
     compute.append(("kernels of experts", "FLOPs at 30 to 65 % of the peak, assumed",
                     Range(*(seconds / share for share in _KERNEL_EFFICIENCY))))  # fmt: skip
   if program.kernels:
-    seconds = attention_flops(program, network, length) * tokens / chip.bf16_flops
+    seconds = attention_flops(program, network.spec.layers, flops) * tokens / chip.bf16_flops
     compute.append(("attention kernels", "FLOPs at 30 to 65 % of the peak, assumed",
                     Range(*(seconds / share for share in _KERNEL_EFFICIENCY))))  # fmt: skip
   busy = total(compute)
@@ -125,12 +125,10 @@ def link_seconds(events: Sequence[LinkEvent], chip: Chip, share: float, slices: 
   return waited
 
 
-def attention_flops(program: Program, network: TrainSetup, length: int) -> float:
+def attention_flops(program: Program, layers: int, flops: StepFlops) -> float:
   """FLOPs of attention in a step for one token, recomputation included."""
-  flops, layers = network.spec.flops_per_token(length), network.spec.layers
-  matmuls = 6.0 * network.spec.matmul_parameters()
   forward = max((n for name, n in program.kernels.items() if "fwd" in name), default=layers)
-  return (flops.causal - matmuls) * (forward / layers + 2.5) / 3
+  return (flops.causal - flops.matmuls) * (forward / layers + 2.5) / 3
 
 
 def collective_seconds(one: Collective, chip: Chip, layout: Layout, devices: Sequence[Any]) -> float:

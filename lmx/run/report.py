@@ -41,7 +41,7 @@ def introduce(out: Console, x: Experiment, kernels: Mapping[str, str]) -> None:
   network, rows = x.network, x.rows
   mesh, spec = network.layout.mesh, network.spec
   tokens = rows.batch_size * rows.length
-  flops = spec.flops_per_token(rows.length)
+  flops = spec.flops_per_token(rows.length, rows.encoder_length)
   parts = f", in {network.options.micro_batches} parts" if network.options.micro_batches > 1 else ""
   peak = peak_of(list(mesh.devices.flat))
   warn_of_libtpu(out, mesh.devices.flat[0].platform)

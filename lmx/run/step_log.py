@@ -47,7 +47,7 @@ class StepLog:
     self._x, self._writer, self._bar, self._saved_at = x, writer, bar, saved_at
     self._trained = trained
     self.tokens_per_step = x.rows.batch_size * x.rows.length
-    flops = x.network.spec.flops_per_token(x.rows.length)
+    flops = x.network.spec.flops_per_token(x.rows.length, x.rows.encoder_length)
     self.meter = Meter(self.tokens_per_step, flops, peak_of(list(x.network.layout.mesh.devices.flat)))
     self._watch = Watch(x.policy.nonfinite, x.policy.max_skipped, diagnose)
     self._outstanding: collections.deque[tuple[int, Batch, dict[str, jax.Array]]] = collections.deque()

@@ -20,7 +20,6 @@ from lmx.sweep.folder import FINISHED, PRUNED, SweepFolder, TrialState
 from lmx.sweep.space import Axis, Choices, Interval, Overrides, as_text
 from lmx.sweep.trial import Trial, config_of, name_of
 
-SEARCHES = ("random", "tpe", "asha")
 _OVERRIDES = "overrides"  # The attribute of a study's trial that keeps its texts.
 Suggest = Callable[[Any], Mapping[str, Any]]  # Optuna's trial -> {key: value}.
 # Schedules under which the learning rate of an unfinished run is not yet where it ends.

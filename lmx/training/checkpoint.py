@@ -26,13 +26,12 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, E
 
 from lmx.errors import LmxError, message
 from lmx.exits import safe
-from lmx.storage import cannot_write, free_bytes
+from lmx.storage import cannot_write, disk_problem, free_bytes
 from lmx.training.checkpoint_choice import (
   CheckpointWriteError,
   committed_steps,
   find_checkpoint,
   fix_of_disk,
-  is_of_disk,
   silence_repeated_disk_errors,
 )
 from lmx.training.checkpoint_digests import write_digests
@@ -136,7 +135,7 @@ class Checkpointer:
     try:
       yield
     except Exception as error:
-      if isinstance(error, LmxError) or not is_of_disk(error):
+      if disk_problem(error) is None:
         raise
       what = self.directory / (str(self._writing) if self._writing is not None else "")
       text = cannot_write(what, error, after=safe(), fix=fix_of_disk(self.directory))

@@ -7,23 +7,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lmx.errors import LmxError, message
-from lmx.storage import WriteError
+from lmx.storage import WriteError, disk_problem
 from lmx.training.checkpoint_digests import CheckpointDamageError, check_checkpoint, uncommitted
 from lmx.units import human_bytes
 
 DAMAGED = "damaged_checkpoints"  # In a run's folder: checkpoints that a resume passed over.
-_OF_DISK = ("No space left", "quota", "Read-only file", "Permission denied", "File too large", "No such file",
-            "Input/output error", "RESOURCE_EXHAUSTED", "NOT_FOUND", "No ArrayMetadata found")  # fmt: skip
 
 
 class CheckpointWriteError(WriteError):
   """A checkpoint could not be written; earlier ones are unchanged."""
-
-
-def is_of_disk(error: BaseException) -> bool:
-  """Whether an error comes from the file system: TensorStore raises a ValueError with the system's words."""
-  chain = [error, error.__cause__, error.__context__]
-  return any(isinstance(one, OSError) or any(text in str(one) for text in _OF_DISK) for one in chain if one)
 
 
 class _DiskErrors(logging.Filter):
@@ -31,7 +23,7 @@ class _DiskErrors(logging.Filter):
 
   def filter(self, record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return error is None or not is_of_disk(error)
+    return error is None or disk_problem(error) is None
 
 
 _DISK_ERRORS = _DiskErrors()

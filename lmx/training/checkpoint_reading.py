@@ -56,7 +56,7 @@ def read_extra(directory: str | Path, step: int) -> dict[str, Any]:
 
 
 def restore_model(
-  directory: str | Path, abstract_model: Any, step: int | None = None, *, ema: bool = True, part: str = "parameters"
+  directory: str | Path, abstract_model: Any, step: int | None = None, *, part: str | None = None
 ) -> Any:
   """A model from a run's checkpoints; neither the optimizer nor the mesh it was trained with needs to be known.
 
@@ -65,8 +65,8 @@ def restore_model(
     abstract_model: the module (or {dotted name: ...}) with ShapeDtypeStructs for arrays, each with the sharding to
       restore onto, or None for the first device here.
     step: None for the newest.
-    ema: restore the average of the parameters where the run kept one, else the parameters themselves.
-    part: "reference" for the frozen second model of the run.
+    part: "parameters", "ema" for their average, or "reference" for the frozen second model of the run; None: the
+      average if the run kept one, otherwise the parameters.
 
   Raises:
     CheckpointDamageError: a file is not what was saved.
@@ -79,8 +79,8 @@ def restore_model(
   if note := note_without_digests(folder):
     warnings.warn(note, LmxWarning, stacklevel=2)
   wanted = named_leaves(abstract_model)
-  if ema and part == "parameters" and (folder / "ema").exists():
-    part = "ema"
+  if part is None:
+    part = "ema" if (folder / "ema").exists() else "parameters"
   values = read_parts(folder, {part: wanted})[part]
   return jax.tree.unflatten(jax.tree.structure(abstract_model), [values[name] for name in wanted])
 

@@ -2,10 +2,12 @@
 """From a config to an experiment: what is found wrong before any data is read, and durations and batches in steps."""
 
 import dataclasses
+import io
 import shutil
 
 import jax
 import pytest
+from rich.console import Console
 from tiny_runs import ROOT, experiment, overrides
 
 import lmx.experiment.build
@@ -15,9 +17,10 @@ from lmx.errors import ConfigError, LmxError
 from lmx.experiment.build import build, check, make_intervals, make_step_sizes
 from lmx.experiment.train_setup import make_train_setup, model_spec
 from lmx.parallel.mesh import make_mesh, padded_batch_size
+from lmx.run.report import introduce
 from lmx.training.run_directory import write_run_files
 from lmx.trees import count
-from lmx.units import StepSizes
+from lmx.units import StepSizes, human
 
 
 def tiny_config(text, **changes):
@@ -110,6 +113,16 @@ def test_batches_for_evaluation_are_rounded_up_to_what_the_mesh_divides(tiny_tex
   x = experiment(tiny_text, tmp_path / "run", devices=4, evaluation__batch_size=5, mesh__tensor=2)
   assert (x.rows.batch_size, x.rows.eval_batch_size) == (8, 6)
   assert padded_batch_size(9, make_mesh({"data": 8})) == 16
+
+
+def test_a_run_counts_the_flops_of_an_encoder_with_longer_rows(tiny_text, tmp_path):
+  x = experiment(tiny_text, tmp_path / "run", model__family="encoder_decoder", objective__name="span_corruption",
+                 tokenizer__extra_ids=8, data__encoder_length=32, data__length=16)  # fmt: skip
+  out = Console(record=True, width=400, file=io.StringIO())
+  introduce(out, x, {})
+  flops = x.network.spec.flops_per_token(16, 32).causal
+  assert flops > 1.3 * x.network.spec.flops_per_token(16, 16).causal
+  assert human(flops * x.rows.batch_size * 16 * x.cadence.total, " FLOPs") in out.export_text()
 
 
 def test_a_network_is_planned_without_allocating_it(tmp_path, no_data):

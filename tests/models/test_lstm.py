@@ -150,7 +150,7 @@ def test_parameters_are_named_and_placed(changes):
 def test_the_medium_model_of_the_literature_has_its_size():
   spec = LSTMSpec(vocab_size=10_000, vocab_multiple=1, layers=2, width=650, context=35, tied=False)
   assert count(jax.eval_shape(lambda: LSTM(spec, rngs=nnx.Rngs(0)))) == 2 * 10_000 * 650 + 2 * (8 * 650**2 + 4 * 650)
-  assert spec.flops_per_token(35).full == 6 * (10_000 * 650 + 2 * 8 * 650**2)
+  assert spec.flops_per_token(35, 35).full == 6 * (10_000 * 650 + 2 * 8 * 650**2)
   assert "LSTM, 2 layers, width 650" in spec.describe()
   assert "none" in spec.check_attention("cpu")
 

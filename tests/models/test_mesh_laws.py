@@ -23,6 +23,7 @@ from mesh_cases import (
   loss,
   name_of,
   spec_for,
+  storage_shardings,
 )
 from specimens import DECODERS, SPECIMENS, build, quick_jit, with_spec
 
@@ -31,7 +32,7 @@ from lmx.nn import losses, pipeline
 from lmx.nn.moe import dispatch
 from lmx.nn.pipeline import check_stages, schedule_of
 from lmx.parallel.mesh import batch_sharding
-from lmx.parallel.sharding import storage_shardings, use_layout
+from lmx.parallel.sharding import use_layout
 from lmx.training.checkpoint import Checkpointer
 from lmx.trees import named_leaves
 

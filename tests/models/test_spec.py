@@ -130,10 +130,10 @@ def test_gpt2_small_has_the_published_size_and_flops():
   spec = TransformerSpec(vocab_size=50257, vocab_multiple=1, layers=12, width=768, heads=12, context=1024)
   assert parameters_of(spec) == 124_439_808  # Hugging Face's gpt2.
   matmul = 12 * 12 * 768**2 + 50257 * 768
-  flops = spec.flops_per_token(1024)
+  flops = spec.flops_per_token(1024, 1024)
   assert flops.full == 6 * matmul + 12 * 12 * 768 * 1024
   assert flops.full - flops.causal == 6 * 12 * 768 * 1024
-  assert dataclasses.replace(spec, window=256).flops_per_token(1024).full == 6 * matmul + 12 * 12 * 768 * 256
+  assert dataclasses.replace(spec, window=256).flops_per_token(1024, 1024).full == 6 * matmul + 12 * 12 * 768 * 256
 
 
 def test_a_gated_mlp_left_to_itself_is_eight_thirds_of_the_width():
@@ -211,17 +211,21 @@ def test_published_encoders_and_encoder_decoders_have_their_published_sizes():
 def test_flops_count_the_reach_of_each_layer_and_the_share_of_an_encoder():
   spec = dataclasses.replace(BASE, layers=4, window=4, global_every=2)
   matmul = 6 * spec.matmul_parameters()
-  assert spec.flops_per_token(16).full == matmul + 12 * 16 * (2 * 4 + 2 * 16)
+  assert spec.flops_per_token(16, 16).full == matmul + 12 * 16 * (2 * 4 + 2 * 16)
   begun = dataclasses.replace(spec, global_every=3, global_first=True)  # Layers 0 and 3 see everything.
-  assert begun.flops_per_token(16).full == matmul + 12 * 16 * (2 * 4 + 2 * 16)
+  assert begun.flops_per_token(16, 16).full == matmul + 12 * 16 * (2 * 4 + 2 * 16)
   both_ways = dataclasses.replace(ENCODER, window=4)
-  assert both_ways.flops_per_token(16).causal == 6 * both_ways.matmul_parameters() + 12 * 16 * 2 * 7
+  assert both_ways.flops_per_token(16, 16).causal == 6 * both_ways.matmul_parameters() + 12 * 16 * 2 * 7
   pair, alone = ENCODER_DECODER, dataclasses.replace(BASE)
   block = 4 * 16 * 16 + 2 * 16 * 32
   cross = 4 * 16 * 16
-  expected = alone.flops_per_token(16).full + 2 * (6 * (block + cross) + 12 * 16 * (16 + 16))
+  expected = alone.flops_per_token(16, 16).full + 2 * (6 * (block + cross) + 12 * 16 * (16 + 16))
   assert pair.flops_per_token(16, 16).full == expected
-  assert pair.flops_per_token(16, 8).full < pair.flops_per_token(16).full
+  # Half as many tokens in the encoder halve its share, its attention's reach, and the keys and values of the decoder's.
+  halved = alone.flops_per_token(16, 16).full + 2 * (6 * (block / 2 + cross / 2 + cross / 4) + 12 * 16 * (8 / 2 + 8))
+  flops = pair.flops_per_token(16, 8)
+  assert flops.full == halved
+  assert flops.matmuls == 6 * (alone.matmul_parameters() + 2 * (block / 2 + cross / 2 + cross / 4))
 
 
 def test_mup_scales_scores_logits_and_first_values_with_the_width():

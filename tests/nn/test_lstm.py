@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from flax import nnx
 from laws import assert_law_catches
+from mesh_cases import storage_shardings
 from specimens import quick_jit
 
 from lmx.nn.layers import lstm
 from lmx.nn.layers.initializers import make_scheme
 from lmx.nn.layers.lstm import LSTMLayer
 from lmx.parallel.mesh import make_mesh
-from lmx.parallel.sharding import Layout, storage_shardings, use_layout
+from lmx.parallel.sharding import Layout, use_layout
 from lmx.trees import named_leaves
 
 B, L, D = 4, 7, 8

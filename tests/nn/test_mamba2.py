@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from laws import assert_law_catches
+from mesh_cases import storage_shardings
 from specimens import quick_jit
 
 from lmx.nn.context import Context
@@ -17,7 +18,7 @@ from lmx.nn.layers.chunked_scan import chunked_scan
 from lmx.nn.layers.initializers import make_scheme
 from lmx.nn.layers.mamba2 import Mamba2, MambaShape, MambaState
 from lmx.parallel.mesh import make_mesh
-from lmx.parallel.sharding import Layout, storage_shardings, use_layout
+from lmx.parallel.sharding import Layout, use_layout
 from lmx.trees import named_leaves
 
 SHAPE = MambaShape(width=8, heads=4, head_width=4, state=6, groups=2, conv=4, chunk=4, norm_eps=1e-5)

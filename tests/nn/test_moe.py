@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from laws import assert_law_catches
+from mesh_cases import storage_shardings
 from specimens import equations, quick_jit
 
 from lmx.errors import LmxError
@@ -23,7 +24,7 @@ from lmx.nn.moe import dispatch as dispatching
 from lmx.nn.moe.grouped import grouped_product, matrix_gradients
 from lmx.nn.moe.layer import MixtureOfExperts, MixtureShape
 from lmx.parallel.mesh import make_mesh
-from lmx.parallel.sharding import Layout, storage_shardings, use_layout
+from lmx.parallel.sharding import Layout, use_layout
 from lmx.trees import named_leaves
 
 SHAPE = MixtureShape(

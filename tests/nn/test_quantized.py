@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from laws import assert_law_catches
+from mesh_cases import storage_shardings
 from specimens import SPECIMENS, build, equations, quick_jit, with_spec
 from tiny_rows import loss_of, packed_and_apart, without_prefix
 
@@ -20,7 +21,7 @@ from lmx.nn.layers.linear import contract
 from lmx.nn.layers.lora import named_linears
 from lmx.nn.layers.quantized import QUANTIZATIONS, check_quantization, describe_quantization
 from lmx.parallel.mesh import batch_sharding, make_mesh
-from lmx.parallel.sharding import Layout, storage_shardings, use_layout
+from lmx.parallel.sharding import Layout, use_layout
 from lmx.trees import named_leaves
 from lmx.units import CHIPS
 

@@ -318,3 +318,12 @@ def test_what_jax_says_of_a_topology_becomes_what_to_do(said, told, monkeypatch,
 def test_a_plan_for_tpus_without_their_compiler_names_the_package(capsys):
   assert main(["plan", "--config=configs/cpu.py", "--topology=v5e:2x2"]) == 2
   assert "pip install 'lmx[tpu]'" in capsys.readouterr().err
+
+
+def test_a_plan_counts_the_tokens_of_an_encoder_with_longer_rows():
+  config = configs.load("configs/t5.py", ["data.length=128", "data.encoder_length=512"])
+  plan = make_gpu_plan(config, "h200", 8)
+  spec = abstract_setup(config, 8)[0].spec
+  assert plan.flops == spec.flops_per_token(128, 512)
+  assert plan.flops.causal > 1.5 * spec.flops_per_token(128, 128).causal
+  assert plan.mfu(1.0) == pytest.approx(plan.flops.causal * plan.tokens / 8 / 989e12, rel=1e-3)

@@ -53,7 +53,7 @@ def measure_step(setting: Mapping[str, Any]) -> dict[str, Any]:
     "temporary_bytes": memory.temp_size_in_bytes,
     "argument_bytes": memory.argument_size_in_bytes,
     "tokens": sizes["rows"] * sizes["length"],
-    "flops": network.spec.flops_per_token(sizes["length"]).causal,
+    "flops": network.spec.flops_per_token(sizes["length"], sizes["length"]).causal,
     "steps": [],
   }
   state = init_state(network.make, jax.random.key(0), network.plan, network.optimizer, network.abstract)

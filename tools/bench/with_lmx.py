@@ -116,7 +116,7 @@ class Config(Step):
   def results(self) -> dict[str, Any]:
     """The losses, peak bytes of a device, parameters, tokens of a batch, FLOPs of a token and the peak FLOP/s."""
     device, network = jax.devices()[0], self._network
-    flops = network.spec.flops_per_token(self._length)
+    flops = network.spec.flops_per_token(self._length, self._length)
     return super().results() | {
       "bytes": peak_memory(device),
       "parameters": sum(int(np.prod(leaf.shape)) for leaf in network.plan.shapes.values()),

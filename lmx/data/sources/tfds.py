@@ -268,7 +268,6 @@ def build_tfds(
   version: str = "1.0.0",
   shards: int = 0,
   bad_documents: str = "error",
-  description: str = "",
 ) -> BuildReport:
   """Builds a TFDS data set with one column, "text", from the user's sources, to be read as `tfds:name`.
 
@@ -282,7 +281,6 @@ def build_tfds(
     version: three numbers.
     shards: files per split, and processes; 0: one per core.
     bad_documents: error | skip.
-    description: a sentence about the data, saved with it.
 
   Raises:
     LmxError: a bad name, a data set that exists already, a bad document, or a split without documents.
@@ -296,7 +294,7 @@ def build_tfds(
   partial.mkdir(parents=True)
   try:
     results = _write_splits(partial, splits, name, shards, bad_documents)
-    description = description or f"Text of {', '.join(source.name for source in splits.values())}."
+    description = f"Text of {', '.join(source.name for source in splits.values())}."
     _write_metadata(partial, results, name, version, description)
     partial.rename(final)
   finally:
