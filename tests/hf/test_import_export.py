@@ -68,7 +68,7 @@ def test_a_run_can_start_from_an_imported_one_with_another_head(run):
 def test_an_imported_run_has_no_optimizer_state_to_resume(run):
   with (
     Checkpointer(run / "checkpoints") as checkpoints,
-    pytest.raises(LmxError, match=r"parameters alone.*--config\.checkpoint\.start_from="),
+    pytest.raises(LmxError, match=r"parameters only.*--config\.checkpoint\.start_from="),
   ):
     checkpoints.restore(None)
 
