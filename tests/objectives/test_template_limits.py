@@ -68,6 +68,15 @@ def test_threads_get_their_own_texts():
   assert not wrong
 
 
+@pytest.fixture
+def heard():
+  """Ctrl-C reaches Python even if the tests run in the background of a shell, which has it ignored."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_stops_the_wait_and_ends_the_process():
   render("{{ 1 }}")
   child = PROCESS._child.pid
