@@ -17,9 +17,10 @@ import pytest
 from laws import assert_law_catches
 
 from lmx.data.cache import prepare
-from lmx.data.cache.folders import replacing
+from lmx.data.cache.folders import cached, replacing
 from lmx.data.cache.store import TokenStore, token_dtype
 from lmx.data.corpus import DataSpec, make_tokenizer, prepare_corpus, validation_text
+from lmx.data.digests import DamageError
 from lmx.data.tokenizers.tokenizer import ByteTokenizer, TokenizerSpec, train_sentencepiece
 from lmx.errors import LmxError
 
@@ -202,6 +203,30 @@ def test_the_folder_of_a_slower_process_gives_way_to_the_first(tmp_path):
       (fast / "who").write_text("fast")
   assert (tmp_path / "x" / "who").read_text() == "fast"
   assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_another_process_made_again_meanwhile_is_not_removed(tmp_path, monkeypatch):
+  folder, judged = tmp_path / "x", []
+
+  def make(partial):
+    (partial / "who").write_text("this one")
+    return {}
+
+  def judge(checked):
+    judged.append((checked / "who").read_text())
+    if judged == ["damaged"]:  # And before it is removed, another process makes it again.
+      shutil.rmtree(checked)
+      with replacing(checked) as partial:
+        (partial / "who").write_text("the other")
+      raise DamageError("damaged")
+
+  folder.mkdir()
+  (folder / "who").write_text("damaged")
+  monkeypatch.setattr("lmx.data.cache.folders.check_folder", judge)
+  assert cached(folder, [], make)
+  assert judged == ["damaged", "the other"]
+  assert (folder / "who").read_text() == "the other"
+  assert os.listdir(tmp_path) == ["x"]
 
 
 def test_a_source_without_documents_or_a_side_is_an_error(tmp_path, spec):

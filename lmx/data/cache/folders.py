@@ -7,14 +7,20 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lmx.console import console
 from lmx.data.digests import CacheWriteError, DamageError, SourceSnapshot, check_folder, seal, write_errors
 from lmx.errors import LmxError
 
+try:
+  import fcntl
+except ImportError:  # Windows.
+  fcntl = None  # type: ignore[assignment]
+
 _ATTEMPTS = 3
+Identity = tuple[int, int, int]
 
 
 def cache_name(*parts: str) -> str:
@@ -65,14 +71,16 @@ def cached(folder: Path, sources: Iterable[Path], make: Callable[[Path], Mapping
   """
   sources, made, why = list(sources), False, ""
   for _ in range(_ATTEMPTS):
-    if folder.exists():
+    judged = _identity(folder)
+    if judged:
       try:
         check_folder(folder)
         return not made
       except DamageError as error:
         why = str(error)
+        if not discard(folder, why, judged):
+          continue  # Another process has replaced it: that one is checked next.
         console().print(f"cache: {why}; making {folder} again", markup=False)
-        discard(folder, why)
     before = SourceSnapshot.of(sources)
     with replacing(folder) as partial:
       seal(partial, before, make(partial))
@@ -81,25 +89,58 @@ def cached(folder: Path, sources: Iterable[Path], make: Callable[[Path], Mapping
   raise LmxError(f"The cache {folder} was made {_ATTEMPTS} times and is still damaged: {why}. {check}")
 
 
-def discard(folder: Path, why: str) -> None:
+def discard(folder: Path, why: str, judged: Identity) -> bool:
   """Removes a cache folder atomically: it is renamed first. Processes that have it open can still read it.
 
   Args:
     folder: of the cache.
     why: the reason, for the message if it can't be removed.
+    judged: the folder that was found damaged; one that has taken its place stays.
+
+  Returns:
+    False if another folder has taken its place.
 
   Raises:
     CacheWriteError: it can't be removed.
   """
+  trash = None
   try:
-    trash = Path(tempfile.mkdtemp(prefix=_partial_prefix(folder), dir=folder.parent))
-    folder.rename(trash / folder.name)
+    with _locked(folder.parent):
+      if _identity(folder) not in (judged, None):
+        return False
+      trash = Path(tempfile.mkdtemp(prefix=_partial_prefix(folder), dir=folder.parent))
+      folder.rename(trash / folder.name)
   except FileNotFoundError:
-    return  # Another process removed it first.
+    pass  # Another process removed it first.
   except OSError as error:
     text = f"The cache {folder} can't be used ({why}), and it can't be removed: {error.strerror}."
     raise CacheWriteError(f"{text} Fix: rm -r {folder}; lmx makes it again.") from error
-  shutil.rmtree(trash, ignore_errors=True)
+  finally:
+    if trash:
+      shutil.rmtree(trash, ignore_errors=True)
+  return True
+
+
+def _identity(folder: Path) -> Identity | None:
+  """What tells a folder from one that takes its place; None if there is none."""
+  try:
+    stat = folder.stat()
+  except (FileNotFoundError, NotADirectoryError):  # As `Path.exists` counts them.
+    return None
+  return stat.st_dev, stat.st_ino, stat.st_ctime_ns
+
+
+@contextmanager
+def _locked(parent: Path) -> Iterator[None]:
+  """Lets one process at a time remove cache folders, on file systems that lock folders."""
+  descriptor = os.open(parent, os.O_RDONLY)
+  try:
+    if fcntl is not None:
+      with suppress(OSError):  # Network file systems may not lock folders.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)  # Also releases the lock.
 
 
 def _partial_mark() -> str:
