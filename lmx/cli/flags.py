@@ -21,6 +21,7 @@ from lmx.cli.arguments import (
   add_sampling,
   token_count,
 )
+from lmx.cli.flags_launch import jobs, launch
 
 
 def train(parser: argparse.ArgumentParser) -> None:
@@ -341,6 +342,8 @@ class Command:
 COMMANDS = {
   "train": Command("train a model, or resume a run", train, "train", saves_on_signals=True),
   "sweep": Command("train one run for each combination of some keys, or search", sweep, "sweep", needs_jax=False),
+  "launch": Command("run a command on Slurm, cloud TPUs or in the background", launch, "launch", needs_jax=False),
+  "jobs": Command("states, logs and costs of launched jobs", jobs, "jobs", needs_jax=False),
   "evaluate": Command("validation loss and bits per byte of a run", evaluate, "evaluate"),
   "generate": Command("generate text with a run", generate, "generate"),
   "predict": Command("run a fine-tuned model over a file", predict, "predict"),

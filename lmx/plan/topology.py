@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jax.experimental import topologies
-
 from lmx.errors import LmxError, message
 from lmx.units import chip_of
 
@@ -126,6 +124,8 @@ def tpu_devices(topology: Topology) -> list[Any]:
   Raises:
     LmxError: libtpu is not installed, or has no such slice.
   """
+  from jax.experimental import topologies  # Whoever only reads a topology needs no jax.
+
   kind = TPUS[topology.kind]
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   os.environ.setdefault("TPU_ACCELERATOR_TYPE", kind.accelerator)
