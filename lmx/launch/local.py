@@ -14,6 +14,9 @@ from lmx.launch.job import END, START, Job
 from lmx.launch.script import LICENCE, environment, lmx_words, replace_code
 from lmx.launch.source import ShippedCode
 
+# With -m, the script leads a process group of its own, which gets the signals; and its parent is nobody here.
+_IN_BACKGROUND = 'set -m; bash "$0" >> "$1" 2>&1 & echo $!'
+
 
 class Local:
   """A `Backend`; the process sees this environment, so that secrets need no way of their own."""
@@ -35,11 +38,11 @@ class Local:
   def start(self, job: Job, source: ShippedCode) -> int:
     replace_code(job, source)
     write_all(self.actions(job, source))
-    with job.log.open("ab") as log:
-      process = subprocess.Popen(
-        ["bash", str(self._script(job))], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-      )
-    job.ids["process"] = process.pid
+    started = subprocess.run(
+      ["bash", "-c", _IN_BACKGROUND, str(self._script(job)), str(job.log)],
+      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True, start_new_session=True,
+    )  # fmt: skip
+    job.ids["process"] = int(started.stdout)
     job.save()
     return DONE
 
@@ -63,7 +66,9 @@ class Local:
   def _is_alive(self, job: Job) -> bool:
     """Whether the job's script runs; a number of a process that was given to another one is told apart by its words."""
     process = job.ids.get("process")
-    found = subprocess.run(["ps", "-o", "stat=,args=", "-p", str(process)], capture_output=True, text=True).stdout
+    found = subprocess.run(
+      ["ps", "-ww", "-o", "stat=", "-o", "args=", "-p", str(process)], capture_output=True, text=True
+    ).stdout
     return process is not None and str(self._script(job)) in found and not found.startswith("Z")
 
 
