@@ -70,7 +70,7 @@ class Forward(http.server.BaseHTTPRequestHandler):
       self._reply(answer.status, [pair for pair in answer.getheaders() if pair[0].lower() not in left_out],
                   answer.read(), answer.getheader("Content-Length"))  # fmt: skip
 
-  do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = forward
+  do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = forward  # noqa: N815
 
   def _body(self) -> bytes:
     if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
