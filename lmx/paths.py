@@ -7,6 +7,7 @@ writes that succeed only if nobody else has written meanwhile. Imports no jax.
 """
 
 import atexit
+import contextlib
 import functools
 import importlib.util
 import json
@@ -15,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from lmx.errors import LmxError, StorageError, message
@@ -150,6 +151,20 @@ def is_bucket_error(error: BaseException) -> bool:
   )  # fmt: skip
 
 
+def is_storage_error(error: BaseException) -> bool:
+  """Whether an error comes from a disk or a bucket."""
+  return isinstance(error, OSError) or is_bucket_error(error)
+
+
+def may_pass(error: BaseException) -> bool:
+  """Whether a bucket may work again after an error: it was overloaded, or the network was down."""
+  code = getattr(error, "code", None)
+  if isinstance(error, FileNotFoundError | FileExistsError | PermissionError) or str(error).startswith("Forbidden"):
+    return False
+  refused = isinstance(code, int) and 400 <= code < 500 and code not in (408, 429)
+  return is_bucket_error(error) and not refused
+
+
 def _reason(error: BaseException) -> str:
   return (str(error).strip().replace("\n", " ") or type(error).__name__)[:300]
 
@@ -218,8 +233,44 @@ def remove_folder(path: Path) -> None:
   try:
     file_system().rm("/".join(split(path)), recursive=True)
   except Exception as error:
-    if not (isinstance(error, OSError) or is_bucket_error(error)):
+    if not is_storage_error(error):
       raise
+
+
+def objects_of(pattern: str, subject: str = "config.data.sources") -> dict[str, Any]:
+  """{name with its bucket: description} of the objects of a path, folder or glob; hidden ones are left out.
+
+  Raises:
+    LmxError: the bucket can't be used.
+  """
+  any_path(pattern, subject)
+  fs, prefix = file_system(), "/".join(split(pattern))
+  if any(c in pattern for c in "*?["):
+    found = fs.glob(prefix, detail=True)
+  else:
+    found = fs.find(prefix, detail=True)
+    found = {name: info for name, info in found.items() if name == prefix or name.startswith(f"{prefix}/")}
+  bucket = len(prefix.partition("/")[0]) + 1
+  return {
+    name: info for name, info in sorted(found.items())
+    if info.get("type") != "directory" and not any(p.startswith(".") for p in PurePosixPath(name[bucket:]).parts)
+  }  # fmt: skip
+
+
+def files_under(folder: Path) -> dict[str, tuple[int, ...]]:
+  """{path relative to a folder: (size, values that change whenever the file is written)} of all files under it."""
+  if in_bucket(folder):
+    prefix = "/".join(split(folder))
+    found = file_system().find(prefix, detail=True)
+    return {name[len(prefix) + 1 :]: (int(info["size"]), int(info["generation"]))
+            for name, info in found.items() if not name.endswith("/")}  # fmt: skip
+  files: dict[str, tuple[int, ...]] = {}
+  for path in folder.rglob("*"):
+    with contextlib.suppress(FileNotFoundError):  # Deleted meanwhile.
+      if not path.is_dir():
+        stat = path.stat()
+        files[path.relative_to(folder).as_posix()] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+  return files
 
 
 # ---------------------------------------------------------------- objects and their generations
@@ -262,6 +313,8 @@ def write_if_unchanged(path: Path, text: str, generation: int) -> int:
 
 def delete_if_unchanged(path: Path, generation: int) -> None:
   """Deletes an object if it still has this generation."""
+  if generation_of(path) != generation:
+    return
   try:
     file_system().call("DELETE", "b/{}/o/{}", *split(path), ifGenerationMatch=str(generation))
   except (FileNotFoundError, FileExistsError):

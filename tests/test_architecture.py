@@ -32,6 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     "units",
     "paths",
     "storage",
+    "uploads",
     "console",
   ),  # "" is lmx/__init__.py.
   ("config", "parallel"),

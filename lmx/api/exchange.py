@@ -1,6 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """`lmx.from_hf` and `lmx.to_hf`: load Hugging Face models, and export runs as Hugging Face models."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,13 @@ from lmx.config.loading import from_values
 from lmx.errors import LmxError, message
 from lmx.experiment.train_setup import lora_spec, model_maker
 from lmx.hf.adapter_export import export_adapter
-from lmx.hf.exporting import Exported, export_hf
+from lmx.hf.carried import CONFIG_FILE
+from lmx.hf.exporting import Exported, export_hf, new_folder
 from lmx.hf.importing import import_hf
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
+from lmx.paths import any_path, in_bucket
+from lmx.storage import writing_folder
 from lmx.training.state import abstract_model, abstract_model_of
 
 
@@ -96,6 +100,19 @@ def to_hf(run: LoadedRun | str | os.PathLike, directory: str | os.PathLike, *, a
   if adapter:
     lora: dict[str, Any] = {"lora": lora_spec(run.config), "train_also": run.config.lora.train_also}
     name = None if base is None else str(base)
-    return export_adapter(arrays, spec, model, Path(directory), base=name, **lora, **shared, **options)
-  multi_label = run.config.objective.multi_label
-  return export_hf(arrays, spec, model, Path(directory), multi_label=multi_label, stops=run.stops, **shared, **options)
+
+    def export(folder: Path) -> Exported:
+      return export_adapter(arrays, spec, model, folder, base=name, **lora, **shared, **options)
+
+  else:
+    multi_label = run.config.objective.multi_label
+
+    def export(folder: Path) -> Exported:
+      return export_hf(arrays, spec, model, folder, multi_label=multi_label, stops=run.stops, **shared, **options)
+
+  target = any_path(directory, "output directory")
+  if not in_bucket(target):
+    return export(target)
+  with writing_folder(new_folder(target), last=CONFIG_FILE) as folder:
+    exported = export(folder)
+  return dataclasses.replace(exported, directory=target)

@@ -2,7 +2,6 @@
 """`lmx.load`: loads a run on the devices of this machine."""
 
 import os
-from pathlib import Path
 
 import jax
 
@@ -13,6 +12,7 @@ from lmx.experiment.train_setup import model_maker, model_spec, objective_spec
 from lmx.objectives.chat_template import find_template
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
+from lmx.paths import any_path, local_copy
 from lmx.training.checkpoint_choice import find_checkpoint
 from lmx.training.checkpoint_reading import restore_model
 from lmx.training.run_directory import CHECKPOINT_DIR
@@ -23,7 +23,7 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
   """Loads a finished or running run: model, tokenizer and config. Nothing outside of its folder is read.
 
   Args:
-    path: folder of the run, such as "runs/cpu".
+    path: folder of the run, such as "runs/cpu" or "gs://bucket/run".
     step: checkpoint to load; None: the newest complete one. The EMA of the parameters is loaded if the run kept one.
     mesh: number of devices along each axis to shard the model over ({"fsdp": 4}); None: the first device.
 
@@ -39,7 +39,7 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
     >>> run.config.name, run.model.spec.head
     ('cpu', 'language')
   """
-  run_dir = Path(path).expanduser()
+  run_dir = any_path(path, "run directory")
   config = read_run_config(run_dir)
   tokenizer = load_tokenizer(run_dir / TOKENIZER_DIR)
   labels = read_labels(run_dir) or tuple(config.objective.labels)
@@ -56,5 +56,5 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
   layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else make_mesh(mesh))
   model = restore_model(checkpoints, plan.join(plan.template(layout)), int(found.name))
   kept = run_dir / IMPORTED_DIR
-  carried = kept if kept.is_dir() else None
+  carried = local_copy(kept) if kept.is_dir() else None
   return LoadedRun(model, tokenizer, config, int(found.name), layout, labels, run_dir, carried)

@@ -2,12 +2,12 @@
 """`lmx config show` and `lmx config diff`. Imports no jax."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from lmx.config.loading import ConfigDict, diff, flatten, load, to_json
 from lmx.config.run_config import read_run_config
 from lmx.config.table import keys
+from lmx.paths import any_path
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _either(name: str) -> ConfigDict:
   """The config of a config file, of a run, or of a run's config.json."""
-  path = Path(name).expanduser()
+  path = any_path(name, "config or run")
   if path.name == "config.json":
     return read_run_config(path.parent)
   return read_run_config(path) if path.is_dir() or ".py" not in name else load(name)

@@ -20,6 +20,9 @@ import lmx
 from lmx.cli.findings import NOTE, OK, PROBLEM, Check, Finding, checked
 from lmx.config.loading import ConfigDict
 from lmx.data.digests import DIGESTS, DamageError, check_folder
+from lmx.data.sources.bucket_files import FOLDER as SOURCE_COPIES
+from lmx.errors import LmxError
+from lmx.paths import any_path, scheme_of
 from lmx.units import human_bytes
 from lmx.versions import FIX, LOWER_BOUNDS, installed, libtpu_warning, version_problems
 
@@ -71,6 +74,12 @@ def _folders(config: ConfigDict) -> Iterator[Finding]:
     if not name:
       yield Finding(NOTE, subject, "off: every start compiles from scratch")
       continue
+    if scheme_of(name):
+      try:
+        yield Finding(OK, subject, f"{any_path(name, subject)}: its bucket answers")
+      except LmxError as error:
+        yield Finding(PROBLEM, subject, str(error))
+      continue
     folder = Path(name).expanduser()
     there = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
     try:
@@ -104,7 +113,8 @@ def _caches(config: ConfigDict) -> Iterator[Finding]:
       yield Finding(PROBLEM, "data cache", f"{error}. Fix: rm -r {cache}; it will be rebuilt")
   seconds = time.perf_counter() - start
   yield Finding(OK, "data cache", f"{folder}: {len(sealed)} caches, {human_bytes(total)} read in {seconds:.1f} s")
-  older = [path for path in folder.iterdir() if path.is_dir() and path not in sealed] if folder.is_dir() else []
+  known = {*sealed, folder / SOURCE_COPIES}
+  older = [path for path in folder.iterdir() if path.is_dir() and path not in known] if folder.is_dir() else []
   if older:
     yield Finding(NOTE, "data cache", f"{len(older)} folders have no digests and are not read by this version of lmx")
 

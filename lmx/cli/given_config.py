@@ -7,7 +7,7 @@ from pathlib import Path
 from lmx.config.loading import ConfigDict, check, check_files, diff, try_load
 from lmx.config.run_config import CONFIG_FILE, read_run_config
 from lmx.errors import ConfigError, LmxError, message
-from lmx.paths import any_path
+from lmx.paths import any_path, in_bucket
 from lmx.storage import PARTIAL
 from lmx.training.run_lock import LOCK_FILE
 
@@ -65,6 +65,9 @@ def working_directory(config: ConfigDict, workdir: str | None, *, accept_changes
     LmxError: the folder contains another run, or files that are not a run; or it is on storage that lmx can't use.
   """
   path = any_path(workdir, "--workdir") if workdir else Path("runs") / config.name
+  if in_bucket(path) and config.log.tensorboard:
+    allowed = "false for a run in a bucket, where event files can't be appended to; lmx plot draws the curves"
+    raise LmxError(message("config.log.tensorboard", got=True, allowed=allowed, fix="--config.log.tensorboard=false"))
   if path.exists() and not path.is_dir():
     raise LmxError(message("--workdir", got=str(path), allowed="a folder, not a file"))
   if not (path / CONFIG_FILE).exists():

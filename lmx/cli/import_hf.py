@@ -2,7 +2,6 @@
 """`lmx import`: a Hugging Face model as a run, to use, evaluate or fine-tune."""
 
 import argparse
-import shutil
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -15,13 +14,15 @@ from lmx.hf import carried
 from lmx.hf.importing import Imported, import_hf
 from lmx.objectives import OBJECTIVES
 from lmx.parallel.mesh import make_mesh
+from lmx.paths import any_path, remove_folder
+from lmx.storage import writing_folder
 from lmx.training.checkpoint import Checkpointer
 from lmx.training.run_directory import CHECKPOINT_DIR, write_run_files
 
 
 def run(args: argparse.Namespace) -> int:
   """Imports the model into a new run and prints what was read and what can be done next."""
-  run_dir = Path(args.workdir).expanduser()
+  run_dir = any_path(args.workdir, "--workdir")
   if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
     raise LmxError(message("--workdir", got=str(run_dir), allowed="a new or empty folder"))
   labels = tuple(label for label in args.labels.split(",") if label)
@@ -84,10 +85,11 @@ def write_run(imported: Imported, run_dir: Path, origin: str, *, other_tokenizer
   try:
     with Checkpointer(run_dir / CHECKPOINT_DIR, background=False) as checkpointer:
       checkpointer.save_parameters(imported.parameters, {"imported_from": str(imported.directory)})
-    carried.keep(imported.directory, run_dir / IMPORTED_DIR, origin=origin, other_tokenizer=other_tokenizer)
+    with writing_folder(run_dir / IMPORTED_DIR) as folder:
+      carried.keep(imported.directory, folder, origin=origin, other_tokenizer=other_tokenizer)
     write_run_files(run_dir, to_json(config), imported.tokenizer, imported.description.labels)
   except BaseException:
-    shutil.rmtree(run_dir, ignore_errors=True)  # It was empty before.
+    remove_folder(run_dir)  # It was empty before.
     raise
 
 

@@ -14,6 +14,7 @@ from lmx.console import console, reporter
 from lmx.errors import LmxError
 from lmx.evaluation.plots import draw_candidates
 from lmx.parallel.mesh import check_slices
+from lmx.paths import local_path
 from lmx.plan import search as searching
 from lmx.plan.compile_step import Plan, cheapest_fixes, describe_memory, make_plan
 from lmx.plan.gpu import make_gpu_plan
@@ -58,7 +59,7 @@ def _search(args: argparse.Namespace, config: ConfigDict, machine: Topology, dev
     machine: the hardware.
     devices: its abstract devices; () for GPUs, which are calculated only.
   """
-  if args.write and Path(args.write).exists():
+  if args.write and local_path(args.write, "--write").exists():
     raise LmxError(f"--write: {args.write} exists. Fix: another name, or remove it")
   chip = _known_chip(machine.kind if machine.calculated else devices[0].device_kind)
   check_slices(config.mesh.slice, machine.slices)

@@ -6,24 +6,24 @@ from pathlib import Path
 
 from lmx.errors import LmxError, message
 from lmx.evaluation.plots import draw
+from lmx.paths import any_path, in_bucket
 from lmx.training.metrics import FILE, read_metrics
 
 
 def run(args: argparse.Namespace) -> int:
   """Draws the picture and prints its path."""
-  folders = [Path(run).expanduser() for run in dict.fromkeys(args.runs)]
+  folders = [any_path(run, "RUN") for run in dict.fromkeys(args.runs)]
   runs = dict(zip(_names(folders), map(_records, folders), strict=True))
-  out = Path(args.out) if args.out else folders[0] / "loss.png" if len(folders) == 1 else Path("runs.png")
+  out = any_path(args.out, "--out") if args.out else folders[0] / "loss.png" if len(folders) == 1 else Path("runs.png")
   if out.suffix.lower() != ".png":
     raise LmxError(message("--out", got=str(out), allowed="a file name that ends in .png"))
-  out.parent.mkdir(parents=True, exist_ok=True)
   print(draw(runs, out, x=args.x, y=args.y))
   return 0
 
 
 def _names(folders: list[Path]) -> list[str]:
   """The last part of each path, or the complete paths where two runs would share a name."""
-  last = [folder.resolve().name for folder in folders]
+  last = [folder.name if in_bucket(folder) else folder.resolve().name for folder in folders]
   return last if len(set(last)) == len(last) else [str(folder) for folder in folders]
 
 

@@ -5,7 +5,6 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
 from lmx.api.loaded_run import LoadedRun
@@ -15,22 +14,28 @@ from lmx.data.document import BadDocuments
 from lmx.data.sources.sources import open_source
 from lmx.errors import LmxError, message
 from lmx.experiment.build import data_spec
+from lmx.paths import any_path, in_bucket, temporary_folder
 from lmx.training.metrics import json_line
 
 
 def run(args: argparse.Namespace) -> int:
   """Predicts the rows in batches and writes one JSON object for each, {"error": reason} for an unusable one."""
-  if args.output and Path(args.output).exists():
+  output = any_path(args.output, "--output") if args.output else None
+  if output is not None and output.exists():
     raise LmxError(message("--output", got=args.output, allowed="a file that does not exist yet"))
   loaded = load(args.run, step=args.step)
   rows = _rows(loaded, args.source)
-  if not args.output:
+  if output is None:
     bad = _write(loaded, rows, args, sys.stdout)
   else:
-    partial = Path(f"{args.output}.partial")
+    remote = in_bucket(output)
+    partial = temporary_folder() / output.name if remote else output.with_name(f"{output.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
       bad = _write(loaded, rows, args, file)
-    partial.replace(args.output)
+    if remote:
+      output.write_bytes(partial.read_bytes())
+    else:
+      partial.replace(output)
   if bad:
     print(f'{bad:,} row{"s" * (bad != 1)} could not be used; their lines say why: {{"error": ...}}', file=sys.stderr)
   return 0

@@ -16,6 +16,7 @@ from lmx.console import console
 from lmx.errors import LmxError, choose
 from lmx.exits import DONE, SAVED
 from lmx.parallel.signals import StopSignals
+from lmx.paths import local_path
 from lmx.storage import write_atomically
 from lmx.sweep.folder import FAILED, RESET, SweepFolder
 from lmx.sweep.page import write_page
@@ -26,12 +27,14 @@ from lmx.sweep.space import Axis, keys_of, listed, parse_axis, product
 from lmx.sweep.trial import check_trials, named
 from lmx.versions import version_problems
 
+_LOCAL = "its trials and their claims are locked by the file system; a single run may be in a bucket"
+
 
 def run(args: argparse.Namespace) -> int:
   if args.show:
     return show(args)
   config = args.config_values
-  folder = SweepFolder(Path(args.workdir).expanduser() if args.workdir else Path("sweeps") / config.name)
+  folder = SweepFolder(local_path(args.workdir, "--workdir", _LOCAL) if args.workdir else Path("sweeps") / config.name)
   check_numbers(args)
   out = console()
   if args.search is None:
@@ -155,7 +158,7 @@ def show(args: argparse.Namespace) -> int:
   choose("lmx sweep", word, {"show": None})
   if len(folders) != 1:
     raise LmxError("lmx sweep show: which sweep? Fix: lmx sweep show sweeps/cpu")
-  folder = SweepFolder(Path(folders[0]).expanduser())
+  folder = SweepFolder(local_path(folders[0], "show", _LOCAL))
   results = read_results(folder)
   if args.csv:
     print(as_csv(results), end="")

@@ -3,13 +3,13 @@
 
 import argparse
 import itertools
-from pathlib import Path
 
 from rich.markup import escape
 
 from lmx.console import console, print_table
 from lmx.data.tokenizers.tokenizer import DESCRIPTION_FILE, Tokenizer, load_tokenizer, open_tokenizer
 from lmx.errors import LmxError, message
+from lmx.paths import any_path
 
 _COLOURS = ("black on cyan", "black on yellow", "black on green", "black on magenta")
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(path: str) -> Tokenizer:
   """The tokenizer of a folder, a run or a file, or "bytes"."""
-  place = Path(path).expanduser()
+  place = any_path(path, "--path")
   if path == "bytes" and not place.exists():
     return open_tokenizer("bytes", None)
   folder = place / "tokenizer" if (place / "tokenizer").is_dir() else place

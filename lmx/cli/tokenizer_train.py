@@ -5,7 +5,6 @@ import argparse
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from lmx.cli.tokenizer import describe
 from lmx.console import console, print_table
@@ -14,6 +13,7 @@ from lmx.data.spec import open_sources
 from lmx.data.tokenizer_training import train_tokenizer
 from lmx.errors import LmxError, message
 from lmx.experiment.build import data_spec, tokenizer_spec
+from lmx.paths import local_path
 
 _MEASURED = 1_000_000  # Characters of text on which bytes per token are measured.
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     )
   if args.sources:
     data = dataclasses.replace(data, sources=tuple(args.sources), weights=())
-  output = Path(args.output).expanduser()
+  output = local_path(args.output, "--output", "copy the tokenizer afterwards")
   if output.exists() and (not output.is_dir() or any(output.iterdir())):
     raise LmxError(message("--output", got=str(output), allowed="a new or empty folder"))
   out = console()

@@ -11,7 +11,7 @@ from lmx.experiment.build import build
 from lmx.parallel.processes import ending_together, is_first_process, start_processes
 from lmx.run import loop
 from lmx.storage import naming_disk_errors, quiet_background
-from lmx.training.run_lock import RunLock
+from lmx.training.bucket_lock import lock_run
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
                   start_seconds=config.processes.start_seconds, lost_seconds=config.processes.lost_seconds)  # fmt: skip
   quiet_background()
   first = is_first_process()
-  with ending_together(), naming_disk_errors(workdir), RunLock(workdir) if first else nullcontext() as lock:
+  with ending_together(), naming_disk_errors(workdir), lock_run(workdir) if first else nullcontext() as lock:
     if first:
       print(f"lmx train: {note}", flush=True)
     overrides = (f"--config.{text}" for text in args.overrides)

@@ -11,6 +11,7 @@ from typing import Any
 
 from lmx.config.table import keys
 from lmx.errors import LmxError, Problems
+from lmx.paths import any_path, local_path, objects_of, scheme_of
 from lmx.shapes import BATCH_AXES, in_use
 
 # What may stand before a colon in a source, to force how its files are read.
@@ -113,6 +114,9 @@ def _check_tokenizer(config: Any, problems: Problems) -> None:
 
 def _check_data(config: Any, problems: Problems) -> None:
   data = config.data
+  for key, path in {"data.cache_dir": data.cache_dir, "data.tfds_dir": data.tfds_dir}.items():
+    with problems.collect():
+      local_path(path or "", f"config.{key}", "its files are mapped into memory")
   if data.weights and len(data.weights) != len(data.sources):
     problems.add(
       "config.data.weights",
@@ -126,7 +130,9 @@ def check_files(config: Any) -> list[str]:
   problems = Problems()
   for key in (name for name, entry in keys().items() if entry.text == "path"):
     path = config[key]
-    if path is not None and not os.path.exists(os.path.expanduser(path)):
+    with problems.collect():
+      if path is None or any_path(path, f"config.{key}").exists():
+        continue
       problems.add(f"config.{key}", got=path, allowed="a path that exists", fix=_where(path))
   for key in ("data.sources", "data.heldout_sources"):
     for source in config[key]:
@@ -140,7 +146,8 @@ def _check_source(subject: str, source: str) -> None:
   if source == "stdlib" or (colon and prefix == "tfds"):
     return
   path = os.path.expanduser(rest if colon and prefix in READINGS else source)
-  if not os.path.exists(path) and not glob.glob(path, recursive=True):
+  found = objects_of(path, subject) if scheme_of(path) else os.path.exists(path) or glob.glob(path, recursive=True)
+  if not found:
     problems = Problems()
     problems.add(
       subject, got=source, allowed='a file, folder or glob that exists, "stdlib", or "tfds:name"', fix=_where(path)
@@ -149,6 +156,8 @@ def _check_source(subject: str, source: str) -> None:
 
 
 def _where(path: str) -> str:
+  if scheme_of(path):
+    return "correct the path"
   folder = os.path.abspath(os.path.expanduser(path))
   while not os.path.isdir(folder):
     folder = os.path.dirname(folder)

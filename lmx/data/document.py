@@ -76,6 +76,7 @@ class ReadOptions:
   max_document_bytes: int = default("data.max_document_bytes")
   tfds_split: str = default("data.tfds_split")
   tfds_dir: str | None = default("data.tfds_dir")
+  cache_dir: str = default("data.cache_dir")
 
   def resolve(self, wanted: RequiredColumns) -> Columns:
     """The table's names of the wanted columns; one that config.data.columns doesn't have is called as we call it.

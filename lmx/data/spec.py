@@ -50,6 +50,7 @@ class DataSpec:
       max_document_bytes=self.max_document_bytes,
       tfds_split=self.tfds_split,
       tfds_dir=self.tfds_dir,
+      cache_dir=self.cache_dir,
     )
 
   @property

@@ -2,6 +2,7 @@
 """Plots: loss curves of one or several runs, and the candidates of a plan search."""
 
 import dataclasses
+import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from lmx.errors import LmxError, choose
+from lmx.paths import any_path
+from lmx.storage import patiently
 
 # Horizontal axis: name -> (label, key of a metrics line).
 HORIZONTAL = {
@@ -108,9 +111,18 @@ def draw(
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
   axes.legend(fontsize="small", loc=corner)  # "best" searches all points and warns if that is slow.
-  figure.savefig(path)
+  saved = _save(figure, path)
   plt.close(figure)
-  return Path(path)
+  return saved
+
+
+def _save(figure: Any, path: str | Path, **options: Any) -> Path:
+  """Writes a figure as a PNG, on a disk or in a bucket."""
+  target, picture = any_path(path), io.BytesIO()
+  figure.savefig(picture, format="png", **options)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  patiently(lambda: target.write_bytes(picture.getvalue()), target)
+  return target
 
 
 def _frame(axes: Any, curves: Sequence[Curve], baselines: Mapping[str, float]) -> None:
@@ -155,6 +167,4 @@ def draw_candidates(every: Sequence[Any], best: Sequence[Any], chip: Any, path: 
   figure.legend(
     loc="outside upper center", ncols=4, frameon=False, fontsize="small"
   )  # Points may be anywhere on the axes.
-  Path(path).parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, dpi=150)
-  return Path(path)
+  return _save(figure, path, dpi=150)

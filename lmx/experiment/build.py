@@ -49,6 +49,8 @@ from lmx.parallel.agreement import check_same, code_values, config_values
 from lmx.parallel.mesh import abstract_mesh, make_mesh, padded_batch_size
 from lmx.parallel.processes import first_process_first, is_first_process
 from lmx.parallel.sharding import Layout
+from lmx.paths import absolute, any_path, local_copy
+from lmx.training.run_directory import has_tokenizer
 from lmx.training.state import AbstractModel
 from lmx.units import StepSizes, duration_steps, human_bytes
 
@@ -155,7 +157,7 @@ def export_as(config: ConfigDict, spec: Any | None = None) -> str:
   """
   spec = model_spec(config, *assumed_sizes(config)) if spec is None else spec
   start = config.checkpoint.start_from
-  origin = None if start is None else carried_family(Path(start).expanduser() / IMPORTED_DIR)
+  origin = None if start is None else carried_family(local_copy(any_path(start) / IMPORTED_DIR))
   return export_note(dict(config.model), spec, origin)
 
 
@@ -231,7 +233,7 @@ def run_tokenizer(config: ConfigDict, run_dir: Path, out: Console) -> Tokenizer:
   Raises:
     LmxError: the config asks for another one than the run has.
   """
-  if (run_dir / TOKENIZER_DIR).exists():
+  if has_tokenizer(run_dir):
     own = load_tokenizer(run_dir / TOKENIZER_DIR)
     if (run_dir / CONFIG_FILE).is_file():
       saved = tokenizer_spec(read_run_config(run_dir))
@@ -288,7 +290,7 @@ def build(
     LmxError: what is wrong, before any data is read where that can be known.
     DifferentProcessesError: other processes of the run have another config, folder or code.
   """
-  flags = {"--workdir": str(run_dir.absolute()), "--accept-changes": str(accept_other_data)}
+  flags = {"--workdir": str(absolute(run_dir)), "--accept-changes": str(accept_other_data)}
   check_same("config and code", config_values(flatten(config)) | flags | code_values())
   problems, checked = _checked(config, _known_sizes(config))
   if problems or checked is None:

@@ -30,6 +30,7 @@ from lmx.optim.rules import rate_multipliers
 from lmx.optim.schedules import make_schedule
 from lmx.parallel.mesh import make_mesh
 from lmx.parallel.sharding import Layout
+from lmx.paths import any_path
 from lmx.training.checkpoint_reading import restore_model
 from lmx.training.initialize import MakeReference, copy_of_start
 from lmx.training.run_directory import CHECKPOINT_DIR
@@ -186,7 +187,7 @@ def check_start(config: ConfigDict) -> None:
     LmxError: it has another; or it is no run.
   """
   run = config.checkpoint.start_from
-  if run is None or not Path(run).expanduser().exists():
+  if run is None or not any_path(run, "config.checkpoint.start_from").exists():
     return  # A resumed run no longer needs its origin; for a new one lmx/config reports what is missing.
   family = read_run_config(run).model.family
   if family != config.model.family:
@@ -353,7 +354,7 @@ def _reference(
   if config.objective.teacher is None:
     raise LmxError(message("config.objective.teacher", got=None, allowed="the folder of a run whose logits are matched",
                            fix="--config.objective.teacher=runs/teacher"))  # fmt: skip
-  run = Path(config.objective.teacher).expanduser()
+  run = any_path(config.objective.teacher, "config.objective.teacher")
   teacher, vocab_size = read_run_config(run), read_vocab_size(run)
   if tokenizer is not None and vocab_size != tokenizer.vocab_size:
     raise LmxError(message("config.objective.teacher", got=f"{run} with {vocab_size} ids",

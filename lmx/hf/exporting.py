@@ -31,6 +31,7 @@ from lmx.hf.settings import Keys
 from lmx.hf.tokenizer_files import TextInputs, check_padding, write_tokenizer
 from lmx.hf.weights import WRITTEN, Planned, shards, write_weights
 from lmx.models import MODELS
+from lmx.paths import any_path
 from lmx.training.state import abstract_model
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -155,7 +156,7 @@ def new_folder(path: str | Path) -> Path:
   Raises:
     LmxError: it isn't empty, or is a file.
   """
-  directory = Path(path).expanduser()
+  directory = any_path(path, "output directory")
   if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
     raise LmxError(message("output directory", got=str(directory), allowed="a new or empty folder"))
   return directory

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lmx.errors import LmxError, message
 from lmx.hf.weights import GGUF
+from lmx.paths import any_path, local_copy, scheme_of
 
 # Weights, configs and tokenizers; no code.
 _WANTED = (
@@ -28,6 +29,8 @@ def model_directory(path_or_name: str | Path) -> Path:
   Raises:
     LmxError: neither a directory nor a hub name, or the hub can't be reached.
   """
+  if scheme_of(str(path_or_name)):
+    return local_copy(any_path(path_or_name, "model"))
   path = Path(path_or_name).expanduser()
   if path.is_dir():
     return path

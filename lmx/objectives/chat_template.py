@@ -11,7 +11,6 @@ import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from lmx.data.tokenizers.vocabulary import Tokenizer
 from lmx.data.tokenizers.written_tokens import HIDDEN, written_pattern
 from lmx.errors import LmxError, message
 from lmx.objectives.template_process import PROCESS, TemplateRefusedError
+from lmx.paths import any_path
 
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]] | None
@@ -194,7 +194,7 @@ def find_template(tokenizer: Tokenizer, path: str | None, date: str = DATE) -> C
   if path is None:
     source = tokenizer.chat_template or chatml(tokenizer)
     return ChatTemplate(source, tokenizer, "the tokenizer's chat template", date)
-  file = Path(path).expanduser()
+  file = any_path(path, "config.objective.chat_template")
   if not file.is_file():
     raise LmxError(message("config.objective.chat_template", got=path, allowed="a file with a Jinja template"))
   return ChatTemplate(file.read_text(encoding="utf-8"), tokenizer, str(file), date)

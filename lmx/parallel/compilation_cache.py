@@ -3,11 +3,11 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
+from lmx.paths import any_path
 from lmx.storage import write_errors
 
 _CACHE_KEY = "compute.compilation_cache"
@@ -21,7 +21,7 @@ def use_compilation_cache(folder: str) -> None:
   """
   if not folder:
     return
-  path = Path(folder).expanduser()
+  path = any_path(folder, f"config.{_CACHE_KEY}")
   fix = f'--config.{_CACHE_KEY}=PATH elsewhere, or --config.{_CACHE_KEY}="" for none.'
   with write_errors(path, subject=f"config.{_CACHE_KEY}", fix=lambda: fix):
     path.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 from rich.console import Console
@@ -28,6 +27,7 @@ from lmx.parallel.compilation_cache import use_compilation_cache
 from lmx.parallel.mesh import global_batch, process_rows
 from lmx.parallel.processes import StopTogether, is_first_process, noticing_lost_processes, wait_for_all
 from lmx.parallel.signals import StopSignals, say_stopping
+from lmx.paths import any_path
 from lmx.run.report import (
   finish,
   introduce,
@@ -42,6 +42,7 @@ from lmx.run.samples import write_run_samples, writes_samples
 from lmx.run.saving import RunSaver, safe_step
 from lmx.run.status import RunStatus, note_finished, noting_status
 from lmx.run.step_log import StepLog
+from lmx.training.bucket_lock import lock_run
 from lmx.training.checkpoint import Checkpointer
 from lmx.training.checkpoint_choice import set_aside_damaged
 from lmx.training.diagnosis import diagnose
@@ -103,7 +104,7 @@ def train(
     stack.enter_context(run_write_errors(experiment.run_dir, *DISK_IS_FULL))
     if lock is None and is_first_process():
       with run_write_errors(experiment.run_dir):
-        lock = stack.enter_context(RunLock(experiment.run_dir))
+        lock = stack.enter_context(lock_run(experiment.run_dir))
     write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels,
                     origin=experiment.saving.start_from)  # fmt: skip
     status = stack.enter_context(noting_status(experiment.run_dir, experiment.cadence.total))
@@ -221,7 +222,7 @@ class Run:
   def initialize(self) -> None:
     """Restores or initializes the state, and moves data, metrics and progress to its step."""
     x = self._x
-    origin = None if x.saving.start_from is None else Path(x.saving.start_from).expanduser() / CHECKPOINT_DIR
+    origin = None if x.saving.start_from is None else any_path(x.saving.start_from) / CHECKPOINT_DIR
     network = x.network
     start: InitialState = initialize(
       self._checkpointer, network.abstract, network.plan, network.optimizer, network.make, jax.random.key(x.seed),
@@ -343,6 +344,8 @@ class Run:
 
   def _checkpoint(self) -> None:
     """Starts to save the state and everything else that a resume needs."""
+    if self._writer is not None:
+      self._writer.flush()
     extra = {
       "position": self.step,
       "fingerprint": fingerprint(self._loader),

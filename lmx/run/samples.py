@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from lmx.experiment.build import Experiment
 from lmx.inference.generate import generate
-from lmx.storage import write_atomically
+from lmx.storage import patiently, write_atomically
 from lmx.training.run_directory import samples_file
 
 
@@ -50,9 +50,9 @@ def write_samples(run_dir: Path, step: int, prompts: Sequence[str], texts: Seque
     prompts, texts: of the same length; a text is the continuation of its prompt.
   """
   file = samples_file(run_dir, step)
-  file.parent.mkdir(exist_ok=True)
+  file.parent.mkdir(parents=True, exist_ok=True)
   lines = [json.dumps({"prompt": p, "text": t}, ensure_ascii=False) for p, t in zip(prompts, texts, strict=True)]
-  write_atomically(file, "\n".join(lines) + "\n")  # Its existence marks the run as finished.
+  patiently(lambda: write_atomically(file, "\n".join(lines) + "\n"), file)  # Its existence marks the run as finished.
   return file
 
 

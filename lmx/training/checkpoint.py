@@ -9,12 +9,13 @@ checkpoint_reading.py.
 
 A checkpoint is written under a temporary name and renamed when it is complete; an old one is renamed first and deleted
 afterwards. So a folder under its final name is always complete, whenever the process dies; later damage to its files is
-found by their digests, on every read.
+found by their digests, on every read. In a bucket, where nothing can be renamed at once, a complete one has a file
+commit_success.txt, which is written last.
 """
 
 import contextlib
 import re
-import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, E
 
 from lmx.errors import LmxError, message
 from lmx.exits import safe
+from lmx.paths import absolute, any_path, in_bucket, remove_folder
 from lmx.storage import cannot_write, disk_problem, free_bytes
 from lmx.training.checkpoint_choice import (
   CheckpointWriteError,
@@ -41,6 +43,7 @@ from lmx.trees import named_leaves
 
 ARRAYS = ("parameters", "ema", "reference", "training")
 _TRASH = "deleting"
+_RECOVERY_SECONDS = 30.0  # Between two saves to a bucket that fails; each waits for half a minute itself.
 _PREFIXES = {"params.": "parameters", "ema.": "ema", "reference.": "reference"}
 
 
@@ -101,7 +104,7 @@ class Checkpointer:
     """
     if keep_last < 1:
       raise LmxError(message("config.checkpoint.keep_last", got=keep_last, allowed="at least 1"))
-    self.directory = Path(directory).absolute()
+    self.directory = absolute(any_path(directory))
     self._policies: list[PreservationPolicy] = [LatestN(keep_last)]
     if keep_every_steps is not None:
       self._policies.append(EveryNSteps(keep_every_steps))
@@ -110,6 +113,7 @@ class Checkpointer:
     self._background = background
     self._writing: int | None = None
     self._needed = 0  # Bytes that the last save takes on disk.
+    self._failed_at = 0.0  # When the last save failed, on the monotonic clock.
     silence_repeated_disk_errors()
     with self._errors():
       self._manager = self._open()
@@ -137,6 +141,7 @@ class Checkpointer:
     except Exception as error:
       if disk_problem(error) is None:
         raise
+      self._failed_at = time.monotonic()
       what = self.directory / (str(self._writing) if self._writing is not None else "")
       text = cannot_write(what, error, after=safe(), fix=fix_of_disk(self.directory))
       if hasattr(self, "_manager") and jax.process_count() == 1:  # A new one waits for all processes.
@@ -171,7 +176,9 @@ class Checkpointer:
         self._manager.wait_until_finished()
 
   def has_room(self) -> bool:
-    """Whether a save that failed for want of space may succeed now."""
+    """Whether a save that failed may succeed now: there is space, and a bucket has had some time to recover."""
+    if in_bucket(self.directory):
+      return time.monotonic() - self._failed_at > _RECOVERY_SECONDS
     return free_bytes(self.directory)[0] >= self._needed
 
   def save(self, step: int, state: TrainState, extra: Mapping[str, Any], *, loss: float | None = None) -> bool:
@@ -279,6 +286,9 @@ class Checkpointer:
     self.close()
 
   def _empty_trash(self) -> None:
-    """Deletes the old checkpoints that earlier saves renamed; called in the background, after each save."""
-    if jax.process_index() == 0:
-      shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
+    """Deletes the old checkpoints that earlier saves renamed; called in the background, after each save.
+
+    In a bucket, Orbax deletes them itself.
+    """
+    if jax.process_index() == 0 and not in_bucket(self.directory):
+      remove_folder(self.directory / _TRASH)

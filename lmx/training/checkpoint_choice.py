@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lmx.errors import LmxError, message
+from lmx.paths import absolute, in_bucket, move_folder
 from lmx.storage import WriteError, disk_problem
 from lmx.training.checkpoint_digests import CheckpointDamageError, check_checkpoint, uncommitted
 from lmx.units import human_bytes
@@ -36,6 +37,8 @@ def silence_repeated_disk_errors() -> None:
 
 def fix_of_disk(directory: Path) -> str:
   """What to do about a full disk, with the folders that a resume doesn't need and their sizes."""
+  if in_bucket(directory):
+    return "check the network, the bucket and your permissions. The same command resumes the run."
   old = [directory / str(step) for step in committed_steps(directory)[:-1]]
   old += [path for path in (directory.parent / DAMAGED,) if path.is_dir()]
   sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in old}
@@ -45,12 +48,12 @@ def fix_of_disk(directory: Path) -> str:
 
 def committed_steps(directory: str | Path) -> list[int]:
   """Steps with a committed checkpoint under `directory`, ascending. Needs no `Checkpointer`, and checks no digests."""
-  return [step for step in named_steps(directory) if not uncommitted(Path(directory).absolute() / str(step))]
+  return [step for step in named_steps(directory) if not uncommitted(absolute(directory) / str(step))]
 
 
 def named_steps(directory: str | Path) -> list[int]:
   """Steps for which `directory` has a folder, committed or not, ascending."""
-  folder = Path(directory).absolute()
+  folder = absolute(directory)
   try:
     return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))
   except (FileNotFoundError, NotADirectoryError):
@@ -73,7 +76,7 @@ def newest_intact_step(
   for step in reversed(named_steps(directory)):
     if below is None or step < below:
       try:
-        check_checkpoint(Path(directory).absolute() / str(step))
+        check_checkpoint(absolute(directory) / str(step))
         return step, passed_over
       except CheckpointDamageError as error:
         passed_over.append(error)
@@ -97,6 +100,12 @@ def set_aside_damaged(directory: Path, *, strict: bool = False) -> list[str]:
   if not passed_over:
     return []
   committed = [error for error in passed_over if not uncommitted(error.folder)]
+  if in_bucket(
+    directory
+  ):  # What was being written when a process was killed; Orbax deletes it, where moving is a copy.
+    passed_over = committed
+    if not passed_over:
+      return []
   if strict or (intact is None and committed):
     fix = f"remove it to resume from step {intact}, or leave out --strict" if intact is not None else (
       f"copy it again from where it came, or start a new run with another --workdir; no checkpoint in {directory} is "
@@ -110,8 +119,7 @@ def set_aside_damaged(directory: Path, *, strict: bool = False) -> list[str]:
     while target.exists():
       number += 1
       target = target.with_name(f"{error.folder.name}.{number}")
-    target.parent.mkdir(exist_ok=True)
-    error.folder.rename(target)
+    move_folder(error.folder, target)
     lines.append(f"passed over checkpoint {error.folder}: {error.reason}; it is now {target}")
   return lines
 
@@ -126,7 +134,7 @@ def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
   if step is None and not steps:
     raise LmxError(f"{directory}: there is no complete checkpoint here. Fix: give a run directory that has one.")
   chosen = steps[-1] if step is None else step
-  folder = Path(directory).absolute() / str(chosen)
+  folder = absolute(directory) / str(chosen)
   if chosen not in steps and chosen in named_steps(directory):
     check_or_offer(folder, ())
   if chosen not in steps:

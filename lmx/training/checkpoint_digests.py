@@ -19,13 +19,18 @@ import xxhash
 from etils import epath
 
 from lmx.errors import LmxError
+from lmx.paths import files_under, in_bucket, is_bucket_error
+from lmx.storage import write_atomically
 
 DIGESTS = "digests.json"
 COMMITTED = "_CHECKPOINT_METADATA"  # Orbax writes the time of the commit into it.
 BLOCK = 16 << 20  # Bytes per digest: threads hash blocks in parallel, and damage is located to within one.
-_AFTERWARDS = (DIGESTS, COMMITTED, "commit_success.txt")  # Orbax writes these when it commits.
+SUCCESS = "commit_success.txt"  # In a bucket, where a folder has its final name from the start, Orbax writes this last.
+_AFTERWARDS = (DIGESTS, COMMITTED, SUCCESS)
 _READ_BYTES = 1 << 20
-_verified: dict[str, tuple[int, ...]] = {}  # File -> its `_identity` when this process last found it intact.
+_verified: dict[
+  str, tuple[int, ...]
+] = {}  # File -> its values of `files_under` when this process last found it intact.
 
 
 class CheckpointDamageError(LmxError):
@@ -44,26 +49,14 @@ class CheckpointDamageError(LmxError):
 def write_digests(folder: Path) -> None:
   """Writes the digests of a checkpoint that Orbax is about to commit."""
   root = epath.Path(folder)
-  sizes = {name: (root / name).stat().length for name in _names(root)}
+  found = {name: stamp for name, stamp in files_under(folder).items() if name.rpartition("/")[2] not in _AFTERWARDS}
+  sizes = {name: found[name][0] for name in sorted(found)}
   files = {
     name: [size, digests] for (name, size), digests in zip(sizes.items(), _block_digests(root, sizes), strict=True)
   }
   text = json.dumps(files, sort_keys=True)
-  partial = root / f"{DIGESTS}.partial"
-  partial.write_text(json.dumps({"digest": xxhash.xxh3_64_intdigest(text.encode()), "block": BLOCK, "files": files}))
-  partial.replace(root / DIGESTS)
-
-
-def _names(root: Any) -> list[str]:
-  """The files of a checkpoint, relative to its folder."""
-  found, folders = [], [root]
-  while folders:
-    for path in folders.pop().iterdir():
-      if path.is_dir():
-        folders.append(path)
-      elif path.name not in _AFTERWARDS:
-        found.append(os.path.relpath(os.fspath(path), os.fspath(root)).replace(os.sep, "/"))
-  return sorted(found)
+  record = {"digest": xxhash.xxh3_64_intdigest(text.encode()), "block": BLOCK, "files": files}
+  write_atomically(folder / DIGESTS, json.dumps(record))
 
 
 def _block_digests(root: Any, sizes: dict[str, int]) -> list[list[int]]:
@@ -90,9 +83,13 @@ def uncommitted(folder: Path) -> str:
   """The reason why a folder named like a step is no checkpoint; "" for one that Orbax committed."""
   try:
     committed = json.loads((epath.Path(folder) / COMMITTED).read_text())["commit_timestamp_nsecs"]
+    if in_bucket(folder) and not (folder / SUCCESS).exists():
+      return f"it has no {SUCCESS}: it was never committed"
   except FileNotFoundError:
     return f"it has no {COMMITTED}: it was never committed, or copied in part"
   except (OSError, ValueError, KeyError, TypeError) as error:
+    if is_bucket_error(error):  # A bucket that doesn't answer says nothing about the checkpoint.
+      raise
     return f"its {COMMITTED} can't be read ({type(error).__name__})"
   return "" if committed else "it was never committed"
 
@@ -127,40 +124,32 @@ def check_checkpoint(folder: Path, parts: Collection[str] | None = None) -> None
   if not has_digests(folder):
     return
   files = {name: kept for name, kept in _read_digests(folder).items() if _belongs(name, parts)}
-  missing = [name for name in files if not (root / name).exists()]
+  known = files_under(folder)
+  missing = [name for name in files if name not in known]
   if missing:
     raise CheckpointDamageError(
       folder, f"{len(missing)} of {len(files)} files are missing (the first is {missing[0]}): it was copied in part"
     )
-  sizes = {name: (root / name).stat().length for name in files}
+  sizes = {name: known[name][0] for name in files}
   for name, size in sizes.items():
     if size != files[name][0]:
       reason = f"{name} has {size:,} bytes, and had {files[name][0]:,} when it was saved"
       raise CheckpointDamageError(folder, f"{reason}{': it was copied in part' if size < files[name][0] else ''}")
-  known = {name: _identity(folder / name) for name in files}
-  unread = {name: size for name, size in sizes.items() if _verified.get(str(folder / name)) != (known[name] or ())}
+  unread = {name: size for name, size in sizes.items() if _verified.get(str(folder / name)) != known[name]}
   try:
     found = _block_digests(root, unread)
   except OSError as error:
+    if is_bucket_error(error):
+      raise
     raise CheckpointDamageError(folder, f"{error.filename or folder} can't be read: {error.strerror}") from error
   for name, digests in zip(unread, found, strict=True):
     if digests != files[name][1]:
       raise CheckpointDamageError(folder, _describe_damage(folder, name, digests, files[name][1]))
-    if (identity := known[name]) is not None:
-      _verified[str(folder / name)] = identity
+    _verified[str(folder / name)] = known[name]
 
 
 def _belongs(name: str, parts: Collection[str] | None) -> bool:
   return parts is None or name.partition("/")[0] in parts
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-  """Values of a local file that change whenever it is written to; None on other file systems."""
-  try:
-    stat = os.stat(path)
-  except OSError:
-    return None
-  return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _read_digests(folder: Path) -> dict[str, Any]:
@@ -169,6 +158,8 @@ def _read_digests(folder: Path) -> dict[str, Any]:
     text = json.dumps(record["files"], sort_keys=True)
     intact = record["block"] == BLOCK and xxhash.xxh3_64_intdigest(text.encode()) == record["digest"]
   except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    if is_bucket_error(error):
+      raise
     raise CheckpointDamageError(folder, f"its {DIGESTS} can't be read ({type(error).__name__})") from error
   if not intact:
     raise CheckpointDamageError(folder, f"its {DIGESTS} is not what was written")
@@ -188,7 +179,8 @@ def _arrays_at(folder: Path, name: str, start: int, end: int) -> list[str]:
   """Names of the arrays with values in bytes `start` to `end` of a file, by the index of its OCDBT database."""
   part, _, inside = name.partition("/")
   try:
-    store = ts.KvStore.open(f"file://{(folder / part).absolute()}/").result()
+    place = f"{folder / part}/" if in_bucket(folder) else f"file://{(folder / part).absolute()}/"
+    store = ts.KvStore.open(place).result()
     nodes = [ts.ocdbt.dump(store).result()["versions"][-1]["root"]["location"]]
     found: set[str] = set()
     while nodes:

@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from lmx.errors import LmxError, LmxWarning, message, nearest
+from lmx.paths import absolute, any_path
 from lmx.training.checkpoint_choice import check_or_offer, committed_steps, find_checkpoint
 from lmx.training.checkpoint_digests import CheckpointDamageError, note_without_digests
 from lmx.trees import named_leaves
@@ -32,7 +33,7 @@ def best_step(directory: str | Path) -> int | None:
   losses = {}
   for step in committed_steps(directory):
     try:
-      loss = _record(Path(directory), step)["loss"]
+      loss = _record(any_path(directory), step)["loss"]
     except CheckpointDamageError as error:
       warnings.warn(f"passed over checkpoint {error.folder}: {error.reason}", LmxWarning, stacklevel=2)
       continue
@@ -42,8 +43,8 @@ def best_step(directory: str | Path) -> int | None:
 
 
 def _record(directory: Path, step: int) -> dict[str, Any]:
-  check_or_offer(directory.absolute() / str(step), ("extra",))
-  record = ocp.JsonCheckpointHandler().restore(epath.Path(directory.absolute() / str(step) / "extra"))
+  check_or_offer(absolute(directory) / str(step), ("extra",))
+  record = ocp.JsonCheckpointHandler().restore(epath.Path(absolute(directory) / str(step) / "extra"))
   if record["format"] > FORMAT:
     raise LmxError(message(f"{directory}/{step}", got=record["format"], allowed=f"checkpoint format {FORMAT} or older",
                            fix="install the lmx that wrote it, or a newer one"))  # fmt: skip
@@ -52,7 +53,7 @@ def _record(directory: Path, step: int) -> dict[str, Any]:
 
 def read_extra(directory: str | Path, step: int) -> dict[str, Any]:
   """The `extra` that was saved at a step."""
-  return _record(Path(directory), step)["extra"]
+  return _record(any_path(directory), step)["extra"]
 
 
 def restore_model(

@@ -16,7 +16,9 @@ import xxhash
 
 from lmx.errors import LmxError
 from lmx.exits import safe
-from lmx.storage import write_errors
+from lmx.paths import any_path, in_bucket, temporary_folder
+from lmx.storage import WriteError, write_errors
+from lmx.training.metrics_file import open_lines
 
 FILE = "metrics.jsonl"
 
@@ -29,7 +31,7 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
   """(line, record) of every whole line. A last line cut off by a kill is left out; damage elsewhere is an error."""
   if not path.exists():
     return []
-  lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+  lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
   found = []
   for number, line in enumerate(lines, start=1):
     try:
@@ -46,16 +48,9 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
   return found
 
 
-def _drop_partial_line(path: Path) -> None:
-  """Cuts off what a killed process left after the last newline, so that nothing is glued to it."""
-  data = path.read_bytes() if path.exists() else b""
-  if data and not data.endswith(b"\n"):
-    os.truncate(path, data.rfind(b"\n") + 1)
-
-
 def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Every record of a run in the order written: {"step": int, "time": unix seconds, name: number or None, ...}."""
-  return [record for _, record in _lines(Path(run_dir) / FILE)]
+  return [record for _, record in _lines(any_path(run_dir) / FILE)]
 
 
 def _hash(text: str) -> "xxhash.xxh3_64":
@@ -82,7 +77,9 @@ def _all_finite(value: Any) -> Any:
 
 
 class MetricsWriter:
-  """Appends records to metrics.jsonl, one JSON object a line, flushed at once. Use it in one process only.
+  """Appends records to metrics.jsonl, one JSON object a line. Use it in one process only.
+
+  On a disk every line is flushed at once; in a bucket, every few seconds and by `flush`.
 
   Attributes:
     records: in the file.
@@ -106,7 +103,7 @@ class MetricsWriter:
     wandb_project: str | None = None,
     config: Mapping[str, Any] | None = None,
   ):
-    self._dir = Path(run_dir)
+    self._dir = any_path(run_dir)
     self._path = self._dir / FILE
     with write_errors(self._path, fix=_fix):
       self._dir.mkdir(parents=True, exist_ok=True)
@@ -120,8 +117,7 @@ class MetricsWriter:
         self._sinks.append(_Wandb(wandb_project, self._dir, flat))
       on_failure.pop_all()
     with write_errors(self._path, fix=_fix):
-      _drop_partial_line(self._path)
-      self._file = self._path.open("a+", encoding="utf-8")
+      self._file = open_lines(self._path)
     self._count([line for line, _ in _lines(self._path)])
 
   @property
@@ -141,8 +137,7 @@ class MetricsWriter:
     record.update({name: _finite(value) for name, value in values.items()})
     with write_errors(self._path, after=safe, fix=_fix):
       line = json.dumps(record, allow_nan=False) + "\n"
-      self._file.write(line)
-      self._file.flush()
+      self._file.append(line)
     self.records += 1
     self._hash.update(line.encode())
     for sink in self._sinks:
@@ -156,33 +151,30 @@ class MetricsWriter:
     """
     lines = _lines(self._path)
     kept = [line for line, record in lines if record["step"] <= step]
-    self._replace("".join(kept))
+    with write_errors(self._path, after=safe, fix=_fix):
+      self._file.replace("".join(kept))
     self._count(kept)
     for sink in self._sinks:
       sink.truncate_after(step)
     return len(lines) - len(kept)
 
-  def _replace(self, text: str) -> None:
-    with write_errors(self._path, after=safe, fix=_fix):
-      self._file.close()
-      self._dir.mkdir(parents=True, exist_ok=True)
-      temporary = self._path.with_suffix(".tmp")
-      temporary.write_text(text, encoding="utf-8")
-      os.replace(temporary, self._path)
-      self._file = self._path.open("a+", encoding="utf-8")
-
   def keep(self) -> bool:
     """Rewrites the file where it was deleted or moved away; returns whether it was. No record is lost."""
-    with contextlib.suppress(OSError):
-      if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
-        return False
-    self._file.seek(0)  # The file is still there for the one that has it open.
-    self._replace(self._file.read())
-    return True
+    with write_errors(self._path, after=safe, fix=_fix):
+      return self._file.restore()
+
+  def flush(self) -> None:
+    """Returns when all records would survive the end of this process, as a checkpoint needs that counts them.
+
+    Raises:
+      WriteError: they can't be written.
+    """
+    with write_errors(self._path, after=safe, fix=_fix):
+      self._file.flush()
 
   def close(self) -> None:
     """Closes the file and the sinks; a second call does nothing."""
-    with contextlib.suppress(OSError):  # What could not be written has been said.
+    with contextlib.suppress(WriteError), write_errors(self._path):  # What could not be written has been said.
       self._file.close()
     while self._sinks:
       self._sinks.pop().close()
@@ -240,7 +232,12 @@ class _Wandb:
     id_file = run_dir / "wandb_id.txt"
     known = id_file.read_text().strip() if id_file.exists() else None
     self._run = wandb.init(
-      project=project, dir=str(run_dir), config=dict(config), name=run_dir.name, id=known, resume="allow"
+      project=project,
+      dir=str(temporary_folder() if in_bucket(run_dir) else run_dir),
+      config=dict(config),
+      name=run_dir.name,
+      id=known,
+      resume="allow",
     )
     id_file.write_text(self._run.id)
 

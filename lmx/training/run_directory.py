@@ -6,13 +6,17 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from lmx.config.run_config import CONFIG_FILE, IMPORTED_DIR, LABELS_FILE, TOKENIZER_DIR
 from lmx.data.tokenizers.tokenizer import Tokenizer
+from lmx.data.tokenizers.vocabulary import DESCRIPTION_FILE
+from lmx.errors import LmxError
 from lmx.exits import safe
 from lmx.parallel.processes import is_first_process, wait_for_all
-from lmx.storage import PARTIAL, WriteError, cannot_write, write_atomically
+from lmx.paths import any_path, files_under, in_bucket, is_storage_error, local_copy
+from lmx.storage import WriteError, cannot_write, patiently, write_atomically, writing_folder
 from lmx.training.checkpoint_choice import committed_steps, fix_of_disk, newest_intact_step
 from lmx.training.metrics import FILE as METRICS_FILE
 from lmx.training.metrics import MetricsWriter
@@ -43,7 +47,7 @@ def finished_step(run_dir: Path, total_steps: int, *, sampled: bool) -> int | No
 
 @contextlib.contextmanager
 def run_write_errors(run_dir: Path, *reasons: int) -> Iterator[None]:
-  """Turns an OSError of the block into a `WriteError` about the run's folder.
+  """Turns an error of a disk or a bucket in the block into a `WriteError` about the run's folder.
 
   Args:
     run_dir: the run's folder.
@@ -54,8 +58,10 @@ def run_write_errors(run_dir: Path, *reasons: int) -> Iterator[None]:
   """
   try:
     yield
-  except OSError as error:
-    if reasons and error.errno not in reasons:
+  except Exception as error:
+    if isinstance(error, LmxError) or not is_storage_error(error):
+      raise
+    if reasons and getattr(error, "errno", None) not in reasons:
       raise
     text = cannot_write(run_dir, error, after=safe(), fix=fix_of_disk(run_dir / CHECKPOINT_DIR))
     raise WriteError(text) from error
@@ -90,7 +96,8 @@ def write_run_files(
     WriteError: a file can't be written.
   """
   if is_first_process():
-    _write_missing(run_dir, config_json, tokenizer, labels, new_config=new_config, origin=origin)
+    write = partial(_write_missing, run_dir, config_json, tokenizer, labels, new_config=new_config, origin=origin)
+    patiently(write, run_dir)
   wait_for_all("run files written")
 
 
@@ -108,13 +115,11 @@ def _write_missing(
     if labels and not (run_dir / LABELS_FILE).exists():
       written.append(LABELS_FILE)
       write_atomically(run_dir / LABELS_FILE, json.dumps(list(labels), ensure_ascii=False) + "\n")
-    if not (run_dir / TOKENIZER_DIR).exists():
+    if not has_tokenizer(run_dir):
       written.append(TOKENIZER_DIR)
-      partial = run_dir / f"{TOKENIZER_DIR}{PARTIAL}"
-      shutil.rmtree(partial, ignore_errors=True)
-      tokenizer.save(partial)
-      partial.replace(run_dir / TOKENIZER_DIR)
-    if origin is not None and _copy_folder(Path(origin).expanduser() / IMPORTED_DIR, run_dir / IMPORTED_DIR):
+      with writing_folder(run_dir / TOKENIZER_DIR, last=DESCRIPTION_FILE) as folder:
+        tokenizer.save(folder)
+    if origin is not None and _copy_folder(any_path(origin) / IMPORTED_DIR, run_dir / IMPORTED_DIR):
       written.append(IMPORTED_DIR)
   return written
 
@@ -145,8 +150,8 @@ def keep_run_folder(
   """
   if lock is not None:
     with run_write_errors(run_dir):
-      lock.take_again()
-  written = _write_missing(run_dir, config_json, tokenizer, labels, origin=origin)
+      patiently(lock.take_again, run_dir)
+  written = patiently(partial(_write_missing, run_dir, config_json, tokenizer, labels, origin=origin), run_dir)
   if metrics.keep():
     written.append(METRICS_FILE)
   names = ", ".join(written)
@@ -154,11 +159,17 @@ def keep_run_folder(
 
 
 def _copy_folder(source: Path, target: Path) -> bool:
-  """Copies a folder of small files atomically, unless the target exists; returns whether it did."""
-  if source.is_dir() and not target.exists():
-    partial = target.with_name(f"{target.name}{PARTIAL}")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    partial.replace(target)
-    return True
-  return False
+  """Copies a folder of small files, unless the target has them; returns whether it did."""
+  if not source.is_dir() or (target.exists() and not in_bucket(target)):
+    return False
+  if in_bucket(target) and files_under(source).keys() <= files_under(target).keys():
+    return False
+  with writing_folder(target) as folder:
+    shutil.copytree(local_copy(source), folder, dirs_exist_ok=True)
+  return True
+
+
+def has_tokenizer(run_dir: Path) -> bool:
+  """Whether the tokenizer of a run is there: on a disk its folder appears at once, in a bucket this file comes last."""
+  folder = run_dir / TOKENIZER_DIR
+  return (folder / DESCRIPTION_FILE).exists() if in_bucket(run_dir) else folder.exists()

@@ -2,7 +2,8 @@
 """Lock of a run's folder: one command at a time writes to it, and a dead process does not keep the lock.
 
 On one machine the lock is the operating system's lock on the file, which ends with the process. Between machines, and
-on file systems without such locks, it is a heartbeat: the holder touches the file every few seconds.
+on file systems without such locks, it is a heartbeat: the holder touches the file every few seconds. The lock of a run
+in a bucket is in bucket_lock.py.
 """
 
 import datetime
@@ -91,7 +92,7 @@ class RunLock:
       locked = _system_lock(file)
       holder = _read(file)
       if locked is False or (holder and not self._is_dead(holder, file, locked)):
-        raise RunLockedError(_in_use(self._path.parent, holder))
+        raise RunLockedError(in_use(self._path.parent, holder))
       record = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
       os.truncate(file, 0)
       os.pwrite(file, json.dumps(record).encode(), 0)
@@ -103,7 +104,7 @@ class RunLock:
   def _is_dead(self, holder: dict[str, Any], file: int, locked: bool | None) -> bool:
     """Whether the holder in the file is dead. `locked`: this process has the system's lock; None: there is none."""
     if holder.get("host") == socket.gethostname():
-      return bool(locked) or not _is_alive(holder.get("process"))
+      return bool(locked) or not is_alive(holder.get("process"))
     return time.time() - os.fstat(file).st_mtime > DEAD_AFTER_SECONDS
 
   def _beat(self) -> None:
@@ -123,7 +124,8 @@ def _system_lock(file: int) -> bool | None:
   return True
 
 
-def _is_alive(process: Any) -> bool:
+def is_alive(process: Any) -> bool:
+  """Whether a process of this machine, other than this one, is alive."""
   if not isinstance(process, int) or process == os.getpid():
     return False
   try:
@@ -143,7 +145,8 @@ def _read(file: int) -> dict[str, Any]:
   return record if isinstance(record, dict) else {}
 
 
-def _in_use(run_dir: Path, holder: dict[str, Any]) -> str:
+def in_use(run_dir: Path, holder: dict[str, Any]) -> str:
+  """The message about a folder that another command has locked."""
   host, process, since = holder.get("host", "unknown"), holder.get("process", "unknown"), holder.get("since")
   started = datetime.datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M:%S") if isinstance(since, float) else "?"
   there = "" if host == socket.gethostname() else (

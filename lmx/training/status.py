@@ -1,8 +1,9 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """status.json of a run folder: how far the run is, and why it stopped, for whoever watches from outside.
 
-It appears complete or not at all, and is written at the start, at most once a second while the run trains, and at the
-end of each command. A process that is killed leaves "running" behind: the run's lock tells whether that is still true.
+It appears complete or not at all, and is written at the start, at most once a second while the run trains (in a bucket
+every ten seconds), and at the end of each command. A process that is killed leaves "running" behind: the run's lock
+tells whether that is still true.
 """
 
 import contextlib
@@ -14,10 +15,14 @@ import time
 from pathlib import Path
 
 from lmx.exits import DONE
+from lmx.paths import any_path, in_bucket, is_storage_error
+from lmx.storage import write_atomically
+from lmx.uploads import Upload
 
 STATUS_FILE = "status.json"
 STARTING, RUNNING, STOPPED, FINISHED, FAILED = "starting", "running", "stopped", "finished", "failed"
 _EVERY = 1.0  # Seconds between two writes while a run trains.
+_EVERY_IN_BUCKET = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +60,15 @@ class Status:
 
 def read_status(run_dir: str | os.PathLike[str]) -> Status | None:
   """The status of a run; None: it has none, from an older lmx, or it can't be read."""
+  path = any_path(run_dir)
   try:
-    values = json.loads((Path(run_dir) / STATUS_FILE).read_text(encoding="utf-8"))
+    values = json.loads((path / STATUS_FILE).read_text(encoding="utf-8"))
     names = {field.name for field in dataclasses.fields(Status)}
     return Status(**{name: value for name, value in values.items() if name in names})
-  except (OSError, ValueError, TypeError, AttributeError):
-    return None
+  except Exception as error:
+    if isinstance(error, ValueError | TypeError | AttributeError) or is_storage_error(error):
+      return None
+    raise
 
 
 class StatusFile:
@@ -68,6 +76,7 @@ class StatusFile:
 
   def __init__(self, run_dir: Path, *, now: float | None = None):
     self._file = run_dir / STATUS_FILE
+    self._upload = Upload(self._file, _EVERY_IN_BUCKET) if in_bucket(run_dir) else None
     began = time.time() if now is None else now
     before = read_status(run_dir)
     self.status = Status(
@@ -91,6 +100,9 @@ class StatusFile:
   def end(self, state: str, why: str = "", exit_code: int = DONE) -> None:
     """Notes how the command ended."""
     self._write(state=state, why=why, exit_code=exit_code)
+    if self._upload is not None:
+      with contextlib.suppress(Exception):
+        self._upload.close()
 
   def _write(self, **changes: object) -> None:
     now = time.time()
@@ -98,8 +110,10 @@ class StatusFile:
     since = now - status.first_start
     self.status = dataclasses.replace(status, goodput=min(1.0, status.training_seconds / since) if since > 0 else 0.0)
     self._written = time.monotonic()
-    partial = self._file.with_name(f"{STATUS_FILE}.partial")
+    text = json.dumps(dataclasses.asdict(self.status), indent=1) + "\n"
+    if self._upload is not None:
+      self._upload.set(lambda: text)
+      return
     with contextlib.suppress(OSError):
       self._file.parent.mkdir(parents=True, exist_ok=True)
-      partial.write_text(json.dumps(dataclasses.asdict(self.status), indent=1) + "\n", encoding="utf-8")
-      partial.replace(self._file)
+      write_atomically(self._file, text)

@@ -10,8 +10,10 @@ import json
 import re
 from pathlib import Path
 
+from lmx.data.sources.bucket_files import fetched
 from lmx.data.sources.opening import bare_suffix
 from lmx.errors import LmxError, message
+from lmx.paths import scheme_of
 
 _WILDCARDS = "*?["
 _TABLES = {".jsonl", ".ndjson", ".json", ".tsv", ".csv", ".parquet", ".pq", ".arrow", ".feather", ".conll", ".conllu"}
@@ -22,12 +24,19 @@ _TRAINING = {"train", "training"}
 _SPLITS = _TRAINING | {"test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation"}
 
 
-def find_files(pattern: str) -> list[Path]:
+def find_files(pattern: str, cache_dir: str) -> list[Path]:
   """The files of a path, folder or glob, sorted by name, without hidden files and folders.
+
+  Args:
+    pattern: on a disk, or in a bucket, whose files are copied first.
+    cache_dir: for those copies.
 
   Raises:
     LmxError: there are none, or a folder has several splits or lacks shards of one.
   """
+  if scheme_of(pattern):
+    path, files = fetched(pattern, cache_dir)
+    return _files_of(path) if path.is_dir() and not any(c in pattern for c in _WILDCARDS) else files
   path = Path(pattern).expanduser()
   if path.is_file():
     return [path]

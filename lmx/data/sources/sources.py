@@ -36,7 +36,7 @@ def open_source(spec: str, options: ReadOptions | None = None) -> Source:
     return TfdsSource(spec.removeprefix("tfds:"), options)
   prefix, colon, rest = spec.partition(":")
   reading = prefix if colon and prefix in (*FORMATS, TOKENS) else None
-  paths = find_files(rest if reading else spec)
+  paths = find_files(rest if reading else spec, options.cache_dir)
   shards = [path for path in paths if path.suffix.lower() in SUFFIXES]
   if reading == TOKENS or (reading is None and len(shards) == len(paths)):
     return TokenSource(spec, paths, reading == TOKENS, options.max_document_bytes)

@@ -13,6 +13,7 @@ from lmx.data.tokenizers.marian_tokenizer import load_marian
 from lmx.data.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer, load_sentencepiece, train_sentencepiece
 from lmx.data.tokenizers.vocabulary import DESCRIPTION_FILE, TEMPLATE_FILE, ByteTokenizer, Tokenizer
 from lmx.errors import LmxError, choose, message
+from lmx.paths import any_path, local_copy
 
 __all__ = [
   "KINDS",
@@ -72,7 +73,7 @@ def open_tokenizer(kind: str, path: str | None, subject: str = "config.tokenizer
   load = choose("config.tokenizer.kind", kind, KINDS)
   if path is None and kind != "bytes":
     raise LmxError(message(subject, got=None, allowed=f"the path of a {kind} tokenizer"))
-  file = Path(path or ".").expanduser()
+  file = local_copy(any_path(path or ".", subject))
   saved = file / DESCRIPTION_FILE
   return load(file, subject).extended(_read(saved)["extra_ids"] if path and saved.is_file() else 0)
 
@@ -94,7 +95,7 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
   Raises:
     LmxError: there is no tokenizer, or its files were changed.
   """
-  path = Path(directory)
+  path = local_copy(any_path(directory, "tokenizer directory"))
   file = path / DESCRIPTION_FILE
   if not file.is_file():
     raise LmxError(message("tokenizer directory", got=str(path), allowed=f"a directory with {DESCRIPTION_FILE}"))
