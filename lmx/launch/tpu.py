@@ -94,7 +94,7 @@ class Tpu:
     if resource is None:
       return "nothing runs"
     if resource.state == ACTIVE:
-      queue.on_all(lambda node: queue.ssh_words(node, f"bash {remote_folder(job.name)}/machine.sh stop; sleep 20"))
+      queue.on_all(lambda node: queue.ssh_words(node, f"bash {remote_folder(job.name)}/machine.sh stop-and-wait"))
     queue.delete()
     return f"{queue.name} was stopped and given back"
 

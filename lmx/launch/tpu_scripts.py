@@ -7,6 +7,7 @@ from collections.abc import Sequence
 IDLE_SECONDS = 1800  # A machine on which no training was begun for so long gives itself back.
 END_SECONDS = 600  # After the run's end, the launcher has so long to give the machine back before it does so itself.
 POLL_SECONDS = 30
+STOP_SECONDS = 90  # A run that was asked to stop may take so long to save.
 RUNNING, DEAD = "running", "dead"  # What `machine.sh code` prints, besides an exit code.
 
 
@@ -22,7 +23,7 @@ def delete_words(name: str, zone: str, project: str) -> list[str]:
 
 
 def machine_script(words: Sequence[str], secrets: str, processes: bool) -> str:
-  """machine.sh, with one verb: install, start, train, code, stop.
+  """machine.sh, with one verb: install, start, train, code, stop, stop-and-wait.
 
   Args:
     words: of the lmx command.
@@ -61,7 +62,11 @@ train)
   exit $code
   ;;
 code) if [[ -e code.txt ]]; then cat code.txt; elif alive; then echo {RUNNING}; else echo {DEAD}; fi ;;
-stop) alive && kill -TERM -- "-$(cat pid)"; exit 0 ;;
+stop*)
+  alive && kill -TERM -- "-$(cat pid)"
+  [[ $1 == stop ]] || for _ in {{1..{STOP_SECONDS}}}; do alive || break; sleep 1; done
+  exit 0
+  ;;
 *) echo "machine.sh: $1?" >&2; exit 2 ;;
 esac
 """

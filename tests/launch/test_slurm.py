@@ -88,7 +88,7 @@ def kill_at(run_dir: Path, step: int) -> None:
     time.sleep(0.05)
 
 
-LONG = {"train__duration": "150 steps", "checkpoint__every": "5 steps", "evaluation__every": "50 steps"}
+LONG = {"train__duration": "40 steps", "checkpoint__every": "10 steps", "evaluation__every": "40 steps"}
 
 
 def test_two_nodes_train_one_run_and_a_killed_one_is_requeued_with_the_same_losses(cluster, jobs, tiny_text):
@@ -96,7 +96,7 @@ def test_two_nodes_train_one_run_and_a_killed_one_is_requeued_with_the_same_loss
   plain = launch("plain", flags, words(tiny_text, jobs / "plain", **LONG))
   assert wait(plain, "finished", "failed") == "finished"
   killed = launch("killed", flags, words(tiny_text, jobs / "killed", **LONG))
-  kill_at(jobs / "killed", 20)
+  kill_at(jobs / "killed", 12)
   assert wait(killed, "finished", "failed") == "finished"
   status = read_status(jobs / "killed")
   assert status is not None
@@ -105,7 +105,7 @@ def test_two_nodes_train_one_run_and_a_killed_one_is_requeued_with_the_same_loss
   losses = [{line["step"]: line["loss"] for line in read_metrics(jobs / name) if "loss" in line}
             for name in ("plain", "killed")]  # fmt: skip
   assert losses[0] == losses[1]
-  assert max(losses[0]) == 150
+  assert max(losses[0]) == 40
 
 
 def test_a_run_is_saved_before_the_time_limit_and_resumed_by_slurm(cluster, jobs, tiny_text):
