@@ -50,11 +50,11 @@ def train(parser: argparse.ArgumentParser) -> None:
 def sweep(parser: argparse.ArgumentParser) -> None:
   """Train a model once for each combination of some keys, or search for the best.
 
-  lmx sweep --sweep.optimizer.peak_lr=1e-3,2e-3,4e-3 --sweep.model.layers=2,4      all 6 combinations
-  lmx sweep --sweep.model.layers+model.width=2:128,4:256                           keys that change together
-  lmx sweep --sweep.optimizer.peak_lr=log(1e-4,1e-2) --search=tpe --trials=20      a search, by Optuna
-  lmx sweep --sweep=experiments/mine/sweep.py                                      the trials that sweep() returns
-  lmx sweep show sweeps/cpu                                                        the table and the page
+  lmx sweep --sweep.optimizer.peak_lr=1e-3,2e-3,4e-3 --sweep.model.layers=2,4      # all 6 combinations
+  lmx sweep --sweep.model.layers+model.width=2:128,4:256                           # keys that change together
+  lmx sweep --sweep.optimizer.peak_lr=log(1e-4,1e-2) --search=tpe --trials=20      # a search, by Optuna
+  lmx sweep --sweep=experiments/mine/sweep.py                                      # the trials that sweep() returns
+  lmx sweep show sweeps/cpu                                                        # the table and the page
 
   Every trial is a run in WORKDIR/trials. Started again, the same command resumes the sweep where it was; several
   commands, on several machines that share the folder, divide the trials among them. sweep() in a Python file returns a
