@@ -165,7 +165,7 @@ def keys() -> Section:
   compute.scoped_vmem = optional(int, ">= 1")
   # Parts that the loss over the vocabulary is computed in: one part's logits exist at a time.
   compute.loss_chunks = key(1, ">= 1")
-  compute.compilation_cache = key("~/.cache/lmx/xla")  # Compiled programs are cached here; "" turns it off.
+  compute.compilation_cache = key("~/.cache/lmx/xla")  # Folder of compiled programs (may be gs://); "" turns it off.
 
   # ---------------------------------------------------------------- tokenizer
   tokenizer = config.tokenizer = Section()

@@ -74,21 +74,21 @@ def patiently(work: Callable[[], T], where: Path) -> T:
 
 @contextlib.contextmanager
 def writing_folder(target: Path, *, last: str = "") -> Iterator[Path]:
-  """A local folder to fill, which becomes `target` at the end of the block: at once, or in a bucket file by file.
+  """A local folder to make and fill, which becomes `target` at the end: at once, or in a bucket file by file.
 
   Args:
     target: must not exist, except in a bucket.
     last: in a bucket, the file that is written when all others are there.
   """
   if in_bucket(target):
-    folder = temporary_folder()
+    folder = temporary_folder() / target.name
     yield folder
     upload_folder(folder, target, last=last)
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.parent)
     return
   partial = target.with_name(f"{target.name}{PARTIAL}")
   shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
+  target.parent.mkdir(parents=True, exist_ok=True)
   yield partial
   partial.replace(target)
 
