@@ -9,12 +9,15 @@ from typing import Any, Self
 from ml_collections.config_dict import ConfigDict
 
 from lmx.api import tasks
+from lmx.api.display import card, plot_history
+from lmx.api.history import History
 from lmx.api.tasks import TextLoss
 from lmx.config.loading import from_json, to_json
 from lmx.data.corpus import make_eval_batches, prepare_corpus
 from lmx.data.tokenizers.tokenizer import Tokenizer
 from lmx.errors import choose
 from lmx.evaluation.heldout import HeldOut, evaluate
+from lmx.evaluation.plots import Plot
 from lmx.experiment.build import data_needs, data_spec
 from lmx.experiment.train_setup import load_reference, lora_spec, make_context, make_objective, model_maker
 from lmx.hf.generation import GenerationDefaults, read_generation
@@ -25,6 +28,7 @@ from lmx.objectives.chat_template import find_template
 from lmx.objectives.examples import FRAMINGS
 from lmx.parallel.mesh import padded_batch_size, process_rows
 from lmx.parallel.sharding import Layout, use_layout
+from lmx.training.metrics import read_metrics
 from lmx.training.state import abstract_model, abstract_model_of
 from lmx.training.step import ModelLoss, make_eval_step
 
@@ -70,6 +74,34 @@ class LoadedModel:
   def setting(self) -> ObjectiveContext:
     """The tokenizer, labels and lengths with which the objective frames texts."""
     return make_context(self.config, self.tokenizer, self.labels)
+
+  @property
+  def history(self) -> History:
+    """The records of metrics.jsonl so far, a list of dicts; empty for an imported model."""
+    return History(read_metrics(self.folder) if self.folder is not None else [])
+
+  def plot(self, y: str | None = None, *, x: str = "steps") -> Plot:
+    """Plots the run's curves: training values and, as dots, validation values.
+
+    Args:
+      y: bits_per_byte, loss (nats per token) or accuracy; None: the first of them that the run has measured.
+      x: steps, tokens or time (seconds).
+
+    Returns:
+      The plot, which shows itself in a notebook; `plot.figure` is matplotlib's, and `plot.save("loss.png")` writes it.
+
+    Raises:
+      LmxError: the run has not measured it.
+
+    Examples:
+      >>> run = lmx.load("runs/trained")
+      >>> run.plot("loss").save("loss.png").name
+      'loss.png'
+    """
+    return plot_history({self.config.name: self.history}, x=x, y=y)
+
+  def _repr_html_(self) -> str:
+    return card(self, self.history)
 
   def merged(self) -> Self:
     """The run with its LoRA adapters merged into the weights; itself where it has none.

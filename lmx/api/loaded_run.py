@@ -2,14 +2,18 @@
 """Loaded models: generation, predictions and embeddings of a run or a Hugging Face model."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from lmx.api import tasks
+from lmx.api.continuing import train_from
 from lmx.api.loaded_model import LoadedModel
+from lmx.api.reading import read_run
 from lmx.hf.generation import GenerationDefaults
 from lmx.inference.beam import beam_search
 from lmx.inference.generate import Continuation, generate
@@ -308,3 +312,35 @@ class LoadedRun(LoadedModel):
 
     batches = [[row] for row in rows] if name == "chat" else [rows] * bool(rows)
     return [one for batch in batches for one in tasks.for_each(predict_all, batch)]
+
+  # ---------------------------------------------------------------- training
+
+  def train(
+    self, *, steps: int, workdir: str | os.PathLike[str] | None = None, changes: Mapping[str, Any] | None = None
+  ) -> Self:
+    """Trains for more steps, as a new run that starts from this one's parameters; this run stays as it is.
+
+    The new run has an optimizer state and a learning rate schedule of its own, over `steps`, and uses all devices here.
+    The same call again resumes it where it was stopped, by the notebook's stop button or a lost machine, and loads it
+    once it is finished. To finish a run that was stopped, with its own schedule, use `lmx train`.
+
+    Args:
+      steps: optimizer updates.
+      workdir: the new run's folder; None: next to this run's, as in "runs/cpu_200_steps".
+      changes: keys of the config, {"optimizer.peak_lr": 1e-4, "data.sources": "more/*.txt"}; every other key is as in
+        this run.
+
+    Returns:
+      The new run, loaded.
+
+    Raises:
+      LmxError: not a run's newest checkpoint, changes that don't fit, or a folder that holds something else.
+
+    Examples:
+      >>> run = lmx.load("runs/trained")
+      >>> run.train(steps=2, changes={"optimizer.peak_lr": 1e-3}).step
+      2
+    """
+    folder = train_from(self.config, self.folder, self.step, steps=steps, changes=changes or {},
+                        workdir=None if workdir is None else Path(workdir).expanduser())  # fmt: skip
+    return type(self)(**read_run(folder))

@@ -3,29 +3,23 @@
 
 import os
 
-import jax
-
+from lmx.api.display import show_models_as_trees
 from lmx.api.loaded_run import LoadedRun
-from lmx.config.run_config import IMPORTED_DIR, TOKENIZER_DIR, read_labels, read_run_config
-from lmx.data.tokenizers.tokenizer import load_tokenizer
-from lmx.experiment.train_setup import model_maker, model_spec, objective_spec
-from lmx.objectives.chat_template import find_template
-from lmx.parallel.mesh import make_mesh
-from lmx.parallel.sharding import Layout
-from lmx.paths import any_path, local_copy
-from lmx.training.checkpoint_choice import find_checkpoint
-from lmx.training.checkpoint_reading import restore_model
-from lmx.training.run_directory import CHECKPOINT_DIR
-from lmx.training.state import abstract_model
+from lmx.api.reading import read_run
 
 
-def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, int] | None = None) -> LoadedRun:
-  """Loads a finished or running run: model, tokenizer and config. Nothing outside of its folder is read.
+def load(
+  path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, int] | None = None, dtype: str | None = None
+) -> LoadedRun:
+  """Loads a finished or running run: model, tokenizer and config. Only the parameters of its checkpoint are read.
 
   Args:
     path: folder of the run, such as "runs/cpu" or "gs://bucket/run".
     step: checkpoint to load; None: the newest complete one. The EMA of the parameters is loaded if the run kept one.
-    mesh: number of devices along each axis to shard the model over ({"fsdp": 4}); None: the first device.
+    mesh: number of devices along each axis to shard the model over ({"fsdp": 4}); None: the first device. It has
+      nothing to do with the mesh of the training.
+    dtype: "bfloat16", "float16" or "float32": cast every parameter to it while it is read; None: as it was saved,
+      float32. In a notebook with little memory, bfloat16 takes half of it.
 
   Returns:
     The loaded model, ready to use.
@@ -39,22 +33,5 @@ def load(path: str | os.PathLike, step: int | None = None, *, mesh: dict[str, in
     >>> run.config.name, run.model.spec.head
     ('cpu', 'language')
   """
-  run_dir = any_path(path, "run directory")
-  config = read_run_config(run_dir)
-  tokenizer = load_tokenizer(run_dir / TOKENIZER_DIR)
-  labels = read_labels(run_dir) or tuple(config.objective.labels)
-  # This machine may lack the kernel that the run was trained with; all kernels compute the same.
-  config.compute.attention = "auto"
-  config.compute.quantization = "none"  # It only speeds up training; the weights are float32.
-  if "chat_template" in objective_spec(config).options:  # Runs of earlier versions have no template file.
-    tokenizer.chat_template = find_template(tokenizer, None).source
-  config.objective.chat_template = None  # It is stored with the tokenizer.
-  make_model = model_maker(config, model_spec(config, tokenizer.vocab_size, len(labels)))
-  checkpoints = run_dir / CHECKPOINT_DIR
-  found = find_checkpoint(checkpoints, step)
-  plan = abstract_model(make_model)
-  layout = Layout(make_mesh({}, jax.local_devices()[:1]) if mesh is None else make_mesh(mesh))
-  model = restore_model(checkpoints, plan.join(plan.template(layout)), int(found.name))
-  kept = run_dir / IMPORTED_DIR
-  carried = local_copy(kept) if kept.is_dir() else None
-  return LoadedRun(model, tokenizer, config, int(found.name), layout, labels, run_dir, carried)
+  show_models_as_trees()
+  return LoadedRun(**read_run(path, step, mesh=mesh, dtype=dtype))

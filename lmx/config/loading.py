@@ -35,6 +35,7 @@ from lmx.limits import raise_over
 
 __all__ = [
   "base_config",
+  "change",
   "check",
   "check_files",
   "config_dir",
@@ -89,6 +90,26 @@ def try_load(path: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, list
     with problems.collect():
       _override(config, override)
   return config, list(dict.fromkeys(problems.messages))
+
+
+def change(config: ConfigDict, changes: Mapping[str, Any]) -> list[str]:
+  """Sets keys of a typed config, from Python: values as they are, texts also as they are typed in a shell.
+
+  Args:
+    config: from `load`, or any other that is typed.
+    changes: {"optimizer.peak_lr": 3e-4, "data.sources": "a.tsv,b.tsv"}.
+
+  Returns:
+    Every unknown key and wrong type; their keys keep their values.
+  """
+  problems = Problems()
+  for key, value in changes.items():
+    with problems.collect():
+      if isinstance(value, str):
+        _override(config, f"{key}={value}")
+      else:
+        _assign(config, key, value, f"config.{key}")
+  return problems.messages
 
 
 def check(config: ConfigDict) -> list[str]:

@@ -62,6 +62,26 @@ def smooth(values: Sequence[float]) -> list[float]:
   return out
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plot:
+  """A figure that shows itself in a notebook, whichever backend matplotlib has there.
+
+  Attributes:
+    figure: the `matplotlib.figure.Figure`.
+  """
+
+  figure: Any
+
+  def save(self, path: str | Path) -> Path:
+    """Writes the figure as a PNG, on a disk or in a bucket; returns the path."""
+    return _save(self.figure, path)
+
+  def _repr_png_(self) -> bytes:
+    out = io.BytesIO()
+    self.figure.savefig(out, format="png")
+    return out.getvalue()
+
+
 def draw(
   runs: Mapping[str, Sequence[Mapping[str, Any]]],
   path: str | Path,
@@ -70,25 +90,31 @@ def draw(
   y: str = "bits_per_byte",
   baselines: Mapping[str, float] | None = None,
 ) -> Path:
-  """Plots training (a smoothed line over faint raw values) and validation values (dots), and writes a PNG.
+  """Plots the curves of runs as `plot_curves` does, and writes a PNG; returns its path."""
+  return plot_curves(runs, x=x, y=y, baselines=baselines).save(path)
+
+
+def plot_curves(
+  runs: Mapping[str, Sequence[Mapping[str, Any]]],
+  *,
+  x: str = "steps",
+  y: str = "bits_per_byte",
+  baselines: Mapping[str, float] | None = None,
+  size: tuple[float, float] = (8, 4.5),
+) -> Plot:
+  """Plots training (a smoothed line over faint raw values) and validation values (dots).
 
   Args:
     runs: name of each run -> its metrics lines.
-    path: of the PNG.
     x: "steps", "tokens" or "time" (seconds).
     y: "bits_per_byte", "loss" (nats per token) or "accuracy".
     baselines: name -> value, drawn as dashed horizontal lines (xz, for example).
-
-  Returns:
-    The path.
+    size: inches.
 
   Raises:
     LmxError: no run has the quantity, or `x` or `y` is unknown.
   """
-  import matplotlib
-
-  matplotlib.use("Agg")
-  import matplotlib.pyplot as plt
+  from matplotlib.figure import Figure  # Not pyplot, whose backend is the user's.
 
   x_label, x_key = choose("--x", x, HORIZONTAL)
   y_label, train_key, heldout_key, corner = choose("--y", y, VERTICAL)
@@ -96,7 +122,8 @@ def draw(
   if not any(train.x or heldout.x for train, heldout in curves.values()):
     raise LmxError(f"Nothing to plot: no run has {train_key!r} in its metrics.jsonl yet.")
   baselines = {name: value for name, value in (baselines or {}).items() if is_number(value)}
-  figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
+  figure = Figure(figsize=size, dpi=120, layout="constrained")
+  axes = figure.subplots()
   for index, (name, (train, heldout)) in enumerate(curves.items()):
     color = f"C{index % 10}"
     if train.x:
@@ -111,9 +138,7 @@ def draw(
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
   axes.legend(fontsize="small", loc=corner)  # "best" searches all points and warns if that is slow.
-  saved = _save(figure, path)
-  plt.close(figure)
-  return saved
+  return Plot(figure)
 
 
 def _save(figure: Any, path: str | Path, **options: Any) -> Path:

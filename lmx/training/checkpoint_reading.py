@@ -21,6 +21,7 @@ from lmx.training.checkpoint_choice import check_or_offer, committed_steps, find
 from lmx.training.checkpoint_digests import CheckpointDamageError, note_without_digests
 from lmx.trees import named_leaves
 
+CASTING_GB = 1  # Gigabytes read at once by a load that casts; Orbax waits for a larger array by itself.
 FORMAT = 1  # Raised when a checkpoint's parts or names change so that an older lmx would misread it.
 
 
@@ -57,7 +58,12 @@ def read_extra(directory: str | Path, step: int) -> dict[str, Any]:
 
 
 def restore_model(
-  directory: str | Path, abstract_model: Any, step: int | None = None, *, part: str | None = None
+  directory: str | Path,
+  abstract_model: Any,
+  step: int | None = None,
+  *,
+  part: str | None = None,
+  dtype: Any = None,
 ) -> Any:
   """A model from a run's checkpoints; neither the optimizer nor the mesh it was trained with needs to be known.
 
@@ -68,6 +74,7 @@ def restore_model(
     step: None for the newest.
     part: "parameters", "ema" for their average, or "reference" for the frozen second model of the run; None: the
       average if the run kept one, otherwise the parameters.
+    dtype: to which every array is cast while it is read; None: the one it was saved with.
 
   Raises:
     CheckpointDamageError: a file is not what was saved.
@@ -82,7 +89,7 @@ def restore_model(
   wanted = named_leaves(abstract_model)
   if part is None:
     part = "ema" if (folder / "ema").exists() else "parameters"
-  values = read_parts(folder, {part: wanted})[part]
+  values = read_parts(folder, {part: wanted}, dtype=dtype)[part]
   return jax.tree.unflatten(jax.tree.structure(abstract_model), [values[name] for name in wanted])
 
 
@@ -120,6 +127,7 @@ def read_parts(
   parts: Mapping[str, Mapping[str, jax.ShapeDtypeStruct]],
   ignored: Collection[str] = (),
   fix: str | None = None,
+  dtype: Any = None,
 ) -> dict[str, dict[str, jax.Array]]:
   """The arrays of some parts of a checkpoint, after a check of its digests and of every name, shape and dtype.
 
@@ -128,6 +136,7 @@ def read_parts(
     parts: {part: {name: shape, dtype and sharding}}; without a sharding, an array is put on the first device here.
     ignored: saved names that are not read.
     fix: what to do about a checkpoint of another model or optimizer.
+    dtype: to which every array is cast while it is read; None: the one it was saved with.
 
   Raises:
     CheckpointDamageError: a file is not what was saved.
@@ -135,13 +144,14 @@ def read_parts(
   """
   check_or_offer(folder, tuple(parts))
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  handler = ocp.PyTreeCheckpointHandler()
+  # A cast holds an array twice: with a bound on what is read at once, that stays far below the size of the model.
+  handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=None if dtype is None else CASTING_GB)
   arrays = {}
   for part, wanted in parts.items():
     saved = handler.metadata(epath.Path(folder / part)).tree
     _check_same(folder / part, {name: leaf for name, leaf in saved.items() if name not in ignored}, wanted, fix or _FIX)
     template = {
-      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
+      name: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype, sharding=leaf.sharding or here)
       for name, leaf in wanted.items()
     }
     restore_args = ocp.checkpoint_utils.construct_restore_args(template)
