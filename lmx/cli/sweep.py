@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmx.config.loading import sweep_of_file
 from lmx.console import console
 from lmx.errors import LmxError, choose
 from lmx.exits import DONE, SAVED
 from lmx.parallel.signals import StopSignals
 from lmx.paths import local_path
 from lmx.storage import write_atomically
+from lmx.sweep.file import sweep_of_file
 from lmx.sweep.folder import FAILED, RESET, SweepFolder
 from lmx.sweep.page import write_page
 from lmx.sweep.results import as_csv, as_text, closing, read_results, rows, sorted_rows

@@ -18,7 +18,7 @@ import inspect
 import json
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,11 @@ __all__ = [
   "check_files",
   "config_dir",
   "diff",
+  "find_config_file",
   "flatten",
   "from_json",
   "from_values",
   "load",
-  "sweep_of_file",
   "to_json",
   "try_load",
 ]
@@ -120,7 +120,7 @@ def check(config: ConfigDict) -> list[str]:
 # ---------------------------------------------------------------- config files
 
 
-def _find(name: str) -> Path:
+def find_config_file(name: str) -> Path:
   own = config_dir()
   for candidate in (Path(name).expanduser(), own.parent / name, own / name):
     if candidate.is_file():
@@ -132,7 +132,7 @@ def _find(name: str) -> Path:
 def _config_of_file(path: str) -> ConfigDict:
   name, colon, argument = path.partition(".py:")
   name = name + ".py" if colon else path
-  file = _find(name)
+  file = find_config_file(name)
   if file.suffix != ".py":
     raise LmxError(message("--config", got=path, allowed="a Python file that defines get_config()"))
   try:
@@ -154,26 +154,6 @@ def _config_of_file(path: str) -> ConfigDict:
   if not isinstance(config, ConfigDict):
     raise LmxError(f"{file}: get_config() returned {type(config).__name__}, not a ConfigDict.")
   return config
-
-
-def sweep_of_file(path: str) -> tuple[Callable[..., Any], str]:
-  """The function sweep() of a Python file, and the file's path; what follows ".py:" is left out.
-
-  Raises:
-    LmxError: no such file or function.
-  """
-  name, colon, _ = path.partition(".py:")
-  file = _find(f"{name}.py" if colon else path)
-  try:
-    function = vars(import_file(file)).get("sweep")
-  except LmxError:
-    raise
-  except Exception as error:
-    raise LmxError(f"{file}: {type(error).__name__}: {error}") from error
-  if not inspect.isfunction(function):
-    fix = "--sweep.KEY=VALUE,VALUE, or a file with a function sweep() that returns a list of {key: value}"
-    raise LmxError(f"What is to be swept? {file} has no sweep(). Fix: {fix}")
-  return function, str(file)
 
 
 # ---------------------------------------------------------------- keys and values

@@ -5,8 +5,8 @@ import argparse
 
 import pytest
 
-from lmx.config.loading import sweep_of_file
 from lmx.errors import ConfigError, LmxError
+from lmx.sweep.file import sweep_of_file
 from lmx.sweep.space import Choices, Interval, as_text, integers, listed, log_uniform, parse_axis, product
 from lmx.sweep.trial import MAX_NAME, check_trials, name_of, named
 
