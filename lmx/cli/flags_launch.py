@@ -52,8 +52,8 @@ def jobs(parser: argparse.ArgumentParser) -> None:
 
   lmx jobs                    # one line for each job
   lmx jobs status NAME        # everything about one
-  lmx jobs logs NAME          # its log; --follow stays
-  lmx jobs stop NAME          # has it save and stop, and gives its machines back
+  lmx jobs logs NAME          # its log; --follow waits for more
+  lmx jobs stop NAME          # saves and stops it, and gives its machines back
   """
   parser.add_argument("verb", nargs="?", default="list", metavar="VERB", help="list, status, logs or stop")
   parser.add_argument("name", nargs="?", help="name of the job")

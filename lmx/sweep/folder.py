@@ -24,7 +24,7 @@ from typing import Any
 from lmx.config.run_config import read_written
 from lmx.errors import LmxError
 from lmx.exits import DONE, LOST_PROCESS, SAVED, SIGNALLED, STORAGE
-from lmx.storage import write_atomically
+from lmx.storage import PARTIAL
 from lmx.sweep.trial import Trial
 from lmx.training.metrics import FILE, read_metrics
 from lmx.training.run_lock import RunLock, RunLockedError
@@ -33,6 +33,7 @@ from lmx.training.status import read_status
 SWEEP_FILE, ATTEMPTS, JOURNAL = "sweep.json", "attempts.jsonl", "journal.log"
 WAITING, RUNNING, STOPPED, FINISHED, FAILED, PRUNED = "waiting", "running", "stopped", "finished", "failed", "pruned"
 ENDED = (FINISHED, FAILED, PRUNED)
+FOLDERS = ("trials", "logs", "claims")
 RESET = "reset"  # Forgets what a trial's commands came to, so that it is tried again.
 
 
@@ -92,13 +93,14 @@ class SweepFolder:
       LmxError: it is the folder of another sweep, or of something else.
     """
     file = self.path / SWEEP_FILE
-    if not file.exists():
-      if self.path.exists() and any(self.path.iterdir()):
+    foreign = self.path.exists() and any(not _is_own(found.name) for found in self.path.iterdir())
+    if not file.exists():  # Looked at last: another command may just have made the folder.
+      if foreign:
         raise LmxError(f"--workdir: {self.path} is neither empty nor a sweep. Fix: --workdir={self.path}/sweep")
       self.path.mkdir(parents=True, exist_ok=True)
-      for name in ("trials", "logs", "claims"):
+      for name in FOLDERS:
         (self.path / name).mkdir(exist_ok=True)
-      write_atomically(file, json.dumps(definition, indent=2) + "\n")
+      self._write(definition)
       return True
     old = self.definition()
     wrong = [name for name, value in definition["same"].items() if old["same"].get(name) != value]
@@ -107,8 +109,16 @@ class SweepFolder:
         f"  {name}: {old['same'].get(name)!r} there, {definition['same'][name]!r} now" for name in wrong
       )
       raise LmxError(f"--workdir: {self.path} holds another sweep:\n{lines}\nFix: --workdir={self.path}_2")
-    write_atomically(file, json.dumps({**definition, "trials": _merged(old, definition)}, indent=2) + "\n")
+    merged = {**definition, "trials": _merged(old, definition)}
+    if merged != old:
+      self._write(merged)
     return False
+
+  def _write(self, definition: Mapping[str, Any]) -> None:
+    """Writes sweep.json; the commands of an array that begin at once each have a partial file of their own."""
+    partial = self.path / f"{SWEEP_FILE}.{socket.gethostname()}-{os.getpid()}{PARTIAL}"
+    partial.write_text(json.dumps(definition, indent=2) + "\n", encoding="utf-8")
+    partial.replace(self.path / SWEEP_FILE)
 
   def definition(self) -> dict[str, Any]:
     """What was swept last.
@@ -209,6 +219,11 @@ class SweepFolder:
         one.state = RUNNING
         one.preemptions = max(0, one.preemptions - 1)  # The attempt that has not ended is the one at work.
     return found
+
+
+def _is_own(name: str) -> bool:
+  """Whether a sweep's folder has a file or folder of this name while a command sets it up."""
+  return name in FOLDERS or name.startswith(SWEEP_FILE)
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def launch(name: str, flags: list[str], command: list[str]) -> Job:
   return read_job(name)
 
 
-def wait(job: Job, *states: str, seconds: float = 240.0) -> str:
+def wait(job: Job, *states: str, seconds: float = 900.0) -> str:
   """The state of a job, once it is one of some."""
   end = time.monotonic() + seconds
   while True:
@@ -77,7 +77,7 @@ def wait(job: Job, *states: str, seconds: float = 240.0) -> str:
 
 def kill_at(run_dir: Path, step: int) -> None:
   """Kills the command that trains in a folder with SIGKILL, once it has done some steps."""
-  end = time.monotonic() + 180
+  end = time.monotonic() + 900
   while True:
     status = read_status(run_dir)
     if status is not None and status.state == "running" and status.step >= step:

@@ -184,7 +184,7 @@ def test_a_create_that_does_not_answer_is_alive_and_not_repeated(cloud, clone):
   assert there.resources == {}
 
 
-def test_a_delete_that_fails_is_repeated_and_one_that_never_works_is_told(cloud, clone):
+def test_a_delete_that_fails_is_repeated_until_it_works(cloud, clone):
   there = cloud(deletes_fail=3)
   assert start(clone) == 0
   assert there.resources == {}

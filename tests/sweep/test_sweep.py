@@ -72,6 +72,20 @@ def starts(folder: SweepFolder, trial: Trial) -> list[int]:
   return [int(line) for line in (folder.run_dir(trial) / "starts").read_text().split()]
 
 
+def test_commands_that_begin_at_once_open_one_sweep(tmp_path):
+  """As the tasks of a Slurm array do."""
+  text = (
+    "import sys, time; from pathlib import Path; from lmx.sweep.folder import SweepFolder\n"
+    "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
+    "D = {'same': {}, 'metric': 'loss', 'mode': 'min'}\n"
+    "for number in range(50): SweepFolder(Path(sys.argv[1]) / str(number)).open({**D, 'trials': {'a': {}}})"
+  )
+  words = [sys.executable, "-c", text, str(tmp_path), str(time.time() + 2)]
+  processes = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+  errors = [process.communicate()[1] for process in processes]
+  assert [process.returncode for process in processes] == [0] * 4, errors
+
+
 def test_every_trial_runs_once_and_the_best_is_found(tmp_path):
   trials = named([{"x": str(x)} for x in (1, 2, 3, 4, 5)])
   folder = open_folder(tmp_path / "sweep", trials)
