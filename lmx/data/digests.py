@@ -272,14 +272,17 @@ def _check_file(path: Path, kept: list[Any], stamp: list[Any] | None, what: str)
     DamageError: the file is missing or its contents differ.
   """
   size, digest = kept
-  if not path.is_file():
-    raise DamageError(f"{path} {what}: it is missing")
-  with _read_errors(str(path)):  # A failing disk or network isn't damage: nothing is removed.
-    found = stamp_of(path)
-    if found[0] != size:
-      raise DamageError(f"{path} {what}: it has {found[0]:,} bytes instead of {size:,}")
-    if found != stamp and file_digest(path) != digest:
-      raise DamageError(f"{path} {what}: its size is the same and its contents are not")
+  try:
+    if not path.is_file():
+      raise FileNotFoundError(path)
+    with _read_errors(str(path), FileNotFoundError):  # A failing disk or network isn't damage: nothing is removed.
+      found = stamp_of(path)
+      if found[0] != size:
+        raise DamageError(f"{path} {what}: it has {found[0]:,} bytes instead of {size:,}")
+      if found != stamp and file_digest(path) != digest:
+        raise DamageError(f"{path} {what}: its size is the same and its contents are not")
+  except FileNotFoundError as error:  # Also if another process removes the folder meanwhile.
+    raise DamageError(f"{path} {what}: it is missing") from error
   return found
 
 
