@@ -75,12 +75,10 @@ def main(argv: Sequence[str]) -> None:
   lines = [(way, f"{statistics.median(each[way]['seconds'] for each in rounds):.1f}",
             f"{statistics.median(steps[way]):.1f}") for way in steps]  # fmt: skip
   values = {"trials": args.trials, "steps": args.steps, "shape": args.shape, "ratios": ratios, "losses_differ": differ,
-            "seconds": {way: [each[way]["seconds"] for each in rounds] for way in steps}, "training": steps}  # fmt: skip
+            "all": {way: [each[way]["seconds"] for each in rounds] for way in steps}, "steps_of": steps}  # fmt: skip
   result = make_result(values, versions(PACKAGES), load.others(), before)
   text = table(("", "seconds, all", "of them steps"), lines)
-  text += (
-    f"\n\nRatio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds); "
-  )
+  text += f"\n\nRatio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} rounds); "
   text += f"{args.trials} trials of {args.steps} steps, shape {args.shape}; losses differ by at most {differ:.1e}."
   report("vectorized", result, text, record=args.record)
 
