@@ -74,6 +74,8 @@ def sweep(parser: argparse.ArgumentParser) -> None:
                       "heldout_loss)")  # fmt: skip
   parser.add_argument("--mode", choices=("min", "max"), default="min", help="which values are better (default: min)")
   parser.add_argument("--jobs", type=COUNT, metavar="N", help="trials at once (default: one for each GPU, or 1)")
+  parser.add_argument("--vectorize", action="store_const", const="vectorize", dest="module", help="train trials that "
+                      "differ in numbers only (learning rate, seed, ...) together, as one program")  # fmt: skip
   parser.add_argument("--retries", type=INDEX, default=1, metavar="N", help="how often a failed trial is started again "
                       "(default: 1)")  # fmt: skip
   parser.add_argument("--preemptions", type=INDEX, default=20, metavar="N", help="how often a killed or stopped trial "

@@ -143,6 +143,20 @@ def run_trials(args: argparse.Namespace, folder: SweepFolder, source: TrialSourc
 
   with StopSignals(stop):
     done = runner.run()
+  return conclude(folder, done=done)
+
+
+def conclude(folder: SweepFolder, *, done: bool) -> int:
+  """Prints the table of a sweep and writes its page; returns the exit code.
+
+  Args:
+    folder: of the sweep.
+    done: whether every trial has ended.
+
+  Raises:
+    LmxError: trials have failed.
+  """
+  out = console()
   results = read_results(folder)
   write_page(folder, results)
   write_atomically(folder.path / "sweep.csv", as_csv(results))

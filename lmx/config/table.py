@@ -53,14 +53,15 @@ def check_values(section: str, values: Mapping[str, Any]) -> None:
 
   Args:
     section: "model", "objective", ...
-    values: name -> value, of the right type; names that the section doesn't have are left out.
+    values: name -> value, of the right type; names that the section doesn't have are left out, and so are arrays,
+      whose values were checked before they were traced.
 
   Raises:
     ConfigError: with every value that isn't allowed.
   """
   known, problems = keys(), Problems()
   for name, value in values.items():
-    if (dotted := f"{section}.{name}") in known:
+    if (dotted := f"{section}.{name}") in known and not hasattr(value, "dtype"):
       with problems.collect():
         known[dotted].check(f"config.{dotted}", value)
   problems.raise_if_any()

@@ -127,7 +127,9 @@ def check(config: ConfigDict) -> list[str]:
   return _checked(config, assumed_sizes(config))[0]
 
 
-def _checked(config: ConfigDict, sizes: tuple[int, int]) -> tuple[list[str], TrainSetup | None]:
+def _checked(
+  config: ConfigDict, sizes: tuple[int, int], layout: Layout | None = None
+) -> tuple[list[str], TrainSetup | None]:
   """`check` with a vocabulary and a number of labels, and what was made for it where nothing is wrong."""
   problems, made = Problems(), None
   vocab_size, labels = sizes
@@ -139,7 +141,7 @@ def _checked(config: ConfigDict, sizes: tuple[int, int]) -> tuple[list[str], Tra
     spec = model_spec(config, vocab_size, labels)
     spec.kernel(jax.default_backend())
     if not problems.messages:
-      made = make_train_setup(config, spec, _no_loss, make_step_sizes(config, rows_per_epoch=1_000_000))
+      made = make_train_setup(config, spec, _no_loss, make_step_sizes(config, rows_per_epoch=1_000_000), layout=layout)
   with problems.collect():
     check_optimizer(config)
   if made is None:
@@ -274,8 +276,9 @@ def check_prompts(prompts: tuple[str, ...], tokenizer: Tokenizer, context: int) 
 
 
 def build(
-  config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False, command: str = "lmx train"
-) -> Experiment:
+  config: ConfigDict, run_dir: Path, *, accept_other_data: bool = False, command: str = "lmx train",
+  layout: Layout | None = None,
+) -> Experiment:  # fmt: skip
   """Everything the loop needs, from a config that passes `lmx.config.loading.check`.
 
   Reads and tokenizes the text on the first call (later ones find it in the cache), and may train the tokenizer.
@@ -285,6 +288,7 @@ def build(
     run_dir: the run directory; it need not exist.
     accept_other_data: a resumed run may continue with other batches than it would have drawn (its data config changed).
     command: how the run was started, for hints.
+    layout: None: the config's mesh over all devices.
 
   Raises:
     LmxError: what is wrong, before any data is read where that can be known.
@@ -292,7 +296,7 @@ def build(
   """
   flags = {"--workdir": str(absolute(run_dir)), "--accept-changes": str(accept_other_data)}
   check_same("config and code", config_values(flatten(config)) | flags | code_values())
-  problems, checked = _checked(config, _known_sizes(config))
+  problems, checked = _checked(config, _known_sizes(config), layout)
   if problems or checked is None:
     raise ConfigError(problems)
   out = console(quiet=not is_first_process())

@@ -226,30 +226,51 @@ def check_optimizer(config: ConfigDict) -> None:
   problems.raise_if_any()
 
 
-def make_config_optimizer(config: ConfigDict, plan: AbstractModel, total_steps: int, pace: StepSizes) -> Optimizer:
-  """The optimizer with its schedule over `total_steps` and its rules for each parameter."""
-  chosen = config.optimizer
+def make_update(
+  config: ConfigDict, plan: AbstractModel, pace: StepSizes, numbers: Mapping[str, Any] | None = None
+) -> tuple[Optimizer, StepOptions]:
+  """The optimizer with its schedule over the run and its rules for each parameter, and the options of the step.
+
+  Args:
+    config: the experiment's.
+    plan: the model.
+    pace: with the run's total steps.
+    numbers: dotted key -> an array () in place of the config's number, in a program that is being traced; the seed's
+      is a random key.
+  """
+  values = {f"optimizer.{key}": value for key, value in config.optimizer.items()}
+  values |= {"seed": config.seed, "train.spike_factor": config.train.spike_factor, **(numbers or {})}
+  chosen = {key.removeprefix("optimizer."): value for key, value in values.items()}
   steps = {key: duration_steps(chosen[key], pace, f"config.optimizer.{key}") for key in ("warmup", "decay")}
   schedule = make_schedule(
-    chosen.schedule,
-    peak_lr=chosen.peak_lr,
-    total_steps=total_steps,
+    chosen["schedule"],
+    peak_lr=chosen["peak_lr"],
+    total_steps=pace.total_steps or 0,
     warmup_steps=steps["warmup"],
     decay_steps=steps["decay"],
-    final_lr_ratio=chosen.final_lr_ratio,
+    final_lr_ratio=chosen["final_lr_ratio"],
   )
-  row = choose("config.optimizer.name", chosen.name, OPTIMIZERS)
-  return make_optimizer(
-    chosen.name,
+  row = choose("config.optimizer.name", chosen["name"], OPTIMIZERS)
+  optimizer = make_optimizer(
+    chosen["name"],
     schedule=schedule,
     hyperparameters={key: chosen[key] for key in row.hyperparameters},
-    momentum_dtype=chosen.momentum_dtype,
-    weight_decay=chosen.weight_decay,
-    decay_rules=chosen.decay_rules,
+    momentum_dtype=chosen["momentum_dtype"],
+    weight_decay=chosen["weight_decay"],
+    decay_rules=chosen["decay_rules"],
     axes=plan.axes,
     shapes=plan.dimensions,
     rates=make_rates(config, plan),
   )
+  options = StepOptions(
+    micro_batches=config.train.micro_batches,
+    clip_norm=chosen["clip_norm"],
+    spike_factor=chosen["train.spike_factor"],
+    ema=chosen["ema"],
+    seed=chosen["seed"],
+    scoped_vmem=config.compute.scoped_vmem,
+  )
+  return optimizer, options
 
 
 # ---------------------------------------------------------------- all of it
@@ -315,15 +336,7 @@ def make_train_setup(
   if isinstance(layout.mesh, jax.sharding.Mesh):  # For abstract devices the caller checks it.
     check_quantization(config.compute.quantization, layout.mesh.devices.flat[0].device_kind)
   plan = plan or abstract_model(make)
-  optimizer = make_config_optimizer(config, plan, pace.total_steps or 0, pace)
-  options = StepOptions(
-    micro_batches=config.train.micro_batches,
-    clip_norm=config.optimizer.clip_norm,
-    spike_factor=config.train.spike_factor,
-    ema=config.optimizer.ema,
-    seed=config.seed,
-    scoped_vmem=config.compute.scoped_vmem,
-  )
+  optimizer, options = make_update(config, plan, pace)
   check_options(options, optimizer, config.train.batch_size, layout)
   other, make_reference = _reference(config, plan, tokenizer)
   carry = spec.carry_shapes(config.train.batch_size) if config.model.carry_state else None

@@ -8,6 +8,9 @@ function of the run's step: a skipped step doesn't shift the schedule.
 Weight decay is decoupled (https://arxiv.org/abs/1711.05101): a parameter p loses lr * weight_decay * multiplier * p,
 in addition to the optimizer's own step. All states are in the parameters' dtype (float32), but for first moments, which
 may be kept in bfloat16.
+
+Hyperparameters are numbers, or arrays () of a traced program in which they vary. An array is never compared with 0 to
+decide what is computed: whoever passes one says with it that the number is not 0.
 """
 
 import dataclasses
@@ -102,8 +105,13 @@ def where_tree(apply: jax.Array, new: Any, old: Any) -> Any:
   return jax.tree.map(lambda n, o: jnp.where(apply, n, o), new, old)
 
 
+def is_zero(value: Any) -> bool:
+  """Whether a hyperparameter is the number 0, so that what it scales is left out; an array is not."""
+  return isinstance(value, int | float) and value == 0
+
+
 def _add_decay(directions: Arrays, parameters: Arrays, decays: Mapping[str, float]) -> Arrays:
-  return {k: d + decays[k] * parameters[k] if decays[k] else d for k, d in directions.items()}
+  return {k: d if is_zero(decays[k]) else d + decays[k] * parameters[k] for k, d in directions.items()}
 
 
 def _stepping(direction: optax.GradientTransformation, decays: Mapping[str, float]) -> Method:
@@ -156,12 +164,12 @@ def _lion(parameters: TrainedParameters, *, b1: float, b2: float) -> optax.Gradi
 
 def _sgd(parameters: TrainedParameters, *, b1: float) -> optax.GradientTransformation:
   """m = b1 * m + g, as in torch.optim.SGD without dampening; b1 = 0 is plain gradient descent without a state."""
-  return optax.trace(decay=b1) if b1 else optax.identity()
+  return optax.identity() if is_zero(b1) else optax.trace(decay=b1)
 
 
 def _nesterov(parameters: TrainedParameters, *, b1: float) -> optax.GradientTransformation:
   """As `_sgd`, with Nesterov's look-ahead."""
-  return optax.trace(decay=b1, nesterov=True) if b1 else optax.identity()
+  return optax.identity() if is_zero(b1) else optax.trace(decay=b1, nesterov=True)
 
 
 def _rmsprop(parameters: TrainedParameters, *, b2: float, eps: float) -> optax.GradientTransformation:
@@ -189,7 +197,7 @@ def _adafactor(parameters: TrainedParameters, *, b1: float, b2: float, eps: floa
     optax.scale_by_factored_rms(decay_rate=0.8, epsilon=eps**2, decay_rate_fn=decay_rate),
     optax.clip_by_block_rms(1.0),
   ]
-  return optax.chain(*parts, *([optax.ema(b1, debias=False)] if b1 else []))
+  return optax.chain(*parts, *([] if is_zero(b1) else [optax.ema(b1, debias=False)]))
 
 
 _WIDTH = ("embed", "expert_embed")
@@ -243,7 +251,7 @@ def _schedule_free(parameters: TrainedParameters, *, b1: float, b2: float, eps: 
 
   Gradients are taken at an interpolation (weight b1) of the iterates and their average; the average is evaluated.
   """
-  if not b1:
+  if is_zero(b1):
     raise LmxError(message("config.optimizer.b1", got=b1, allowed="more than 0 for schedule_free"))
   direction = optax.scale_by_adam(b1=0.0, b2=b2, eps=eps)
 
@@ -294,7 +302,8 @@ def make_optimizer(
   Args:
     name: the row.
     schedule: step -> learning rate.
-    hyperparameters: at least those of the row, `OptimizerSpec.hyperparameters`; others are left unused.
+    hyperparameters: at least those of the row, `OptimizerSpec.hyperparameters`; others are left unused. These and
+      `weight_decay` may be arrays, as described at the top.
     weight_decay: decoupled decay per step, over the learning rate.
     decay_rules: (regular expression, multiplier) pairs over parameter names; see `rules.decay_multipliers`.
     axes, shapes: each parameter's logical axes and shape by its dotted name; the names are all parameters.
@@ -307,7 +316,7 @@ def make_optimizer(
   """
   row = choose("config.optimizer.name", name, OPTIMIZERS)
   check_values("optimizer", {**hyperparameters, "weight_decay": weight_decay, "momentum_dtype": momentum_dtype})
-  if weight_decay and not row.decay:
+  if not is_zero(weight_decay) and not row.decay:
     raise LmxError(
       message(
         "config.optimizer.weight_decay", got=weight_decay, allowed=f"0 with {name}",
@@ -318,7 +327,7 @@ def make_optimizer(
   trained = [key for key in axes if rates[key]]
   multipliers = decay_multipliers(decay_rules, axes)
   multipliers = {key: multipliers[key] for key in trained}
-  decays = {key: weight_decay * multiplier for key, multiplier in multipliers.items()}
+  decays = {key: weight_decay * multiplier if multiplier else 0.0 for key, multiplier in multipliers.items()}
   parameters = TrainedParameters(decays, {k: axes[k] for k in trained}, {k: shapes[k] for k in trained})
   made = row.make(parameters, **{key: hyperparameters[key] for key in row.hyperparameters})
   init, update, average = made if isinstance(made, Method) else _stepping(made, decays)

@@ -10,13 +10,14 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any, Protocol, TypeVar
 
 import jax
 from rich.console import Console
 
 from lmx.console import Reporter, console, reporter
 from lmx.data.batches.pipeline import EvalBatches, Loader
-from lmx.data.corpus import make_eval_batches, make_loader, validation_text
+from lmx.data.corpus import validation_text
 from lmx.data.identity import data_record
 from lmx.errors import LostProcessError
 from lmx.evaluation.baseline import xz_baseline
@@ -24,10 +25,11 @@ from lmx.evaluation.heldout import HeldOut, evaluate
 from lmx.exits import set_safe_step
 from lmx.experiment.build import Experiment
 from lmx.parallel.compilation_cache import use_compilation_cache
-from lmx.parallel.mesh import global_batch, process_rows
+from lmx.parallel.mesh import global_batch
 from lmx.parallel.processes import StopTogether, is_first_process, noticing_lost_processes, wait_for_all
 from lmx.parallel.signals import StopSignals, say_stopping
 from lmx.paths import any_path
+from lmx.run.opening import Shared, open_batches, open_folder
 from lmx.run.report import (
   finish,
   introduce,
@@ -40,9 +42,8 @@ from lmx.run.report import (
 from lmx.run.same_run import check_same_run
 from lmx.run.samples import write_run_samples, writes_samples
 from lmx.run.saving import RunSaver, safe_step
-from lmx.run.status import RunStatus, note_finished, noting_status
-from lmx.run.step_log import StepLog
-from lmx.training.bucket_lock import lock_run
+from lmx.run.status import RunStatus, note_finished
+from lmx.run.step_log import Batch, StepLog
 from lmx.training.checkpoint import Checkpointer
 from lmx.training.checkpoint_choice import set_aside_damaged
 from lmx.training.diagnosis import diagnose
@@ -50,10 +51,12 @@ from lmx.training.initialize import InitialState, initialize
 from lmx.training.metrics import MetricsWriter
 from lmx.training.plateau import after_evaluation
 from lmx.training.resume_check import check_data, check_records, check_sources, fingerprint
-from lmx.training.run_directory import CHECKPOINT_DIR, DISK_IS_FULL, finished_step, run_write_errors, write_run_files
+from lmx.training.run_directory import CHECKPOINT_DIR, finished_step, run_write_errors, write_run_files
 from lmx.training.run_lock import RunLock
 from lmx.training.state import TrainState, shardings_of
 from lmx.training.step import make_eval_step, make_train_step
+
+T = TypeVar("T", covariant=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,51 +103,44 @@ def train(
     report_already_finished(out, experiment, step)
     return TrainResult(step, True, None)
   use_compilation_cache(experiment.compilation_cache)
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(run_write_errors(experiment.run_dir, *DISK_IS_FULL))
-    if lock is None and is_first_process():
-      with run_write_errors(experiment.run_dir):
-        lock = stack.enter_context(lock_run(experiment.run_dir))
-    write_run_files(experiment.run_dir, experiment.config_json, experiment.tokenizer, experiment.labels,
-                    origin=experiment.saving.start_from)  # fmt: skip
-    status = stack.enter_context(noting_status(experiment.run_dir, experiment.cadence.total))
+  with open_folder(experiment, lock) as (lock, status):
     introduce(out, experiment, experiment.network.spec.check_kernels(jax.default_backend()))
     signals = stop or StopSignals(say_stopping)
-    run = stack.enter_context(open_run(experiment, out, signals, lock, status, strict=strict))
-    while run.step < experiment.cadence.total and not run.asked_to_stop():
-      batch = run.draw()
-      with jax.transfer_guard("disallow"):  # Nothing else goes to or from the devices but on purpose.
-        run.advance(batch)
-        run.log()
-      run.evaluate()
-      run.save()
-    return run.end()
+    with open_run(experiment, out, signals, lock, status, strict=strict) as run:
+      return train_to_end(run, experiment.cadence.total)
 
 
-def open_batches(x: Experiment) -> tuple[Loader, EvalBatches]:
-  """This process's training batches, from the first on, and its validation batches."""
-  share = process_rows(x.network.layout.mesh)
-  loader = make_loader(
-    x.corpus,
-    x.needs,
-    batch_size=x.rows.batch_size,
-    seed=x.seed,
-    share=share,
-  )
-  heldout = make_eval_batches(
-    x.corpus,
-    x.needs,
-    batch_size=x.rows.eval_batch_size,
-    max_rows=x.rows.eval_rows,
-    share=share,
-  )
-  return loader, heldout
+class Verbs(Protocol[T]):
+  """What the loop calls: one run, or several that are trained together."""
+
+  step: int
+
+  def asked_to_stop(self) -> bool: ...
+  def draw(self) -> Any: ...
+  def advance(self, batch: Any) -> None: ...
+  def log(self) -> None: ...
+  def evaluate(self) -> None: ...
+  def save(self) -> None: ...
+  def end(self) -> T: ...
+
+
+def train_to_end(run: Verbs[T], total: int) -> T:
+  """The loop itself, up to step `total` or a signal."""
+  while run.step < total and not run.asked_to_stop():
+    batch = run.draw()
+    with jax.transfer_guard("disallow"):  # Nothing else goes to or from the devices but on purpose.
+      run.advance(batch)
+      run.log()
+    run.evaluate()
+    run.save()
+  return run.end()
 
 
 @contextlib.contextmanager
 def open_run(
-  x: Experiment, out: Console, stop: StopSignals, lock: RunLock | None, status: RunStatus, *, strict: bool = False
-) -> Iterator["Run"]:
+  x: Experiment, out: Console, stop: StopSignals, lock: RunLock | None, status: RunStatus, *, strict: bool = False,
+  shared: Shared | None = None,
+) -> Iterator["Run"]:  # fmt: skip
   """A run with its files open and its state initialized; closes everything at the end, also after an error.
 
   Args:
@@ -154,6 +150,7 @@ def open_run(
     lock: of the run's folder; None in processes other than the first.
     status: of the run.
     strict: as in `train`.
+    shared: with the other runs that are trained together; None: the run is alone.
   """
   if is_first_process():
     with run_write_errors(x.run_dir):
@@ -170,16 +167,18 @@ def open_run(
     # Closing waits for all processes, so it is skipped once one of them is lost.
     stack.push(lambda kind, error, trace: None if isinstance(error, LostProcessError) else checkpointer.close())
     stack.enter_context(noticing_lost_processes())
-    loader, heldout = open_batches(x)
-    stack.callback(loader.close)
+    loader, heldout = open_batches(x) if shared is None else shared.batches
+    if shared is None:
+      stack.callback(loader.close)
     writer = None
     if is_first_process():
       writer = MetricsWriter(x.run_dir, x.policy.tensorboard, x.policy.wandb_project, x.flat_config)
       stack.callback(writer.close)
     if not stop.is_open:
       stack.enter_context(stop)
-    run = Run(x, out, checkpointer, loader, heldout, writer, stop, lock, status)
-    run.initialize()
+    run = Run(x, out, checkpointer, loader, heldout, writer, stop, lock, status,
+              make_eval_step(x.network.task) if shared is None else shared.eval_step)  # fmt: skip
+    run.begin(run.initial_state() if shared is None else shared.start(checkpointer))
     stack.callback(run.bar.close)
     yield run
 
@@ -203,6 +202,7 @@ class Run:
     stop: StopSignals,
     lock: RunLock | None,
     status: RunStatus,
+    eval_step: Any,
   ):
     self._x, self._out, self._stop, self._together, self._status = x, out, stop, StopTogether(), status
     self._checkpointer, self._loader, self._heldout_batches, self._writer = checkpointer, loader, heldout, writer
@@ -212,22 +212,26 @@ class Run:
     self._steps = StepLog(x, writer, lambda: self.bar, lambda: self._saving.saved_at, self._what_diverged,
                           status.trained)  # fmt: skip
     self._train_step = make_train_step(network.task, network.optimizer, network.options, network.abstract)
-    self._eval_step = make_eval_step(network.task)
+    self._eval_step = eval_step
     self._evaluated: HeldOut | None = None
     self._evaluated_at = -1
     self._data = data_record(x.corpus, x.needs, batch_size=x.rows.batch_size, seed=x.seed)
     compares = is_first_process() and x.objective.reports_bits_per_byte
     self._baseline = xz_baseline(validation_text(x.corpus)) if compares else None
 
-  def initialize(self) -> None:
-    """Restores or initializes the state, and moves data, metrics and progress to its step."""
+  def initial_state(self) -> InitialState:
+    """The state restored or initialized."""
     x = self._x
     origin = None if x.saving.start_from is None else any_path(x.saving.start_from) / CHECKPOINT_DIR
     network = x.network
-    start: InitialState = initialize(
+    return initialize(
       self._checkpointer, network.abstract, network.plan, network.optimizer, network.make, jax.random.key(x.seed),
       start_from=origin, reference=network.reference,
     )  # fmt: skip
+
+  def begin(self, start: InitialState) -> None:
+    """Takes the state, and moves data, metrics and progress to its step."""
+    x = self._x
     self._state: TrainState = start.state
     self.step, verdict = 0, ""
     if start.extra is not None:
@@ -272,20 +276,27 @@ class Run:
     self._steps.read(leave=1)
     self.bar.update(self.step)
 
+  def evaluation_is_due(self) -> bool:
+    return self.step % self._x.cadence.evaluate == 0 or self.step == self._x.cadence.total
+
   def evaluate(self) -> None:
     """Evaluates on the validation set when it is due."""
-    if self.step % self._x.cadence.evaluate == 0 or self.step == self._x.cadence.total:
+    if self.evaluation_is_due():
       self._steps.settle()
       self._evaluated = self._measure()
       self._evaluated_at = self.step
       self._reduce_on_plateau(self._evaluated.loss)
       self._steps.meter.start()
 
-  def save(self) -> None:
-    """Saves when it is due or the last save failed; the checkpoint is written in the background."""
+  def save_is_due(self) -> bool:
+    """Whether it is, or the last save failed."""
     cadence = self._x.cadence
     kept = cadence.keep is not None and self.step % cadence.keep == 0
-    if kept or self._saving.failed_before() or self.step % cadence.save == 0 or self.step == cadence.total:
+    return kept or self._saving.failed_before() or self.step % cadence.save == 0 or self.step == cadence.total
+
+  def save(self) -> None:
+    """Saves when it is due; the checkpoint is written in the background."""
+    if self.save_is_due():
       self._steps.settle()
       self._checkpoint()
       self._steps.meter.start()
@@ -304,6 +315,30 @@ class Run:
     why = self._stop.requested or "a signal to another process"
     self._status.end(self.step, self._steps.meter.seconds, finished=finished, why=why)
     return TrainResult(self.step, finished, self._evaluated)
+
+  # ---------------------------------------------------------------- of a run that others are trained with
+
+  @property
+  def state(self) -> TrainState:
+    return self._state
+
+  @property
+  def evaluated(self) -> float:
+    """The last validation loss; NaN before there is one."""
+    return math.nan if self._evaluated is None else self._evaluated.loss
+
+  def hold(self, step: int, state: Any) -> None:
+    """Gives the run its state after a step, which was computed together with others; None: it is let go."""
+    self.step, self._state = step, state
+
+  def record(self, step: int, batch: Batch, metrics: dict[str, Any]) -> None:
+    """Logs a step's metrics, which are on the host."""
+    self._steps.add(step, batch, metrics)
+    self._steps.read(leave=0)
+
+  def clock(self, *, runs: bool) -> None:
+    """Stops or resumes the clock of the training."""
+    (self._steps.meter.start if runs else self._steps.meter.pause)()
 
   # ---------------------------------------------------------------- their parts
 

@@ -9,8 +9,6 @@ from lmx.exits import DONE, SAVED, before_leaving, code_of
 from lmx.parallel.processes import is_first_process
 from lmx.training.status import FAILED, FINISHED, STOPPED, StatusFile, read_status
 
-_FAREWELL = "status"
-
 
 class RunStatus:
   """What the loop tells status.json; in processes other than the first, nothing."""
@@ -51,15 +49,15 @@ def noting_status(run_dir: Path, total_steps: int) -> Iterator[RunStatus]:
   if not is_first_process():
     yield RunStatus(None, total_steps)
     return
-  file = StatusFile(run_dir)
-  before_leaving(lambda code, text: file.end(FAILED if code < SAVED else STOPPED, _first_line(text), code), _FAREWELL)
+  file, farewell = StatusFile(run_dir), f"status of {run_dir}"  # A command may train several runs.
+  before_leaving(lambda code, text: file.end(FAILED if code < SAVED else STOPPED, _first_line(text), code), farewell)
   try:
     yield RunStatus(file, total_steps)
   except BaseException as error:
     file.end(FAILED, _first_line(str(error) or type(error).__name__), code_of(error))
     raise
   finally:
-    before_leaving(None, _FAREWELL)
+    before_leaving(None, farewell)
 
 
 def note_finished(run_dir: Path, step: int, total_steps: int) -> None:

@@ -39,8 +39,7 @@ def diagnose(task: ModelLoss, optimizer: Optimizer, options: StepOptions, state:
     with use_layout(task.layout):
       step = jnp.maximum(state.step - 1, 0)
       batch = batch if state.carry is None else {**batch, "carry": state.carry}
-      key = jax.random.fold_in(jax.random.key(options.seed), step)
-      gradients, _, _ = batch_gradients(task, state, optimizer, batch, key, options.micro_batches)
+      gradients, _, _ = batch_gradients(task, state, optimizer, batch, options.key(step), options.micro_batches)
     return norms(state.params), norms(gradients)
 
   shardings = jax.tree.map(lambda leaf: leaf.sharding, (state, dict(batch)))

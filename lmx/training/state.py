@@ -265,7 +265,7 @@ def init_state(
     return fresh_state(plan.split(make_model(key)), optimizer, parts_of(abstract))
 
   shardings = shardings_of(dataclasses.replace(abstract, reference=None))
-  return jax.jit(init, out_shardings=shardings, compiler_options=_options_to_run_once(abstract.step.sharding))(key)
+  return jax.jit(init, out_shardings=shardings, compiler_options=options_to_run_once(abstract.step.sharding))(key)
 
 
 def init_parameters(
@@ -286,10 +286,10 @@ def init_parameters(
     return {name: every[name] for name in names}
 
   shardings = {name: template[name].sharding for name in names}
-  return jax.jit(init, out_shardings=shardings, compiler_options=_options_to_run_once(shardings[names[0]]))(key)
+  return jax.jit(init, out_shardings=shardings, compiler_options=options_to_run_once(shardings[names[0]]))(key)
 
 
-def _options_to_run_once(sharding: Any) -> dict[str, int]:
+def options_to_run_once(sharding: Any) -> dict[str, int]:
   """XLA's CPU backend takes seconds to optimize a dozen random draws that run once; one level less takes a third."""
   device: Any = next(iter(sharding.device_set))
   return {"xla_backend_optimization_level": 1} if device.platform == "cpu" else {}

@@ -17,7 +17,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lmx.errors import LmxError, message
-from lmx.optim.optimizers import Optimizer, where_tree
+from lmx.optim.optimizers import Optimizer, is_zero, where_tree
 from lmx.parallel.compiler_options import compiler_options
 from lmx.parallel.mesh import batch_parts, batch_sharding, device_kind_of, platform_of, replicated
 from lmx.parallel.sharding import Layout, use_layout
@@ -58,8 +58,10 @@ class StepOptions:
     spike_factor: skip a step whose gradient norm is over this multiple of the running mean; None: never.
     spike_history: steps in that running mean.
     ema: decay of the average of the parameters; None: no average.
-    seed: of dropout.
+    seed: of dropout, or its random key.
     scoped_vmem: see `compiler_options`.
+
+  clip_norm, spike_factor, ema and seed may be arrays () of a traced program, as the optimizer's hyperparameters may.
   """
 
   micro_batches: int = 1
@@ -67,8 +69,13 @@ class StepOptions:
   spike_factor: float | None = None
   spike_history: int = SPIKE_HISTORY
   ema: float | None = None
-  seed: int = 0
+  seed: int | jax.Array = 0
   scoped_vmem: int | None = None
+
+  def key(self, step: jax.Array) -> jax.Array:
+    """The random key of a step's dropout."""
+    run = jax.random.key(self.seed) if isinstance(self.seed, int) else self.seed
+    return jax.random.fold_in(run, step)
 
 
 def split_rows(batch: Batch, parts: int, layout: Layout) -> Batch:
@@ -205,7 +212,7 @@ def _update(
     state.guard, loss / weight, grad_norm, spike_factor=options.spike_factor, history=options.spike_history
   )
   factor = 1.0 / weight
-  if options.clip_norm:
+  if not is_zero(options.clip_norm):
     factor = factor * jnp.minimum(1.0, options.clip_norm / jnp.maximum(grad_norm, jnp.finfo(jnp.float32).tiny))
   lr = optimizer.schedule(state.step)
   if state.plateau is not None:
@@ -257,6 +264,23 @@ def check_options(options: StepOptions, optimizer: Optimizer, batch_size: int, l
     raise LmxError(message("config.optimizer.ema", got=options.ema, allowed="None: this optimizer keeps an average"))
 
 
+def train_step_of(
+  task: ModelLoss, optimizer: Optimizer, options: StepOptions, abstract: TrainState
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+  """The function that `make_train_step` compiles, with its arguments, for programs that contain it."""
+
+  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    with use_layout(task.layout):
+      key = options.key(state.step)
+      batch = batch if state.carry is None else {**batch, "carry": state.carry}
+      gradients, sums, carry = batch_gradients(task, state, optimizer, batch, key, options.micro_batches)
+    state = dataclasses.replace(state, opt_state=on_device(state.opt_state, abstract.opt_state))
+    new, metrics = _update(state, gradients, sums, carry, optimizer, options)
+    return dataclasses.replace(new, opt_state=as_stored(new.opt_state, abstract.opt_state)), metrics
+
+  return train_step
+
+
 def make_train_step(task: ModelLoss, optimizer: Optimizer, options: StepOptions, abstract: TrainState) -> Any:
   """The compiled `(state, batch) -> (state, metrics)`; the old state is donated to the new one.
 
@@ -274,19 +298,9 @@ def make_train_step(task: ModelLoss, optimizer: Optimizer, options: StepOptions,
     float32 scalars on the device: loss and the objective's metrics (means), loss_weight, grad_norm (before clipping),
     param_norm (after the step), learning_rate, skipped (0 or 1), skipped_total, skipped_in_a_row.
   """
-
-  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-    with use_layout(task.layout):
-      key = jax.random.fold_in(jax.random.key(options.seed), state.step)
-      batch = batch if state.carry is None else {**batch, "carry": state.carry}
-      gradients, sums, carry = batch_gradients(task, state, optimizer, batch, key, options.micro_batches)
-    state = dataclasses.replace(state, opt_state=on_device(state.opt_state, abstract.opt_state))
-    new, metrics = _update(state, gradients, sums, carry, optimizer, options)
-    return dataclasses.replace(new, opt_state=as_stored(new.opt_state, abstract.opt_state)), metrics
-
   mesh, shardings = task.layout.mesh, shardings_of(abstract)
   return jax.jit(
-    train_step,
+    train_step_of(task, optimizer, options, abstract),
     in_shardings=(shardings, batch_sharding(mesh)),
     out_shardings=(shardings, replicated(mesh)),
     donate_argnums=0,
