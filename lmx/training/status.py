@@ -22,7 +22,7 @@ _EVERY = 1.0  # Seconds between two writes while a run trains.
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-  """What status.json says.
+  """The contents of status.json.
 
   Attributes:
     state: starting | running | stopped (saved; the same command resumes) | finished | failed.
