@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A real small Transformer on the text that every Python carries; what `lmx train` does when told nothing else.
+"""A real small Transformer on the text that every Python carries; the config that `lmx train` uses by default.
 
 Command:   lmx train
 Hardware:  two CPU cores, about 1 GB of memory

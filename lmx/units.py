@@ -205,6 +205,12 @@ def human(number: float, unit: str = "") -> str:
   return f"{number:.4g}{unit}"
 
 
+def counted(number: int, noun: str) -> str:
+  """1, "layer" -> "1 layer"; 2, "process" -> "2 processes"."""
+  plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+  return f"{number:,} {noun if number == 1 else plural}"
+
+
 def human_bytes(number: float) -> str:
   """1234567890 -> "1.23GB"."""
   return human(number, "B").replace("BB", "GB")

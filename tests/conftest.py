@@ -44,7 +44,7 @@ def repository() -> Path:
 
 @pytest.fixture
 def with_qwix(monkeypatch):
-  """As if it was installed, for what does not call it."""
+  """As if it was installed, for code that does not call it."""
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Small models of every family with other tokenizers than they came with, for tests of what exports say about texts."""
+"""Small models of every family with other tokenizers than they came with, for tests of the texts of exports."""
 
 import dataclasses
 import functools

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The shape of the code: which file may import which, how long files and functions are, and what no file may do.
+"""The shape of the code: which file may import which, how long files and functions are, and what is forbidden.
 
 Each law is a function from a file's source to a list of violations, so that it can be shown to fail on a small text.
 """
@@ -161,7 +161,7 @@ def unsafe(module: str, source: str) -> list[str]:
 
 
 def reads_config(module: str, source: str) -> list[str]:
-  """Only a few rooms know experiment configs; below them arguments are explicit."""
+  """Only a few rooms read experiment configs; below them arguments are explicit."""
   if room_of(module) in READS_CONFIGS or module == "lmx":
     return []
   return [f"{module}:{line} imports {name}" for name, line in imports(ast.parse(source))
@@ -251,7 +251,7 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
   return [module for module, others in reach.items() if module in others]
 
 
-def test_every_room_has_a_place():
+def test_every_room_has_a_row():
   rooms = {room_of(module_of(file)) for file in python_files("lmx")}
   assert rooms <= set(PLACE), sorted(rooms - set(PLACE))
   assert len(PLACE) == len(list(itertools.chain(*ROWS))), "a room has two places"
@@ -264,7 +264,7 @@ def rows_of_the_readme(text: str) -> list[set[str]]:
 
 
 def test_the_readmes_map_is_that_of_the_rooms():
-  """Rooms that are not there yet have a place in ROWS, and none in the README."""
+  """Rooms that don't exist yet are in ROWS and not in the README."""
   there = {room_of(module_of(file)) for file in python_files("lmx")} - {"", "__main__"}
 
   def check(text: str) -> None:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What the documentation says is true: commands parse, configs load, keys are read, links lead somewhere."""
+"""The documentation is true: commands parse, configs load, keys are read, links lead somewhere."""
 
 import ast
 import importlib.util
@@ -132,16 +132,16 @@ def test_configs_have_names_of_their_own():
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.name)
-def test_a_config_says_how_it_is_run_and_what_to_expect(path):
-  def says(text: str) -> None:
+def test_a_config_states_how_it_is_run_and_what_to_expect(path):
+  def is_stated(text: str) -> None:
     for heading in ("Command:", "Hardware:", "Time:", "Expected:"):
       assert re.search(rf"^{heading} +\S", text, re.MULTILINE), f"{path.name} lacks {heading}"
 
   text = ast.get_docstring(ast.parse(path.read_text()))
   if path.name == "base.py":  # Not an experiment.
     text += "\nHardware: -\nTime: -\nExpected: -"
-  says(text)
-  assert_law_catches(says, text.replace("Command:", "Try:"))
+  is_stated(text)
+  assert_law_catches(is_stated, text.replace("Command:", "Try:"))
 
 
 # ---------------------------------------------------------------- links and commands of the README

@@ -34,7 +34,7 @@ def after(first: Exception, second: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-  ("error", "said"),
+  ("error", "expected"),
   [
     (FULL, "runs/x/metrics.jsonl: No space left on device"),
     (OSError(errno.EROFS, "Read-only file system"), "a file: Read-only file system"),
@@ -49,12 +49,12 @@ def after(first: Exception, second: Exception) -> Exception:
     (FileNotFoundError("no folder runs/x"), "no folder runs/x"),
     (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), None),
     (OSError("no such model on the hub"), None),
-    (LmxError("said already"), None),
-    (after(FULL, LmxError("said already")), None),
+    (LmxError("a message"), None),
+    (after(FULL, LmxError("a message")), None),
   ],
 )  # fmt: skip
-def test_what_an_error_says_about_a_disk(error, said):
-  assert disk_problem(error) == said
+def test_the_part_of_an_error_that_is_about_a_disk(error, expected):
+  assert disk_problem(error) == expected
 
 
 def test_a_full_disk_is_one_message_with_the_free_space_and_the_step_that_is_safe(tmp_path):
@@ -75,8 +75,8 @@ def test_a_bug_keeps_its_traceback(tmp_path):
 
 
 def test_background_saves_do_not_repeat_what_is_raised_for_them(monkeypatch, caplog):
-  said = []
-  monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
+  reported = []
+  monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(str(unraisable.exc_value)))
   logger = logging.getLogger("absl")
   monkeypatch.setattr(logger, "filters", [])
   monkeypatch.setattr(logger, "handlers", [])
@@ -89,7 +89,7 @@ def test_background_saves_do_not_repeat_what_is_raised_for_them(monkeypatch, cap
     except (RuntimeError, ValueError) as error:
       trace = error.__traceback__  # Its first frame is this one; C++ has none.
       sys.unraisablehook(types.SimpleNamespace(exc_value=error, exc_traceback=trace.tb_next))
-  assert said == ["invalid literal for int() with base 10: 'x'"]
+  assert reported == ["invalid literal for int() with base 10: 'x'"]
   logger.error("a save failed", exc_info=FULL)
   logger.error("something else")
   assert caplog.messages == ["something else"]

@@ -43,17 +43,17 @@ def test_the_installed_versions_fit():
   assert version_problems() == []
 
 
-@pytest.mark.parametrize(("jax", "libtpu", "told"), [
+@pytest.mark.parametrize(("jax", "libtpu", "expected"), [
   ("0.10.2", "0.0.42.1", ""),
   ("0.12.0.1", "0.0.50.1", ""),
   ("0.10.2", None, ""),
   ("0.10.2", "0.0.52", 'pip install "libtpu==0.0.42.1"'),
   ("0.13", "0.0.60", "pip install -c constraints.txt"),
 ])  # fmt: skip
-def test_a_tpu_s_compiler_that_was_not_tested_with_this_jax_is_named(jax, libtpu, told):
+def test_a_tpu_s_compiler_that_was_not_tested_with_this_jax_is_named(jax, libtpu, expected):
   warning = libtpu_warning({"jax": jax, "libtpu": libtpu}.get)
-  assert (warning == "") == (told == "")
-  assert told in warning
+  assert (warning == "") == (expected == "")
+  assert expected in warning
 
 
 def test_the_tested_compilers_are_those_of_the_constraints(repository):

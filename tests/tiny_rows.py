@@ -21,7 +21,7 @@ Batch = dict[str, np.ndarray]
 
 
 def document(spec: Any, length: int, memory: int, seed: int) -> Document:
-  """One document's arrays: those of tokens have `length` places, those of an encoder `memory`."""
+  """One document's arrays: those of tokens have `length` positions, those of an encoder `memory`."""
   draw = np.random.default_rng(seed)
   ids = draw.integers(0, spec.vocab_size, length + 1)
   return {

@@ -97,14 +97,14 @@ def start(text: Path, run_dir: Path, *flags: str, devices: int = 1, **changes: A
 
 
 def end(process: subprocess.Popen, code: int = 0) -> str:
-  """What a process printed, once it has ended with an exit code."""
+  """The output of a process, which must end with an exit code."""
   output, _ = process.communicate(timeout=300)
   assert process.returncode == code, output
   return output
 
 
 def lines(run_dir: Path) -> list[dict[str, Any]]:
-  """The metrics without times: what a run computed."""
+  """The metrics without times."""
   return [{name: value for name, value in line.items() if name not in TIMES} for line in read_metrics(run_dir)]
 
 
@@ -113,7 +113,7 @@ def heldout_losses(run_dir: Path) -> dict[int, float]:
 
 
 def saved(x: Experiment, run_dir: Path | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-  """(every array of the newest checkpoint by name, what was saved with them, without times)."""
+  """(every array of the newest checkpoint by name, its other contents without times)."""
   with Checkpointer((run_dir or x.run_dir) / CHECKPOINT_DIR) as checkpoints:
     state, extra = checkpoints.restore(x.network.abstract)
   arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(state)}

@@ -62,7 +62,7 @@ def write_examples(folder: Path) -> Path:
 
 
 def changes(name: str, text: Path, teacher: Path | None = None) -> dict[str, Any]:
-  """What `tiny_runs.experiment` is given for an objective; `text` holds its documents and examples."""
+  """The arguments of `tiny_runs.experiment` for an objective; `text` holds its documents and examples."""
   keys = {"objective.name": name, **TASKS[name]}
   if "data.heldout_fraction" in keys:
     keys["data.sources"] = str(text / ("numbers.jsonl" if name == "regression" else "rows.jsonl"))

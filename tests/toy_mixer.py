@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A sequence mixer as someone would add one: a class and a row of `MIXERS`."""
+"""A sequence mixer as a contributor would add it: a class and a row of `MIXERS`."""
 
 import jax
 import jax.numpy as jnp

@@ -52,7 +52,7 @@ def live(case: Case, directory: Path, with_gradients: bool) -> dict[str, float]:
 
 
 def compare(directory: Path, expected: ours.Answers, batch: dict[str, np.ndarray], gradients: Path | None):
-  """Errors by name, of what lmx computes from a directory's weights."""
+  """Errors of lmx's outputs for a directory's weights, by name."""
   imported = ours.read(directory)
   found = ours.errors(ours.answers(imported, batch), expected, batch)
   if gradients is not None:

@@ -108,18 +108,18 @@ def make_files() -> None:
 
 
 def message_of(command: str) -> str:
-  """What `lmx <command>` says about its mistake."""
+  """The message of `lmx <command>` about its mistake."""
   out = io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
     code = main(shlex.split(command))
-  said = out.getvalue()
+  output = out.getvalue()
   if code != 2 and "config check" not in command:
-    raise SystemExit(f"lmx {command}: exit code {code}, no mistake was found:\n{said}")
-  return said[said.find("error: ") :].removeprefix("error: ").strip() if "error: " in said else said.strip()
+    raise SystemExit(f"lmx {command}: exit code {code}, no mistake was found:\n{output}")
+  return output[output.find("error: ") :].removeprefix("error: ").strip() if "error: " in output else output.strip()
 
 
 def table(say: Callable[[str], None]) -> None:
-  say("| what is wrong | what lmx says |\n|---|---|")
+  say("| what is wrong | message |\n|---|---|")
   for what, command in MISTAKES.items():
     text = re.sub(r"\n\s*", "<br>", message_of(command)).replace("|", "\\|").replace(os.getcwd() + "/", "")
     say(f"| {what} | {text} |")

@@ -8,7 +8,7 @@ from lmx.errors import ConfigError
 from lmx.experiment.build import abstract_setup, check, export_as
 from lmx.plan.explain import ShardedArray, explain
 from lmx.shapes import in_use
-from lmx.units import human_bytes
+from lmx.units import counted, human_bytes
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,8 +37,8 @@ def _explain(args: argparse.Namespace) -> int:
   setup, shapes = abstract_setup(config, args.devices)
   found = explain(setup, **shapes)
   mesh = setup.layout.mesh
-  axes = ", ".join(f"{axis} {mesh.shape[axis]}" for axis in in_use(mesh.shape)) or "one"
-  print(f"{config.name} on {mesh.size} devices: {axes}")
+  axes = ", ".join(f"{axis} {mesh.shape[axis]}" for axis in in_use(mesh.shape)) or "not sharded"
+  print(f"{config.name} on {counted(mesh.size, 'device')}: {axes}")
   print("\nParameters as stored; bytes per device")
   _print_rows([(f"{one.name} {_sizes(one)}", one) for one in found.parameters])
   parameters, optimizer = human_bytes(found.parameter_bytes), human_bytes(found.optimizer)

@@ -98,8 +98,8 @@ def _count(args: argparse.Namespace) -> int:
   units = f"{corpus.train_stats[0].unit}s"
   for name in ("source", "part", units, "tokens", "bytes", "bytes/token"):
     table.add_column(name, justify="left" if name in ("source", "part") else "right", overflow="fold")
-  for part, facts in (("training", corpus.train_stats), ("validation", corpus.validation_stats)):
-    for one in facts:
+  for part, stats in (("training", corpus.train_stats), ("validation", corpus.validation_stats)):
+    for one in stats:
       numbers = (f"{one.documents:,}", f"{one.tokens:,}", f"{one.bytes:,}", f"{one.bytes_per_token:.3f}")
       table.add_row(Text(one.name), part, *numbers)
   out.print(table)

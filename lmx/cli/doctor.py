@@ -23,7 +23,7 @@ from lmx.data.digests import DIGESTS, DamageError, check_folder
 from lmx.data.sources.bucket_files import FOLDER as SOURCE_COPIES
 from lmx.errors import LmxError
 from lmx.paths import any_path, scheme_of
-from lmx.units import human_bytes
+from lmx.units import counted, human_bytes
 from lmx.versions import FIX, LOWER_BOUNDS, installed, libtpu_warning, version_problems
 
 _GIB = 2**30
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
   for finding in findings:
     print(f"{finding.level:8} {finding.subject:12} {finding.text}")
   bad = sum(finding.level == PROBLEM for finding in findings)
-  print(f"\n{bad} problems" if bad else "\nready: lmx train")
+  print("\n" + counted(bad, "problem") if bad else "\nready: lmx train")
   return 1 if bad else 0
 
 

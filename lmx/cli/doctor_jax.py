@@ -13,13 +13,13 @@ from lmx.experiment.build import check
 from lmx.nn.attention.kernel_check import check_kernel
 from lmx.nn.attention.kernels import KERNELS, Extras
 from lmx.parallel.mesh import make_mesh
-from lmx.units import chip_of, human
+from lmx.units import chip_of, counted, human
 
 
 def _devices(config: ConfigDict) -> Iterator[Finding]:
   devices = jax.devices()
   kind, count = devices[0].device_kind, len(devices)
-  yield Finding(OK, "devices", f"{count} x {kind} ({devices[0].platform}), {jax.process_count()} processes")
+  yield Finding(OK, "devices", f"{count} x {kind} ({devices[0].platform}), {counted(jax.process_count(), 'process')}")
   chip = chip_of(kind)
   if chip:
     yield Finding(OK, "peak", f"{human(chip.bf16_flops, 'FLOP/s')} dense bfloat16 each ({chip.source})")

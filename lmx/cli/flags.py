@@ -56,7 +56,7 @@ def sweep(parser: argparse.ArgumentParser) -> None:
   lmx sweep --sweep=experiments/mine/sweep.py                                      # the trials that sweep() returns
   lmx sweep show sweeps/cpu                                                        # the table and the page
 
-  Every trial is a run in WORKDIR/trials. Started again, the same command resumes the sweep where it was; several
+  Every trial is a run in WORKDIR/trials. Started again, the same command resumes the sweep; several
   commands, on several machines that share the folder, divide the trials among them. sweep() in a Python file returns a
   list of {key: value}, or as sweep(trial) draws one from Optuna's trial.
   """

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
   )
   write_run(imported, run_dir, args.model, other_tokenizer=args.tokenizer is not None)
   out = console()
-  print_table(out, str(run_dir), _facts(imported))
+  print_table(out, str(run_dir), _summary(imported))
   for line in _advice(imported, run_dir):
     out.print(line, markup=False, soft_wrap=True)
   return 0
@@ -93,7 +93,7 @@ def write_run(imported: Imported, run_dir: Path, origin: str, *, other_tokenizer
     raise
 
 
-def _facts(imported: Imported) -> dict[str, str]:
+def _summary(imported: Imported) -> dict[str, str]:
   description, spec, plan = imported.description, imported.spec, imported.abstract
   shown = {
     "model": f"{description.family.name}, {description.head} head"

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmx.units import counted
+
 _SEGMENT_COLOURS = ("cyan", "yellow", "green", "magenta")
 _UNTRAINED = "dim strike"  # Tokens whose prediction has no weight in the loss.
 _TOKENS = "tokens"
@@ -46,7 +48,9 @@ class RowView:
     weights = row["loss_weights"] if per_token else None
     segments = row["segment_ids"]
     targets = f", {int((row['loss_weights'] > 0).sum())} targets in the loss" if per_token else ""
-    summary = f"row {index}: {int(segments.max())} segments{targets}, {int((segments == 0).sum())} padding tokens"
+    summary = (
+      f"row {index}: {counted(int(segments.max()), 'segment')}{targets}, {int((segments == 0).sum())} padding tokens"
+    )
     self._out.print(f"\n{summary}", style="bold", markup=False)
     self._show_values(row, per_token)
     for group in groups:

@@ -189,7 +189,7 @@ def allowed_values(text: str, kind: type) -> Allowed:
     return Allowed(_NAMED[""].check, phrase=f"a row of {text.removeprefix('rows of ')}")
   found = _range(text, kind) or (_choices(text, kind) if re.fullmatch(r"[\w | ]+", text) and "|" in text else None)
   if found is None:
-    raise ValueError(f"configs/base.py: {text!r} says nothing about allowed values; see lmx/config/key.py")
+    raise ValueError(f"configs/base.py: {text!r} describes no allowed values; see lmx/config/key.py")
   return found
 
 

@@ -58,7 +58,7 @@ from lmx.units import StepSizes, duration_steps, human_bytes
 
 
 def make_intervals(config: ConfigDict, pace: StepSizes) -> Intervals:
-  """Every duration of the config in steps; `pace` knows the total."""
+  """Every duration of the config in steps; `pace` has the total."""
   total = pace.total_steps or 0
 
   def steps(key: str) -> int:

@@ -28,7 +28,7 @@ from lmx.nn.losses import Head
 from lmx.nn.outputs import Outputs
 from lmx.nn.stack import stacked, unstack
 from lmx.shapes import check
-from lmx.units import StepFlops
+from lmx.units import StepFlops, counted
 
 LSTM_POOLINGS = ("last", "mean")  # Its first token sees no other.
 LSTM_HEADS = tuple(name for name in HEADS if name != "masked")  # It cannot see what follows a mask.
@@ -128,7 +128,7 @@ class LSTMSpec:
   def describe(self) -> str:
     """One line for people: shape and parts."""
     parts = f"dropout {self.dropout:g}, {'carried' if self.carry_state else 'fresh'} state"
-    return f"LSTM, {self.layers} layers, width {self.width}; {parts}"
+    return f"LSTM, {counted(self.layers, 'layer')}, width {self.width}; {parts}"
 
   def matmul_parameters(self) -> int:
     """Weights that a token is multiplied with: gates and the output table (tied or not), not lookups."""

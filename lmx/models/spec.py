@@ -18,7 +18,7 @@ from lmx.nn.layers.activations import ACTIVATIONS
 from lmx.nn.mixer import MixerSpec
 from lmx.nn.mixers import MIXERS
 from lmx.nn.stack import Remat
-from lmx.units import StepFlops
+from lmx.units import StepFlops, counted
 
 _DERIVED: Any = None  # A size left out is derived from the others.
 _MUP_HEAD_WIDTH = 64  # Where muP's scale of scores, 8 / K, meets the usual 1 / sqrt(K).
@@ -223,12 +223,12 @@ class StackSpec:
     Raises:
       LmxError: one can't run here, or differs.
     """
-    said = {"attention": self.check_attention(platform)}
+    checks = {"attention": self.check_attention(platform)}
     if self.experts:
       activation = ACTIVATIONS[self.activation]
-      said["experts"] = check_experts(activation.function, activation.gated, experts=self.experts,
+      checks["experts"] = check_experts(activation.function, activation.gated, experts=self.experts,
                                       experts_per_token=self.experts_per_token, dtype=self.dtype)  # fmt: skip
-    return said
+    return checks
 
   @property
   def attention_ways(self) -> tuple[bool, ...]:
@@ -243,7 +243,7 @@ class StackSpec:
     parts = f"{self.position} positions, {self.norm_position}-{self.norm}, {self.activation}"
     mlp = f"{self.experts} experts of {self.expert_width}" if self.experts else f"MLP {self.mlp_width}"
     name = mixing.model_name or self.name
-    return f"{name}, {self.layers} layers, width {self.width}, {mixing.describe(self)}, {mlp}; {parts}"
+    return f"{name}, {counted(self.layers, 'layer')}, width {self.width}, {mixing.describe(self)}, {mlp}; {parts}"
 
   def matmul_parameters(self) -> int:
     """Weights that a token is multiplied with: projections and the output table (tied or not), not lookups."""
@@ -331,7 +331,11 @@ class EncoderDecoderSpec(StackSpec):
 
   def describe(self) -> str:
     """As `StackSpec.describe`."""
-    return super().describe().replace(f"{self.layers} layers", f"{self.encoder_layers} + {self.layers} layers", 1)
+    return (
+      super()
+      .describe()
+      .replace(counted(self.layers, "layer"), f"{self.encoder_layers} + {counted(self.layers, 'layer')}", 1)
+    )
 
   def matmul_parameters(self) -> int:
     """As `StackSpec.matmul_parameters`: what a token of the decoder and one of the encoder go through."""

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The context of a forward pass: what its layers need to know of the tokens apart from hidden states."""
+"""The context of a forward pass: what its layers need of the tokens apart from hidden states."""
 
 import dataclasses
 from typing import Any

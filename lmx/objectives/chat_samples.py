@@ -201,7 +201,7 @@ def _trimmed(template: ChatTemplate, text: str, answer: tuple[int, int]) -> tupl
 def fitted(template: ChatTemplate, messages: Messages, tools: Tools) -> list[dict[str, Any]]:
   """The messages in a form that the template writes.
 
-  Content parts become one text where the template knows only texts, and calls get an empty content where it needs one.
+  Content parts become one text if the template supports only texts, and calls get an empty content where it needs one.
   The arguments of tool calls become objects where it would write their text as a JSON string, and text where it takes
   nothing else.
 

@@ -129,7 +129,7 @@ class ChatTemplate:
         text = self.render([*around.get(role, []), {"role": role, "content": parts}, *after]).text
       except BadExampleError:
         text = ""
-      # What knows nothing of parts writes the list itself, as Python or JSON spell it.
+      # A template without support for parts writes the list itself, as Python or JSON spell it.
       self._takes_parts[role] = "qa" in text and "qb" in text and not re.search("[\"']type[\"']", text)
     return self._takes_parts[role]
 

@@ -99,7 +99,7 @@ class Frame:
   Attributes:
     framing: the special tokens.
     length: of a row.
-    token_types: whether rows say which text a token belongs to.
+    token_types: whether rows have the index of the text that a token belongs to.
   """
 
   framing: Framing

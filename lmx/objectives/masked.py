@@ -49,7 +49,7 @@ class Masking:
     self._starts_word = tokenizer.starts_word if whole_words else None
 
   def __call__(self, window: np.ndarray, rng: np.random.Generator) -> Arrays:
-    """The row's tokens with some hidden; `targets` has those that were there, and `loss_weights` says where."""
+    """The row's tokens with some masked; `targets` has the original ones, and `loss_weights` is 1 where they are."""
     targets = np.asarray(window, np.int32)
     text = np.flatnonzero(self._is_text[targets])
     budget = int(predictions_of(len(text), self._mask_rate))

@@ -162,7 +162,7 @@ def answers_of(row: Mapping[str, Any], context: str) -> tuple[list[_Characters],
 
 
 def _answer_pairs(texts: Any, starts: Any) -> list[tuple[Any, Any]]:
-  """(text, start) of answers that two columns hold, each one value or as many as the other."""
+  """(text, start) of answers that two columns hold, each one value or a list; lists have equal lengths."""
   if is_missing(texts):
     return []
   if not isinstance(texts, list):

@@ -53,7 +53,7 @@ class Optimizer:
   rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def trained(self, parameters: Arrays) -> Arrays:
-    """The parameters that are trained, in their order; `update` and its state know only these."""
+    """The parameters that are trained, in their order; `update` and its state have only these."""
     return {name: value for name, value in parameters.items() if name in self.multipliers}
 
 

@@ -25,7 +25,7 @@ from lmx.errors import LmxError, LostProcessError, message
 from lmx.exits import DONE, LOST_PROCESS, before_leaving, code_of, end, leave, safe
 from lmx.parallel.coordination import answers, calling_when_lost, check_port
 
-AUTO = "auto"  # As a coordinator: the cluster knows the run's processes (TPU pods, Slurm, Open MPI, Kubernetes).
+AUTO = "auto"  # As a coordinator: the cluster supplies the run's processes (TPU pods, Slurm, Open MPI, Kubernetes).
 BARRIER_SECONDS = 600  # The slowest process may reach a barrier this much later than the first.
 T = TypeVar("T")
 _HOUR = 3_600_000  # Milliseconds that one request to the store waits before it is repeated.
@@ -63,7 +63,7 @@ def start_processes(
   if coordinator != AUTO:
     _check_flags(coordinator, count, index)
   elif count is not None or index is not None:
-    raise LmxError("--coordinator=auto: the cluster knows. Fix: leave out --process-count and --process-index.")
+    raise LmxError("--coordinator=auto: the cluster supplies both. Fix: leave out --process-count and --process-index.")
   jax.config.update("jax_enable_recoverability", True)  # `_watch` reports a lost process, by its index.
   jax.config.update("jax_enable_preemption_service", False)  # It would handle SIGTERM instead of `signals`.
   who: dict[str, Any] = (
@@ -304,12 +304,12 @@ _over = threading.Event()  # The run has ended without an error, and processes m
 def _why_not_all_started(seconds: int, error: str) -> str:
   """Which process is missing, as far as this one can tell."""
   state = distributed.global_state
-  said = f" ({error[:200]})" if "bad_cast" not in error else ""
+  detail = f" ({error[:200]})" if "bad_cast" not in error else ""
   needs = ("Each process needs the same --coordinator and --process-count and its own --process-index, and to be "
            "started within config.processes.start_seconds.")  # fmt: skip
   if state.process_id == 0 or answers(state.coordinator_address or ""):
-    return f"not all {state.num_processes or ''} processes of the run started within {seconds} s{said}. {needs}"
-  return f"process 0 could not be reached at {state.coordinator_address} within {seconds} s{said}. {needs}"
+    return f"not all {state.num_processes or ''} processes of the run started within {seconds} s{detail}. {needs}"
+  return f"process 0 could not be reached at {state.coordinator_address} within {seconds} s{detail}. {needs}"
 
 
 # ---------------------------------------------------------------- ending together

@@ -11,7 +11,7 @@ from lmx.training.status import FAILED, FINISHED, STOPPED, StatusFile, read_stat
 
 
 class RunStatus:
-  """What the loop tells status.json; in processes other than the first, nothing."""
+  """The loop's updates of status.json, which only the first process writes."""
 
   def __init__(self, file: StatusFile | None, total_steps: int):
     self._file, self._total = file, total_steps
@@ -28,19 +28,17 @@ class RunStatus:
       self._file.end(FINISHED if finished else STOPPED, "" if finished else why, DONE if finished else SAVED)
 
   def goodput(self) -> str:
-    """A sentence about earlier commands, once there were any: how many, and the share of time that counted."""
+    """The number of starts and the goodput: the share of time spent in steps that no restart repeated; "" at first."""
     status = self._file.status if self._file is not None else None
     if status is None or status.starts < 2:
       return ""
     share = status.training_seconds / max(status.time - status.first_start, 1e-9)
-    return (
-      f"start {status.starts} of this run; {min(share, 1.0):.0%} of the time since the first was training that counts"
-    )
+    return f"start {status.starts} of this run; goodput {min(share, 1.0):.0%}: training time of all time since start 1"
 
 
 @contextlib.contextmanager
 def noting_status(run_dir: Path, total_steps: int) -> Iterator[RunStatus]:
-  """Keeps a run's status.json: an error of the block, or an end at once, is what it says in the end.
+  """Keeps a run's status.json: an error of the block, or an immediate end, is its last state.
 
   Args:
     run_dir: the run's folder, which is locked by this command.

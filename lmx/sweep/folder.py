@@ -38,7 +38,7 @@ RESET = "reset"  # Forgets what a trial's commands came to, so that it is tried 
 
 
 def was_preempted(code: int | None) -> bool:
-  """Whether a command ended because of its surroundings; None: it never said how, so it was killed with its sweep."""
+  """Whether a command ended because of its surroundings; None: it left no reason, so it was killed with its sweep."""
   return code is None or code in (SAVED, STORAGE, LOST_PROCESS) or code < 0 or SIGNALLED < code <= SIGNALLED + 64
 
 

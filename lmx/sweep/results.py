@@ -11,7 +11,7 @@ from lmx.sweep.folder import ENDED, FINISHED, SweepFolder, TrialState
 from lmx.sweep.trial import short_keys
 from lmx.units import human_time
 
-FIXED = ("trial", "state", "step", "seconds", "attempts", "why")  # Columns beside the metric and the keys.
+FIXED = ("trial", "state", "step", "seconds", "attempts", "why")  # Columns next to the metric and the keys.
 
 
 @dataclasses.dataclass(frozen=True)

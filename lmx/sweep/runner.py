@@ -52,7 +52,7 @@ class Attempt:
     self.seen = 0  # Values of the metric that a pruner was shown.
 
   def last_line(self) -> str:
-    """The line of its log that says most: the last error, or the last line."""
+    """The most informative line of its log: the last error, or the last line."""
     try:
       lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:

@@ -151,7 +151,7 @@ class Search:
     return [self._trial(one.number, one.user_attrs[_OVERRIDES]) for one in every if _OVERRIDES in one.user_attrs]
 
   def ended(self, state: TrialState) -> None:
-    """Tells the study what came of a trial; one that another command has told already stays as it is."""
+    """Reports a trial's result to the study; one that another command has reported stays as it is."""
     states = self._module.trial.TrialState
     number = state.trial.number
     if number is None or self._study.get_trials(deepcopy=False)[number].state.is_finished():

@@ -80,7 +80,7 @@ def check_trials(args: argparse.Namespace, trials: Sequence[Trial]) -> list[Conf
     configs.append(config)
     bad += [f"{trial.name}: {problem}" for problem in problems]
     common = set(problems) if common is None else common & set(problems)
-  if common:  # What is wrong in every trial is said once.
+  if common:  # What is wrong in every trial is reported once.
     raise ConfigError(sorted(common))
   if bad:
     more = [f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []

@@ -89,7 +89,7 @@ class MetricsWriter:
     run_dir: the run's folder; made if it is missing.
     tensorboard: also write TensorBoard event files to run_dir/tensorboard.
     wandb_project: also log to this Weights & Biases project; None: don't.
-    config: the flat config, shown beside the curves.
+    config: the flat config, shown next to the curves.
 
   Raises:
     LmxError: the package that TensorBoard or Weights & Biases needs is missing.
@@ -147,7 +147,7 @@ class MetricsWriter:
     """Drops the records of later steps, which a resumed run does again, and a half-written last line.
 
     The file is replaced in one move, so a kill in the middle loses nothing. Returns the number of records dropped.
-    TensorBoard is told to forget them too; Weights & Biases keeps what it has.
+    TensorBoard drops them too; Weights & Biases keeps what it has.
     """
     lines = _lines(self._path)
     kept = [line for line, record in lines if record["step"] <= step]
@@ -174,7 +174,7 @@ class MetricsWriter:
 
   def close(self) -> None:
     """Closes the file and the sinks; a second call does nothing."""
-    with contextlib.suppress(WriteError), write_errors(self._path):  # What could not be written has been said.
+    with contextlib.suppress(WriteError), write_errors(self._path):  # What could not be written has been reported.
       self._file.close()
     while self._sinks:
       self._sinks.pop().close()

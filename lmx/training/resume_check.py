@@ -90,9 +90,9 @@ def check_sources(now: Mapping[str, Any], saved: Mapping[str, Any] | None, *, ac
 
 
 def check_records(writer: MetricsWriter, saved: Mapping[str, Any], step: int) -> str:
-  """What to say of a metrics.jsonl that isn't what it was when a checkpoint was saved; "" where it is.
+  """The warning about a metrics.jsonl that differs from the one at the last checkpoint; "" if it doesn't.
 
-  It is said and not refused: the training that follows is the same, and what is lost can't be had back.
+  It is a warning and no error: the training that follows is the same, and what is lost can't be recovered.
 
   Args:
     writer: after the records of later steps were dropped.

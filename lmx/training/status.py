@@ -27,7 +27,7 @@ _EVERY_IN_BUCKET = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-  """What status.json says.
+  """The contents of status.json.
 
   Attributes:
     state: starting | running | stopped (saved; the same command resumes) | finished | failed.

@@ -40,7 +40,7 @@ def test_an_imported_model_reads_a_prompt_as_its_tokenizer_frames_it_and_a_train
     imported.generate(TEXT, framing="bos")
 
 
-def test_a_loss_counts_the_tokens_that_something_stands_before(imported):
+def test_a_loss_counts_the_tokens_that_have_a_token_before_them(imported):
   ids, offsets = imported.tokenizer.encode_with_offsets(TEXT)
   own, document = imported.loss(TEXT), imported.loss(TEXT, framing="document")
   assert (own.tokens, document.tokens) == (len(ids) - 1, len(ids) + 1)

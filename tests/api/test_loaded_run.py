@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 7 through the loop and `lmx.load`: a run resumes, and is used, on any devices; and what load can't do."""
+"""Law 7 through the loop and `lmx.load`: a run resumes, and is used, on any devices; and the errors of `load`."""
 
 import dataclasses
 import json

@@ -113,7 +113,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_every_row_gets_its_line_and_a_bad_one_says_why(name, trained, text, tmp_path, capsys):
+def test_every_row_gets_its_line_and_a_bad_one_reports_why(name, trained, text, tmp_path, capsys):
   run, _ = trained(name)
   rows = [json.loads(line) for line in (text / "rows.jsonl").read_text().splitlines()[:4]]
   change, reason = BAD[name]
@@ -204,7 +204,7 @@ def test_the_built_in_template_is_kept_with_the_run_and_exported(trained, tmp_pa
     assert (exported.directory / "chat_template.jinja").read_text() == kept
 
 
-def test_what_a_run_was_not_trained_for_is_said(trained):
+def test_what_a_run_was_not_trained_for_is_reported(trained):
   with pytest.raises(LmxError, match=r"the run's objective: got 'causal'"):
     trained("causal")[0].predict([{"text": "x"}])
   with pytest.raises(LmxError, match="head"):
@@ -299,7 +299,7 @@ def test_a_bad_example_is_named_by_file_and_row(name, row, expected, text, tmp_p
   assert "Fix: " in str(caught.value)
 
 
-def test_a_masked_model_without_a_mask_says_how_to_add_one(text, tmp_path):
+def test_a_masked_model_without_a_mask_is_refused_with_how_to_add_one(text, tmp_path):
   changes = {**tiny_tasks.changes("masked", text), "tokenizer__extra_ids": 0}
   with pytest.raises((LmxError, ConfigError), match=r"--config\.tokenizer\.extra_ids=1"):
     tiny_runs.experiment(text, tmp_path / "run", **changes)

@@ -68,7 +68,7 @@ def test_a_run_is_evaluated_on_its_own_text_and_on_other_text(run, text, tmp_pat
   assert any(line.split() == ["targets", "601"] for line in lines), lines
 
 
-def test_samples_begin_with_their_prompt_and_repeat_with_their_seed(run, capsys):
+def test_samples_start_with_their_prompt_and_repeat_with_their_seed(run, capsys):
   command = ["generate", str(run), "--prompt", "To be", "--prompt", "Or", "--samples", "2", "--max-new-tokens", "4"]
   assert main.main(command) == 0
   first = capsys.readouterr().out
@@ -111,7 +111,7 @@ def test_two_configs_or_runs_are_compared(run, capsys):
   assert capsys.readouterr().out == "no difference\n"
 
 
-def test_a_config_check_says_everything_that_is_wrong_at_once(capsys):
+def test_a_config_check_reports_everything_that_is_wrong_at_once(capsys):
   assert main.main(["config", "check"]) == 0
   capsys.readouterr()
   wrong = ["model.widht=3", "model.heads=7", "data.sources=nowhere.txt", "mesh.fsdp=3", "optimizer.b1=2"]

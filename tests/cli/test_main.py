@@ -28,7 +28,7 @@ HEAVY = {
 
 
 def modules_after(code: str) -> set[str]:
-  """What a fresh Python has imported after running `code`."""
+  """The modules that a fresh Python has imported after running `code`."""
   script = f"import sys\n{code}\nprint('MODULES', *sys.modules)"
   done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
   return set(done.stdout.rpartition("MODULES ")[2].split())

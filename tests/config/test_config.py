@@ -16,7 +16,7 @@ from lmx.errors import ConfigError, LmxError
 
 BASE = "configs/base.py"
 
-# overrides of base.py -> pieces of the message; every row is one mistake that a person makes.
+# overrides of base.py -> parts of the message; every row is one mistake that a person makes.
 WRONG = [
   (["model.layerz=3"], ["no such key", "config.model.layers"]),
   (["peak_lr=3e-4"], ["no such key", "config.optimizer.peak_lr"]),
@@ -334,7 +334,7 @@ def test_the_notation_of_allowed_values(text, kind, good, bad, phrase):
 
 
 def test_what_is_not_notation_is_an_error():
-  with pytest.raises(ValueError, match="'at least 1' says nothing about allowed values"):
+  with pytest.raises(ValueError, match="'at least 1' describes no allowed values"):
     key(1, "at least 1")
   section = Section()
   with pytest.raises(TypeError, match="write key"):

@@ -81,7 +81,7 @@ def test_the_keys_that_a_tables_rows_name_are_those_that_base_py_leaves_to_it():
 
 
 def test_the_comments_of_objectives_name_those_that_read_the_key():
-  """ "masked: share of tokens ..." begins with its readers; a key that several kinds share has no such beginning."""
+  """ "masked: share of tokens ..." starts with its readers; a key that several kinds share has no such start."""
   prefix = {name: entry.meaning.partition(": ")[0] for name, entry in keys().items() if name.startswith("objective.")}
   objectives = set(rows()["objective.name"])
   named = {name: set(text.split(", ")) for name, text in prefix.items() if set(text.split(", ")) <= objectives}
@@ -91,7 +91,7 @@ def test_the_comments_of_objectives_name_those_that_read_the_key():
     assert readers == found, name
 
 
-def test_who_reads_a_key_is_said_in_words():
+def test_who_reads_a_key_is_reported_in_words():
   assert readers_of("optimizer.b1").endswith("muon, schedule_free, lion, sgd, nesterov (optimizer.name)")
   assert readers_of("optimizer.decay") == "optimizer.schedule = wsd"
   assert readers_of("model.width") == readers_of("seed") == ""

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The token cache holds what its manifest says, or is refused; a killed preparation leaves nothing that is read."""
+"""The token cache matches its manifest or is refused; a killed preparation leaves nothing that is read."""
 
 import dataclasses
 import json

@@ -38,7 +38,7 @@ def lmx_error(capsys, *argv: str) -> str:
   return capsys.readouterr().err
 
 
-def test_data_prepare_fills_the_cache_and_says_when_it_is_full(capsys, flags):
+def test_data_prepare_fills_the_cache_and_reports_when_it_is_full(capsys, flags):
   first, second = (lmx(capsys, "data", "prepare", *flags) for _ in range(2))
   assert "prepared" in first
   assert "already cached" in second
@@ -89,14 +89,14 @@ def test_data_commands_show_and_count_examples_with_their_labels_and_cuts(capsys
   assert re.search(r"an epoch: \d+ rows of 16 \(padded, [\d.]+% filled\), \d+ tokens", count)
   out = lmx(capsys, "data", "show", *flags, "--rows=2", "--table=2")
   assert "labels: no, yes" in out
-  assert re.search(r"row 0: 1 segments, 0 padding tokens\nlabels: [01] \((no|yes)\)\nweight in the loss: 1\n", out)
+  assert re.search(r"row 0: 1 segment, 0 padding tokens\nlabels: [01] \((no|yes)\)\nweight in the loss: 1\n", out)
   assert re.search(r"\[segment 1: tokens 0-15, positions 0-15\]\n<s>(good|bad) text", out)
   assert re.search(r"index +segment +position +token +\n +0 +1 +0 +256 +'<s>'", out)
   error = lmx_error(capsys, "data", "count", *flags, "--config.data.columns.label=answr")
   assert "no column 'answr' (there are sentence, answer; try --config.data.columns.label=answer)" in error
 
 
-def test_data_show_prints_what_an_encoder_reads_beside_what_a_decoder_does(capsys, pairs):
+def test_data_show_prints_the_inputs_of_the_encoder_and_of_the_decoder(capsys, pairs):
   chosen = ["--config.objective.name=seq2seq", "--config.model.family=encoder_decoder", "--config.data.packing=packed"]
   columns = ["--config.data.columns.source=sentence", "--config.data.columns.target=answer"]
   lengths = ["--config.data.encoder_length=64", "--config.model.context=64"]

@@ -52,7 +52,7 @@ def flip(path: Path, place: int = -1) -> None:
 
 
 def keep_times(path: Path, change: Callable[[Path], object]) -> None:
-  """Changes a file and gives it its old times back, as `cp -p` and `tar` do."""
+  """Changes a file and restores its times, as `cp -p` and `tar` do."""
   stat = path.stat()
   change(path)
   os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -251,7 +251,7 @@ def test_a_disk_that_is_full_while_a_cache_is_written_ends_in_one_message(spec, 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 @pytest.mark.parametrize("where", ["fsync", "mkdtemp"])
-def test_every_error_of_a_disk_says_where_and_how_much_is_free(spec, monkeypatch, code, where):
+def test_every_error_of_a_disk_reports_where_and_how_much_is_free(spec, monkeypatch, code, where):
   def fail(*args, **kwargs):
     raise OSError(code, os.strerror(code))
 

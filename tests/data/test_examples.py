@@ -128,9 +128,9 @@ def test_every_row_is_on_exactly_one_side(tmp_path, split):
   if split == "tail":
     assert parts[0] + parts[1] == list(range(120))
   assert validation_text(corpus) == b""
-  facts = (*corpus.train_stats, *corpus.validation_stats)
-  assert sum(one.documents for one in facts) == 120
-  assert sum(one.tokens for one in facts) == sum(len(row["source"]) + len(row["target"]) for row in ROWS)
+  stats = (*corpus.train_stats, *corpus.validation_stats)
+  assert sum(one.documents for one in stats) == 120
+  assert sum(one.tokens for one in stats) == sum(len(row["source"]) + len(row["target"]) for row in ROWS)
   assert "examples" in corpus.describe()
 
 

@@ -314,7 +314,7 @@ def test_conll_gives_sentences_with_their_words_and_tags(tmp_path):
   assert len(records(f"conll:{other}", "tokens", "tags")) == 1
 
 
-def test_what_is_wrong_with_a_conll_file_is_said_with_its_line(tmp_path):
+def test_what_is_wrong_with_a_conll_file_is_reported_with_its_line(tmp_path):
   path = tmp_path / "a.conll"
   path.write_text("EU B-ORG\nrejects\n\ncall O\n")
   with pytest.raises(LmxError, match=r"a\.conll:2: wrong number of columns \(1 cells instead of 2 as the first word"):

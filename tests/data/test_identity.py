@@ -154,15 +154,15 @@ def test_a_file_added_to_a_folder_is_named_with_its_size_and_the_tokens_before_a
   (tmp_path / "data" / "99.txt").unlink()
   both = record(split)
   (tmp_path / "data" / "99.txt").write_text("added at the end")
-  said = differences(both, record(split))
-  assert [text.partition(" of ")[0] for text in said[1:]] == ["the training text", "the validation text"]
+  listed = differences(both, record(split))
+  assert [text.partition(" of ")[0] for text in listed[1:]] == ["the training text", "the validation text"]
   (tmp_path / "data" / "99.txt").unlink()
   (tmp_path / "data" / "00.txt").unlink()
   assert f"{tmp_path}/data/00.txt ({len(TEXTS[0])} bytes) was removed" in differences(before, record(spec))
 
 
 @pytest.mark.parametrize(
-  ("changes", "said"),
+  ("changes", "expected"),
   [
     ({"length": 16}, "data.length is 16, and was 32"),
     ({"packing": "padded"}, "data.packing is padded, and was packed"),
@@ -171,10 +171,10 @@ def test_a_file_added_to_a_folder_is_named_with_its_size_and_the_tokens_before_a
     ({"separator": "of"}, "the training text of"),
   ],
 )
-def test_settings_that_change_batches_are_named(tmp_path, changes, said):
+def test_settings_that_change_batches_are_named(tmp_path, changes, expected):
   spec = spec_of(tmp_path, write_folder(tmp_path / "data", TEXTS))
   found = differences(record(spec), record(dataclasses.replace(spec, **changes)))
-  assert any(text.startswith(said) for text in found)
+  assert any(text.startswith(expected) for text in found)
 
 
 def test_the_seed_the_batch_size_the_tokenizer_and_the_weights_are_named(tmp_path):
@@ -203,7 +203,7 @@ def test_an_edit_of_one_source_of_a_mixture_or_of_a_validation_set_is_named(tmp_
     assert len(found) == 2
 
 
-def test_where_files_lie_and_when_they_were_written_is_no_difference(tmp_path):
+def test_paths_and_times_of_files_are_no_difference(tmp_path):
   before = record(spec_of(tmp_path, write_folder(tmp_path / "data", TEXTS)))
   shutil.copytree(tmp_path / "data", tmp_path / "moved")
   after = record(spec_of(tmp_path, str(tmp_path / "moved"), cache_dir=str(tmp_path / "other")))
@@ -230,7 +230,7 @@ def test_of_many_differences_the_first_are_named(tmp_path):
   assert found[-1] == "31 more"
 
 
-def test_a_difference_is_refused_unless_it_is_accepted_and_old_checkpoints_are_said_to_be_old(tmp_path):
+def test_a_difference_is_refused_unless_it_is_accepted_and_old_checkpoints_are_reported_as_old(tmp_path):
   spec = spec_of(tmp_path, write_folder(tmp_path / "data", TEXTS))
   before = record(spec)
   write_folder(tmp_path / "data", LATE)

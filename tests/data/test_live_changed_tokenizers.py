@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Changed tokenizer files that lmx reads give the ids and the frame that AutoTokenizer of `transformers` gives."""
+"""For changed tokenizer files, lmx's ids and framing are those of AutoTokenizer of `transformers`."""
 
 import importlib
 import logging

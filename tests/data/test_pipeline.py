@@ -261,7 +261,7 @@ def validation_batches(corpus: Corpus, how=prepare, packing="packed", **options)
 
 
 @pytest.mark.parametrize("packing", ["packed", "padded", "concatenated"])
-def test_evaluation_sees_the_held_out_text_once(corpus, packing):
+def test_evaluation_reads_the_validation_text_once(corpus, packing):
   batches = validation_batches(corpus, packing=packing)
   drawn = list(batches)
   assert len(drawn) == len(batches)
@@ -288,7 +288,7 @@ def test_evaluation_is_the_same_for_any_number_of_processes(corpus):
   assert_same(whole, joined)
 
 
-def test_a_few_rows_are_spread_over_the_held_out_text(corpus):
+def test_a_few_rows_are_spread_over_the_validation_text(corpus):
   batches = validation_batches(corpus, max_rows=4, batch_size=4, packing="padded")
   (batch,) = list(batches)
   assert batches.rows == 4
@@ -298,7 +298,7 @@ def test_a_few_rows_are_spread_over_the_held_out_text(corpus):
   assert batches.bytes_per_target == pytest.approx(everything.bytes_per_target)
 
 
-def test_nothing_held_out_is_an_error(corpus):
+def test_an_empty_validation_set_is_an_error(corpus):
   with pytest.raises(LmxError, match=r"There is no validation set.*heldout_sources"):
     validation_batches(dataclasses.replace(corpus, validation=()))
 
@@ -308,7 +308,7 @@ def test_a_batch_that_does_not_divide_over_the_processes_is_refused(corpus):
     loader(corpus, batch_size=9, share=RowShare(2))
 
 
-def test_an_objective_that_makes_too_many_places_is_named():
+def test_an_objective_that_makes_too_many_tokens_is_named():
   with pytest.raises(LmxError, match=r"config.data.length: got 8, but the objective made 9 tokens for a row"):
     Assemble(NEEDS, {"": 8}, 0)([Segment(np.arange(10, dtype=np.int32))], np.random.default_rng(0))
 

@@ -70,7 +70,7 @@ def test_t5s_sentinels_count_down_from_the_last_id(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("name", "content", "said"),
+  ("name", "content", "expected"),
   [
     ("added_tokens.json", "[1]", "added_tokens.json is not an object"),
     ("added_tokens.json", "{", "added_tokens.json is not JSON"),
@@ -80,8 +80,8 @@ def test_t5s_sentinels_count_down_from_the_last_id(tmp_path):
     ("added_tokens.json", json.dumps({"<a>": "x"}), "added_tokens.json"),
   ],
 )
-def test_a_file_that_is_not_what_it_should_be_is_named(name, content, said, tmp_path):
+def test_a_file_that_is_not_what_it_should_be_is_named(name, content, expected, tmp_path):
   folder = FOLDERS["gpt2 with added_tokens.json and special_tokens_map.json"](tmp_path / "model")
   (folder / name).write_text(content)
-  with pytest.raises(LmxError, match=said):
+  with pytest.raises(LmxError, match=expected):
     read_tokenizer(folder, 1000)

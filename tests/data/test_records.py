@@ -123,7 +123,7 @@ def test_of_columns_that_are_all_optional_one_must_be_there(tmp_path):
       read(write(tmp_path / name, text), chat)
 
 
-def test_a_column_that_is_said_not_to_exist_cannot_be_needed(tmp_path):
+def test_a_column_that_is_declared_missing_cannot_be_needed(tmp_path):
   with pytest.raises(LmxError, match=r"config.data.columns.label: got 'none', but the objective needs this column"):
     read(write(tmp_path / "a.tsv", "text\na\n"), label="none")
 
@@ -171,13 +171,13 @@ def test_a_column_of_anything_but_labels_is_refused(tmp_path):
     labels(write(tmp_path / "c.jsonl", '{"label": null}\n{"label": ""}\n'))
   with pytest.raises(LmxError, match=r"d.jsonl:2: .* has '1.5', which is not a class"):
     labels(write(tmp_path / "d.jsonl", '{"label": 1}\n{"label": 1.5}\n'))
-  for name, value, said in (
+  for name, value, expected in (
     ("e", "Infinity", "'inf' among numbers"),
     ("f", "1e300", "'1000"),
     ("g", "-1e999", "'-inf'"),
   ):
     path = write(tmp_path / f"{name}.jsonl", f'{{"label": 1}}\n{{"label": 0}}\n{{"label": {value}}}\n')
-    with pytest.raises(LmxError, match=rf"{name}.jsonl:3: .* has {said}.*, which is not a class"):
+    with pytest.raises(LmxError, match=rf"{name}.jsonl:3: .* has {expected}.*, which is not a class"):
       labels(path)
   ids = 2**63 - 1  # Numbers of 64 bits are classes, and "inf" is one among words: a tag of infinitives.
   assert labels(write(tmp_path / "h.jsonl", f'{{"label": {ids}}}\n{{"label": 0}}\n')) == ["0", str(ids)]

@@ -103,7 +103,7 @@ def test_rows_are_never_overfull_and_are_mostly_full():
   assert_law_catches(check_best_fit, lambda sizes, capacity: np.zeros(len(sizes), np.int64))
 
 
-def test_a_long_document_is_cut_into_pieces_that_meet():
+def test_a_long_document_is_split_into_adjacent_segments():
   document, start, length = split_documents(np.array([10, 0, 4, 5]), 4)
   assert document.tolist() == [0, 0, 0, 2, 3, 3]
   assert start.tolist() == [0, 4, 8, 0, 0, 4]

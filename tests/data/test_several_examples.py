@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Rows that give several examples, notes about rows, and what at least one row of a source must have."""
+"""Rows that become several examples, notes about rows, and columns that at least one row of a source must have."""
 
 from typing import Any, ClassVar
 

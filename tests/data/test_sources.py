@@ -95,7 +95,7 @@ def test_folders_and_globs_are_read_sorted_without_hidden_files(tmp_path):
   assert [d.text for d in joined.documents(BadDocuments())] == ["b.txt", "a.txt"]
 
 
-def test_what_is_not_there_is_said_before_anything_is_read(tmp_path):
+def test_what_is_not_there_is_reported_before_anything_is_read(tmp_path):
   for spec in (tmp_path / "none.txt", tmp_path / "*.txt", tmp_path):
     with pytest.raises(LmxError, match=r"config.data.sources: got '"):
       open_source(str(spec))

@@ -29,7 +29,7 @@ NEEDS = DataRequirements(prepare, lookahead=1)
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Corpus:
-  """Two sources of documents of 1 to 40 letters, all different where they begin."""
+  """Two sources of documents of 1 to 40 letters, all different at their starts."""
   folder: Path = tmp_path_factory.mktemp("streams")
   for name in ("a", "b"):
     rows = [{"text": f"{name}{i}:" + "xyz"[i % 3] * (11 * i % 37)} for i in range(40)]
@@ -76,12 +76,12 @@ def check_continuity(batches: list[Batch], text: np.ndarray) -> None:
     part = text[row * size : (row + 1) * size].copy()
     first = (
       int(np.argmax(np.append(part[1:LENGTH, 2] == 0, True))) + 1
-    )  # Places of the first piece, which counts from 0.
+    )  # Positions of the first segment, which count from 0.
     part[:first, 2] -= part[0, 2]
     np.testing.assert_array_equal(drawn[:, row].reshape(size, 3), part)
 
 
-def test_each_row_goes_on_where_the_row_of_the_batch_before_ended(corpus):
+def test_each_row_continues_where_the_row_of_the_batch_before_ended(corpus):
   count, text = batches_of(corpus), places(corpus.train)
   batches = draw(corpus, count)
   check_continuity(batches, text)
@@ -97,7 +97,7 @@ def test_a_row_is_cut_into_segments_where_documents_end(corpus):
       assert segments.tolist() == (1 + np.searchsorted(starts, np.arange(LENGTH), side="right")).tolist()
 
 
-def test_the_next_epoch_begins_the_streams_again(corpus):
+def test_the_next_epoch_starts_the_streams_again(corpus):
   count = batches_of(corpus)
   batches = draw(corpus, count + 3)
   for name in ("tokens", "targets", "positions", "segment_ids"):
@@ -105,7 +105,7 @@ def test_the_next_epoch_begins_the_streams_again(corpus):
   assert (batches[count + 1]["loss_weights"] != batches[1]["loss_weights"]).any()
 
 
-def test_no_stream_of_an_epoch_begins_with_the_state_of_another(corpus):
+def test_no_stream_of_an_epoch_starts_with_the_state_of_another(corpus):
   count = batches_of(corpus)
   for batch in draw(corpus, count + 1)[::count]:
     np.testing.assert_array_equal(batch["positions"][:, 0], np.zeros(BATCH))
@@ -113,7 +113,7 @@ def test_no_stream_of_an_epoch_begins_with_the_state_of_another(corpus):
 
 
 @pytest.mark.parametrize("start", [1, 7, 100_001])
-def test_seeking_goes_on_in_the_middle_of_the_streams(corpus, start):
+def test_seeking_resumes_in_the_middle_of_the_streams(corpus, start):
   count = batches_of(corpus)
   there = draw(corpus, 2, start)
   if start < count:
@@ -137,7 +137,7 @@ def test_streams_do_not_depend_on_the_number_of_processes(corpus):
   assert_law_catches(check_processes, smaller, corpus)
 
 
-def test_an_evaluation_drops_nothing_and_goes_on_from_batch_to_batch(corpus):
+def test_an_evaluation_drops_nothing_and_continues_from_batch_to_batch(corpus):
   batches = make_eval_batches(corpus, NEEDS, batch_size=BATCH)
   drawn, text = list(batches), places(corpus.validation)
   tokens = np.concatenate([np.stack([batch["tokens"][row] for batch in drawn]).ravel() for row in range(BATCH)])

@@ -56,7 +56,7 @@ def test_a_data_set_feeds_a_corpus(data, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_is_wrong_with_a_data_set_is_said_with_the_fix(data):
+def test_what_is_wrong_with_a_data_set_is_reported_with_the_fix(data):
   with pytest.raises(LmxError, match=r"found no TFDS data set 'mien' .*lmx data build --name=mien"):
     read(data, "tfds:mien")
   with pytest.raises(LmxError, match=r"tfds_split: got 'tran'. Allowed: test, train. Did you mean 'train'"):

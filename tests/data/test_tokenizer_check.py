@@ -86,7 +86,7 @@ def test_a_usual_tokenizer_and_one_with_gaps_pass(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("change", "said"),
+  ("change", "expected"),
   [
     ({"vocab_size": 259}, r"lmx_tokenizer.json is damaged: vocab_size is 259, and of the tokenizer 258"),
     ({"bos_id": 0}, r"bos_id is 0"),
@@ -95,12 +95,12 @@ def test_a_usual_tokenizer_and_one_with_gaps_pass(tmp_path):
     ({"fingerprint": "0"}, r"is not the one that was saved there"),
   ],
 )
-def test_a_description_that_is_not_the_tokenizers_is_refused(tmp_path, change, said):
+def test_a_description_that_is_not_the_tokenizers_is_refused(tmp_path, change, expected):
   load_tokenizer_of(tmp_path)
   file = tmp_path / "lmx_tokenizer.json"
   values = {**json.loads(file.read_text()), **change}
   file.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
-  with pytest.raises(LmxError, match=said):
+  with pytest.raises(LmxError, match=expected):
     load_tokenizer(tmp_path)
 
 

@@ -151,7 +151,7 @@ def test_training_twice_gives_the_same_tokenizer():
   assert first.fingerprint == second.fingerprint
 
 
-def test_a_vocabulary_that_does_not_fit_the_text_says_what_does():
+def test_a_vocabulary_that_does_not_fit_the_text_is_refused_with_what_does():
   with pytest.raises(LmxError, match=r"got 100000. Allowed: at most \d+ .* Fix: --config.tokenizer.vocab_size=\d+"):
     train_sentencepiece(TEXT[:1], vocab_size=100_000)
   with pytest.raises(LmxError, match=r"got 50. Allowed: more than \d+"):
@@ -291,7 +291,7 @@ def word_borders(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_words_begin_where_a_space_does(specimens, kind):
+def test_words_start_where_a_space_does(specimens, kind):
   text = " the quick brownish foxes jumped"
   assert word_borders(specimens[kind], text) == text.split()
 
@@ -368,7 +368,7 @@ def test_sentinels_of_a_sentencepiece_model_never_come_from_text():
 
 
 @pytest.mark.parametrize("kind", ["bpe", "huggingface"])
-def test_a_chat_template_beside_a_tokenizer_is_kept_with_it(specimens, kind, tmp_path):
+def test_a_chat_template_next_to_a_tokenizer_is_saved_with_it(specimens, kind, tmp_path):
   specimens[kind].save(tmp_path)
   path = str(tmp_path)
   assert load_tokenizer(path).chat_template is None

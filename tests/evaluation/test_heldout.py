@@ -151,7 +151,7 @@ def test_an_empty_split_is_one_clear_error():
     evaluate(sums, None, None, [], bytes_per_target=1.0, score=None, mesh=make_mesh({}, jax.devices()[:1]))
 
 
-def test_xz_is_measured_on_the_text_and_a_long_text_is_cut_and_said_so():
+def test_xz_is_measured_on_the_text_and_a_long_text_is_truncated_and_labeled_so():
   text = b"the same words again and again. " * 300
   assert xz_bits_per_byte(text) == 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text)
   assert 0 < xz_bits_per_byte(text) < 0.2

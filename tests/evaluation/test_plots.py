@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Loss curves: what is drawn, and what is said when there is nothing to draw."""
+"""Loss curves: the drawing, and the errors when there is nothing to draw."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""From a config to an experiment: what is found wrong before any data is read, and durations and batches in steps."""
+"""From a config to an experiment: errors before any data is read, and durations and batches in steps."""
 
 import dataclasses
 import io
@@ -69,7 +69,7 @@ def test_a_good_config_passes_without_data(tmp_path, no_data):
     ({"compute__quantization": "fp8", "model__family": "lstm"}, "Allowed: none with config.model.family=lstm"),
   ],
 )
-def test_what_does_not_fit_is_said_before_any_data_is_read(tmp_path, no_data, changes, expected):
+def test_what_does_not_fit_is_reported_before_any_data_is_read(tmp_path, no_data, changes, expected):
   config = tiny_config(tmp_path, **changes)
   assert any(expected in problem for problem in check(config)), check(config)
   with pytest.raises(ConfigError):
@@ -87,11 +87,11 @@ def test_a_run_of_another_family_to_start_from_is_refused(tmp_path, no_data):
   (run / "config.json").write_text(to_json(tiny_config(tmp_path, model__family="encoder", objective__name="masked")))
   (problem,) = check(tiny_config(tmp_path, checkpoint__start_from=run))
   assert "whose model is of the family encoder'. Allowed: a run with config.model.family=transformer" in problem
-  shutil.rmtree(run)  # A run that goes on needs its origin no more.
+  shutil.rmtree(run)  # A resumed run needs its origin no more.
   assert check(tiny_config(tmp_path, checkpoint__start_from=run)) == []
 
 
-def test_problems_of_the_mesh_and_of_the_model_are_said_together(tmp_path, no_data):
+def test_problems_of_the_mesh_and_of_the_model_are_reported_together(tmp_path, no_data):
   problems = check(tiny_config(tmp_path, mesh__data=3, model__heads=3))
   assert len(problems) == 2
 

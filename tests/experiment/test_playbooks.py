@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 20 for optimizers, mixers and objectives: what docs/playbooks.md says is enough to add one, and it trains.
+"""Law 20 for optimizers, mixers and objectives: the steps of docs/playbooks.md are enough to add one, and it trains.
 
 Each toy is one function or class and one row, plus one line in configs/base.py for a key that is new.
 """
@@ -40,7 +40,7 @@ SHORT = {"train__duration": "4 steps", "evaluation__every": "4 steps", "checkpoi
 
 
 def base_with(folder: Path, monkeypatch, after: str, line: str) -> None:
-  """Puts a line into a copy of base.py, after the one that begins with a text, and makes lmx read the copy."""
+  """Puts a line into a copy of base.py, after the one that starts with a text, and makes lmx read the copy."""
   lines = (config_dir() / "base.py").read_text().splitlines()
   place = next(number for number, text in enumerate(lines) if text.strip().startswith(after))
   folder.mkdir()

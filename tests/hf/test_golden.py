@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 8 without torch: lmx computes from tiny weights of every family what `transformers` computed from them."""
+"""Law 8 without torch: for tiny weights of every family, lmx's outputs equal those recorded from `transformers`."""
 
 import dataclasses
 import functools
@@ -88,7 +88,7 @@ def test_a_model_read_onto_a_mesh_equals_one_on_a_single_device(name):
   assert len({str(shard.index) for shard in table.addressable_shards}) == 8
 
 
-def test_the_sharded_check_notices_a_shard_of_another_place():
+def test_the_sharded_check_notices_a_shard_in_the_wrong_place():
   model = imported("gpt2-language-6")
   moved = dict(model.parameters)
   moved["layers.mlp.up.kernel"] = np.roll(moved["layers.mlp.up.kernel"], 1, axis=1)

@@ -68,7 +68,7 @@ def changed(values: dict, known: set[str]) -> Iterator[tuple[str, Any, dict]]:
 
 
 def written_again(folder: Path, values: dict) -> dict:
-  """What lmx reads in a config.json, as one of the same family."""
+  """The config.json that lmx reads from another one of the same family."""
   write(folder, "config.json", values)
   found = describe(folder)
   spec = make_spec(found.model, vocab_size=found.vocab_size, head=found.head, outputs=found.outputs)
@@ -79,7 +79,7 @@ def written_again(folder: Path, values: dict) -> dict:
 
 
 def numbers(config: Any) -> dict:
-  """What a configuration of `transformers` says about numbers, each thing in one way."""
+  """The numbers of a configuration of `transformers`, each under one name."""
   found = {key: value for key, value in config.to_dict().items() if key not in NO_NUMBERS}
   heads = found.get("num_attention_heads", 1)
   derived = {"n_inner": 4 * found.get("n_embd", 0), "head_dim": found.get("hidden_size", 0) // (heads or 1)}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 14 against CTranslate2, where it is installed: its converter opens what lmx exports, and gives lmx's outputs.
+"""Law 14 against CTranslate2, where it is installed: its converter opens lmx's exports, and its outputs are lmx's.
 
 The settings are those that CTranslate2 4.8 has: no soft-caps, no windows, the usual epsilon of GPT-2's norms.
 """

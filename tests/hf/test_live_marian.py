@@ -54,7 +54,7 @@ def _pairs(folder: Path, pieces: list[str]) -> list[tuple[list[int], list[int]]]
 
 
 def _write_model(folder: Path, size: int, pairs: list[tuple[list[int], list[int]]]) -> None:
-  """A small model, trained on the pairs: what it writes depends on its text."""
+  """A small model, trained on the pairs, so that its output depends on its text."""
   transformers, torch = importlib.import_module("transformers"), importlib.import_module("torch")
   values = json.loads((GOLDEN / "marian-language-3" / "config.json").read_text())
   ids = {"pad_token_id": size - 1, "decoder_start_token_id": size - 1, "eos_token_id": 0, "forced_eos_token_id": 0}
@@ -82,7 +82,7 @@ def _write_model(folder: Path, size: int, pairs: list[tuple[list[int], list[int]
 
 
 def theirs(folder: Path, **options) -> tuple[list[list[int]], list[str]]:
-  """(ids of the texts, what the model writes)."""
+  """(ids of the texts, the model's outputs)."""
   transformers = importlib.import_module("transformers")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 14 for texts, against `transformers` itself: what lmx exports and what people publish, from text to answer."""
+"""Law 14 for texts, against `transformers` itself: lmx's exports and published models, from text to answer."""
 
 import importlib
 import json

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""ModernBERT: folders as published before transformers 5, what is refused, and what lmx's own configs become."""
+"""ModernBERT: folders as published before transformers 5, refused settings, and exports of lmx's own configs."""
 
 import json
 

@@ -157,7 +157,7 @@ def test_a_toy_family_is_imported_trained_exported_and_imported_again_bit_for_bi
     np.testing.assert_array_equal(again.parameters[name], array, err_msg=name)
 
 
-def test_the_law_notices_keys_and_values_that_change_places(checkpoint):
+def test_the_law_notices_swapped_keys_and_values(checkpoint):
   weights = load_file(checkpoint / "model.safetensors")
   model = import_hf(checkpoint, dtype="float32").model
   name = "toy.stack.1.mix.in.weight"

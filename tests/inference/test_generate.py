@@ -141,7 +141,7 @@ def lstm() -> LSTM:
 
 
 @pytest.mark.parametrize("name", ["lstm", "mamba2"])
-def test_models_with_a_state_go_on_past_the_context(name):
+def test_models_with_a_state_continue_past_the_context(name):
   model, count = (lstm(), 6) if name == "lstm" else (model_of(name), 14)
   (first,), *_ = generate(model, PROMPTS, key=KEY, max_new_tokens=count, temperature=0)
   assert first.tokens.tolist() == by_hand(model, PROMPTS[0], count)

@@ -30,7 +30,7 @@ def outputs_of(model, tokens, real):
 
 
 def check_padding_is_ignored(change, name: str) -> None:
-  """What stands in the padding must not change a result for a real token or row."""
+  """The contents of padding must not change a result for a real token or row."""
   got, expected = (outputs_of(model_of(name), tokens, REAL) for tokens in (change(TOKENS), TOKENS))
   assert expected.scores.shape == SHAPES[name]
   assert expected.scores.dtype == jnp.float32

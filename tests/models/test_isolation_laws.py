@@ -20,7 +20,7 @@ ISOLATED = (*DECODERS, *ENCODERS, *ENCODER_DECODERS)
 
 
 def influence(name: str, prefix=None) -> tuple[np.ndarray, np.ndarray]:
-  """(L, L) and (L, M): how strongly the output at each place depends on the input at each place, by gradient.
+  """(L, L) and (L, M): how strongly the output at each position depends on the input at each position, by gradient.
 
   Every place has an id of its own, so that a row of the embedding table is the input at one place.
   """

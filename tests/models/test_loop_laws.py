@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 5 of the design: scanned equals unrolled, rematerialised equals kept; and what is kept of each layer."""
+"""Law 5 of the design: scanned equals unrolled, rematerialized equals saved; and what is saved for each layer."""
 
 import functools
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The LSTM language model: packing, caching, the carried state, dropout, and what its record refuses and counts."""
+"""The LSTM language model: packing, caching, the carried state, dropout, and the checks and counts of its spec."""
 
 import dataclasses
 import functools
@@ -56,7 +56,7 @@ def test_packed_rows_give_the_same_loss_and_gradient_as_unpacked_documents():
   check_packing(lambda batch: without(batch, "positions"))
 
 
-def test_the_packing_law_notices_a_state_that_goes_on():
+def test_the_packing_law_notices_a_state_that_continues():
   on = lambda batch: batch | {"positions": np.arange(LENGTH, dtype=np.int32)[None].repeat(2, axis=0)}  # noqa: E731
   assert_law_catches(check_packing, on)
 
@@ -96,7 +96,7 @@ def zero_carry(spec=SPEC, rows=2):
   return {name: jnp.zeros(x.shape, x.dtype) for name, x in spec.carry_shapes(rows).items()}
 
 
-def test_a_carried_state_goes_on_where_the_row_ended_and_starts_anew_at_position_0():
+def test_a_carried_state_continues_where_the_row_ended_and_is_reset_at_position_0():
   whole = full_logits(model(), TOKENS)
   run = quick_jit(lambda model, tokens, carry, positions=None: model(tokens, carry=carry, positions=positions))
   first = run(model(), TOKENS[:, :7], zero_carry())
@@ -106,7 +106,7 @@ def test_a_carried_state_goes_on_where_the_row_ended_and_starts_anew_at_position
   second = run(model(), TOKENS[:, 7:], first.carry, positions)
   assert_close(second.logits()[0, :3], whole[0, 7:10], "before the new document")
   assert_close(second.logits()[0, 3:], full_logits(model(), TOKENS[:1, 10:])[0], "the new document")
-  assert_close(second.logits()[1], full_logits(model(), TOKENS[1:, 7:])[0], "a row that starts anew")
+  assert_close(second.logits()[1], full_logits(model(), TOKENS[1:, 7:])[0], "a row that starts from zero")
   assert model()(TOKENS).carry is None
   assert jax.tree.map(lambda x: (x.shape, x.dtype), first.carry) == {
     name: (x.shape, x.dtype) for name, x in SPEC.carry_shapes(2).items()

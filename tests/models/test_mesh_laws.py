@@ -166,7 +166,7 @@ def test_layers_that_the_stages_do_not_divide_name_the_nearest_that_do():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-  """A state on slices, stages and experts, and what was saved of it."""
+  """A state on slices, stages and experts, and its checkpoint."""
   state = fresh_on(layout_of((2, 2, 1, 1, 2, 1, 1)))
   folder = tmp_path_factory.mktemp("saved")
   with Checkpointer(folder) as checkpoints:

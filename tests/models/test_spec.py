@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The record of a Transformer: what it refuses, and what it counts without allocating."""
+"""The spec of a Transformer: its checks, and its counts without allocation."""
 
 import dataclasses
 import functools
@@ -69,7 +69,7 @@ def test_an_impossible_spec_is_refused_by_the_key_to_change(case):
     dataclasses.replace(BASE, **changes)
 
 
-def test_everything_that_is_wrong_is_said_at_once():
+def test_everything_that_is_wrong_is_reported_at_once():
   with pytest.raises(LmxError, match=r"(?s)2 problems.*layers.*position"):
     dataclasses.replace(BASE, position="x", layers=0)
 
@@ -158,7 +158,7 @@ def names_of(name):
   return set(named_leaves(abstract(name)))
 
 
-def test_a_head_begins_with_head_and_the_backbone_keeps_its_names():
+def test_a_head_starts_with_head_and_the_backbone_keeps_its_names():
   backbone = {n for n in names_of("bert") if not n.startswith("head.")}
   assert names_of("bert") - backbone == {
     *(f"head.transform.{part}" for part in ("kernel", "bias")),
@@ -244,7 +244,7 @@ def made(spec):
   return {name: np.asarray(x) for name, x in named_leaves(quick_jit(lambda: build(spec, nnx.Rngs(0)))()).items()}
 
 
-def test_queries_begin_smaller_by_a_scale_of_ones_own():
+def test_queries_start_smaller_by_a_scale_of_ones_own():
   usual, unscaled = (
     made(dataclasses.replace(BASE, attention_scale=scale))["layers.attention.query.kernel"] for scale in (None, 1.0)
   )
@@ -252,7 +252,7 @@ def test_queries_begin_smaller_by_a_scale_of_ones_own():
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
-def test_every_parameter_has_a_place_on_a_mesh(name):
+def test_every_parameter_has_a_sharding(name):
   layout = Layout(make_mesh({"data": -1, "fsdp": 2, "tensor": 1}))
   plan = abstract_model_of(abstract(name))
   split = [name for name, sharding in plan.shardings(layout).items() if "fsdp" in str(sharding.spec)]

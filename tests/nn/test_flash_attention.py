@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 12 for the flash kernels: splash as it is interpreted on CPUs, and what tokamax is told of a mask."""
+"""Law 12 for the flash kernels: splash as it is interpreted on CPUs, and the masks that are passed to tokamax."""
 
 import functools
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What is written in another way for GPUs gives what the plain way gives, in values and gradients."""
+"""Formulations for GPUs equal the plain ones in values and gradients."""
 
 import jax
 import jax.numpy as jnp

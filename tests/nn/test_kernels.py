@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 12: every attention kernel equals the reference, and a broken one is found before a run begins."""
+"""Law 12: every attention kernel equals the reference, and a broken one is found before a run starts."""
 
 import dataclasses
 
@@ -107,6 +107,6 @@ def test_auto_takes_cudnn_on_a_gpu_also_where_tokamax_is_installed(monkeypatch):
   assert chosen == "cudnn"
 
 
-def test_a_kernel_that_does_not_run_here_says_so_at_the_check():
+def test_a_kernel_that_does_not_run_here_reports_it_at_the_check():
   with pytest.raises(LmxError, match="doesn't run on this machine"):
     check_kernel("cudnn", **(SHAPE | {"dtype": "bfloat16"}))

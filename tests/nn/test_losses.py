@@ -70,7 +70,7 @@ def test_the_fused_loss_and_its_gradients_equal_the_textbook(name):
   check_loss(total, HEADS[name])
 
 
-def test_in_chunks_the_logits_are_never_whole():
+def test_in_chunks_the_logits_never_exist_at_once():
   hidden, table, targets, weights = inputs()
 
   def arrays(chunks: int) -> str:

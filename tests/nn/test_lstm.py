@@ -87,7 +87,7 @@ def test_the_check_notices_a_gradient_that_forgets_the_state(monkeypatch):
   assert_law_catches(check_equations, forward)
 
 
-def test_the_forget_gate_begins_open_and_other_biases_at_zero():
+def test_the_forget_gate_starts_open_and_other_biases_at_zero():
   np.testing.assert_array_equal(layer().input.bias[...], np.eye(4)[1][:, None] * np.ones((4, D)))
 
 

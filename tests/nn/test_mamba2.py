@@ -76,7 +76,7 @@ def test_the_scan_in_chunks_is_the_recurrence(chunk):
   check_scan(quick_jit(chunked_scan, static_argnames="chunk"), chunk)
 
 
-def test_the_scan_check_notices_runs_that_do_not_begin_anew():
+def test_the_scan_check_notices_documents_that_do_not_start_at_zero():
   check = quick_jit(lambda *a, runs_BL, state_BHPS: chunked_scan(*a, runs_BL=None, state_BHPS=state_BHPS, chunk=4))
   assert_law_catches(check_scan, lambda *a, chunk, **rest: check(*a, **rest), 4)
 
@@ -106,7 +106,7 @@ def test_packed_equals_unpacked():
   check_packing(run)
 
 
-def test_the_packing_law_notices_a_state_and_a_convolution_that_go_on():
+def test_the_packing_law_notices_a_state_and_a_convolution_that_continue():
   assert_law_catches(check_packing, lambda mixer, x, segments=None: run(mixer, x))
 
 

@@ -228,7 +228,7 @@ def test_the_check_at_start_passes_each_way(activation, dtype, platform, monkeyp
   assert max(errors.values()) < (2e-5 if dtype == "float32" else 3e-2)
 
 
-def test_the_check_at_start_says_what_was_checked_and_notices_a_lost_row(monkeypatch):
+def test_the_check_at_start_reports_what_was_checked_and_notices_a_lost_row(monkeypatch):
   check = functools.partial(check_experts, jax.nn.relu, False, experts=4, experts_per_token=2, dtype="float32")
   assert check().startswith("blocks, checked here against the definition")
   whole = dispatching.blocked_dispatch
@@ -242,10 +242,10 @@ def test_the_check_at_start_says_what_was_checked_and_notices_a_lost_row(monkeyp
     check()
 
 
-def test_a_run_of_experts_says_that_they_were_checked():
+def test_a_run_of_experts_reports_that_they_were_checked():
   spec = TransformerSpec(vocab_size=64, layers=1, width=32, heads=2, context=16, experts=4, mlp_bias=False)
-  said = spec.check_kernels("cpu")
-  assert list(said) == ["attention", "experts"]
+  checks = spec.check_kernels("cpu")
+  assert list(checks) == ["attention", "experts"]
   assert list(dataclasses.replace(spec, experts=None).check_kernels("cpu")) == ["attention"]
 
 
@@ -270,7 +270,7 @@ def test_a_tpu_has_kernels_for_products_of_experts_and_for_both_gradients():
   assert "tgmm" in text
 
 
-def test_products_of_experts_in_a_pipeline_have_no_batch_that_a_tpu_does_not_know():
+def test_products_of_experts_in_a_pipeline_have_no_batch_that_a_tpu_does_not_support():
   generator = np.random.default_rng(0)
   x, w = (jnp.asarray(generator.standard_normal(shape, np.float32)) for shape in ((2, 6, 8), (2, 3, 8, 4)))
   sizes = jnp.asarray([[2, 3, 1], [0, 6, 0]], jnp.int32)

@@ -189,7 +189,7 @@ def test_dropout_keeps_the_mean_and_needs_a_key():
   np.testing.assert_allclose(jnp.mean(dropped), 1, atol=0.02)
 
 
-def test_dropout_falls_on_every_place_alike_and_on_neighbours_independently():
+def test_dropout_falls_on_every_position_alike_and_on_neighbours_independently():
   """Two elements share a random number, and the last of an odd row has one for itself."""
   kept = np.asarray(dropout(jnp.ones((20_000, 3), jnp.bfloat16), 0.3, jax.random.key(0))) > 0
   np.testing.assert_allclose(kept.mean(axis=0), 0.7, atol=0.015)

@@ -111,9 +111,9 @@ def test_the_largest_value_is_no_tie_that_programs_round_differently():
 def test_an_outlier_in_one_row_costs_the_other_rows_nothing():
   x, kernel, _ = operands(SHAPES[0])
   alone = contract(x, kernel, 1, "float32", quantization="int8")
-  beside = contract(x.at[0, 0, 0].set(1e4), kernel, 1, "float32", quantization="int8")
-  np.testing.assert_array_equal(alone[0, 1:], beside[0, 1:])
-  np.testing.assert_array_equal(alone[1], beside[1])
+  with_outlier = contract(x.at[0, 0, 0].set(1e4), kernel, 1, "float32", quantization="int8")
+  np.testing.assert_array_equal(alone[0, 1:], with_outlier[0, 1:])
+  np.testing.assert_array_equal(alone[1], with_outlier[1])
 
 
 # ---------------------------------------------------------------- models
@@ -140,7 +140,7 @@ def whole(gradient) -> np.ndarray:
 
 
 def check_way(way, name: str, kind: str) -> None:
-  """`way(model, batch)` gives the loss and gradient of the scanned model on one device."""
+  """`way(model, batch)` has the loss and gradient of the scanned model on one device."""
   value, gradient = way(quantized(name, kind), batch_of(name))
   expected_value, expected = loss_and_gradient(quantized(name, kind), batch_of(name))
   assert abs(value - expected_value) < TOLERANCE * abs(expected_value)
@@ -206,7 +206,7 @@ def test_what_is_quantized_is_projections_and_mlps_and_no_head():
   assert len(set(kinds.values())) == 2
 
 
-# ---------------------------------------------------------------- what is refused, and said
+# ---------------------------------------------------------------- errors and output
 
 
 def test_experts_are_refused():
@@ -214,7 +214,7 @@ def test_experts_are_refused():
     dataclasses.replace(SPECIMENS["mixtral"], quantization="int8")
 
 
-def test_a_machine_without_the_package_is_told_how_to_get_it(monkeypatch):
+def test_without_the_package_the_error_has_the_command_that_installs_it(monkeypatch):
   monkeypatch.setattr(lmx.nn.layers.quantized.importlib.util, "find_spec", lambda name: None)
   check_quantization("none", "cpu")
   with pytest.raises(LmxError, match=r"pip install 'lmx\[quantized\]'"):
@@ -246,7 +246,7 @@ def test_a_chip_without_units_for_it_is_refused_with_those_that_have_them(kind, 
     check_quantization(kind, device)
 
 
-def test_a_run_says_what_its_products_are_and_that_a_cpu_only_simulates_them():
+def test_a_run_reports_what_its_products_are_and_that_a_cpu_only_simulates_them():
   assert describe_quantization("none", "cpu") == ""
   assert "simulated" in describe_quantization("int8", "cpu")
   assert "2 times the bf16 peak" in describe_quantization("int8", "TPU v6 lite")

@@ -88,7 +88,7 @@ def objective_of(name: str, template: str | None = None) -> Objective:
 
 
 def segments_of(name: str, objective: Objective) -> list[list[Segment]]:
-  """What fills each row of the case's batch."""
+  """The contents of each row of the case's batch."""
   if objective.encoder is not None:
     return [[Segment(objective.encoder(row).fields)] for row in CASES[name].rows]
   around = [np.array([token], np.int32) for token in (TOKENIZER.bos_id, TOKENIZER.eos_id)]

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Next-token prediction: both halves, and what it reports."""
+"""Next-token prediction: both halves, and its metrics."""
 
 import dataclasses
 

@@ -35,7 +35,7 @@ def encoder(template: str | None = None, tmp_path: Path | None = None, length: i
 
 
 def scored_text(fields) -> str:
-  """What the model is to write, special tokens as they are shown."""
+  """The targets as text, special tokens included."""
   return "".join(TOKENIZER.piece(int(token)) for token in fields["targets"][fields["loss_weights"] > 0])
 
 
@@ -78,7 +78,7 @@ def test_the_answers_are_found(name, number, expected):
   check_answers(ChatTemplate(TEMPLATES[name], TOKENIZER), CHATS[number], expected)
 
 
-def test_answers_that_begin_with_their_header_are_noticed(monkeypatch):
+def test_answers_that_start_with_their_header_are_noticed(monkeypatch):
   render = ChatTemplate.render
   monkeypatch.setattr(ChatTemplate, "render", lambda self, messages, tools=None, ask=False: render(self, messages))
   template = ChatTemplate(TEMPLATES["llama3"], TOKENIZER)
@@ -183,17 +183,17 @@ def test_a_chat_that_is_too_long_loses_its_end_and_it_is_counted():
     ({"prompt": "hi", "completion": " "}, "empty column 'completion'", ""),
   ],
 )
-def test_a_chat_that_cannot_be_used_says_why(row, reason, detail):
+def test_a_chat_that_cannot_be_used_reports_why(row, reason, detail):
   with pytest.raises(BadExampleError, match=f"{reason}.*{detail}"):
     encoder()(row)
 
 
-def test_a_chat_whose_answers_lie_past_the_row_is_refused():
+def test_a_chat_whose_answers_are_past_the_end_of_the_row_is_refused():
   with pytest.raises(BadExampleError, match=r"no answer within a row .*config.data.length=20"):
     encoder(length=20)({"messages": SHORT})
 
 
-def test_a_template_that_refuses_a_chat_says_why(tmp_path):
+def test_a_template_that_refuses_a_chat_reports_why(tmp_path):
   row = {"messages": CHATS[1]}  # It has a system turn.
   with pytest.raises(BadExampleError, match=r"the chat template refuses this chat \(roles must alternate"):
     encoder(TEMPLATES["marked"], tmp_path)(row)

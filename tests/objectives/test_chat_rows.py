@@ -73,7 +73,7 @@ def test_what_rows_were_read_as_is_counted():
     ({"messages": [USER, {"role": "assistant", "refusal": "no"}]}, "message without role and content"),
   ],
 )  # fmt: skip
-def test_a_row_that_is_no_chat_or_two_says_why(row, reason):
+def test_a_row_that_is_no_chat_or_two_reports_why(row, reason):
   with pytest.raises(BadExampleError, match=reason):
     chat_of(row)
 
@@ -126,7 +126,7 @@ def test_the_question_of_a_row_is_asked_without_its_answer():
      [SYSTEM, USER, YES, USER, YES], [SYSTEM, USER, YES, USER, NO]),
   ],
 )  # fmt: skip
-def test_what_two_answers_begin_with_alike_is_their_prompt(row, chosen, rejected):
+def test_what_two_answers_start_with_alike_is_their_prompt(row, chosen, rejected):
   assert preferences_of(row) == (chosen, rejected)
   encoder = make_objective("dpo", SETTING, dpo_beta=0.1, chat_template=None).encoder
   fields = encoder(row).fields
@@ -145,6 +145,6 @@ def test_what_two_answers_begin_with_alike_is_their_prompt(row, chosen, rejected
     ({"chosen": [USER, YES], "rejected": [USER, USER]}, "'rejected' does not end with an assistant turn"),
   ],
 )
-def test_preferences_that_are_none_say_why(row, reason):
+def test_preferences_that_are_none_report_why(row, reason):
   with pytest.raises(BadExampleError, match=reason):
     make_objective("dpo", SETTING, dpo_beta=0.1, chat_template=None).encoder(row)

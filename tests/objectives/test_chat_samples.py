@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Chats whose templates rewrite earlier turns, call tools or know a date: what is trained on, and what is asked."""
+"""Chats whose templates rewrite earlier turns, call tools or read the date: training samples and prompts."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def template_of(name: str) -> ChatTemplate:
 
 
 def scored_texts(template: ChatTemplate, messages, answers: str = "auto", tools=None) -> list[str]:
-  """What each sample of a chat is to write."""
+  """The targets of each sample of a chat."""
   show = TOKENIZER._tokenizer.decode
   found = samples(template, fitted(template, messages, tools), tools, answers)
   return [show(one.ids[one.scored].tolist(), skip_special_tokens=False) for one in found]
@@ -168,7 +168,7 @@ def test_a_second_question_is_asked_of_a_template_that_rewrites_turns(name, end)
   assert TOKENIZER.eos_id in prompt.stops
 
 
-def test_asking_needs_no_place_of_an_answer():
+def test_a_prompt_needs_no_position_of_an_answer():
   template = ChatTemplate(
     "{% for m in messages %}{{ m.content if m.role == 'user' else '...' }}{% endfor %}", TOKENIZER
   )
@@ -184,7 +184,7 @@ def test_asking_needs_no_place_of_an_answer():
 # ---------------------------------------------------------------- forms of messages
 
 
-def test_a_chat_may_begin_with_the_assistant():
+def test_a_chat_may_start_with_the_assistant():
   messages = [{"role": "assistant", "content": "Hello."}, *SHORT]
   for name in ("asks", "parts"):
     assert [text[:2] for text in scored_texts(template_of(name), messages, "apart")] == ["He", "yo"]

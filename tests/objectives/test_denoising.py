@@ -31,7 +31,7 @@ def window(tokens: int, seed: int = 0) -> np.ndarray:
 
 
 def put_back(row) -> np.ndarray:
-  """The text, from what the encoder reads and what the decoder is to write."""
+  """The text, rebuilt from the encoder's inputs and the decoder's targets."""
   inputs, targets = row["encoder_tokens"][:-1], row["targets"][:-1]
   sentinels = {TOKENIZER.sentinel(index) for index in range(TOKENIZER.sentinels)}
   if not sentinels & set(targets.tolist()):
@@ -91,7 +91,7 @@ def test_a_full_window_has_the_sizes_of_t5():
 
 
 def check_rows_have_room(objective, length: int, encoder_length: int) -> None:
-  """Windows that fill `window_length` places together fit into both rows, however they are cut."""
+  """Windows that fill `window_length` places together fit into both rows, however spans are drawn."""
   rng = np.random.default_rng(0)
   whole = objective.window_length
   for tokens in (whole, whole - 1, whole - 2):

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Rows of columns to examples: what the model reads, what was cut off, and what is said of rows that cannot be used."""
+"""Rows of columns to examples: the model's inputs, truncation, and the errors for rows that cannot be used."""
 
 import json
 
@@ -24,7 +24,7 @@ VOCABULARY = "[PAD] [UNK] [CLS] [SEP] [MASK] who was born in ulm ? albert ein ##
 
 
 def _word_pieces() -> HuggingFaceTokenizer:
-  """A small WordPiece tokenizer, as BERT's: lower case, ## goes on with a word."""
+  """A small WordPiece tokenizer, as BERT's: lower case, ## continues a word."""
   words = VOCABULARY.split()
   tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
   tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
@@ -143,7 +143,7 @@ def test_several_labels_are_a_list_or_have_commas_between(value, expected):
     ("span", {**ASKED, "answers": {"text": ["Ulm"], "answer_start": [0.5]}}, "not a whole number"),
   ],
 )
-def test_a_row_that_cannot_be_used_says_why(name, row, reason):
+def test_a_row_that_cannot_be_used_reports_why(name, row, reason):
   options = {"multi_label": False} if name == "classification" else {}
   labels = ("negative", "positive") if OBJECTIVES[name].labelled else ()
   with pytest.raises(BadExampleError, match=reason):
@@ -235,7 +235,7 @@ def test_no_answer_is_the_first_token(answer):
   np.testing.assert_array_equal(fields["labels"], [0, 0])
 
 
-def test_the_place_of_an_answer_that_stands_twice_is_kept():
+def test_the_position_of_an_answer_that_occurs_twice_is_kept():
   row = {"question": "Who?", "context": "a b a", "answer": "a"}
   first, second = (make("span").encoder({**row, "answer_start": start}).fields["labels"] for start in (None, "4"))
   np.testing.assert_array_equal(second - first, [2, 2])
@@ -244,7 +244,7 @@ def test_the_place_of_an_answer_that_stands_twice_is_kept():
 def test_a_whole_number_is_the_same_class_however_a_table_writes_it():
   encoder = make("classification", labels=("0", "1"), multi_label=False).encoder
   assert [int(encoder({"text": "a", "label": value}).fields["labels"]) for value in (1, 1.0, "1", 0.0)] == [1, 1, 1, 0]
-  stars = make("classification", labels=("1.0", "1.5"), multi_label=False).encoder  # The config may say so.
+  stars = make("classification", labels=("1.0", "1.5"), multi_label=False).encoder  # The config may force it.
   assert [int(stars({"text": "a", "label": value}).fields["labels"]) for value in (1.0, "1.5")] == [0, 1]
 
 
@@ -275,7 +275,7 @@ def test_the_answers_of_squad_are_read_and_the_first_is_learned(columns, golds):
   assert not encoded.doubts
 
 
-def test_answers_that_stand_nowhere_are_counted_or_refused_and_a_row_without_a_column_is_doubted():
+def test_answers_that_occur_nowhere_are_counted_or_refused_and_a_row_without_a_column_is_doubted():
   encoder, row = make("span").encoder, {"question": "Who?", "context": CONTEXT}
   assert encoder({**row, "answer": "Ulm", "answers": ["Ulm", "Munich"]}).notes == (span._NOT_THERE,)
   assert encoder(row).doubts
@@ -334,7 +334,7 @@ def test_the_windows_of_a_context_cover_it_and_give_back_its_text():
     ({"answer": CONTEXT}, "answer fits no window"),
   ],
 )
-def test_a_question_that_cannot_be_used_says_why(row, reason):
+def test_a_question_that_cannot_be_used_reports_why(row, reason):
   with pytest.raises(BadExampleError, match=reason):
     make("span", length=12).encoder({"question": "who", "context": CONTEXT, **row})
 
@@ -356,7 +356,7 @@ def test_the_best_span_is_the_best_pair_in_order():
 # ---------------------------------------------------------------- tagging
 
 
-def test_a_tag_stands_on_the_first_token_of_its_word():
+def test_a_tag_is_on_the_first_token_of_its_word():
   encoder = make("tagging", labels=("O", "B-per", "I-per")).encoder
   row = {"tokens": ["Albert", "Einstein", "was", "born", ","], "tags": ["B-per", "I-per", "O", "O", "O"]}
   fields = encoder(row).fields

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Special tokens around texts are those of the tokenizer's post-processor, and texts are cut as its library does."""
+"""Special tokens around texts are those of the tokenizer's post-processor, and truncation is its library's."""
 
 import json
 
@@ -120,12 +120,12 @@ def test_every_head_reads_a_pair_as_its_tokenizer_frames_it(name):
     assert (fields["tokens"].tolist(), fields["token_types"].tolist()) == (pair, types)
   assert np.flatnonzero(found[-1]["context_mask"]).tolist() == second
   assert found[-1]["labels"].tolist() == [second[1], second[1]]
-  ids, beside = framed([row], setting)  # What `classify` and `regress` read.
-  assert (ids[0].tolist(), beside["token_types"][0].tolist()) == (pair, types)
+  ids, fields = framed([row], setting)  # What `classify` and `regress` read.
+  assert (ids[0].tolist(), fields["token_types"][0].tolist()) == (pair, types)
 
 
 def check_two_rows(encode, tokenizer) -> None:
-  """The two texts of an embedding's example are two rows, each as a text alone: nothing stands between them."""
+  """The two texts of an embedding's example are two rows, each as a text alone: with nothing between them."""
   fields = encode({"text": "a b", "text_b": "c d e"}).fields
   assert fields["tokens"].tolist() == [S, *tokenizer.encode("a b"), END]
   assert fields["pair_tokens"].tolist() == [S, *tokenizer.encode("c d e"), END]
@@ -155,7 +155,7 @@ def test_the_law_catches_an_embedding_that_reads_its_pair_as_one_row():
   assert_law_catches(check_two_rows, joined, tokenizer)
 
 
-def test_tags_stand_on_their_words_whatever_is_around_them():
+def test_tags_are_on_their_words_whatever_is_around_them():
   for name, before in (("none", 0), ("template", 1), ("roberta", 1), ("sequence", 0)):
     setting = ObjectiveContext(reader(PROCESSORS[name]), 16, 16, "transformer", ("x", "y"), 0, "own")
     fields = make_objective("tagging", setting).encoder({"tokens": "a b", "tags": "y x"}).fields

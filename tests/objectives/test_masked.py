@@ -104,7 +104,7 @@ def test_room_for_one_full_window_only_is_noticed():
   assert_law_catches(check_rows_have_room, int(masked.predictions_of(LENGTH, 0.15)), 0.15)
 
 
-def test_scoring_only_the_chosen_places_equals_scoring_all():
+def test_scoring_only_the_chosen_positions_equals_scoring_all():
   objective = make()
   rng = np.random.default_rng(0)
   rows = [objective.prepare(window(LENGTH - 2, seed), rng) for seed in range(3)]
@@ -122,7 +122,7 @@ def test_scoring_only_the_chosen_places_equals_scoring_all():
     np.testing.assert_allclose(value, all_gradient.params[name], rtol=1e-4, atol=1e-5)
 
 
-def test_the_places_scored_are_the_ones_of_weight():
+def test_the_positions_scored_are_those_with_weight():
   weights = np.array([[0, 1, 0, 0, 0.5], [0, 0, 0, 0, 0]], np.float32)
   hidden = np.arange(10, dtype=np.float32).reshape(2, 5, 1)
   values, targets, kept = masked.only_predicted(hidden, np.arange(10).reshape(2, 5), weights, 3)

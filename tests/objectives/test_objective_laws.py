@@ -137,7 +137,7 @@ def test_a_mean_instead_of_a_sum_is_noticed(template):
   assert_law_catches(check_parts_add_up, dataclasses.replace(objective, loss=mean), "regression")
 
 
-def test_contrastive_pairs_need_their_whole_batch_and_say_so(template):
+def test_contrastive_pairs_need_their_whole_batch_and_report_it(template):
   assert [name for name, row in OBJECTIVES.items() if not row.splits] == ["contrastive"]
   assert_law_catches(check_parts_add_up, objective_of("contrastive", template), "contrastive")
 

@@ -68,7 +68,7 @@ def test_the_preference_loss_equals_its_formula(template):
   )
 
 
-def test_a_policy_that_is_its_reference_has_the_loss_of_not_knowing(template):
+def test_a_policy_that_is_its_reference_has_the_loss_of_a_coin_toss(template):
   objective = objective_of("dpo", template)
   loss = loss_of(objective, model_of("dpo"), model_of("dpo"), batch_of("dpo", objective))
   np.testing.assert_allclose(loss.sum / loss.weight, np.log(2), rtol=1e-5)

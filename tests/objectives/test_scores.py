@@ -101,7 +101,7 @@ def entities(text: str, labels=LABELS) -> set:
     ("B-per B-per I-per", {(0, 1, "per"), (1, 3, "per")}),
     ("I-per I-per O", {(0, 2, "per")}),  # An entity may begin with I, as conlleval reads it,
     ("B-per I-loc", {(0, 1, "per"), (1, 2, "loc")}),  # also after one of another type,
-    ("B-per | I-per O", {(0, 1, "per"), (1, 2, "per")}),  # but none goes on in the next sentence.
+    ("B-per | I-per O", {(0, 1, "per"), (1, 2, "per")}),  # but none continues in the next sentence.
     ("O O", set()),
   ],
 )

@@ -160,7 +160,7 @@ def test_an_unknown_optimizer_names_the_nearest():
     make("adamm", kernel=("embed", "mlp"), bias=("mlp",))
 
 
-def test_muon_without_a_matrix_says_so():
+def test_muon_without_a_matrix_reports_it():
   with pytest.raises(LmxError, match="no matrix"):
     make("muon", embedding=("vocab", "embed"), bias=("mlp",))
 

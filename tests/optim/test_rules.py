@@ -29,7 +29,7 @@ def check_every_parameter_has_exactly_one_rule(multipliers) -> None:
 
 
 def forgiving_multipliers(rules, names):
-  """The broken twin: what no rule matches decays, silently."""
+  """The broken twin: a parameter that no rule matches decays, silently."""
   return {name: next((v for pattern, v in rules if re.fullmatch(pattern, name)), 1.0) for name in names}
 
 

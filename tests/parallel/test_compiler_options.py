@@ -25,7 +25,7 @@ def test_collectives_are_fused_on_v5e_alone_and_each_option_has_its_reason(kind)
   assert chip_of(kind) is not None
 
 
-def test_every_tpu_that_lmx_knows_has_its_options():
+def test_every_supported_tpu_has_its_options():
   tpus = {chip.name for chip in CHIPS.values() if "TPU" in chip.name}
   assert {chip_of(kind).name for kind in TPU_OPTIONS} == tpus
 

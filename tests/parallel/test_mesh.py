@@ -15,7 +15,7 @@ from lmx.shapes import AXES, BATCH_AXES, RowShare
 
 @dataclasses.dataclass(frozen=True)
 class FakeTpu:
-  """What jax says of a TPU device."""
+  """The attributes of a TPU device of JAX."""
 
   id: int
   coords: tuple[int, int, int]
@@ -111,7 +111,7 @@ def test_rows_in_the_order_of_hosts_are_counted_in_large_parts():
   assert (share.parts, share.held) == (4, (1,))
 
 
-def test_slices_lie_along_their_own_axis():
+def test_slices_have_their_own_mesh_axis():
   two = [device for index in range(2) for device in slice_of("TPU v5 lite", (4, 4), slice_index=index)]
   mesh = make_mesh({"slice": 2, "fsdp": -1}, two[::-1])
   assert [{device.slice_index for device in part.flat} for part in mesh.devices] == [{0}, {1}]

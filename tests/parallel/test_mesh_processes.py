@@ -30,9 +30,9 @@ def trained_by(processes: int, folder: Path, *arguments: str) -> list[dict[str, 
                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     for index in range(processes)
   ]  # fmt: skip
-  said = [worker.communicate(timeout=900)[0] for worker in workers]
-  assert [worker.returncode for worker in workers] == [0] * processes, "\n".join(said)
-  (result,) = (line for line in said[0].splitlines() if line.startswith("RESULT "))
+  outputs = [worker.communicate(timeout=900)[0] for worker in workers]
+  assert [worker.returncode for worker in workers] == [0] * processes, "\n".join(outputs)
+  (result,) = (line for line in outputs[0].splitlines() if line.startswith("RESULT "))
   return json.loads(result.removeprefix("RESULT "))
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What `lmx config explain` says of an array is what the array on a mesh is."""
+"""`lmx config explain` lists the shardings that arrays on a mesh really have."""
 
 import math
 
@@ -84,7 +84,7 @@ def test_a_dimension_that_does_not_divide_is_named_with_the_key(tmp_path):
 
 def test_the_command_prints_every_parameter(capsys):
   assert main(["config", "explain", "--config=configs/llama.py:1b", "--config.mesh.tensor=4", "--devices=64"]) == 0
-  said = capsys.readouterr().out
-  assert "llama_1b on 64 devices: fsdp 16, tensor 4" in said
-  assert "layers.mlp.up.kernel (layers 16, embed 2048, mlp 8192) float32" in said
-  assert "77.3MB of parameters" in said
+  output = capsys.readouterr().out
+  assert "llama_1b on 64 devices: fsdp 16, tensor 4" in output
+  assert "layers.mlp.up.kernel (layers 16, embed 2048, mlp 8192) float32" in output
+  assert "77.3MB of parameters" in output

@@ -177,7 +177,7 @@ def test_a_collective_that_runs_along_with_two_fusions_is_one():
     ("source_target_pairs={{0,2},{2,0}}", ("fsdp",)),
   ],
 )
-def test_groups_of_devices_are_named_by_the_axes_they_lie_along(groups, axes):
+def test_groups_of_devices_are_named_by_their_mesh_axes(groups, axes):
   assert group_axes(groups, MESH) == axes
 
 
@@ -203,7 +203,7 @@ def test_a_program_of_this_machine_is_read():
   assert Module(text).entry
 
 
-def test_copies_from_and_to_the_hosts_memory_stand_in_the_order_of_the_program():
+def test_copies_from_and_to_the_hosts_memory_are_in_the_order_of_the_program():
   events = read_program(OFFLOADED, MESH).links
   assert [(one.journey, one.begins, one.bytes, one.link) for one in events] == [
     (1, True, 16, "from host"),
@@ -218,7 +218,7 @@ def test_copies_from_and_to_the_hosts_memory_stand_in_the_order_of_the_program()
   assert not read_program(TPU, MESH).links
 
 
-def test_what_slices_exchange_is_told_from_what_travels_within_one():
+def test_what_slices_exchange_is_counted_apart_from_what_travels_within_one():
   program = read_program(SLICES, {"slice": 2, "data": 4})
   assert [(one.journey, one.begins, one.bytes, one.link, one.matmul_cycles) for one in program.links] == [
     (1, True, 64, "slices", 0),

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Plans: what a batch will hold, what a machine that isn't here would need, and what is said when it has too little."""
+"""Plans: shapes of batches, the needs of hardware that isn't here, and the errors when it has too little."""
 
 import dataclasses
 import importlib.util
@@ -54,7 +54,7 @@ def test_the_arrays_of_every_objective_are_known_without_data(objective):
   assert loss.shape == weight.shape == ()
 
 
-def test_a_plan_for_gpus_says_what_is_stored_and_a_range_of_times(capsys):
+def test_a_plan_for_gpus_has_what_is_stored_and_a_range_of_times(capsys):
   plan = make_gpu_plan(tiny(), "h200", 8)
   assert plan.memory.optimizer > plan.memory.parameters
   assert plan.memory.counted
@@ -125,7 +125,7 @@ def test_gpus_of_several_hosts_share_a_network():
   assert slow.high > 5 * fast.high  # 50 GB/s instead of 450.
 
 
-def test_what_does_not_fit_is_said_with_what_would(capsys):
+def test_what_does_not_fit_is_reported_with_what_would(capsys):
   more = [*TINY, "train.batch_size=65536"]
   flags = [f"--config.{override}" for override in more]
   assert main(["plan", "--config=configs/cpu.py", *flags, "--topology=h100:1"]) == 0
@@ -297,7 +297,7 @@ def test_moments_in_the_hosts_memory_free_the_devices_and_take_time():
 
 
 @pytest.mark.parametrize(
-  ("said", "told"),
+  ("error", "fix"),
   [
     ("Unable to find libtpu", "pip install 'lmx[tpu]'"),  # jax 0.10
     ("JAX TPU support not installed; cannot generate TPU topology.", "pip install 'lmx[tpu]'"),  # jax 0.12
@@ -305,13 +305,13 @@ def test_moments_in_the_hosts_memory_free_the_devices_and_take_time():
     ("Unknown topology", "libtpu has no slice v5e:2x2"),
   ],
 )
-def test_what_jax_says_of_a_topology_becomes_what_to_do(said, told, monkeypatch, capsys):
+def test_errors_of_jax_about_a_topology_become_a_fix(error, fix, monkeypatch, capsys):
   def fail(**arguments):
-    raise RuntimeError(said)
+    raise RuntimeError(error)
 
   monkeypatch.setattr(topologies, "get_topology_desc", fail)
   assert main(["plan", "--config=configs/cpu.py", "--topology=v5e:2x2"]) == 2
-  assert told in capsys.readouterr().err
+  assert fix in capsys.readouterr().err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")

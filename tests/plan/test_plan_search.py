@@ -119,7 +119,7 @@ def test_a_search_keeps_the_slices_that_the_machine_has(capsys):
     candidates(config, 8, v5e)
 
 
-def test_what_is_seldom_chosen_is_said_where_it_differs_from_the_config():
+def test_what_is_seldom_chosen_is_listed_where_it_differs_from_the_config():
   h100 = chip_of("h100")
   config = big()
   found = [dict(one.overrides) for one in candidates(config, 2, h100)]
@@ -130,7 +130,7 @@ def test_what_is_seldom_chosen_is_said_where_it_differs_from_the_config():
   assert {dict(one.overrides).get("compute.zero1") for one in candidates(config, 2, h100)} == {None, False}
 
 
-def test_a_count_knows_what_zero1_and_the_hosts_memory_save_and_cost():
+def test_a_count_includes_what_zero1_and_the_hosts_memory_save_and_cost():
   config, h100 = big(), chip_of("h100")
   config.mesh.data, config.mesh.fsdp, config.train.micro_batches = 8, 1, 1
 
@@ -162,7 +162,7 @@ def test_a_search_forgets_what_another_lmx_found(tmp_path, monkeypatch):
   assert found() == 3
 
 
-def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path, one_axis):
+def test_a_search_resumes_where_it_stopped_and_puts_what_does_not_run_last(tmp_path, one_axis):
   chosen, calls = candidates(big(), 8, chip_of("h100"))[:3], []
 
   def make(config):
@@ -175,10 +175,10 @@ def test_a_search_goes_on_where_it_was_and_puts_what_does_not_run_last(tmp_path,
 
   with pytest.raises(KeyboardInterrupt):
     search(big(), "h100:8", chosen, make, lambda one: None, str(tmp_path))
-  told = []
-  best = search(big(), "h100:8", chosen, make, told.append, str(tmp_path))
+  reported = []
+  best = search(big(), "h100:8", chosen, make, reported.append, str(tmp_path))
   assert len(calls) == 4  # The first two were kept, the one too large among them.
-  assert [bool(one.problem) for one in told] == [True, False, False]
+  assert [bool(one.problem) for one in reported] == [True, False, False]
   assert [bool(one.problem) for one in best] == [False, False, True]
 
 

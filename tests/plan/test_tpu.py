@@ -166,7 +166,7 @@ def test_chips_of_two_devices_keep_together_on_a_real_topology():
   assert all(tuple(a.coords) == tuple(b.coords) for a, b in grid)
 
 
-def test_a_step_that_needs_too_much_says_what_would_fit():
+def test_a_step_that_needs_too_much_reports_what_would_fit():
   config = configs.load("configs/cpu.py", [*TINY, "train.batch_size=262144", "compute.remat=none"])
   with pytest.raises(Exception, match=r"of a device's .* of memory. Fixes, the cheapest first"):
     compile_step(config, devices_of("v5e:2x2"))

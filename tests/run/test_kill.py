@@ -1,7 +1,7 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
 """`lmx train` ended by SIGKILL at random moments, and asked to stop by SIGTERM and SIGINT, as a person's run would be.
 
-By default it is killed for about as long as SECONDS says. A soak: LMX_KILLS=200 pytest -s tests/run/test_kill.py.
+By default it is killed for about SECONDS. A soak: LMX_KILLS=200 pytest -s tests/run/test_kill.py.
 LMX_KILL_SEED repeats the moments of an earlier test.
 """
 
@@ -51,7 +51,7 @@ def wait_for(process: subprocess.Popen, done, what: str) -> None:
 
 
 def grown(run: Path, by: int):
-  """Whether the metrics have grown by so many bytes, after the lines of steps to be done again were cut off."""
+  """Whether the metrics have grown by N bytes, once the lines of repeated steps were removed."""
   file = run / "metrics.jsonl"
   lowest = [file.stat().st_size if file.exists() else 0]
 
@@ -64,24 +64,24 @@ def grown(run: Path, by: int):
 
 
 def kill_at_random(text: Path, run: Path, moment: random.Random) -> str:
-  """Starts the run, kills it, and says when: mostly some milliseconds after a step, where checkpoints are written."""
+  """Starts the run, kills it, and returns when: mostly some milliseconds after a step, during a save."""
   process = start(text, run, **RUN)
   if moment.random() < 0.2:  # Anywhere: while importing, compiling, restoring.
     delay = moment.uniform(0.0, 6.0)
-    said = f"{delay:.3f} s after the start"
+    when = f"{delay:.3f} s after the start"
   else:
     wanted = moment.randint(1, 8000)
     wait_for(process, grown(run, wanted), f"{wanted} more bytes of metrics")
     delay = moment.uniform(0.0, 0.05)
-    said = f"{delay * 1e3:.1f} ms after {wanted} bytes of metrics"
+    when = f"{delay * 1e3:.1f} ms after {wanted} bytes of metrics"
   time.sleep(delay)
   process.kill()
   process.communicate()
-  return said
+  return when
 
 
 def half_written(run: Path) -> str:
-  """What a kill left of a checkpoint, for the log."""
+  """The remains of a checkpoint after a kill, for the log."""
   folder = run / "checkpoints"
   names = [path.name for path in folder.iterdir() if not path.name.isdigit()] if folder.exists() else []
   return f", and {' '.join(names)}" if names else ""
@@ -95,10 +95,10 @@ def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one_bit_for_bit(
   moment, begun, kills, runs = random.Random(seed), time.monotonic(), 0, 0
   while kills < (KILLS or AT_LEAST) or (not KILLS and time.monotonic() - begun < SECONDS):
     run = tmp_path / str(runs)
-    said = kill_at_random(tiny_text, run, moment)
+    when = kill_at_random(tiny_text, run, moment)
     kills += 1
     written, steps = lines(run), committed_steps(run / "checkpoints")
-    print(f"kill {kills}: {said}; {len(written)} lines, checkpoints {steps}{half_written(run)}")
+    print(f"kill {kills}: {when}; {len(written)} lines, checkpoints {steps}{half_written(run)}")
     assert written == lines(whole)[: len(written)]
     if steps[-1:] == [60]:  # Killed after its last checkpoint: this run is done with, and the next kills get another.
       end(start(tiny_text, run, **RUN))
@@ -109,16 +109,16 @@ def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one_bit_for_bit(
 
 
 def stopped_by(process: subprocess.Popen, run: Path, number: signal.Signals) -> str:
-  """Lets a run make some steps, asks it to stop, and gives what it printed up to its answer."""
+  """Lets a run make some steps, asks it to stop, and returns its output up to its answer."""
   wait_for(process, grown(run, 1000), "some steps")
   process.send_signal(number)
   assert process.stdout is not None
-  said = ""
-  while "saving, then stopping" not in said:
+  printed = ""
+  while "saving, then stopping" not in printed:
     line = process.stdout.readline()
-    assert line, said
-    said += line
-  return said
+    assert line, printed
+    printed += line
+  return printed
 
 
 def check_stopped_cleanly(process: subprocess.Popen, run: Path, whole: Path, name: str) -> None:
@@ -134,7 +134,7 @@ def check_stopped_cleanly(process: subprocess.Popen, run: Path, whole: Path, nam
   )  # fmt: skip
 
 
-def test_sigterm_saves_and_stops_with_exit_code_85_and_the_run_goes_on_from_there(tiny_text, whole, tmp_path):
+def test_sigterm_saves_and_stops_with_exit_code_85_and_the_run_resumes_from_there(tiny_text, whole, tmp_path):
   run = tmp_path / "run"
   process = start(tiny_text, run, **RUN)
   assert "SIGTERM: saving, then stopping; a second one stops at once" in stopped_by(process, run, signal.SIGTERM)
@@ -164,11 +164,11 @@ def test_ctrl_c_saves_and_stops_with_exit_code_85_and_a_second_one_stops_at_once
 @pytest.mark.parametrize(("number", "moment"), [(signal.SIGTERM, "imports"), (signal.SIGINT, "compiles")])
 def test_a_signal_before_the_first_step_stops_at_once(tiny_text, tmp_path, number, moment):
   process = start(tiny_text, tmp_path / "run", **RUN, compute__compilation_cache="")
-  said = ""
-  while {"imports": "new run", "compiles": "folder"}[moment] not in said:
+  printed = ""
+  while {"imports": "new run", "compiles": "folder"}[moment] not in printed:
     line = process.stdout.readline()
-    assert line, said
-    said += line
+    assert line, printed
+    printed += line
   sent = time.monotonic()
   process.send_signal(number)
   output, _ = process.communicate(timeout=20)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Law 6 through the real loop, and what the loop does about bad steps, samples, evaluations and finished runs."""
+"""Law 6 through the real loop, and the loop's handling of bad steps, samples, evaluations and finished runs."""
 
 import dataclasses
 import json
@@ -149,7 +149,7 @@ def test_a_resume_that_forgets_something_is_noticed(tiny, whole, chain, tmp_path
     assert_law_catches(check, twin)
 
 
-def test_a_resumed_run_says_that_its_data_continues(tiny, chain, tmp_path, capsys):
+def test_a_resumed_run_reports_that_its_data_continues(tiny, chain, tmp_path, capsys):
   run = Path(shutil.copytree(chain[9], tmp_path / "run"))
   loop.train(elsewhere(tiny, run))
   out = capsys.readouterr().out
@@ -173,13 +173,13 @@ def test_text_added_or_edited_late_after_a_checkpoint_is_named_and_refused_unles
   train_until(experiment(text, run), 5)
   last = text / "11.txt"
   whole = last.read_text()
-  for file, content, said in (
+  for file, content, reason in (
     (last, whole[:-8] + "CHANGED.", r"11.txt changed \(.* tokens in .* and had "),
     (text / "12.txt", "an added text", r"12.txt \(13 bytes\) was added; .* tokens in .* and had "),
   ):
     file.write_text(content)
     before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")}
-    with pytest.raises(LmxError, match=rf"not what this run was trained on: .*{said}.*--accept-changes"):
+    with pytest.raises(LmxError, match=rf"not what this run was trained on: .*{reason}.*--accept-changes"):
       loop.train(experiment(text, run))
     assert {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")} == before
     last.write_text(whole)
@@ -196,7 +196,7 @@ def test_text_added_or_edited_late_after_a_checkpoint_is_named_and_refused_unles
 # ---------------------------------------------------------------- the end of a run
 
 
-def test_a_finished_run_says_so_and_does_nothing(tiny, whole, capsys):
+def test_a_finished_run_reports_it_and_does_nothing(tiny, whole, capsys):
   before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
   result = loop.train(tiny)
   assert (result.step, result.finished) == (STEPS, True)
@@ -223,7 +223,7 @@ def test_a_run_leaves_samples_and_a_picture(whole):
   assert int.from_bytes(image[16:20], "big") > 600  # Its width in pixels.
 
 
-def test_the_start_and_the_end_say_what_a_person_wants_to_know(tiny, tmp_path, capsys):
+def test_the_start_and_the_end_print_what_a_person_wants_to_know(tiny, tmp_path, capsys):
   train_until(elsewhere(tiny, tmp_path / "run"), 3)
   out = capsys.readouterr().out
   for part in (
@@ -322,8 +322,8 @@ def test_spikes_are_skipped_counted_and_named(plain, tmp_path, capsys):
   options = dataclasses.replace(plain.network.options, spike_factor=1.0, spike_history=3)
   x = elsewhere(plain, tmp_path / "run", network=dataclasses.replace(plain.network, options=options))
   assert loop.train(x).finished
-  said = capsys.readouterr().out.count(": skipped (")
-  assert said == lines(tmp_path / "run")[-2]["skipped_total"] > 0
+  skipped = capsys.readouterr().out.count(": skipped (")
+  assert skipped == lines(tmp_path / "run")[-2]["skipped_total"] > 0
 
 
 # ---------------------------------------------------------------- evaluations, checkpoints, logs

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Two processes of which one differs, is killed, is stopped or never comes: the other says so and ends in time."""
+"""Two processes of which one differs, is killed, is stopped or never comes: the other reports it and ends in time."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def wait_until(done, processes: Pair, seconds: float = 120) -> None:
 
 
 def output_of(process: subprocess.Popen, seconds: float) -> str:
-  """What a process printed, once it has ended in time."""
+  """The output of a process, which must end in time."""
   begun = time.monotonic()
   while True:
     try:
@@ -73,14 +73,14 @@ def saved(run: Path):
 
 def check_ended(process: subprocess.Popen, code: int, *parts: str, seconds: float) -> str:
   """It ends in time, with the code and one message of a line or a few, and nothing from C++ or Python around it."""
-  said = output_of(process, seconds)
-  assert process.returncode == code, said
-  assert said.count("error: ") == 1, said
+  output = output_of(process, seconds)
+  assert process.returncode == code, output
+  assert output.count("error: ") == 1, output
   for part in parts:
-    assert part in said
+    assert part in output
   for noise in ("Traceback", "Check failure", "terminate called", "E1", "F1", "coordination_service"):
-    assert noise not in said.partition("error: ")[0].replace("held", "")[-300:], said
-  return said
+    assert noise not in output.partition("error: ")[0].replace("held", "")[-300:], output
+  return output
 
 
 @pytest.mark.parametrize(
@@ -99,18 +99,18 @@ def test_processes_with_different_configs_all_end_before_compiling_and_name_the_
 
 def test_a_process_killed_before_the_first_step_ends_the_other(pair):
   first, second = pair(0, 1)
-  said = ""
-  while "data  " not in said:
-    said += first.stdout.readline()
+  output = ""
+  while "data  " not in output:
+    output += first.stdout.readline()
   first.kill()  # The one through which the others find each other.
   check_ended(second, LOST_PROCESS, "process 0 of 2", "no checkpoint yet", seconds=SECONDS + 10)
 
 
 def test_a_second_process_with_the_same_index_ends_all(pair):
   for process in pair(0, 1, 1):
-    said = output_of(process, 60)
-    assert process.returncode == LOST_PROCESS, said
-    assert "Traceback" not in said
+    output = output_of(process, 60)
+    assert process.returncode == LOST_PROCESS, output
+    assert "Traceback" not in output
 
 
 def test_a_coordinator_whose_port_is_taken_is_one_clear_error(tmp_path, capsys):
@@ -123,42 +123,42 @@ def test_a_coordinator_whose_port_is_taken_is_one_clear_error(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_process_killed_or_stopped_while_training_ends_the_other_which_says_what_is_safe(
+def test_a_process_killed_or_stopped_while_training_ends_the_other_which_reports_the_safe_step(
   pair, tmp_path, victim, number
 ):
   processes = pair(0, 1)
   wait_until(saved(tmp_path / "run"), processes)
   processes[victim].send_signal(number)
   step = committed_steps(tmp_path / "run" / "checkpoints")[-1]
-  said = check_ended(processes[1 - victim], LOST_PROCESS, "The run is safe up to step", seconds=2 * SECONDS + 10)
-  assert int(said.partition("safe up to step ")[2].partition(".")[0]) >= step
+  output = check_ended(processes[1 - victim], LOST_PROCESS, "The run is safe up to step", seconds=2 * SECONDS + 10)
+  assert int(output.partition("safe up to step ")[2].partition(".")[0]) >= step
   if number == signal.SIGSTOP:  # It wakes up in a run that has ended.
     processes[victim].send_signal(signal.SIGCONT)
     check_ended(processes[victim], LOST_PROCESS, "The run is safe up to step", seconds=30)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("present", "said"), [(0, "not all 2 processes"), (1, "process 0 could not be reached")])
-def test_a_process_that_never_comes_ends_the_other_in_time(pair, present, said):
+@pytest.mark.parametrize(("present", "expected"), [(0, "not all 2 processes"), (1, "process 0 could not be reached")])
+def test_a_process_that_never_comes_ends_the_other_in_time(pair, present, expected):
   (process,) = pair(present)
-  check_ended(process, LOST_PROCESS, said, "config.processes.start_seconds", seconds=SECONDS + 30)
+  check_ended(process, LOST_PROCESS, expected, "config.processes.start_seconds", seconds=SECONDS + 30)
 
 
 @pytest.mark.slow
 def test_a_process_stopped_before_the_first_step_ends_the_other(pair):
   first, second = pair(0, 1)
-  said = ""
-  while "data  " not in said:
-    said += first.stdout.readline()
+  output = ""
+  while "data  " not in output:
+    output += first.stdout.readline()
   second.send_signal(signal.SIGSTOP)
   check_ended(first, LOST_PROCESS, "process 1 of 2", "no checkpoint yet", seconds=2 * SECONDS + 10)
 
 
 def test_a_signal_before_the_first_step_ends_all_processes_with_the_code_of_the_one_that_got_it(pair):
   first, second = pair(0, 1, compute__compilation_cache="")
-  said = ""
-  while "data  " not in said:
-    said += first.stdout.readline()
+  output = ""
+  while "data  " not in output:
+    output += first.stdout.readline()
   second.send_signal(signal.SIGTERM)
   code = SIGNALLED + signal.SIGTERM
   assert "SIGTERM: stopped at once" in output_of(second, 10)
@@ -171,8 +171,8 @@ def test_processes_stop_at_one_step_without_waiting_for_a_report(pair, tmp_path)
   processes = pair(0, 1)
   wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists() and lines(tmp_path / "run"), processes)
   processes[1].send_signal(signal.SIGTERM)
-  said, _ = map(end, processes)
-  assert f"stopped at step {committed_steps(tmp_path / 'run' / 'checkpoints')[-1]}" in said
+  output, _ = map(end, processes)
+  assert f"stopped at step {committed_steps(tmp_path / 'run' / 'checkpoints')[-1]}" in output
 
 
 # ---------------------------------------------------------------- without processes
@@ -194,6 +194,6 @@ def test_a_digest_of_sources_changes_with_any_file(tmp_path):
   assert source_digest(tmp_path) != before
 
 
-def test_keys_that_say_where_a_process_works_may_differ():
-  facts = agreement.config_values({"seed": 0, "data.threads": 1, "data.cache_dir": "a", "processes.lost_seconds": 3})
-  assert facts == {"config.seed": "0"}
+def test_keys_about_where_a_process_works_may_differ():
+  values = agreement.config_values({"seed": 0, "data.threads": 1, "data.cache_dir": "a", "processes.lost_seconds": 3})
+  assert values == {"config.seed": "0"}

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""One run made by two processes over loopback, begun by two and ended by one, and the other way round."""
+"""One run made by two processes over loopback, started by two and ended by one, and vice versa."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ def check_same_losses(run: Path, reference: Path) -> None:
     np.testing.assert_allclose(list(mine.values()), list(other.values()), rtol=2e-3, err_msg=str(mine))
 
 
-def test_two_processes_begin_a_run_agree_on_a_signal_and_one_process_ends_it(alone, tiny_text, tmp_path, capsys):
+def test_two_processes_start_a_run_agree_on_a_signal_and_one_process_ends_it(alone, tiny_text, tmp_path, capsys):
   run = tmp_path / "run"
   first, second = start_two(tiny_text, run)
   deadline = time.monotonic() + 240
@@ -65,11 +65,11 @@ def test_two_processes_begin_a_run_agree_on_a_signal_and_one_process_ends_it(alo
     assert time.monotonic() < deadline
     time.sleep(0.01)
   second.send_signal(signal.SIGTERM)  # Only one of them is asked, and not the one that writes.
-  said, silent = end(first), end(second)
+  output, silent = end(first), end(second)
   (step,) = committed_steps(run / "checkpoints")
   assert 3 <= step < 60
-  assert f"stopped at step {step}" in said
-  assert "2 devices (fsdp 2), cpu, in 2 processes" in said
+  assert f"stopped at step {step}" in output
+  assert "2 devices (fsdp 2), cpu, in 2 processes" in output
   for part in ("tiny", "bits/byte", "step", "lmx"):
     assert part not in silent
   assert loop.train(dataclasses.replace(alone, run_dir=run)).finished
@@ -89,10 +89,10 @@ def test_a_process_that_is_lost_ends_the_run_with_a_message_and_a_code(tiny_text
     time.sleep(0.01)
   second.kill()
   second.communicate()
-  said = "".join(filter(None, first.communicate(timeout=120)))
-  assert first.returncode == LOST_PROCESS, said
-  assert "another of the 2 processes has ended" in said
-  assert "safe up to step 30" in said
+  output = "".join(filter(None, first.communicate(timeout=120)))
+  assert first.returncode == LOST_PROCESS, output
+  assert "another of the 2 processes has ended" in output
+  assert "safe up to step 30" in output
 
 
 def test_who_is_late_at_a_barrier_is_named(monkeypatch):
@@ -123,14 +123,14 @@ def test_other_errors_of_a_run_are_not_taken_for_a_lost_process(monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_process_begins_a_run_and_two_processes_end_it(alone, tiny_text, tmp_path, monkeypatch):
+def test_one_process_starts_a_run_and_two_processes_end_it(alone, tiny_text, tmp_path, monkeypatch):
   run = tmp_path / "run"
   monkeypatch.setattr(loop.Run, "asked_to_stop", lambda self: self.step == 55)
   assert loop.train(dataclasses.replace(alone, run_dir=run)).step == 55
-  said, silent = map(end, start_two(tiny_text, run))
-  assert "resumed at step 55" in said
-  assert "the data continues where it stopped" in said
-  assert "finished at step 60" in said
+  output, silent = map(end, start_two(tiny_text, run))
+  assert "resumed at step 55" in output
+  assert "the data continues where it stopped" in output
+  assert "finished at step 60" in output
   assert "step" not in silent
   check_same_losses(run, alone.run_dir)
   assert json.loads((run / "config.json").read_text())["seed"] == 0
@@ -147,7 +147,7 @@ def test_one_process_begins_a_run_and_two_processes_end_it(alone, tiny_text, tmp
       "--process-index: got 2. Allowed: 0 to 1",
     ),
     (["--coordinator=localhost:1", "--process-count=0", "--process-index=0"], "--process-count: got 0"),
-    (["--coordinator=auto", "--process-count=2"], "the cluster knows"),
+    (["--coordinator=auto", "--process-count=2"], "the cluster supplies"),
   ],
 )
 def test_flags_that_do_not_make_a_run_of_several_processes_are_one_clear_error(flags, expected, tmp_path, capsys):

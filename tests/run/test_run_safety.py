@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A run whose folder is damaged, deleted, full or taken: found, said in one message, and nothing is lost."""
+"""A run whose folder is damaged, deleted, full or taken: reported in one message, and nothing is lost."""
 
 import dataclasses
 import errno
@@ -116,7 +116,7 @@ def test_a_resume_passes_over_a_damaged_checkpoint_by_name_and_ends_in_the_same_
   assert finished_step(copy.run_dir, 10, sampled=False) == 10
 
 
-def test_a_half_copied_checkpoint_is_said_to_be_one(copy, capsys):
+def test_a_half_copied_checkpoint_is_reported_as_one(copy, capsys):
   shutil.rmtree(copy.run_dir / "checkpoints" / "10" / "training" / "ocdbt.process_0")
   with pytest.raises(CheckpointDamageError, match=r"files are missing .* it was copied in part"):
     loop.train(copy, strict=True)
@@ -129,14 +129,14 @@ def test_a_folder_named_like_a_step_counts_only_if_it_was_committed(copy):
   assert finished_step(copy.run_dir, 10, sampled=False) == 10
 
 
-def test_a_run_without_a_good_checkpoint_is_not_begun_anew(copy):
+def test_a_run_without_an_intact_checkpoint_does_not_start_from_scratch(copy):
   for step in committed_steps(copy.run_dir / "checkpoints"):
     flip(copy.run_dir, step)
   with pytest.raises(CheckpointDamageError, match=r"no checkpoint in .* is intact"):
     loop.train(copy)
 
 
-def test_a_checkpoint_without_digests_loads_and_resumes_and_is_said_to_be_one(copy, capsys):
+def test_a_checkpoint_without_digests_loads_and_resumes_and_is_reported_as_one(copy, capsys):
   for file in (copy.run_dir / "checkpoints").glob("*/digests.json"):
     file.unlink()
   shutil.rmtree(copy.run_dir / "checkpoints" / "10")
@@ -152,7 +152,7 @@ def test_a_checkpoint_without_digests_loads_and_resumes_and_is_said_to_be_one(co
 
 
 @pytest.mark.parametrize("gone", ["run", "metrics.jsonl", "config.json", "tokenizer", "checkpoints"])
-def test_what_is_deleted_while_a_run_goes_on_is_written_again(whole, tmp_path, monkeypatch, gone, capsys):
+def test_what_is_deleted_while_a_run_trains_is_written_again(whole, tmp_path, monkeypatch, gone, capsys):
   x = fresh(whole, tmp_path)
   target = x.run_dir if gone == "run" else x.run_dir / gone
 
@@ -198,8 +198,8 @@ def test_a_failed_save_is_tried_again_at_the_next_step(whole, tmp_path, monkeypa
   assert loop.train(x).finished
   assert saves == [5, 6, 7, 10]
   output = " ".join(capsys.readouterr().out.split())
-  for said in ("No space left on device", "retried at every step", "step 7 is saved"):
-    assert said in output
+  for part in ("No space left on device", "retried at every step", "step 7 is saved"):
+    assert part in output
   assert output.count("warning") == 1
   assert_same_run(whole, x.run_dir, whole.run_dir)
 
@@ -277,30 +277,30 @@ def test_a_lock_of_another_machine_lapses_with_its_heartbeat(tmp_path, monkeypat
     pass
 
 
-def test_a_resume_says_that_metrics_are_missing(whole, copy, capsys):
+def test_a_resume_reports_that_metrics_are_missing(whole, copy, capsys):
   shutil.rmtree(copy.run_dir / "checkpoints" / "10")
   file = copy.run_dir / "metrics.jsonl"
   lines = file.read_text().splitlines(keepends=True)
   before = sum(json.loads(line)["step"] <= 5 for line in lines)
   file.write_text("".join(lines[2:]))
   assert loop.train(copy).finished
-  said = " ".join(capsys.readouterr().out.split())
-  assert f"metrics.jsonl has {before - 2} of the {before} records up to step 5" in said
+  output = " ".join(capsys.readouterr().out.split())
+  assert f"metrics.jsonl has {before - 2} of the {before} records up to step 5" in output
   shutil.copytree(whole.run_dir, copy.run_dir, dirs_exist_ok=True)
   shutil.rmtree(copy.run_dir / "checkpoints" / "10")
   assert loop.train(copy).finished
   assert "records up to step" not in capsys.readouterr().out
 
 
-def test_a_resume_says_that_metrics_were_altered(copy, capsys):
+def test_a_resume_reports_that_metrics_were_altered(copy, capsys):
   shutil.rmtree(copy.run_dir / "checkpoints" / "10")
   file = copy.run_dir / "metrics.jsonl"
   original = file.read_text()
   file.write_text(original.replace('"time"', '"tame"', 1))
   assert loop.train(copy).finished
-  said = " ".join(capsys.readouterr().out.split())
-  assert "warning: metrics.jsonl was edited or damaged" in said
-  assert "records up to step 5 are not what was" in said
+  output = " ".join(capsys.readouterr().out.split())
+  assert "warning: metrics.jsonl was edited or damaged" in output
+  assert "records up to step 5 are not what was" in output
 
 
 def test_the_digest_of_metrics_is_that_of_the_file_however_it_came_about(tmp_path):

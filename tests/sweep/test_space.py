@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a sweep varies: flags, functions in files, names, and combinations that can't be run."""
+"""The space of a sweep: flags, functions in files, names, and combinations that can't be run."""
 
 import argparse
 
@@ -28,7 +28,7 @@ def test_commas_and_colons_inside_brackets_and_quotes_belong_to_the_value():
 
 
 @pytest.mark.parametrize(
-  ("flag", "said"),
+  ("flag", "expected"),
   [
     ("model.layers", r"--sweep.model.layers: no values. Fix: --sweep.model.layers=VALUE"),
     ("model.layers=", r"no values"),
@@ -42,8 +42,8 @@ def test_commas_and_colons_inside_brackets_and_quotes_belong_to_the_value():
     ("a=log(x,2)", r"NUMBER"),
   ],
 )
-def test_a_flag_that_can_not_be_read_is_one_clear_error(flag, said):
-  with pytest.raises(LmxError, match=said):
+def test_a_flag_that_can_not_be_read_is_one_clear_error(flag, expected):
+  with pytest.raises(LmxError, match=expected):
     parse_axis(flag)
 
 

@@ -149,7 +149,7 @@ def sweeper(folder: SweepFolder) -> subprocess.Popen:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a process that is killed")
-def test_a_sweep_that_is_killed_leaves_no_trial_behind_and_goes_on_where_it_was(tmp_path):
+def test_a_sweep_that_is_killed_leaves_no_trial_behind_and_resumes(tmp_path):
   trials = named([{"x": str(x)} for x in range(6)])
   folder = open_folder(tmp_path / "sweep", trials)
   for number in range(2):
@@ -179,7 +179,7 @@ def running_stand_ins(folder: SweepFolder) -> list[str]:
   return found
 
 
-def test_sigterm_stops_the_trials_saved_and_the_sweep_says_so(tmp_path):
+def test_sigterm_stops_the_trials_saved_and_the_sweep_reports_it(tmp_path):
   trials = named([{"x": str(x)} for x in range(4)])
   folder = open_folder(tmp_path / "sweep", trials)
   process = sweeper(folder)
@@ -261,7 +261,7 @@ def test_a_trial_that_the_journal_calls_running_and_nobody_runs_is_resumed(tmp_p
   claim.__exit__(None, None, None)
 
 
-def test_asha_stops_trials_that_are_behind_and_says_what_it_compares(tmp_path, any_config):
+def test_asha_stops_trials_that_are_behind_and_reports_what_it_compares(tmp_path, any_config):
   folder = open_folder(tmp_path / "sweep", [])
   search = search_of(folder, "asha", 8)
   runner_of(folder, search, pause=0.15).run()

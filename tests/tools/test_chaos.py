@@ -67,7 +67,7 @@ print("finished at step 24")
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
-  """Runs of the stand-in, which a test may break once they are ready; gives the tool's folder."""
+  """Runs of the stand-in, which a test may break once they are ready; returns the tool's folder."""
   program = tmp_path / "stand_in.py"
   program.write_text(STAND_IN)
   monkeypatch.setattr(scene, "PROGRAM", (sys.executable, str(program)))
@@ -156,7 +156,7 @@ def write_run(folder, losses, config="{}"):
 
 
 @pytest.mark.parametrize(
-  ("losses", "config", "whole", "said"),
+  ("losses", "config", "whole", "expected"),
   [
     ([3.0, 2.0, 1.0], "{}", True, None),
     ([3.0, 2.0], "{}", False, None),
@@ -166,21 +166,21 @@ def write_run(folder, losses, config="{}"):
     ([3.0, 2.0, 1.0], '{"a": 1}', True, "config.json has other bytes"),
   ],
 )
-def test_the_first_number_or_file_that_differs_is_named(tmp_path, losses, config, whole, said):
+def test_the_first_number_or_file_that_differs_is_named(tmp_path, losses, config, whole, expected):
   reference = write_run(tmp_path / "reference", [3.0, 2.0, 1.0])
   found = first_difference(write_run(tmp_path / "run", losses, config), reference, whole=whole)
-  assert found is said is None or said in found
+  assert found is expected is None or expected in found
 
 
 def test_a_warning_about_metrics_counts_where_every_later_line_is_right(tmp_path):
   reference = write_run(tmp_path / "reference", [3.0, 2.0, 1.0])
   run = write_run(tmp_path / "run", [9.0, 2.0, 1.0])
-  said = "warning: metrics.jsonl was edited or damaged: its 1 records up to step 1 are not what was written\n"
-  assert warned_step("resumed\n" + said) == 1
+  warning = "warning: metrics.jsonl was edited or damaged: its 1 records up to step 1 are not what was written\n"
+  assert warned_step("resumed\n" + warning) == 1
   assert warned_step("resumed\n") is None
   assert first_difference_after(run, reference, 1) is None
   assert "after step 0" in (first_difference_after(run, reference, 0) or "")
-  last = End("process", 0, said)
+  last = End("process", 0, warning)
   assert verdict([], last, None, heals=False, warned="line 1") == (WARNED, "line 1")
   assert verdict([], last, "line 2", heals=False, warned="line 1")[0] == DIFFERENCE
 
@@ -249,5 +249,5 @@ def test_every_outcome_that_counts_as_a_failure_makes_the_exit_code_1(stand_in, 
 
 
 @pytest.mark.slow
-def test_real_runs_that_are_killed_or_damaged_resume_or_say_why(tmp_path):
+def test_real_runs_that_are_killed_or_damaged_resume_or_report_why(tmp_path):
   assert chaos.main(["--short", "--kinds=kill,term,damage-metrics", f"--output={tmp_path}"]) == 0

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What MkDocs' hooks make of the pages."""
+"""The pages after MkDocs' hooks."""
 
 import importlib
 from pathlib import Path

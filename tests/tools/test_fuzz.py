@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A short run of each kind of tools/fuzz, and that it finds what it looks for."""
+"""A short run of each kind of tools/fuzz, and the failures that it must find."""
 
 import collections
 import json
@@ -19,7 +19,7 @@ COUNTS = {"config": 150, "small": 150, "tokenizer": 150, "rows": 600, "files": 3
 
 
 def outcomes(kind: loop.Kind, count: int) -> tuple[collections.Counter[str], set[str], list[str]]:
-  """(outcome -> how many, what was changed, what failed) in this process."""
+  """(outcome -> count, changed inputs, failures) in this process."""
   found = [loop.attempt(kind, f"1.{number}") for number in range(count)]
   return (
     collections.Counter(one.what for one in found),
@@ -77,14 +77,14 @@ def good(folder, pick):
 
 
 def test_a_traceback_a_message_without_the_file_and_a_hang_are_reported_and_the_run_continues():
-  said: list[str] = []
+  messages: list[str] = []
   kinds = [loop.Kind(make.__name__, make) for make in (broken, nameless, endless_sleep, good)]
-  found = loop.fuzz(kinds, 8, seed=0, seconds=1.0, say=said.append)
+  found = loop.fuzz(kinds, 8, seed=0, seconds=1.0, say=messages.append)
   assert {kind: dict(counts) for (kind, _), counts in found.items()} == {
     "broken": {loop.FAILED: 2}, "nameless": {loop.FAILED: 2}, "endless_sleep": {loop.SLOW: 2}, "good": {loop.READ: 2},
   }  # fmt: skip
-  assert loop.failed(found) == 6 == len(said)
-  assert any("KeyError" in text for text in said)
+  assert loop.failed(found) == 6 == len(messages)
+  assert any("KeyError" in text for text in messages)
   assert list(loop.table(found))[-1] == "| all | all | 2 | 0 | 4 | 2 |"
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The comparison with MaxText: what it counts, and what it refuses to compare. MaxText itself is not run here."""
+"""The comparison with MaxText: its counts, and the pairs that it refuses to compare. MaxText itself is not run here."""
 
 import dataclasses
 import gzip
@@ -92,7 +92,7 @@ def test_the_columns_slices_have_the_devices_that_are_counted(maxtext):
     assert column.target.partition("-")[2] == str(column.devices * (2 if kind == "v5p" else 1))  # Named by its cores.
 
 
-def test_kept_programs_are_read_again_and_the_table_says_the_quotient(maxtext, tmp_path, capsys):
+def test_kept_programs_are_read_again_and_the_table_has_the_quotient(maxtext, tmp_path, capsys):
   name = next(iter(maxtext.COLUMNS))
   for side, cycles in (("lmx", "300"), ("maxtext", "620")):
     with gzip.open(tmp_path / f"{name}-{side}.txt.gz", "wt") as file:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Laws 6 and 7: resumed equals uninterrupted, bit for bit; restored anywhere equals saved. And what is kept."""
+"""Laws 6 and 7: resumed equals uninterrupted, bit for bit; restored anywhere equals saved. And which are kept."""
 
 import asyncio
 import dataclasses
@@ -77,7 +77,7 @@ def test_every_optimizer_resumes_bit_for_bit(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-  """A run of two steps on 2 x 2 x 2 devices with an average, and what was saved of it."""
+  """A run of two steps on 2 x 2 x 2 devices with an average, and its checkpoint."""
   chosen = program(mesh=MIX, options=EMA)
   folder = tmp_path_factory.mktemp("saved")
   state, _ = chosen.run(chosen.fresh(), range(2))
@@ -127,7 +127,7 @@ def test_a_checkpoint_has_the_data_position_and_what_else_it_was_given(saved):
   assert extra == read_extra(folder, 2) == {"position": 2, "fingerprint": "abc"}
 
 
-def test_training_goes_on_while_a_checkpoint_is_written_and_does_not_reach_into_it(tmp_path):
+def test_training_continues_while_a_checkpoint_is_written_and_does_not_reach_into_it(tmp_path):
   chosen = program(options=EMA)
   state, _ = chosen.run(chosen.fresh(), range(1))
   wanted = host(state)
@@ -157,7 +157,7 @@ def test_the_last_the_best_and_every_nth_checkpoint_are_kept(tmp_path):
   assert sorted(os.listdir(tmp_path)) == ["2", "4", "6", "7"]
 
 
-def test_a_half_written_checkpoint_is_never_taken_for_whole(saved, tmp_path):
+def test_a_half_written_checkpoint_never_counts_as_complete(saved, tmp_path):
   folder, state = saved
   shutil.copytree(folder, tmp_path / "run")
   shutil.copytree(folder / "2", tmp_path / "run" / "3.orbax-checkpoint-tmp")
@@ -170,7 +170,7 @@ def test_a_half_written_checkpoint_is_never_taken_for_whole(saved, tmp_path):
   assert sorted(os.listdir(tmp_path / "run")) == ["2"]
 
 
-def test_a_run_that_begins_to_keep_an_average_starts_it_at_the_parameters(tmp_path):
+def test_a_run_that_starts_to_keep_an_average_starts_it_at_the_parameters(tmp_path):
   chosen = program()
   with Checkpointer(tmp_path) as checkpoints:
     checkpoints.save(1, chosen.fresh(), {})
@@ -203,7 +203,7 @@ def test_an_imported_model_is_no_run_to_resume(tmp_path):
       checkpoints.restore(chosen.abstract)
 
 
-def test_a_missing_checkpoint_says_which_ones_there_are(saved, tmp_path):
+def test_a_missing_checkpoint_names_the_ones_there_are(saved, tmp_path):
   with pytest.raises(LmxError, match=r"got 5\. Allowed: 2"):
     find_checkpoint(saved[0], 5)
   with pytest.raises(LmxError, match="there is no complete checkpoint here"):
@@ -248,14 +248,14 @@ def test_keeping_no_checkpoint_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("error", "said"),
+  ("error", "printed"),
   [
     (OSError(28, "No space left on device"), False),
     (ValueError('RESOURCE_EXHAUSTED: Error writing "step/.zarray": No space left on device'), False),
     (ValueError("a fault of lmx"), True),
   ],
 )
-def test_failed_writes_that_orbax_leaves_to_asyncio_are_not_printed_as_tracebacks(tmp_path, caplog, error, said):
+def test_failed_writes_that_orbax_leaves_to_asyncio_are_not_printed_as_tracebacks(tmp_path, caplog, error, printed):
   Checkpointer(tmp_path / "checkpoints").close()
   loop = asyncio.new_event_loop()
   future = loop.create_future()
@@ -263,4 +263,4 @@ def test_failed_writes_that_orbax_leaves_to_asyncio_are_not_printed_as_traceback
   del future
   gc.collect()
   loop.close()
-  assert ("never retrieved" in caplog.text) == said
+  assert ("never retrieved" in caplog.text) == printed

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a run that diverged says about it."""
+"""The report of a run that diverged."""
 
 import numpy as np
 

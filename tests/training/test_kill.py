@@ -19,7 +19,7 @@ from lmx.parallel.signals import StopSignals
 from lmx.training.checkpoint_choice import committed_steps, find_checkpoint
 from lmx.training.checkpoint_reading import read_extra, restore_model
 
-# Saves one checkpoint after the other, each with all numbers equal to its step, and says when it begins one.
+# Saves one checkpoint after the other, each with all numbers equal to its step, and prints when it starts one.
 SAVER = """
 import sys
 import jax, jax.numpy as jnp
@@ -59,7 +59,7 @@ def start(script: str, *arguments: str) -> subprocess.Popen:
 
 
 def kill_while_saving(folder: Path, delay: float) -> int:
-  """Kills a saving process `delay` seconds after it began its third checkpoint; returns that one's step."""
+  """Kills a saving process `delay` seconds after it started its third checkpoint; returns that one's step."""
   process = start(SAVER, str(folder))
   begun = [int(process.stdout.readline()) for _ in range(3)]
   time.sleep(delay)
@@ -87,7 +87,7 @@ def run_kills(folder: Path, delays: list[float]) -> None:
     assert committed_steps(folder)[-1] >= begun - 2
 
 
-def test_a_process_killed_while_saving_leaves_only_whole_checkpoints(tmp_path):
+def test_a_process_killed_while_saving_leaves_only_complete_checkpoints(tmp_path):
   run_kills(tmp_path, [0.02, 0.15])
   last = committed_steps(tmp_path)[-1]
   shutil.copytree(find_checkpoint(tmp_path, last), tmp_path / str(last + 1))
@@ -95,7 +95,7 @@ def test_a_process_killed_while_saving_leaves_only_whole_checkpoints(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_killed_while_saving_twenty_times_leaves_only_whole_checkpoints(tmp_path):
+def test_a_process_killed_while_saving_twenty_times_leaves_only_complete_checkpoints(tmp_path):
   seed = int(os.environ.get("LMX_KILL_SEED", time.time_ns() % 10**6))
   print(f"the moments of the kills: LMX_KILL_SEED={seed}")  # pytest shows it when the test fails.
   moment = random.Random(seed)

@@ -16,7 +16,7 @@ FLOPS = StepFlops(causal=3.0, full=5.0)
 
 
 def metrics(loss: float, weight: float, *, skipped: float = 0.0, lr: float = 0.1) -> dict[str, float]:
-  """What a step gives."""
+  """A step's metrics."""
   return {"loss": loss, "accuracy": loss / 10, "grad_norm": 1.0, "loss_weight": weight, "learning_rate": lr,
           "param_norm": 2.0, "skipped": skipped, "skipped_total": skipped, "skipped_in_a_row": skipped}  # fmt: skip
 
@@ -27,7 +27,7 @@ def meter(peak: Peak = CPU) -> Meter:
 
 @pytest.fixture
 def clock(monkeypatch):
-  """A clock that moves only when it is told to."""
+  """A clock that moves only in its `wait`."""
   now = [1000.0]
   monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
@@ -64,7 +64,7 @@ def test_a_skipped_step_is_left_out_of_the_means_and_counted():
 
 
 def check_a_cut_window_reports_the_same_numbers(cut) -> None:
-  """`cut` takes a meter in the middle of a window and gives the one that goes on after a restart."""
+  """`cut` takes a meter in the middle of a window and returns the one that continues after a restart."""
   steps = [metrics(loss, weight) for loss, weight in ((0.1, 3.0), (0.7, 1 / 3), (5.5, 2.0), (1e-3, 7.0))]
   one, parts = meter(), meter()
   for index, step in enumerate(steps):
@@ -108,7 +108,7 @@ def test_the_first_step_which_compiles_and_pauses_are_not_timed(clock):
   assert values["seconds"] == pytest.approx(10.0)
 
 
-def test_the_speed_is_of_the_places_that_each_batch_had(clock):
+def test_the_speed_counts_the_positions_of_each_batch(clock):
   window = meter()
   window.start()
   for tokens in (40, None):
@@ -158,7 +158,7 @@ def test_the_share_of_waiting_and_mfu_follow_from_the_times(clock):
   assert window.report(device())["data_wait_share"] == 0.0
 
 
-def test_there_is_no_mfu_without_a_published_peak_and_the_reason_is_said():
+def test_there_is_no_mfu_without_a_published_peak_and_the_reason_is_reported():
   peak = peak_of(jax.devices())
   assert peak.flops is None
   assert "no published peak for 'cpu'" in peak.why

@@ -60,7 +60,7 @@ def test_the_law_of_offloading_notices_moments_that_come_back_old():
   assert_law_catches(lambda one: check_training_is_the_same(one, here), dataclasses.replace(there, step=step))
 
 
-def test_moments_alone_leave_the_device_and_lie_as_they_did():
+def test_only_moments_leave_the_device_and_they_keep_their_sharding():
   there, here = program(mesh=MIX, offload=True).abstract, program(mesh=MIX).abstract
   assert kinds((there.opt_state.mu, there.opt_state.nu)) == {HOST}
   assert HOST not in kinds((there.params, there.opt_state.count, there.guard, there.step, here))
@@ -73,7 +73,7 @@ def test_moments_alone_leave_the_device_and_lie_as_they_did():
 
 
 def check_a_run_moves(from_: Program, to: Program, folder) -> None:
-  """Laws 6 and 7: two steps one way and two the other, over a checkpoint, are four steps."""
+  """Laws 6 and 7: two steps with and two without offloading, with a checkpoint in between, are four steps."""
   whole, wanted = from_.run(from_.fresh(), range(4))
   state, _ = from_.run(from_.fresh(), range(2))
   with Checkpointer(folder) as checkpoints:

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Runs with products of 8-bit operands: they learn as float ones do, and what they leave behind is the same."""
+"""Runs with 8-bit matmuls: they learn as float ones do, and their checkpoints have the same format."""
 
 import dataclasses
 import importlib.util
@@ -81,7 +81,7 @@ def test_a_quantized_run_is_loaded_and_exported_without_quantisation(runs, tmp_p
 
 
 @pytest.mark.parametrize(("first", "then"), [("none", "int8"), ("int8", "none")])
-def test_a_run_goes_on_with_or_without_quantisation(runs, tmp_path, first, then):
+def test_a_run_resumes_with_or_without_quantization(runs, tmp_path, first, then):
   folder = tmp_path / "run"
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(loop.Run, "asked_to_stop", lambda self: self.step == 10)

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""A run's folder is whole or not there, whatever the moment of a kill."""
+"""A run's folder is complete or absent, whenever the process is killed."""
 
 import errno
 import re
@@ -40,7 +40,7 @@ def killed_at(monkeypatch, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["write_text", "replace"])
-def test_a_run_killed_while_it_wrote_its_first_file_is_begun_anew(config, tmp_path, monkeypatch, method):
+def test_a_run_killed_while_it_wrote_its_first_file_starts_from_scratch(config, tmp_path, monkeypatch, method):
   run = tmp_path / "run"
   with monkeypatch.context() as patch:
     killed_at(patch, method)
@@ -100,7 +100,7 @@ SMALL_FILES = {
 
 
 def damaged(data: bytes) -> Iterator[bytes]:
-  """A file cut off at every place, and with the highest, or another, bit of every byte flipped."""
+  """A file truncated at every position, and with the highest, or another, bit of every byte flipped."""
   for place in range(0, len(data), max(1, len(data) // 150)):
     yield data[:place]
     for bit in (0x80, 1 << place % 7):
@@ -123,7 +123,7 @@ def test_a_damaged_file_of_a_run_is_read_or_named_in_one_message(config, tmp_pat
 
 
 @pytest.mark.parametrize(
-  ("name", "text", "said"),
+  ("name", "text", "expected"),
   [
     (
       "tokenizer/lmx_tokenizer.json",
@@ -142,11 +142,11 @@ def test_a_damaged_file_of_a_run_is_read_or_named_in_one_message(config, tmp_pat
     ("config.json", "\udcff", "invalid start byte. Fix: restore it"),
   ],
 )
-def test_what_is_damaged_in_a_file_of_a_run_is_said(config, tmp_path, name, text, said):
+def test_what_is_damaged_in_a_file_of_a_run_is_named(config, tmp_path, name, text, expected):
   write_run_files(tmp_path, to_json(config), ByteTokenizer(), ("good", "bad"))
   (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
   reader = (lambda run: load_tokenizer(run / "tokenizer")) if "tokenizer" in name else SMALL_FILES[name]
-  with pytest.raises(LmxError, match=re.escape(said)):
+  with pytest.raises(LmxError, match=re.escape(expected)):
     reader(tmp_path)
 
 

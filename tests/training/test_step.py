@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a step does besides learning: clip, skip, count, average, report."""
+"""A step's work besides learning: clip, skip, count, average, report."""
 
 import dataclasses
 import re
@@ -72,7 +72,7 @@ def test_a_skipped_step_does_not_shift_the_schedule():
   assert float(metrics["learning_rate"]) == pytest.approx(float(optimizer().schedule(1)), rel=1e-6)
 
 
-def test_a_spike_of_the_gradient_norm_is_skipped_and_training_goes_on():
+def test_a_spike_of_the_gradient_norm_is_skipped_and_training_continues():
   chosen = program(options=StepOptions(spike_factor=3.0, spike_history=4, clip_norm=0.0))
   state = chosen.fresh()
   state, calm = chosen.run(state, range(6))
@@ -181,7 +181,7 @@ def test_a_batch_that_does_not_divide_names_the_key_before_anything_is_compiled(
   check_options(StepOptions(micro_batches=2), optimizer(), 16, layout(2, 4, 1))
 
 
-def test_a_second_average_beside_schedule_free_is_an_error():
+def test_a_second_average_next_to_schedule_free_is_an_error():
   with pytest.raises(LmxError, match=r"config\.optimizer\.ema: got 0\.9"):
     check_options(EMA, optimizer("schedule_free"), 16, layout())
 
@@ -191,7 +191,7 @@ def test_a_model_with_a_counter_in_it_is_refused():
     abstract_model_of({"calls": jnp.zeros((), jnp.int32)})
 
 
-def test_optimizer_arrays_lie_where_their_parameters_do():
+def test_optimizer_arrays_have_the_shardings_of_their_parameters():
   abstract = program(mesh=(2, 2, 2)).abstract
   assert {name: leaf.sharding for name, leaf in abstract.params.items()} == plan().shardings(layout(2, 2, 2))
   for moments in (abstract.opt_state.mu, abstract.opt_state.nu):

@@ -34,7 +34,7 @@ FOUR = StepOptions(micro_batches=4)
 
 
 def check_training_equals_the_reference(candidate, name: str = "adamw") -> None:
-  """Three steps of `candidate` give what one device with one batch gives: every loss, norm and array."""
+  """Three steps of `candidate` equal those of one device with one batch: every loss, norm and array."""
   reference = program(name)
   wanted, wanted_history = reference.run(reference.fresh(), STEPS)
   got, got_history = candidate.run(candidate.fresh(), STEPS)
@@ -161,7 +161,7 @@ def _rows():
 
 
 def split_in_runs(batch, parts, eight):
-  """The broken twin: micro-batch k is the k-th run of rows, which lies on a few devices only."""
+  """The broken twin: micro-batch k is the k-th run of rows, which is on a few devices only."""
   sharding = jax.sharding.NamedSharding(eight.mesh, jax.sharding.PartitionSpec(None, ("data", "fsdp")))
   return {
     name: jax.lax.with_sharding_constraint(rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:]), sharding)

@@ -121,7 +121,7 @@ def test_a_reference_is_restored_and_not_made_again(tmp_path):
 
 
 def counting(model: Any, batch: Any, key: Any, reference: Any = None) -> TinyLoss:
-  """A loss that reads what the batch before handed on, and hands on a count and each row's last token."""
+  """A loss that reads the previous batch's carry, and carries a count and each row's last token."""
   del key, reference
   plain = score(model(batch["tokens"]), batch)
   carry = {"count": batch["carry"]["count"] + 1, "last": batch["tokens"][:, -1].astype(jnp.float32)}

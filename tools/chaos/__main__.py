@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Disturbs real runs at random moments and checks that nothing is lost, changed in silence, or said in a traceback.
+"""Disturbs real runs at random moments and checks for losses, silent changes and tracebacks.
 
 python -m tools.chaos --short                     each kind once; minutes
 python -m tools.chaos --rounds=5 --output=FOLDER  five rounds of all kinds, each as often as its weight

@@ -37,10 +37,10 @@ NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--net", "--uts"
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What came of a case.
+  """The result of a case.
 
   Attributes:
-    kind, seed: say which it was.
+    kind, seed: identify it.
     outcome: one of verdict.GOOD or verdict.BAD.
     why: the reason for it, in a line.
     notes: what was done.
@@ -107,20 +107,20 @@ def prepare(work: Path, processes: Collection[int]) -> dict[str, Any]:
   Returns:
     {"cold", "1", "2": seconds of a run without caches, with them, and in two processes; "evaluated": output}.
   """
-  ready, file = work / "ready", work / "ready" / "facts.json"
-  facts = json.loads(file.read_text()) if file.exists() else {}
-  if facts.get("code") != code_digest():
+  ready, file = work / "ready", work / "ready" / "prepared.json"
+  prepared = json.loads(file.read_text()) if file.exists() else {}
+  if prepared.get("code") != code_digest():
     shutil.rmtree(ready, ignore_errors=True)
     shutil.rmtree(work / "results", ignore_errors=True)  # Of other code. Failures stay.
-    facts = {"code": code_digest(), **prepare_one(ready)}
-  if 2 in processes and "2" not in facts:
+    prepared = {"code": code_digest(), **prepare_one(ready)}
+  if 2 in processes and "2" not in prepared:
     copy_ready(ready / "1", ready / "2", ("text", "disk/cache", "disk/compiled"))
     with open_scene(ready / "2", 2, 0.0, 600.0) as scene:
       undisturbed(scene)  # Compiles.
       shutil.rmtree(scene.run)
-      facts["2"] = undisturbed(scene)
-  file.write_text(json.dumps(facts))
-  return facts
+      prepared["2"] = undisturbed(scene)
+  file.write_text(json.dumps(prepared))
+  return prepared
 
 
 def prepare_one(ready: Path) -> dict[str, Any]:
@@ -172,18 +172,18 @@ def fill_folder(kind: Disturbance, ready: Path, folder: Path, pick: random.Rando
 
 def run_case(kind: Disturbance, seed: int, work: Path) -> Result:
   """Runs one case in this process, leaving its folder in work/cases."""
-  facts, begun = prepare(work, {kind.processes}), time.monotonic()
+  prepared, begun = prepare(work, {kind.processes}), time.monotonic()
   pick, name = random.Random(f"{kind.name} {seed}"), f"{kind.name}-{seed}"
   folder, ready = work / "cases" / name, work / "ready"
   shutil.rmtree(folder, ignore_errors=True)
   cold = fill_folder(kind, ready, folder, pick)
-  life = facts["cold"] if cold else facts[str(kind.processes)]
+  life = prepared["cold"] if cold else prepared[str(kind.processes)]
   limit = max(LIMITS[kind.processes], 10 * life)  # A machine that is busy with something else is no hang.
   with open_scene(folder, kind.processes, life, limit) as scene:
     scene.note("no caches" if cold else "with caches")
     kind.act(scene, pick)
     if kind.begins == FINISHED:
-      outcome, why = evaluated(scene, facts["evaluated"])
+      outcome, why = evaluated(scene, prepared["evaluated"])
     else:
       outcome, why = resumed(scene, ready / str(kind.processes) / "disk" / "run", kind.heals)
     return Result(

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a disturbance is, and the signals: processes that are killed, asked to stop, or stopped for a while."""
+"""The type of a disturbance, and the signals: processes that are killed, asked to stop, or stopped for a while."""
 
 import dataclasses
 import random

@@ -154,20 +154,20 @@ class Process:
       os.killpg(self.pid, signal.SIGKILL)
     self._popen.wait()
 
-  def phase(self, said: str) -> str:
+  def phase(self, output: str) -> str:
     """What it is doing, one of PHASES, as far as files and what process 0 of its run has printed show it."""
     run = self._folder / "disk" / "run"
     if not self.running:
       return "ended"
     if next((run / "checkpoints").glob("*tmp*"), None):
       return "saving"
-    if f'{{"step": {STEPS}, '.encode() in read_bytes(run / "metrics.jsonl") or "stopped at step" in said:
+    if f'{{"step": {STEPS}, '.encode() in read_bytes(run / "metrics.jsonl") or "stopped at step" in output:
       return "ending"
-    if "lmx train:" not in said:
+    if "lmx train:" not in output:
       return "importing"
-    if "\n  folder " not in said:
+    if "\n  folder " not in output:
       return "preparing"
-    return "training" if "\nstep " in said else "compiling"
+    return "training" if "\nstep " in output else "compiling"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +202,7 @@ def draw_moment(pick: random.Random) -> Moment:
 
 
 class Scene:
-  """What a disturbance works with: a case's folder, its processes, and the life of an undisturbed run.
+  """The surroundings of a disturbance: a case's folder, its processes, and the life of an undisturbed run.
 
   Attributes:
     folder: of the case.

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What a process's end and a run's numbers are judged by: the outcomes, and the comparison with an undisturbed run.
+"""Verdicts on a process's end and a run's numbers: the outcomes, and the comparison with an undisturbed run.
 
 Everything here works on exit codes, output and files alone, so a wrong verdict can be tested without a run.
 """
@@ -27,9 +27,9 @@ TOOL = "tool failed"
 GOOD = (EQUAL, THEN_EQUAL, WARNED, MESSAGE)
 BAD = (REFUSED, UNDOCUMENTED, TRACEBACK, DIFFERENCE, HANG, TOOL)
 MEANING = {
-  EQUAL: "resumed (or went on) to the end, every loss bit for bit that of the undisturbed run",
+  EQUAL: "resumed (or continued) to the end, every loss bit for bit that of the undisturbed run",
   THEN_EQUAL: "stopped with one documented message; once the cause was gone, the same command resumed and was equal",
-  WARNED: "resumed, said that metrics.jsonl was damaged, and wrote every line that it still had to write as it should",
+  WARNED: "resumed, warned that metrics.jsonl was damaged, and wrote every remaining line as the undisturbed run did",
   MESSAGE: "stopped with one documented message, for damage that nothing but the user can undo",
   REFUSED: "the cause was gone, and the same command would still not resume",
   UNDOCUMENTED: "an exit code that isn't documented, no message, or more than one",
@@ -72,7 +72,7 @@ def messages(output: str) -> list[str]:
 
 
 def raised(stack: str) -> str:
-  """The line that says most of a printed stack: the exception of a Python traceback, else the first."""
+  """The most informative line of a printed stack: the exception of a Python traceback, else the first."""
   first, *rest = stack.splitlines()
   exceptions = (line for line in rest if line and not line.startswith((" ", "Traceback")))
   return next(exceptions, first) if first.startswith("Traceback") else first
@@ -85,19 +85,19 @@ def judge_end(end: End) -> tuple[str, str]:
   if (found := _STACK.search(end.output)) or end.code in _ABORTS:
     what = raised(end.output[found.start() :]) if found else "no stack was printed"
     return TRACEBACK, f"{end.name} ended with code {end.code}: {what[:300]}"
-  said = messages(end.output)
+  errors = messages(end.output)
   number = end.code - SIGNALLED if end.code > SIGNALLED else -end.code  # As shells count, or as the system does.
-  if number in end.signals and not said:
+  if number in end.signals and not errors:
     return EQUAL, f"{end.name} was ended by {signal.Signals(number).name}"
   if end.code in (DONE, SAVED):
-    if said:
-      return UNDOCUMENTED, f"{end.name} printed an error and ended with code {end.code}: {said[0][:200]}"
+    if errors:
+      return UNDOCUMENTED, f"{end.name} printed an error and ended with code {end.code}: {errors[0][:200]}"
     return EQUAL, f"{end.name} ended well"
   if end.code not in DOCUMENTED:
     return UNDOCUMENTED, f"{end.name} ended with code {end.code}; documented: {', '.join(map(str, DOCUMENTED))}"
-  if len(said) != 1:
-    return UNDOCUMENTED, f"{end.name} ended with code {end.code} and {len(said)} error messages"
-  return MESSAGE, f"{end.name}, code {end.code}: {said[0][:300]}"
+  if len(errors) != 1:
+    return UNDOCUMENTED, f"{end.name} ended with code {end.code} and {len(errors)} error messages"
+  return MESSAGE, f"{end.name}, code {end.code}: {errors[0][:300]}"
 
 
 # ---------------------------------------------------------------- comparison
@@ -150,7 +150,7 @@ _DAMAGED_METRICS = re.compile(r"^warning: metrics\.jsonl .* records up to step (
 
 
 def warned_step(output: str) -> int | None:
-  """The step up to which a resumed run says that metrics.jsonl isn't what it was; None: it says nothing of that."""
+  """The step up to which a resumed run warns that metrics.jsonl was altered; None: no warning."""
   found = _DAMAGED_METRICS.search(output)
   return int(found[1]) if found else None
 
@@ -189,7 +189,7 @@ def verdict(
     last: the same command again after that; None: nothing was left to do.
     difference: from the undisturbed run, at any time.
     heals: whether the same command must resume, because what was done has been undone.
-    warned: what the last one said of a damaged metrics.jsonl whose other lines are right; "": nothing.
+    warned: the last one's warning about a damaged metrics.jsonl whose other lines are right; "": nothing.
   """
   judged = [judge_end(end) for end in disturbed]
   again = (EQUAL, "") if last is None else judge_end(last)
@@ -206,5 +206,5 @@ def verdict(
     return (REFUSED if heals else MESSAGE), again[1]
   if warned:
     return WARNED, warned
-  said = [why for outcome, why in judged if outcome == MESSAGE]
-  return (THEN_EQUAL, said[0]) if said else (EQUAL, "; ".join(why for _, why in judged))
+  refusals = [why for outcome, why in judged if outcome == MESSAGE]
+  return (THEN_EQUAL, refusals[0]) if refusals else (EQUAL, "; ".join(why for _, why in judged))

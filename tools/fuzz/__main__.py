@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Changes inputs at random and checks that lmx reads them or says in one message what is wrong.
+"""Changes inputs at random and checks that lmx reads them or names in one message what is wrong.
 
 python -m tools.fuzz                                    (10,000 changed inputs, 2,000 of each kind)
 python -m tools.fuzz config tokenizer --count=500 --seed=3

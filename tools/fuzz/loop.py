@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""The loop that makes changed inputs, reads each within a time limit, and counts what came of them.
+"""The loop that makes changed inputs, reads each within a time limit, and counts the outcomes.
 
 Inputs are read in a process of their own: one that takes too long is ended and reported, wherever it hangs.
 """
@@ -55,7 +55,7 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What came of an input: `OUTCOMES`, what it was made from, and for a failure the input and its traceback."""
+  """The outcome of an input: one of `OUTCOMES`, its base, and for a failure the input and its traceback."""
 
   what: str
   base: str
@@ -72,7 +72,7 @@ def attempt(kind: Kind, seed: str) -> Outcome:
     except LmxError as error:
       if str(error) and case.names in str(error):
         return Outcome(REFUSED, case.base)
-      return Outcome(FAILED, case.base, f"a message that doesn't say {case.names!r}: {str(error)[:_SHOWN]}")
+      return Outcome(FAILED, case.base, f"a message that doesn't name {case.names!r}: {str(error)[:_SHOWN]}")
     except Exception:  # What this program looks for.
       shown = case.shown[:_SHOWN].encode(errors="backslashreplace").decode()
       return Outcome(FAILED, case.base, f"{shown}\n{traceback.format_exc(limit=-3)}")

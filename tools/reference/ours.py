@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What lmx computes with the same weights, and how far it is from what `transformers` computed."""
+"""Outputs of lmx with the same weights, and their errors relative to those of `transformers`."""
 
 import dataclasses
 from pathlib import Path
@@ -77,7 +77,7 @@ def their_gradients(imported: Imported, folder: Path) -> dict[str, jax.Array]:
 
 
 def error(ours: np.ndarray, theirs: np.ndarray, where: np.ndarray | None = None) -> float:
-  """Norm of the difference over the norm, at the places where `where` is true."""
+  """Norm of the difference over the norm, at the positions where `where` is true."""
   ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
   if ours.shape != theirs.shape:
     return float("inf")
@@ -87,7 +87,7 @@ def error(ours: np.ndarray, theirs: np.ndarray, where: np.ndarray | None = None)
 
 
 def errors(ours: Answers, theirs: Answers, batch: dict[str, np.ndarray]) -> dict[str, float]:
-  """Relative error, over real tokens, of all that `transformers` gave; what lmx didn't give is infinitely wrong."""
+  """Relative error, over real tokens, of all outputs of `transformers`; one that lmx lacks is infinitely wrong."""
   found = {}
   for name, value in theirs.items():
     real = batch["encoder_segment_ids" if name.startswith("encoder") else "segment_ids"] > 0

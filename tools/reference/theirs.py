@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""What `transformers` computes: tiny random models saved as directories, their outputs, and gradients of the loss."""
+"""Reference values of `transformers`: saved tiny random models, their outputs, and gradients of the loss."""
 
 import copy
 import json
@@ -54,7 +54,7 @@ def _untie(directory: Path) -> None:
 def load(case: Case, directory: Path) -> torch.nn.Module:
   """A model from its directory, as `transformers` reads it."""
   model = getattr(transformers, case.architecture).from_pretrained(directory, attn_implementation="eager").eval()
-  model.config.pad_token_id = case.config["pad_token_id"]  # An export without a tokenizer doesn't know it.
+  model.config.pad_token_id = case.config["pad_token_id"]  # An export without a tokenizer lacks it.
   return model
 
 

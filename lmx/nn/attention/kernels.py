@@ -167,7 +167,7 @@ class Kernel:
   def obstacle(self, platform: str, dtype: str, head_width: int, extras: Extras) -> str | None:
     """Why this kernel can't run there, as the end of a sentence; None when it can."""
     if self.platforms and platform not in self.platforms:
-      return f"it runs on {' or '.join(self.platforms)}, and this is {platform}"
+      return f"it runs on {' or '.join(self.platforms)} only, and this is {platform}"
     if dtype not in self.dtypes:
       return f"it computes in {' or '.join(self.dtypes)}, not {dtype}"
     if missing := extras.special - self.special:

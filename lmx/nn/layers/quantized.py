@@ -99,7 +99,7 @@ def check_quantization(name: str, device_kind: str) -> None:
 
 
 def describe_quantization(name: str, device_kind: str) -> str:
-  """What a run says of its products in 8 bits; "" where there are none."""
+  """The line of a run's start about its 8-bit products; "" if there are none."""
   if name == "none":
     return ""
   chip = chip_of(device_kind)

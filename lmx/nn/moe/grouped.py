@@ -20,7 +20,7 @@ _OF_MATRICES = jax.lax.RaggedDotDimensionNumbers(
 
 
 def _one_by_one(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-  """The same function, which `vmap` calls for one element after the other: a TPU's kernels know no batch of products.
+  """The same function, which `vmap` calls for one element after the other: a TPU's kernels have no batched products.
 
   In a pipeline there is one element on each device.
   """
