@@ -2,6 +2,8 @@
 """Saving during a run: failed saves are retried, and files deleted from the run's folder are written again."""
 
 import contextlib
+import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +12,8 @@ import jax
 from lmx.errors import LmxError
 from lmx.exits import safe
 from lmx.experiment.build import Experiment
+from lmx.paths import may_pass
+from lmx.storage import PATIENCE, patiently
 from lmx.training.checkpoint import Checkpointer
 from lmx.training.checkpoint_choice import CheckpointWriteError, committed_steps
 from lmx.training.metrics import MetricsWriter
@@ -79,18 +83,24 @@ class RunSaver:
   def make_sure(self, step: int, checkpoint: Callable[[], None]) -> None:
     """Returns when a step is saved, in a folder that can be loaded; calls `checkpoint` to save it.
 
+    It is tried twice, and in a bucket that fails for a while, for some minutes.
+
     Raises:
       WriteError: it could not be written.
     """
-    for _ in range(2):
+    deadline = time.monotonic() + PATIENCE
+    for attempt in itertools.count(1):
       if step > 0 and self.saved_at != step:
         checkpoint()
       with self._noting_failure():
         self._checkpointer.wait()
       self.keep_folder()
-      if step == 0 or step in committed_steps(self._checkpointer.directory):
+      if step == 0 or step in patiently(lambda: committed_steps(self._checkpointer.directory), self._x.run_dir):
         return
       self.saved_at = -1
+      cause = self._failed.__cause__ if self._failed is not None else None
+      if attempt > 1 and (cause is None or not may_pass(cause) or time.monotonic() > deadline):
+        break
     raise self._failed or LmxError(f"{self._x.run_dir}: step {step} was saved, and its checkpoint is gone. {safe()}")
 
   def keep_folder(self) -> None:

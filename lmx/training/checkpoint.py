@@ -113,6 +113,7 @@ class Checkpointer:
     self._background = background
     self._writing: int | None = None
     self._needed = 0  # Bytes that the last save takes on disk.
+    self._closed = False  # After a failed save whose folder could not be opened again so far.
     self._failed_at = 0.0  # When the last save failed, on the monotonic clock.
     silence_repeated_disk_errors()
     with self._errors():
@@ -150,10 +151,16 @@ class Checkpointer:
 
   def _start_over(self) -> None:
     """Reopens the folder after a failed save, which also removes the half-written checkpoint."""
+    self._closed = True
     with contextlib.suppress(Exception):
       self._manager.close()
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(Exception):  # The next save tries it again.
+      self._reopen()
+
+  def _reopen(self) -> None:
+    if self._closed:
       self._manager = self._open()
+      self._closed = False
 
   def _before_commit(self) -> None:
     """Called in the background when all is written, before the folder gets its final name."""
@@ -170,6 +177,8 @@ class Checkpointer:
       CheckpointWriteError: the last checkpoint could not be written.
     """
     with self._errors():
+      if self._closed:
+        return
       if jax.process_count() > 1:
         self._manager.check_for_errors()
       elif not self._manager.is_saving_in_progress():  # Orbax's own thread has taken the error; this returns at once.
@@ -196,8 +205,9 @@ class Checkpointer:
     Raises:
       CheckpointWriteError: this checkpoint can't be started, or the one before it could not be written.
     """
-    if self.directory.is_dir() and step in self._manager.all_steps() and step in self.steps():
-      return False
+    with self._errors():
+      if self.directory.is_dir() and step in self._manager.all_steps() and step in self.steps():
+        return False
     arrays = {part: ocp.args.PyTreeSave(named) for part, named in _parts(named_leaves(state)).items()}
     record = {"format": FORMAT, "step": step, "loss": loss, "extra": dict(extra)}
     items = ocp.args.Composite(extra=ocp.args.JsonSave(record), **arrays)
@@ -207,6 +217,7 @@ class Checkpointer:
 
   def _save(self, step: int, items: ocp.args.Composite, loss: float | None) -> None:
     with self._errors():
+      self._reopen()
       self._manager.wait_until_finished()
       self._writing = step
       if not self.directory.is_dir():  # Deleted during the run.
@@ -271,7 +282,8 @@ class Checkpointer:
       CheckpointWriteError: the last one could not be written.
     """
     with self._errors():
-      self._manager.wait_until_finished()
+      if not self._closed:
+        self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits for the last checkpoint, and ends Orbax's threads."""
