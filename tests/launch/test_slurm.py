@@ -112,8 +112,8 @@ def test_a_run_is_saved_before_the_time_limit_and_resumed_by_slurm(cluster, jobs
   # Slurm's limits are whole minutes, and the signal comes 30 s before: the run must last longer than that.
   changes = LONG | {"train__duration": "200000 steps", "checkpoint__every": "100000 steps", "log__every": "500 steps",
                     "evaluation__every": "100000 steps"}  # fmt: skip
-  job = launch("limited", ["--time=1m", "--restarts=1"], words(tiny_text, jobs / "limited", **changes))
-  end = time.monotonic() + 150
+  job = launch("limited", ["--time=3m", "--restarts=1"], words(tiny_text, jobs / "limited", **changes))
+  end = time.monotonic() + 400
   while "restart 1 of at most 1" not in (job.log.read_text() if job.log.exists() else ""):
     assert time.monotonic() < end, job.log.read_text()
     time.sleep(0.5)
