@@ -8,6 +8,7 @@ loader of its own and stacked too. A run that diverges by the rules of `train` i
 
 import contextlib
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,8 @@ class StackedRun:
     for index, x in enumerate(self._stack.experiments):
       folder = everything.enter_context(contextlib.ExitStack())
       lock, status = folder.enter_context(open_folder(x))
-      shared = Shared(self._batches[x.seed], self._eval_step,
-                      lambda checkpointer, index=index: self._start(checkpointer, index, step, fresh))  # fmt: skip
+      start = functools.partial(self._start, index=index, step=step, fresh=fresh)
+      shared = Shared(self._batches[x.seed], self._eval_step, start)
       quiet = console(quiet=True)
       self._runs[index] = folder.enter_context(open_run(x, quiet, self._stop, lock, status, shared=shared))
       self._folders[index] = folder
@@ -166,7 +167,9 @@ class StackedRun:
     self._states: Any = stacked(*states) if fresh is None else fresh
     self._let_go()
 
-  def _start(self, checkpointer: Checkpointer, index: int, step: int | None, fresh: TrainState | None) -> InitialState:
+  def _start(
+    self, checkpointer: Checkpointer, *, index: int, step: int | None, fresh: TrainState | None
+  ) -> InitialState:
     x = self._stack.experiments[index]
     network = x.network
     if step is not None:
@@ -240,7 +243,7 @@ class StackedRun:
     self._let_go()
     for run in self._runs.values():
       run.clock(runs=True)
-    if verb is Run.evaluate:
+    if verb is Run.evaluate and self._runs:
       losses = [run.evaluated for run in self._runs.values()]
       self.bar.say(f"step {self.step:,}: validation losses {min(losses):.4f} to {max(losses):.4f}")
 
