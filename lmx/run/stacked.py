@@ -167,7 +167,9 @@ class StackedRun:
     self._states: Any = stacked(*states) if fresh is None else fresh
     self._let_go()
 
-  def _start(self, checkpointer: Checkpointer, index: int, step: int | None, fresh: TrainState | None) -> InitialState:
+  def _start(
+    self, checkpointer: Checkpointer, *, index: int, step: int | None, fresh: TrainState | None
+  ) -> InitialState:
     x = self._stack.experiments[index]
     network = x.network
     if step is not None:
@@ -241,7 +243,7 @@ class StackedRun:
     self._let_go()
     for run in self._runs.values():
       run.clock(runs=True)
-    if verb is Run.evaluate:
+    if verb is Run.evaluate and self._runs:
       losses = [run.evaluated for run in self._runs.values()]
       self.bar.say(f"step {self.step:,}: validation losses {min(losses):.4f} to {max(losses):.4f}")
 
