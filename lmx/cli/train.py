@@ -22,11 +22,12 @@ def run(args: argparse.Namespace) -> int:
                   start_seconds=config.processes.start_seconds, lost_seconds=config.processes.lost_seconds)  # fmt: skip
   quiet_background()
   first = is_first_process()
-  with ending_together(), naming_disk_errors(workdir), lock_run(workdir) if first else nullcontext() as lock:
+  with ending_together() as ending, naming_disk_errors(workdir), lock_run(workdir) if first else nullcontext() as lock:
     if first:
       print(f"lmx train: {note}", flush=True)
     overrides = (f"--config.{text}" for text in args.overrides)
     command = shlex.join(["lmx", "train", f"--config={args.config}", *overrides])
     experiment = build(config, workdir, accept_other_data=args.accept_changes, command=command)
     result = loop.train(experiment, args.stop, strict=args.strict, lock=lock)
-  return DONE if result.finished else SAVED
+    ending.code = DONE if result.finished else SAVED
+  return ending.code

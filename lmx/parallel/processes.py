@@ -7,6 +7,7 @@ that jax sends from C++, which neither a long compilation nor a held interpreter
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -117,14 +118,22 @@ def _claim_index() -> None:
     ) from error
 
 
+@dataclasses.dataclass
+class Ending:
+  """The exit code of a run that ends without an error, the same in all of its processes."""
+
+  code: int = DONE
+
+
 @contextlib.contextmanager
-def ending_together() -> Iterator[None]:
+def ending_together() -> Iterator["Ending"]:
   """Ends all processes of a run with the exit code of the first that fails; if none does, they end in order.
 
   A process that fails prints its error and ends at once: an orderly end would wait for processes that wait for it.
   """
+  ending = Ending()
   try:
-    yield
+    yield ending
   except BaseException as error:
     if jax.process_count() == 1 or isinstance(error, SystemExit):
       raise
@@ -132,7 +141,7 @@ def ending_together() -> Iterator[None]:
       traceback.print_exception(error)
     leave(code_of(error), f"error: {error}" if isinstance(error, LmxError) else f"error: {type(error).__name__}")
   if jax.process_count() > 1:
-    _say_goodbye()
+    _say_goodbye(ending.code)
 
 
 # ---------------------------------------------------------------- barriers and exchange
@@ -332,7 +341,7 @@ def _inform_the_others(code: int, text: str) -> None:
     time.sleep(1)  # The store ends with this process; the others must read it first.
 
 
-def _say_goodbye() -> None:
+def _say_goodbye(code: int) -> None:
   """Ends a run without an error: all processes together, and process 0, which holds the store, last."""
   _over.set()
   wait_for_all("the end of the run")
@@ -342,7 +351,7 @@ def _say_goodbye() -> None:
     time.sleep(1)  # They end now, and must not see the store end first.
   else:
     _store().key_value_set(f"lmx/goodbye/{jax.process_index()}", "")
-  end(DONE)  # Without jax.distributed.shutdown: threads that listen to the store may crash in a client that is gone.
+  end(code)  # Without jax.distributed.shutdown: threads that listen to the store may crash in a client that is gone.
 
 
 def _store() -> Any:

@@ -12,7 +12,7 @@ import pytest
 from tiny_runs import end, free_address, lines, start
 
 from lmx.cli import main
-from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SIGNALLED
+from lmx.exits import DIFFERENT_PROCESSES, LOST_PROCESS, MISTAKE, SAVED, SIGNALLED
 from lmx.parallel import agreement
 from lmx.training.checkpoint_choice import committed_steps
 from lmx.versions import source_digest
@@ -171,7 +171,7 @@ def test_processes_stop_at_one_step_without_waiting_for_a_report(pair, tmp_path)
   processes = pair(0, 1)
   wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists() and lines(tmp_path / "run"), processes)
   processes[1].send_signal(signal.SIGTERM)
-  output, _ = map(end, processes)
+  output, _ = (end(process, SAVED) for process in processes)
   assert f"stopped at step {committed_steps(tmp_path / 'run' / 'checkpoints')[-1]}" in output
 
 

@@ -15,7 +15,7 @@ from tiny_runs import end, experiment, free_address, lines, start
 
 from lmx.cli import main
 from lmx.errors import LmxError, LostProcessError
-from lmx.exits import LOST_PROCESS, set_safe_step
+from lmx.exits import LOST_PROCESS, SAVED, set_safe_step
 from lmx.experiment.build import Experiment
 from lmx.models.spec import TransformerSpec
 from lmx.parallel import processes
@@ -65,7 +65,7 @@ def test_two_processes_start_a_run_agree_on_a_signal_and_one_process_ends_it(alo
     assert time.monotonic() < deadline
     time.sleep(0.01)
   second.send_signal(signal.SIGTERM)  # Only one of them is asked, and not the one that writes.
-  output, silent = end(first), end(second)
+  output, silent = end(first, SAVED), end(second, SAVED)
   (step,) = committed_steps(run / "checkpoints")
   assert 3 <= step < 60
   assert f"stopped at step {step}" in output
