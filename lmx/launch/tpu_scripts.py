@@ -46,7 +46,7 @@ install)
   uv pip install -q --python .venv/bin/python -c code/constraints.txt './code[tpu]'
   ;;
 start)
-  alive && exit 0
+  alive && [[ ! -e code.txt ]] && exit 0
   rm -f code.txt ended
   setsid nohup bash "$PWD/machine.sh" train >> log 2>&1 < /dev/null &
   echo $! > pid

@@ -142,8 +142,7 @@ class TpuWatch:
         return code
       self._again(f"exit code {code}")
       self._queue.say(f"{self._job.name}: exit code {code}; starting it again on all machines")
-      self._verb("stop")
-      time.sleep(self._queue.patience.poll)
+      self._verb("stop-and-wait")  # One that still saves would be taken for one that runs.
       return None
     return None
 

@@ -149,7 +149,8 @@ def test_a_resource_of_the_same_name_that_is_anothers_is_left_alone(cloud, clone
 
 
 def test_a_worker_that_fails_has_all_started_again_and_then_ends_the_launch(cloud, clone):
-  there = cloud("[[ $WORKER == 1 ]] && exit 1\nsleep 0.3\nexit 75", workers=4)
+  all_started = "until (( $(wc -l < $STARTS) % 4 == 0 )); do sleep 0.05; done"
+  there = cloud(f"{all_started}\n[[ $WORKER == 1 ]] && exit 1\nsleep 0.3\nexit 75", workers=4)
   with pytest.raises(LmxError, match="failed 3 times"):
     start(clone, topology="v5e:4x4")
   assert there.starts() == 4 * 3
