@@ -93,15 +93,7 @@ def try_load(path: str, overrides: Sequence[str] = ()) -> tuple[ConfigDict, list
 
 
 def change(config: ConfigDict, changes: Mapping[str, Any]) -> list[str]:
-  """Sets keys of a typed config, from Python: values as they are, texts also as they are typed in a shell.
-
-  Args:
-    config: from `load`, or any other that is typed.
-    changes: {"optimizer.peak_lr": 3e-4, "data.sources": "a.tsv,b.tsv"}.
-
-  Returns:
-    Every unknown key and wrong type; their keys keep their values.
-  """
+  """Sets keys of a typed config from Python (a text as in a shell); returns every unknown key and wrong type."""
   problems = Problems()
   for key, value in changes.items():
     with problems.collect():
