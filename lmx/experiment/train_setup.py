@@ -238,36 +238,34 @@ def make_update(
     numbers: dotted key -> an array () in place of the config's number, in a program that is being traced; the seed's
       is a random key.
   """
-  values = {f"optimizer.{key}": value for key, value in config.optimizer.items()}
-  values |= {"seed": config.seed, "train.spike_factor": config.train.spike_factor, **(numbers or {})}
-  chosen = {key.removeprefix("optimizer."): value for key, value in values.items()}
+  chosen, given = config.optimizer, numbers or {}
   steps = {key: duration_steps(chosen[key], pace, f"config.optimizer.{key}") for key in ("warmup", "decay")}
   schedule = make_schedule(
-    chosen["schedule"],
-    peak_lr=chosen["peak_lr"],
+    chosen.schedule,
+    peak_lr=given.get("optimizer.peak_lr", chosen.peak_lr),
     total_steps=pace.total_steps or 0,
     warmup_steps=steps["warmup"],
     decay_steps=steps["decay"],
-    final_lr_ratio=chosen["final_lr_ratio"],
+    final_lr_ratio=given.get("optimizer.final_lr_ratio", chosen.final_lr_ratio),
   )
-  row = choose("config.optimizer.name", chosen["name"], OPTIMIZERS)
+  row = choose("config.optimizer.name", chosen.name, OPTIMIZERS)
   optimizer = make_optimizer(
-    chosen["name"],
+    chosen.name,
     schedule=schedule,
-    hyperparameters={key: chosen[key] for key in row.hyperparameters},
-    momentum_dtype=chosen["momentum_dtype"],
-    weight_decay=chosen["weight_decay"],
-    decay_rules=chosen["decay_rules"],
+    hyperparameters={key: given.get(f"optimizer.{key}", chosen[key]) for key in row.hyperparameters},
+    momentum_dtype=chosen.momentum_dtype,
+    weight_decay=given.get("optimizer.weight_decay", chosen.weight_decay),
+    decay_rules=chosen.decay_rules,
     axes=plan.axes,
     shapes=plan.dimensions,
     rates=make_rates(config, plan),
   )
   options = StepOptions(
     micro_batches=config.train.micro_batches,
-    clip_norm=chosen["clip_norm"],
-    spike_factor=chosen["train.spike_factor"],
-    ema=chosen["ema"],
-    seed=chosen["seed"],
+    clip_norm=given.get("optimizer.clip_norm", chosen.clip_norm),
+    spike_factor=given.get("train.spike_factor", config.train.spike_factor),
+    ema=given.get("optimizer.ema", chosen.ema),
+    seed=given.get("seed", config.seed),
     scoped_vmem=config.compute.scoped_vmem,
   )
   return optimizer, options
