@@ -3,6 +3,7 @@
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import time
@@ -75,7 +76,7 @@ def test_a_run_in_a_bucket_is_trained_resumed_used_and_exported(tiny_text, bucke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("uploads", [3, 30, 47])
+@pytest.mark.parametrize("uploads", [30])
 def test_a_run_killed_in_the_middle_of_an_upload_equals_an_undisturbed_local_one(
   tiny_text, whole, bucket_server, bucket, tmp_path, monkeypatch, uploads
 ):
@@ -100,7 +101,7 @@ def test_a_run_killed_in_the_middle_of_an_upload_equals_an_undisturbed_local_one
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [10, 60])
+@pytest.mark.parametrize("seconds", [10])
 def test_a_run_survives_a_bucket_that_fails_for_a_while(
   tiny_text, whole, bucket_server, bucket, tmp_path, monkeypatch, seconds
 ):
@@ -119,6 +120,7 @@ def test_a_run_survives_a_bucket_that_fails_for_a_while(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("LMX_BUCKETS"), reason="minutes long; set LMX_BUCKETS=1")
 def test_a_slow_bucket_changes_no_number(tiny_text, whole, bucket_server, bucket, tmp_path, monkeypatch):
   monkeypatch.setattr(bucket_server.proxy, "latency", 0.05)
   end(start(tiny_text, bucket, **RUN))
@@ -126,6 +128,7 @@ def test_a_slow_bucket_changes_no_number(tiny_text, whole, bucket_server, bucket
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("LMX_BUCKETS"), reason="minutes long; set LMX_BUCKETS=1")
 def test_a_run_in_a_bucket_is_saved_on_a_signal_and_resumes(tiny_text, whole, bucket_server, bucket, tmp_path):
   run, long = any_path(bucket), {**RUN, "log__every": "1 steps"}
   process = start(tiny_text, bucket, **{**long, "train__duration": "100000 steps"})
