@@ -22,8 +22,8 @@ from lmx.sweep.folder import FAILED, RESET, SweepFolder
 from lmx.sweep.page import write_page
 from lmx.sweep.results import as_csv, as_text, closing, read_results, rows, sorted_rows
 from lmx.sweep.runner import ListSource, Runner, TrialSource, slots, train_command
-from lmx.sweep.search import Search, Suggest, check_axes, pruning_note, suggest_from
-from lmx.sweep.space import Axis, keys_of, listed, parse_axis, product
+from lmx.sweep.search import Search, Suggest, pruning_note, suggest_from
+from lmx.sweep.space import Axis, all_keys, keys_of, listed, parse_axis, product
 from lmx.sweep.trial import check_trials, named
 from lmx.versions import version_problems
 
@@ -94,7 +94,7 @@ def searched(args: argparse.Namespace) -> tuple[list[Axis], Suggest]:
   """The axes of a search (none for a sweep(trial) of a file), and what draws a trial."""
   axes = [parse_axis(flag) for flag in args.axes]
   if axes:
-    check_axes(axes)
+    all_keys(axes)  # Raises for a key that is given twice.
     return axes, suggest_from(axes)
   function, where = sweep_of_file(args.sweep or args.config)
   if not takes_trial(function):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from lmx.errors import LmxError
-from lmx.launch.engine import Action
+from lmx.exits import DONE
+from lmx.launch.engine import Action, Call, answer, write_all
 from lmx.launch.job import Job
 from lmx.launch.source import ShippedCode
 
@@ -51,3 +52,23 @@ def needs_bucket(job: Job) -> None:
     raise LmxError(
       f"{workdir}: --on={job.on} loses local folders with its machines. Fix: --workdir=gs://BUCKET/{job.name}"
     )
+
+
+def submit(job: Job, source: ShippedCode, actions: Sequence[Action]) -> int:
+  """Writes the code and the files of a job, and hands it to its engine, which runs it from then on.
+
+  Args:
+    job: new.
+    source: the code to ship.
+    actions: files to write and commands to run, in order.
+
+  Raises:
+    LmxError: a command failed; with its own message.
+  """
+  source.write_code(job.folder)
+  write_all(actions)
+  job.save()
+  for action in actions:
+    if isinstance(action, Call):
+      answer(action.words)
+  return DONE

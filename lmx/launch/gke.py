@@ -5,10 +5,9 @@ import shlex
 from collections.abc import Sequence
 
 from lmx.errors import LmxError
-from lmx.exits import DONE
-from lmx.launch.backend import UNKNOWN, needs_bucket
+from lmx.launch.backend import UNKNOWN, needs_bucket, submit
 from lmx.launch.command import JobCommand
-from lmx.launch.engine import Action, Call, answer, write_all
+from lmx.launch.engine import Action, Call, answer
 from lmx.launch.job import Job
 from lmx.launch.machines import accelerator_type, read_topology
 from lmx.launch.source import CODE_DIR, ShippedCode
@@ -48,14 +47,7 @@ class Gke:
     ]  # fmt: skip
 
   def start(self, job: Job, source: ShippedCode) -> int:
-    source.write_code(job.folder)
-    actions = self.actions(job, source)
-    write_all(actions)
-    job.save()
-    for action in actions:
-      if isinstance(action, Call):
-        answer(action.words)
-    return DONE
+    return submit(job, source, self.actions(job, source))
 
   def state(self, job: Job) -> str:
     lines = answer(["xpk", "workload", "list", *self._where(job), f"--filter-by-job={job.name}"]).splitlines()

@@ -9,10 +9,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from lmx.exits import DONE, LOST_PROCESS, SAVED, STORAGE
-from lmx.launch.backend import UNKNOWN, needs_bucket
+from lmx.exits import LOST_PROCESS, SAVED, STORAGE
+from lmx.launch.backend import UNKNOWN, needs_bucket, submit
 from lmx.launch.command import JobCommand
-from lmx.launch.engine import Action, Call, Write, answer, write_all
+from lmx.launch.engine import Action, Call, Write, answer
 from lmx.launch.job import Job
 from lmx.launch.machines import accelerator_type, read_topology
 from lmx.launch.source import CODE_DIR, ShippedCode
@@ -38,14 +38,7 @@ class Sky:
     return [Write(file, json.dumps(self._task(job, source), indent=2) + "\n"), Call([*launch, str(file)])]
 
   def start(self, job: Job, source: ShippedCode) -> int:
-    source.write_code(job.folder)
-    actions = self.actions(job, source)
-    write_all(actions)
-    job.save()
-    for action in actions:
-      if isinstance(action, Call):
-        answer(action.words)
-    return DONE
+    return submit(job, source, self.actions(job, source))
 
   def state(self, job: Job) -> str:
     rows = [line.split() for line in answer(["sky", "jobs", "queue", "--refresh"]).splitlines()]

@@ -6,7 +6,7 @@ Slurm itself requeues a job when a node dies. When the command ends with anythin
 by SIGTERM 30 s ahead, so that the run is saved before it. What each option is there for:
 
 - `--kill-on-bad-exit=1`: without it, srun waits for the other nodes of a run that has lost one.
-- `--open-mode=append`: a requeued job would begin its log anew.
+- `--open-mode=append`: a requeued job would overwrite its log.
 - the coordinator's address from Slurm's own table: the first node's name may resolve nowhere, and every process would
   wait for it.
 - a file for mistakes: srun's exit code is that of any task, or of its kill.

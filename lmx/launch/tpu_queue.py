@@ -22,7 +22,7 @@ from lmx.launch.tpu_scripts import delete_words
 from lmx.plan.topology import Topology
 
 ACTIVE, FAILED, SUSPENDED, SUSPENDING, DELETING = "ACTIVE", "FAILED", "SUSPENDED", "SUSPENDING", "DELETING"
-LOST = (FAILED, SUSPENDED, SUSPENDING)  # Never active again: delete, and create anew.
+LOST = (FAILED, SUSPENDED, SUSPENDING)  # Never active again: delete and recreate.
 CAPACITIES = {"on-demand": [], "spot": ["--spot"], "reserved": ["--reserved"]}
 FLEX_START = "flex-start"
 LABEL = "lmx-launch"

@@ -79,7 +79,7 @@ def startup_script(
   """The script that root runs at each boot: gives the machine back when nobody else does.
 
   That is: `seconds` after the first boot, whatever happens; `idle` seconds after it when no training was begun; `end`
-  seconds after the command's last end. Reboots don't begin the count anew.
+  seconds after the command's last end. Reboots don't restart the count.
 
   Args:
     delete: the command.

@@ -1,5 +1,5 @@
 # Copyright 2026 The lmx authors. Licensed under the Apache License 2.0.
-"""Watches a job on rented TPUs: waits, installs, starts, prints the log, and begins anew when the machines are lost.
+"""Watches a job on rented TPUs: waits, installs, starts, prints the log, and starts over when the machines are lost.
 
 Whatever ends it (the run's end, an error, Ctrl-C), the machines are given back. If this process is killed, they give
 themselves back (`tpu_scripts.startup_script`); the same `lmx launch` command picks up those that are still there.

@@ -233,16 +233,22 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 def values_of(run_dir: Path, metric: str) -> Iterator[tuple[int, float]]:
   """(step, value) of every record of a run that has the metric as a finite number."""
-  if (run_dir / FILE).exists():
-    for record in read_metrics(run_dir):
-      if isinstance(record.get(metric), int | float):
-        yield record["step"], float(record[metric])
+  return _values(records_of(run_dir), metric)
+
+
+def records_of(run_dir: Path) -> list[dict[str, Any]]:
+  """The records of a run; [] before it has any."""
+  return read_metrics(run_dir) if (run_dir / FILE).exists() else []
+
+
+def _values(records: list[dict[str, Any]], metric: str) -> Iterator[tuple[int, float]]:
+  for record in records:
+    if isinstance(record.get(metric), int | float):
+      yield record["step"], float(record[metric])
 
 
 def last_value(run_dir: Path, metric: str) -> tuple[float | None, int]:
   """(the metric's last value or None, the last step with any record) of a run."""
-  if not (run_dir / FILE).exists():
-    return None, 0
-  records = read_metrics(run_dir)
-  value = [value for _, value in values_of(run_dir, metric)]
-  return (value[-1] if value else None), (records[-1]["step"] if records else 0)
+  records = records_of(run_dir)
+  values = [value for _, value in _values(records, metric)]
+  return (values[-1] if values else None), (records[-1]["step"] if records else 0)

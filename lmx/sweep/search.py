@@ -17,7 +17,7 @@ from typing import Any
 
 from lmx.errors import LmxError
 from lmx.sweep.folder import FINISHED, PRUNED, SweepFolder, TrialState
-from lmx.sweep.space import Axis, Choices, Interval, Overrides, as_text
+from lmx.sweep.space import Axis, Interval, Overrides, as_text
 from lmx.sweep.trial import Trial, config_of, name_of
 
 _OVERRIDES = "overrides"  # The attribute of a study's trial that keeps its texts.
@@ -57,14 +57,6 @@ def suggest_from(axes: Sequence[Axis]) -> Suggest:
     return values
 
   return suggest
-
-
-def check_axes(axes: Sequence[Axis]) -> None:
-  """Raises LmxError for what a search can't draw from."""
-  keys = [key for axis in axes for key in (axis.keys if isinstance(axis, Choices) else (axis.key,))]
-  for key in keys:
-    if keys.count(key) > 1:
-      raise LmxError(f"--sweep.{key}: given twice. Fix: one flag for each key.")
 
 
 class Search:

@@ -170,15 +170,25 @@ def product(axes: Sequence[Axis]) -> list[Overrides]:
   Raises:
     LmxError: a key is in two axes, or there is a range, which has no end of values.
   """
-  keys = [key for axis in axes for key in keys_of(axis)]
-  for key in keys:
-    if keys.count(key) > 1:
-      raise LmxError(f"--sweep.{key}: given twice. Fix: one flag for each key.")
+  keys = all_keys(axes)
   for axis in axes:
     if isinstance(axis, Interval):
       raise LmxError(f"--sweep.{axis.key}: a range has no end of values. Fix: --search=random --trials=20")
   lists = [axis.values for axis in axes if isinstance(axis, Choices)]
   return [dict(zip(keys, itertools.chain(*row), strict=True)) for row in itertools.product(*lists)]
+
+
+def all_keys(axes: Sequence[Axis]) -> list[str]:
+  """The keys that the axes set, in order.
+
+  Raises:
+    LmxError: a key is in two axes.
+  """
+  keys = [key for axis in axes for key in keys_of(axis)]
+  for key in keys:
+    if keys.count(key) > 1:
+      raise LmxError(f"--sweep.{key}: given twice. Fix: one flag for each key.")
+  return keys
 
 
 def keys_of(axis: Axis) -> tuple[str, ...]:
